@@ -1,0 +1,185 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Non-paged pool, allocated fallibly and with a tag.
+
+use crate::bindings::{ExAllocatePool2, ExFreePoolWithTag, STATUS_INSUFFICIENT_RESOURCES};
+use crate::linked::{POOL_FLAG_NON_PAGED, POOL_FLAG_UNINITIALIZED};
+use crate::status::{NtError, Result};
+use core::ops::{Deref, DerefMut};
+use core::ptr::NonNull;
+
+/// A pool tag: four characters by which `!poolused` and the verifier attribute memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tag(u32);
+
+impl Tag {
+    /// A tag of four ASCII characters, as debuggers show it from left to right.
+    pub const fn new(characters: &[u8; 4]) -> Self {
+        Tag(u32::from_le_bytes(*characters))
+    }
+
+    /// NT's representation.
+    pub const fn raw(self) -> u32 {
+        self.0
+    }
+}
+
+const NO_MEMORY: NtError = NtError(STATUS_INSUFFICIENT_RESOURCES);
+
+/// Pool memory of this size; alignment is 16, what the pool gives on 64-bit systems.
+fn allocate(tag: Tag, size: usize, flags: u64) -> Result<NonNull<u8>> {
+    // SAFETY: the size is not zero (callers see to it) and the flags ask for non-paged memory, which any IRQL up to DISPATCH_LEVEL may.
+    let memory = unsafe { ExAllocatePool2(POOL_FLAG_NON_PAGED | flags, size, tag.raw()) };
+    NonNull::new(memory.cast()).ok_or(NO_MEMORY)
+}
+
+/// A value in non-paged pool. It does not move; dropping it frees it.
+pub struct PoolBox<T> {
+    memory: NonNull<T>,
+    tag: Tag,
+}
+
+// SAFETY: it owns its value alone, like `Box`; pool memory belongs to no thread.
+unsafe impl<T: Send> Send for PoolBox<T> {}
+// SAFETY: as above.
+unsafe impl<T: Sync> Sync for PoolBox<T> {}
+
+impl<T> PoolBox<T> {
+    /// IRQL: <= DISPATCH_LEVEL. Fails with `STATUS_INSUFFICIENT_RESOURCES`; the value is dropped then.
+    pub fn new(tag: Tag, value: T) -> Result<Self> {
+        const { assert!(align_of::<T>() <= 16, "the pool aligns to 16 bytes") };
+        let memory = allocate(tag, size_of::<T>().max(1), POOL_FLAG_UNINITIALIZED)?.cast::<T>();
+        // SAFETY: fresh memory, large enough and aligned.
+        unsafe { memory.write(value) };
+        Ok(PoolBox { memory, tag })
+    }
+
+    /// Gives the value up to somebody who holds the pointer; [`PoolBox::from_raw`] takes it back.
+    pub fn into_raw(self) -> NonNull<T> {
+        core::mem::ManuallyDrop::new(self).memory
+    }
+
+    /// Takes back what [`PoolBox::into_raw`] gave up.
+    ///
+    /// # Safety
+    /// `memory` came from `into_raw` of a box with this tag, and is taken back once.
+    pub unsafe fn from_raw(memory: NonNull<T>, tag: Tag) -> Self {
+        PoolBox { memory, tag }
+    }
+}
+
+impl<T> Deref for PoolBox<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        // SAFETY: the box owns a valid value.
+        unsafe { self.memory.as_ref() }
+    }
+}
+
+impl<T> DerefMut for PoolBox<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: the box owns a valid value and is borrowed mutably.
+        unsafe { self.memory.as_mut() }
+    }
+}
+
+impl<T> Drop for PoolBox<T> {
+    fn drop(&mut self) {
+        // SAFETY: the value is valid and nobody uses it after this.
+        unsafe { self.memory.drop_in_place() };
+        // SAFETY: allocated by `new` with this tag, freed once.
+        unsafe { ExFreePoolWithTag(self.memory.as_ptr().cast(), self.tag.raw()) };
+    }
+}
+
+/// A slice in non-paged pool.
+pub struct PoolSlice<T: Copy> {
+    memory: NonNull<T>,
+    length: usize,
+    tag: Tag,
+}
+
+/// Bytes in non-paged pool.
+pub type PoolBytes = PoolSlice<u8>;
+
+// SAFETY: it owns its values alone, like `Box<[T]>`.
+unsafe impl<T: Copy + Send> Send for PoolSlice<T> {}
+// SAFETY: as above.
+unsafe impl<T: Copy + Sync> Sync for PoolSlice<T> {}
+
+impl<T: Copy> PoolSlice<T> {
+    /// IRQL: <= DISPATCH_LEVEL. `length` copies of `value`. Fails with `STATUS_INSUFFICIENT_RESOURCES`.
+    pub fn filled(tag: Tag, length: usize, value: T) -> Result<Self> {
+        const { assert!(align_of::<T>() <= 16, "the pool aligns to 16 bytes") };
+        let size = length.checked_mul(size_of::<T>()).ok_or(NO_MEMORY)?;
+        let memory = if size == 0 {
+            NonNull::dangling()
+        } else {
+            allocate(tag, size, POOL_FLAG_UNINITIALIZED)?.cast::<T>()
+        };
+        for i in 0..length {
+            // SAFETY: within the allocation.
+            let place = unsafe { memory.add(i) };
+            // SAFETY: fresh, aligned memory for one value.
+            unsafe { place.write(value) };
+        }
+        Ok(PoolSlice {
+            memory,
+            length,
+            tag,
+        })
+    }
+
+    /// IRQL: <= DISPATCH_LEVEL. A copy of `values`.
+    pub fn copy_of(tag: Tag, values: &[T]) -> Result<Self> {
+        let Some(first) = values.first() else {
+            return Ok(PoolSlice {
+                memory: NonNull::dangling(),
+                length: 0,
+                tag,
+            });
+        };
+        let mut copy = Self::filled(tag, values.len(), *first)?;
+        copy.copy_from_slice(values);
+        Ok(copy)
+    }
+}
+
+impl PoolBytes {
+    /// IRQL: <= DISPATCH_LEVEL. Zeroed bytes. Fails with `STATUS_INSUFFICIENT_RESOURCES`.
+    pub fn zeroed(tag: Tag, length: usize) -> Result<Self> {
+        let memory = if length == 0 {
+            NonNull::dangling()
+        } else {
+            allocate(tag, length, 0)?
+        };
+        Ok(PoolBytes {
+            memory,
+            length,
+            tag,
+        })
+    }
+}
+
+impl<T: Copy> Deref for PoolSlice<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        // SAFETY: `length` initialised values, or a dangling pointer with length 0.
+        unsafe { core::slice::from_raw_parts(self.memory.as_ptr(), self.length) }
+    }
+}
+
+impl<T: Copy> DerefMut for PoolSlice<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as in `deref`, and borrowed mutably.
+        unsafe { core::slice::from_raw_parts_mut(self.memory.as_ptr(), self.length) }
+    }
+}
+
+impl<T: Copy> Drop for PoolSlice<T> {
+    fn drop(&mut self) {
+        if self.length != 0 && size_of::<T>() != 0 {
+            // SAFETY: allocated with this tag, freed once; `T: Copy` has no drop.
+            unsafe { ExFreePoolWithTag(self.memory.as_ptr().cast(), self.tag.raw()) };
+        }
+    }
+}

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the Windows metadata lacks, declared by hand from the documentation and the WDK's headers: functions that x64's ntoskrnl.exe exports under other names than
+//! the documented macros, and constants.
+
+use crate::bindings::{NTSTATUS, OBJECT_ATTRIBUTES, UNICODE_STRING};
+use core::ffi::c_void;
+
+#[cfg_attr(
+    windows,
+    link(name = "ntoskrnl.exe", kind = "raw-dylib", modifiers = "+verbatim")
+)]
+unsafe extern "system" {
+    /// `KeAcquireSpinLock` on x64. IRQL: <= DISPATCH_LEVEL; returns the former IRQL.
+    pub fn KeAcquireSpinLockRaiseToDpc(lock: *mut usize) -> u8;
+    /// IRQL: DISPATCH_LEVEL; goes back to `irql`.
+    pub fn KeReleaseSpinLock(lock: *mut usize, irql: u8);
+    /// IRQL: DISPATCH_LEVEL.
+    pub fn KeAcquireSpinLockAtDpcLevel(lock: *mut usize);
+    /// IRQL: DISPATCH_LEVEL.
+    pub fn KeReleaseSpinLockFromDpcLevel(lock: *mut usize);
+    /// IRQL: any; `irql` must not be above the present one.
+    pub fn KeLowerIrql(irql: u8);
+}
+
+/// The lowest IRQL: a thread that can do anything.
+pub const PASSIVE_LEVEL: u8 = 0;
+/// No normal kernel APCs; fast mutexes raise to it.
+pub const APC_LEVEL: u8 = 1;
+/// No waiting, no paged memory; spin locks raise to it.
+pub const DISPATCH_LEVEL: u8 = 2;
+
+/// Non-paged pool that is not executable, for `ExAllocatePool2`.
+pub const POOL_FLAG_NON_PAGED: u64 = 0x40;
+/// Do not zero the memory.
+pub const POOL_FLAG_UNINITIALIZED: u64 = 0x02;
+
+/// All access to a port: `FLT_PORT_CONNECT | STANDARD_RIGHTS_ALL`.
+pub const FLT_PORT_ALL_ACCESS: u32 = 0x001F_0001;
+
+/// The process-wide right to wait for an object.
+pub const SYNCHRONIZE: u32 = 0x0010_0000;
+
+/// `DbgPrintEx`: the component for drivers that have none of their own, and the level that is an error.
+pub const DPFLTR_IHVDRIVER_ID: u32 = 77;
+/// `DbgPrintEx`: shown by default.
+pub const DPFLTR_ERROR_LEVEL: u32 = 0;
+
+/// What the macro `InitializeObjectAttributes` does.
+pub fn object_attributes(
+    name: &UNICODE_STRING,
+    attributes: u32,
+    security: *const c_void,
+) -> OBJECT_ATTRIBUTES {
+    OBJECT_ATTRIBUTES {
+        Length: size_of::<OBJECT_ATTRIBUTES>() as u32,
+        RootDirectory: core::ptr::null_mut(),
+        ObjectName: name,
+        Attributes: attributes,
+        SecurityDescriptor: security.cast(),
+        SecurityQualityOfService: core::ptr::null(),
+    }
+}
+
+/// What the macro `NT_SUCCESS` does. Beware: `STATUS_TIMEOUT` passes.
+pub const fn nt_success(status: NTSTATUS) -> bool {
+    status >= 0
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Registry keys, for what a driver keeps in its service key.
+
+use crate::bindings::{
+    HANDLE, KEY_CREATE_SUB_KEY, KEY_QUERY_VALUE, KEY_SET_VALUE, KEY_VALUE_PARTIAL_INFORMATION,
+    KeyValuePartialInformation, OBJ_CASE_INSENSITIVE, OBJ_KERNEL_HANDLE, REG_DWORD,
+    REG_OPTION_NON_VOLATILE, REG_SZ, STATUS_INVALID_PARAMETER, STATUS_OBJECT_TYPE_MISMATCH,
+    UNICODE_STRING, ZwClose, ZwCreateKey, ZwOpenKey, ZwQueryValueKey, ZwSetValueKey,
+};
+use crate::linked::object_attributes;
+use crate::rtl::UnicodeString;
+use crate::status::{NtError, Result, check};
+use core::mem::offset_of;
+use core::ptr::{null, null_mut};
+
+/// An open registry key.
+pub struct Key(HANDLE);
+
+// SAFETY: a kernel handle, valid in every thread and process.
+unsafe impl Send for Key {}
+
+impl Key {
+    /// IRQL: PASSIVE_LEVEL. Opens the key that NT passed by path to DriverEntry.
+    ///
+    /// # Safety
+    /// `path` points to a valid UNICODE_STRING.
+    pub unsafe fn open(path: *const UNICODE_STRING) -> Result<Self> {
+        // SAFETY: as the caller vouches.
+        let Some(path) = (unsafe { path.as_ref() }) else {
+            return Err(NtError(STATUS_INVALID_PARAMETER));
+        };
+        let attributes = object_attributes(path, OBJ_KERNEL_HANDLE | OBJ_CASE_INSENSITIVE, null());
+        let mut handle = null_mut();
+        let access = KEY_QUERY_VALUE | KEY_SET_VALUE | KEY_CREATE_SUB_KEY;
+        // SAFETY: valid attributes that live across the call and a valid place for the handle.
+        check(unsafe { ZwOpenKey(&raw mut handle, access, &raw const attributes) })?;
+        Ok(Key(handle))
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Opens the key of this name below this one, or creates it.
+    pub fn create(&self, name: &[u16]) -> Result<Self> {
+        let name = UnicodeString::new(name)?;
+        let mut attributes =
+            object_attributes(name.raw(), OBJ_KERNEL_HANDLE | OBJ_CASE_INSENSITIVE, null());
+        attributes.RootDirectory = self.0;
+        let mut handle = null_mut();
+        let access = KEY_QUERY_VALUE | KEY_SET_VALUE | KEY_CREATE_SUB_KEY;
+        // SAFETY: as in `open`; no class and no interest in the disposition.
+        check(unsafe {
+            ZwCreateKey(
+                &raw mut handle,
+                access,
+                &raw const attributes,
+                0,
+                null(),
+                REG_OPTION_NON_VOLATILE,
+                null_mut(),
+            )
+        })?;
+        Ok(Key(handle))
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Sets a text; `text` ends with its NUL, as REG_SZ demands.
+    pub fn set_text(&self, name: &[u16], text: &[u16]) -> Result<()> {
+        self.set(name, REG_SZ, text.as_ptr().cast(), text.len() * 2)
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Sets a number.
+    pub fn set_u32(&self, name: &[u16], value: u32) -> Result<()> {
+        self.set(name, REG_DWORD, (&raw const value).cast(), 4)
+    }
+
+    fn set(
+        &self,
+        name: &[u16],
+        kind: u32,
+        data: *const core::ffi::c_void,
+        length: usize,
+    ) -> Result<()> {
+        let name = UnicodeString::new(name)?;
+        let length = u32::try_from(length).map_err(|_| NtError(STATUS_INVALID_PARAMETER))?;
+        // SAFETY: an open key; `data` is valid for `length` bytes, as both callers see to.
+        check(unsafe { ZwSetValueKey(self.0, name.raw(), 0, kind, data, length) })
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Whether a value of this name exists, whatever its type.
+    pub fn has_value(&self, name: &[u16]) -> bool {
+        let mut found = Partial::default();
+        match self.query(name, &mut found) {
+            Ok(()) => true,
+            Err(error) => error.status() == crate::bindings::STATUS_BUFFER_OVERFLOW,
+        }
+    }
+
+    /// IRQL: PASSIVE_LEVEL. A number. `STATUS_OBJECT_NAME_NOT_FOUND` if there is none of this name, `STATUS_OBJECT_TYPE_MISMATCH` if it
+    /// is something else.
+    pub fn get_u32(&self, name: &[u16]) -> Result<u32> {
+        let mut found = Partial::default();
+        self.query(name, &mut found)?;
+        if found.kind == REG_DWORD && found.length == 4 {
+            Ok(u32::from_le_bytes(found.data))
+        } else {
+            Err(NtError(STATUS_OBJECT_TYPE_MISMATCH))
+        }
+    }
+
+    fn query(&self, name: &[u16], into: &mut Partial) -> Result<()> {
+        let name = UnicodeString::new(name)?;
+        let mut needed = 0;
+        // SAFETY: an open key, and a buffer of the size that is passed, laid out as KEY_VALUE_PARTIAL_INFORMATION.
+        check(unsafe {
+            ZwQueryValueKey(
+                self.0,
+                name.raw(),
+                KeyValuePartialInformation,
+                (&raw mut *into).cast(),
+                size_of::<Partial>() as u32,
+                &raw mut needed,
+            )
+        })
+    }
+}
+
+/// KEY_VALUE_PARTIAL_INFORMATION with room for a number.
+#[repr(C)]
+#[derive(Default)]
+struct Partial {
+    title: u32,
+    kind: u32,
+    length: u32,
+    data: [u8; 4],
+}
+
+const _: () = assert!(offset_of!(Partial, data) == offset_of!(KEY_VALUE_PARTIAL_INFORMATION, Data));
+
+impl Drop for Key {
+    fn drop(&mut self) {
+        // SAFETY: opened by this owner, closed once.
+        unsafe { ZwClose(self.0) };
+    }
+}

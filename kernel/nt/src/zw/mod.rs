@@ -1,0 +1,6 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Zw: registry keys.
+
+mod key;
+
+pub use key::Key;

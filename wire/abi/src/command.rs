@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Service to driver: what `FilterSendMessage` carries. A [`CommandHeader`], then the command's payload; the result comes back in the
+//! output buffer.
+//!
+//! Commands to the common driver itself have provider number 0 and one of the numbers in [`own`]. All others go to the provider, under the number of
+//! one of its own command messages.
+//!
+//! Lists are paged: the payload is a [`Page`], the result as many rows as fit into the output buffer, and an empty result is the end.
+
+use crate::account::{CAUSES, OUTCOMES};
+use crate::fixed::Fixed;
+
+/// The first four bytes of a command: `FPCM`.
+pub const MAGIC: u32 = u32::from_le_bytes(*b"FPCM");
+
+/// The common driver's own commands. Result rows are given in brackets.
+pub mod own {
+    /// Who am I, what may I do? No payload. \[one [`ConnectionRow`](super::ConnectionRow)\]
+    pub const INFO: u16 = 1;
+    /// The providers. \[[`ProviderRow`](super::ProviderRow)\]
+    pub const PROVIDERS: u16 = 2;
+    /// A provider's schema: the payload is its number as `u32`. \[the encoded schema\]
+    pub const SCHEMA: u16 = 3;
+    /// Subscribe: the payload is a [`Subscription`](super::Subscription), which replaces this connection's former one to the same provider.
+    /// \[nothing\]
+    pub const SUBSCRIBE: u16 = 4;
+    /// The connections. \[[`ConnectionRow`](super::ConnectionRow)\]
+    pub const CONNECTIONS: u16 = 5;
+    /// The ledger. \[[`LedgerRow`](super::LedgerRow)\]
+    pub const LEDGER: u16 = 6;
+    /// The account of requests. \[[`RequestRow`](super::RequestRow)\]
+    pub const REQUESTS: u16 = 7;
+}
+
+crate::fixed! {
+    /// The start of a command.
+    pub struct CommandHeader: 16 {
+        /// [`MAGIC`].
+        pub magic: u32,
+        /// The protocol version.
+        pub version: u16,
+        /// The command's number.
+        pub command: u16,
+        /// The provider that it is for; 0 for the common driver.
+        pub provider: u32,
+        /// Bytes of the payload that follows; exactly the rest of the buffer.
+        pub payload: u32,
+    }
+
+    /// Which rows of a list.
+    pub struct Page: 8 {
+        /// The number of rows to skip.
+        pub skip: u32,
+        /// 0.
+        pub reserved: u32,
+    }
+
+    /// What a connection wants of a provider.
+    pub struct Subscription: 24 {
+        /// The provider's number.
+        pub provider: u32,
+        /// 0.
+        pub reserved: u32,
+        /// Bit n: the notifications, and the outcomes of requests, with number n. Needs [`rights::OBSERVE`](crate::hello::rights::OBSERVE).
+        pub observe: u64,
+        /// Bit n: be the decider for requests with number n. Needs [`rights::DECIDE`](crate::hello::rights::DECIDE), and that nobody else is.
+        pub decide: u64,
+    }
+
+    /// One provider.
+    pub struct ProviderRow: 64 {
+        /// Its number.
+        pub provider: u32,
+        /// Bytes of its encoded schema.
+        pub schema: u32,
+        /// The schema's hash.
+        pub hash: u64,
+        /// Bytes of backlog that it declared; 0 for none.
+        pub backlog: u32,
+        /// Bytes of backlog in use.
+        pub backlog_used: u32,
+        /// When it registered: NT system time.
+        pub since: i64,
+        /// Its name, UTF-8 padded with zero bytes.
+        pub name: [u8; 32],
+    }
+
+    /// One connection.
+    pub struct ConnectionRow: 96 {
+        /// Its number; never used twice.
+        pub connection: u32,
+        /// The process that connected.
+        pub pid: u32,
+        /// When: NT system time.
+        pub since: i64,
+        /// The rights that it was granted.
+        pub rights: u32,
+        /// How many times that service had connected before, as it says.
+        pub generation: u32,
+        /// The sequence number of the next record of its stream.
+        pub next_sequence: u64,
+        /// Bytes in its queue.
+        pub queued: u32,
+        /// The most bytes that were ever in its queue.
+        pub queued_peak: u32,
+        /// Bytes that its queue can hold.
+        pub capacity: u32,
+        /// The protocol version that was agreed on.
+        pub version: u16,
+        /// 1 in the row of the connection that asks.
+        pub own: u16,
+        /// The service's name for itself, UTF-8 padded with zero bytes.
+        pub name: [u8; 48],
+    }
+
+    /// The account of one message type towards one receiver. At rest
+    /// `offered == delivered + in_flight + sum of lost`, in every row.
+    pub struct LedgerRow: 120 {
+        /// The connection; [`BACKLOG`] for the provider's backlog, [`ENDED`] for all connections that have ended, together.
+        pub connection: u32,
+        /// The provider.
+        pub provider: u16,
+        /// The message type.
+        pub message: u16,
+        /// Offered to this receiver.
+        pub offered: u64,
+        /// Delivered: handed to a waiting `FilterGetMessage`, or from the backlog to a connection.
+        pub delivered: u64,
+        /// Queued.
+        pub in_flight: u64,
+        /// Lost, by [`Cause`](crate::Cause).
+        pub lost: [u64; 10],
+        /// 0.
+        pub reserved: u64,
+    }
+
+    /// The account of one request type.
+    pub struct RequestRow: 88 {
+        /// The provider.
+        pub provider: u16,
+        /// The request type.
+        pub message: u16,
+        /// The decider's connection; 0 if there is none.
+        pub decider: u32,
+        /// Requests made.
+        pub asked: u64,
+        /// Of these ended, by [`Outcome`](crate::Outcome); the rest is in flight.
+        pub outcomes: [u64; 8],
+        /// 1 while the circuit is open.
+        pub circuit_open: u64,
+    }
+}
+
+const _: () = assert!(
+    CAUSES == 10 && OUTCOMES == 8,
+    "the rows above have room for exactly these"
+);
+
+/// [`LedgerRow::connection`] of a provider's backlog.
+pub const BACKLOG: u32 = 0;
+/// [`LedgerRow::connection`] of all connections that have ended.
+pub const ENDED: u32 = u32::MAX;
+
+impl LedgerRow {
+    /// Lost for any cause.
+    pub fn lost_total(&self) -> u64 {
+        self.lost.iter().fold(0, |sum, n| sum.saturating_add(*n))
+    }
+
+    /// Whether the account adds up.
+    pub fn balances(&self) -> bool {
+        self.offered
+            == self
+                .delivered
+                .saturating_add(self.in_flight)
+                .saturating_add(self.lost_total())
+    }
+}
+
+/// A command, its header checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Command<'a> {
+    /// The header.
+    pub header: CommandHeader,
+    /// The payload.
+    pub payload: &'a [u8],
+}
+
+impl<'a> Command<'a> {
+    /// Reads a command that fills `bytes`. `None` if it is not one.
+    pub fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let header = CommandHeader::read(bytes)?;
+        let payload = bytes.get(CommandHeader::SIZE..)?;
+        let sane = header.magic == MAGIC && header.payload as usize == payload.len();
+        sane.then_some(Command { header, payload })
+    }
+}
+
+impl CommandHeader {
+    /// A header of this version.
+    pub fn new(provider: u32, command: u16, payload: usize) -> Self {
+        let payload = u32::try_from(payload).unwrap_or(u32::MAX);
+        CommandHeader {
+            magic: MAGIC,
+            version: crate::limits::PROTOCOL_VERSION,
+            command,
+            provider,
+            payload,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn golden_bytes_and_bad_lengths() {
+        let mut bytes = [0; 18];
+        CommandHeader::new(3, 6, 2).write(&mut bytes).unwrap();
+        assert_eq!(bytes[..16], *b"FPCM\x01\0\x06\0\x03\0\0\0\x02\0\0\0");
+        assert_eq!(Command::parse(&bytes).unwrap().payload, [0, 0]);
+        for n in (0..18).chain([19]) {
+            let mut other = [0; 19];
+            other[..18].copy_from_slice(&bytes);
+            assert!(Command::parse(&other[..n]).is_none(), "{n} bytes");
+        }
+    }
+
+    #[test]
+    fn a_row_balances_or_not() {
+        let mut row = LedgerRow {
+            connection: 1,
+            provider: 1,
+            message: 1,
+            offered: 6,
+            delivered: 2,
+            in_flight: 1,
+            lost: [1; 10],
+            reserved: 0,
+        };
+        assert!(!row.balances());
+        row.offered = 13;
+        assert!(row.balances());
+    }
+}

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The bounds that both sides rely on. Sizes are in bytes.
+
+/// The name of the server port that `fltport.sys` listens on.
+pub const PORT_NAME: &str = "\\FltPort";
+
+/// The version of this protocol: frames, hello and commands.
+pub const PROTOCOL_VERSION: u16 = 1;
+
+/// Providers that can be registered at one time.
+pub const MAX_PROVIDERS: usize = 16;
+
+/// Message numbers go from 1 to this, so that a set of messages fits into 64 bits.
+pub const MAX_MESSAGE_NUMBER: u16 = 63;
+
+/// Services that can be connected at one time.
+pub const MAX_CONNECTIONS: usize = 16;
+
+/// The largest frame that the driver sends, header included. A service that posts buffers of this size (and the Filter Manager's
+/// 16-byte header) never meets "buffer too small".
+pub const MAX_FRAME: usize = 64 * 1024;
+
+/// The largest payload of one notification.
+pub const MAX_PAYLOAD: usize = 60 * 1024;
+
+/// The largest payload of one request; smaller than [`MAX_PAYLOAD`], because the outcome record that observers get carries the
+/// request and its reply.
+pub const MAX_REQUEST: usize = 48 * 1024;
+
+/// The largest payload of a reply.
+pub const MAX_REPLY: usize = 4 * 1024;
+
+/// The largest command, header included, and the largest result of one.
+pub const MAX_COMMAND: usize = 64 * 1024;
+
+/// The longest provider name, in bytes of UTF-8.
+pub const MAX_PROVIDER_NAME: usize = 32;
+
+/// The longest service name that a hello may carry, in bytes of UTF-8.
+pub const MAX_SERVICE_NAME: usize = 48;
+
+/// The largest encoded schema of one provider.
+pub const MAX_SCHEMA: usize = 16 * 1024;
+
+/// The longest time that a request may wait, in milliseconds.
+pub const MAX_DEADLINE_MS: u32 = 60_000;
