@@ -34,6 +34,11 @@ pub const POOL_FLAG_NON_PAGED: u64 = 0x40;
 /// Do not zero the memory.
 pub const POOL_FLAG_UNINITIALIZED: u64 = 0x02;
 
+/// The call is not possible at this IRQL.
+pub const STATUS_INVALID_LEVEL: NTSTATUS = 0xC000_0148_u32 as NTSTATUS;
+/// Somebody else has it, and it cannot be shared.
+pub const STATUS_SHARING_VIOLATION: NTSTATUS = 0xC000_0043_u32 as NTSTATUS;
+
 /// All access to a port: `FLT_PORT_CONNECT | STANDARD_RIGHTS_ALL`.
 pub const FLT_PORT_ALL_ACCESS: u32 = 0x001F_0001;
 

@@ -14,7 +14,7 @@ use crate::status::{NtError, Result, check};
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicU8, Ordering};
 
 /// How a send ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,10 +40,20 @@ pub enum SendOutcome {
 pub struct ClientPort {
     port: PoolBox<UnsafeCell<PFLT_PORT>>,
     filter: Filter,
-    closed: AtomicBool,
+    state: AtomicU8,
 }
 
-// SAFETY: after `accept` the variable is touched only by the Filter Manager, under its own lock.
+/// No connection yet: the variable is nobody's.
+const EMPTY: u8 = 0;
+/// `accept` is writing the variable.
+const ACCEPTING: u8 = 1;
+/// Connected: the variable is the Filter Manager's.
+const OPEN: u8 = 2;
+/// Closed, or never to be connected.
+const CLOSED: u8 = 3;
+
+// SAFETY: the variable is written by the one `accept` that moved the state to ACCEPTING; from OPEN on only the Filter Manager touches it, under its
+// own lock.
 unsafe impl Send for ClientPort {}
 // SAFETY: as above.
 unsafe impl Sync for ClientPort {}
@@ -55,28 +65,62 @@ impl ClientPort {
         Ok(ClientPort {
             port,
             filter: filter.clone(),
-            closed: AtomicBool::new(true),
+            state: AtomicU8::new(EMPTY),
         })
     }
 
-    /// IRQL: <= DISPATCH_LEVEL. Takes the connection over. The connect callback must return success after this.
-    pub fn accept(&mut self, pending: PendingPort) {
-        *self.port.get_mut() = pending.0;
-        *self.closed.get_mut() = false;
+    /// IRQL: <= DISPATCH_LEVEL. Takes the connection over; the connect callback must then return success. False if it has been closed or taken already: then
+    /// the callback must refuse.
+    pub fn accept(&self, pending: PendingPort) -> bool {
+        if self
+            .state
+            .compare_exchange(EMPTY, ACCEPTING, Ordering::Acquire, Ordering::Relaxed)
+            .is_err()
+        {
+            return false;
+        }
+        // SAFETY: this thread alone moved the state to ACCEPTING, and nobody touches the variable before it is OPEN.
+        unsafe { self.port.get().write(pending.0) };
+        // Release: who sees OPEN sees the port.
+        self.state.store(OPEN, Ordering::Release);
+        true
     }
 
-    /// IRQL: PASSIVE_LEVEL. Ends the connection: pending gets of the service fail, blocked senders wake. Once; later calls do nothing.
+    /// IRQL: any. Whether it is connected, as far as this side knows.
+    pub fn is_open(&self) -> bool {
+        self.state.load(Ordering::Acquire) == OPEN
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Ends the connection: pending gets of the service fail, blocked senders wake. Before [`ClientPort::accept`] it makes that
+    /// fail. Any number of times.
     pub fn close(&self) {
-        if !self.closed.swap(true, Ordering::AcqRel) {
-            // SAFETY: the filter that owns the port, and the one address of its variable, which holds a port as this is the first close.
-            unsafe { FltCloseClientPort(self.filter.raw(), self.port.get()) };
+        loop {
+            match self
+                .state
+                .compare_exchange(OPEN, CLOSED, Ordering::AcqRel, Ordering::Acquire)
+            {
+                // SAFETY: the filter that owns the port, and the one address of its variable, which holds a port as this is the first close.
+                Ok(_) => return unsafe { FltCloseClientPort(self.filter.raw(), self.port.get()) },
+                Err(EMPTY) => {
+                    if self
+                        .state
+                        .compare_exchange(EMPTY, CLOSED, Ordering::AcqRel, Ordering::Relaxed)
+                        .is_ok()
+                    {
+                        return;
+                    }
+                }
+                // A few instructions of another thread, which cannot wait.
+                Err(ACCEPTING) => core::hint::spin_loop(),
+                Err(_) => return,
+            }
         }
     }
 
     /// IRQL: <= APC_LEVEL. Hands `message` to the service, at the latest when `timeout` is over; with `reply` also waits, within the same
     /// time, for its answer. On [`SendOutcome::Replied`] that many bytes of `reply` have been written; otherwise its content is unspecified.
     pub fn send(&self, message: &[u8], reply: Option<&mut [u8]>, timeout: Timeout) -> SendOutcome {
-        if self.closed.load(Ordering::Acquire) {
+        if !self.is_open() {
             return SendOutcome::Disconnected;
         }
         let Ok(length) = u32::try_from(message.len()) else {

@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A provider from its owner's point of view.
+//!
+//! It is in one of two states, staging or bound. Announcements and revocations come as callbacks, at up to DISPATCH_LEVEL; the registration with the
+//! common driver needs PASSIVE_LEVEL, so a work item does it.
+
+use crate::ffi::{Bound, Table};
+use crate::staging::{Staged, Staging};
+use fltport_abi::account::{Cause, Outcome};
+use fltport_abi::interface::{ANNOUNCE, BacklogPolicy, CALLBACK_NAME, CommandCaller, REVOKE};
+use fltport_abi::limits::{MAX_DEADLINE_MS, MAX_REPLY, MAX_SCHEMA};
+use fltport_abi::message::Message;
+use fltport_abi::schema;
+use fltport_nt::bindings::{
+    STATUS_DELETE_PENDING, STATUS_INTERNAL_ERROR, STATUS_INVALID_PARAMETER,
+};
+use fltport_nt::ex::{
+    CallbackObject, CallbackRegistration, Listener, PoolArc, PoolBytes, Rundown, Tag,
+};
+use fltport_nt::io::{DriverObject, WorkItem};
+use fltport_nt::ke::{SpinLock, current_irql, system_time};
+use fltport_nt::linked::{APC_LEVEL, STATUS_INVALID_LEVEL};
+use fltport_nt::{NtError, Result, utf16};
+
+/// Handles a provider's commands.
+pub trait Handler: Send + Sync + 'static {
+    /// IRQL: PASSIVE_LEVEL, in the thread of the service that sends. `payload` is a kernel copy that fits the schema; writes the result to `out` and
+    /// returns its length. The status of an error reaches the service.
+    fn command(
+        &self,
+        caller: &CommandCaller,
+        message: u16,
+        payload: &[u8],
+        out: &mut [u8],
+    ) -> Result<usize>;
+}
+
+/// How a provider registers.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// The pool tag of what is allocated here.
+    pub tag: Tag,
+    /// Bytes of notifications that the common driver keeps while no service is connected; 0 for none.
+    pub backlog: u32,
+    /// Which, when these do not suffice.
+    pub policy: BacklogPolicy,
+    /// Bytes of notifications that are kept while there is no common driver.
+    pub staging: u32,
+}
+
+/// The answer to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer<R> {
+    /// The decider's reply, or the default.
+    pub reply: R,
+    /// Who answered, or why nobody did.
+    pub outcome: Outcome,
+}
+
+/// A registered provider. Dropping it (IRQL: PASSIVE_LEVEL, not from its command handler) unregisters it and waits until no handler runs.
+pub struct Provider<H: Handler> {
+    // Dropped in this order, after `drop` has unbound it: no more announcements, no more binding, then what they used.
+    _announcements: CallbackRegistration<Announcements<H>>,
+    _binder: PoolArc<Binder<H>>,
+    _object: CallbackObject,
+    client: PoolArc<Client<H>>,
+}
+
+/// Hears of the common driver's coming and going.
+struct Announcements<H: Handler> {
+    client: PoolArc<Client<H>>,
+    binder: PoolArc<Binder<H>>,
+}
+
+/// Binds at PASSIVE_LEVEL.
+struct Binder<H: Handler>(WorkItem<Client<H>>);
+
+/// What announcements, work item and provider share.
+struct Client<H: Handler> {
+    options: Options,
+    schema: PoolBytes,
+    handler: PoolArc<H>,
+    /// Whoever calls into the common driver holds this; the revocation closes it, waits, and opens it again.
+    gate: Rundown,
+    state: SpinLock<State>,
+}
+
+struct State {
+    /// The registration with the common driver; without it notifications are staged.
+    bound: Option<Bound>,
+    /// The table that was announced and is to be bound to.
+    announced: Option<Table>,
+    /// The provider is being dropped: nothing is bound any more.
+    ending: bool,
+    staging: Staging,
+}
+
+impl<H: Handler> Provider<H> {
+    /// IRQL: PASSIVE_LEVEL. Registers with the common driver, now or whenever it comes up.
+    ///
+    /// Errors: `STATUS_OBJECT_NAME_COLLISION` if the common driver is there and has a provider of this name, `STATUS_INSUFFICIENT_RESOURCES`.
+    pub fn register(
+        driver: DriverObject,
+        provider: &schema::Provider,
+        handler: H,
+        options: Options,
+    ) -> Result<Self> {
+        let client = Client::new(provider, handler, options)?;
+        let work = WorkItem::new(driver, options.tag, client.clone(), Client::bind_later)?;
+        let binder = PoolArc::new(options.tag, Binder(work))?;
+        let object = CallbackObject::open_or_create(utf16!(CALLBACK_NAME))?;
+        let listener = Announcements {
+            client: client.clone(),
+            binder: binder.clone(),
+        };
+        let listener = PoolArc::new(options.tag, listener)?;
+        let announcements = CallbackRegistration::new(&object, options.tag, listener)?;
+        let registered = Provider {
+            _announcements: announcements,
+            _binder: binder,
+            _object: object,
+            client,
+        };
+        // From here on an announcement is heard; one that came before is asked for.
+        if let Some(table) = Table::ask(&registered._object) {
+            registered.client.state.lock().announced = Some(table);
+            registered.client.bind()?;
+        }
+        Ok(registered)
+    }
+
+    /// IRQL: <= DISPATCH_LEVEL. Offers a notification, or keeps it until there is a common driver. Never blocks.
+    ///
+    /// Success means that it is accounted for: delivered, queued, or lost with a cause that the ledger shows. Fails with `STATUS_INVALID_PARAMETER` if the
+    /// message is not one of this provider's notifications.
+    pub fn notify<'m, M: Message<'m>>(&self, message: &M) -> Result<()> {
+        let time = system_time();
+        let encoded = self.client.encode(message);
+        match &encoded {
+            Ok(payload) => self
+                .client
+                .notify(M::NUMBER, M::FIXED as u16, time, payload),
+            Err(_) => {
+                self.client.lose(M::NUMBER, Cause::NoMemory);
+                Ok(())
+            }
+        }
+    }
+
+    /// IRQL: <= APC_LEVEL, with special kernel APCs enabled. Asks the decider and waits for its answer, at most `deadline_ms` milliseconds. `default` is the
+    /// answer whenever the decider gives none, also when there is no common driver.
+    ///
+    /// Errors: `STATUS_INVALID_LEVEL`, `STATUS_INSUFFICIENT_RESOURCES`, `STATUS_INVALID_PARAMETER`, `STATUS_BUFFER_OVERFLOW`; nobody was asked
+    /// then, and the caller goes on with its default.
+    pub fn ask<'m, M: Message<'m>, R: for<'r> Message<'r> + Copy>(
+        &self,
+        message: &M,
+        deadline_ms: u32,
+        default: R,
+    ) -> Result<Answer<R>> {
+        if current_irql() > APC_LEVEL {
+            return Err(NtError(STATUS_INVALID_LEVEL));
+        }
+        if deadline_ms == 0 || deadline_ms > MAX_DEADLINE_MS || default.encoded_len() > MAX_REPLY {
+            return Err(NtError(STATUS_INVALID_PARAMETER));
+        }
+        let nobody = Ok(Answer {
+            reply: default,
+            outcome: Outcome::NoDecider,
+        });
+        // Held while waiting, so that the common driver cannot go; it ends all connections, and so this wait, before it waits for us.
+        let Some(_inside) = self.client.gate.acquire() else {
+            return nobody;
+        };
+        let Some(bound) = self.client.bound() else {
+            return nobody;
+        };
+        let payload = self.client.encode(message)?;
+        let mut reply = self.client.encode(&default)?;
+        let outcome = bound.request(
+            M::NUMBER,
+            M::FIXED as u16,
+            &payload,
+            deadline_ms,
+            &mut reply,
+        )?;
+        // A decider can answer with bytes of the right length that are not a reply.
+        let decoded = decode_reply(&reply);
+        Ok(match decoded {
+            Some(reply) => Answer { reply, outcome },
+            None => Answer {
+                reply: default,
+                outcome: Outcome::BadReply,
+            },
+        })
+    }
+
+    /// IRQL: <= DISPATCH_LEVEL. Whether a message with this number would reach anybody: a cheap question before an expensive message is built. Without
+    /// a common driver the staging buffer listens.
+    pub fn is_listening(&self, message: u16) -> bool {
+        let Some(_inside) = self.client.gate.acquire() else {
+            return true;
+        };
+        self.client
+            .bound()
+            .is_none_or(|bound| bound.is_listening(message))
+    }
+
+    /// IRQL: any. The handler.
+    pub fn handler(&self) -> &H {
+        &self.client.handler
+    }
+}
+
+fn decode_reply<R: for<'r> Message<'r>>(bytes: &[u8]) -> Option<R> {
+    R::decode(bytes).ok()
+}
+
+impl<H: Handler> Drop for Provider<H> {
+    fn drop(&mut self) {
+        self.client.state.lock().ending = true;
+        self.client.unbind();
+        // If the gate was closed just now, the common driver is being unloaded and unbinds; the end of the announcements waits for that.
+    }
+}
+
+impl<H: Handler> Client<H> {
+    fn new(provider: &schema::Provider, handler: H, options: Options) -> Result<PoolArc<Self>> {
+        let tag = options.tag;
+        let mut encoded = PoolBytes::zeroed(tag, MAX_SCHEMA)?;
+        let length = provider
+            .encode(&mut encoded)
+            .map_err(|_| NtError(STATUS_INTERNAL_ERROR))?;
+        let schema = PoolBytes::copy_of(tag, encoded.get(..length).unwrap_or(&[]))?;
+        let staging = Staging::new(tag, options.staging as usize)?;
+        let state = State {
+            bound: None,
+            announced: None,
+            ending: false,
+            staging,
+        };
+        PoolArc::new(
+            tag,
+            Client {
+                options,
+                schema,
+                handler: PoolArc::new(tag, handler)?,
+                gate: Rundown::new(tag)?,
+                state: SpinLock::new(state),
+            },
+        )
+    }
+
+    fn bound(&self) -> Option<Bound> {
+        self.state.lock().bound
+    }
+
+    fn encode<'m, M: Message<'m>>(&self, message: &M) -> Result<PoolBytes> {
+        let mut payload = PoolBytes::zeroed(self.options.tag, message.encoded_len())?;
+        // The length is the message's own, so it fits.
+        message
+            .encode(&mut payload)
+            .map_err(|_| NtError(STATUS_INVALID_PARAMETER))?;
+        Ok(payload)
+    }
+
+    fn notify(&self, message: u16, fixed: u16, time: i64, payload: &[u8]) -> Result<()> {
+        let staged = Staged {
+            time,
+            message,
+            fixed,
+            length: payload.len() as u32,
+        };
+        loop {
+            // The common driver has begun to go, or is gone: what it does not take is kept for the next one.
+            let mut leaving = true;
+            if let Some(_inside) = self.gate.acquire() {
+                leaving = false;
+                if let Some(bound) = self.bound() {
+                    match bound.notify(message, fixed, time, payload) {
+                        Err(NtError(STATUS_DELETE_PENDING)) => leaving = true,
+                        accounted => return accounted,
+                    }
+                }
+            }
+            let mut state = self.state.lock();
+            if leaving || state.bound.is_none() {
+                state.staging.push(&staged, payload);
+                return Ok(());
+            }
+            // Bound since we looked: the staging buffer has been emptied, and what is put there now would lie there. At most once per binding.
+        }
+    }
+
+    fn lose(&self, message: u16, cause: Cause) {
+        if let Some(_inside) = self.gate.acquire()
+            && let Some(bound) = self.bound()
+        {
+            bound.lost(message, cause, 1);
+        } else {
+            self.state.lock().staging.lose(message, 1);
+        }
+    }
+
+    /// The work item: errors have nobody to go to; notifications stay staged, and the next announcement tries again.
+    fn bind_later(&self) {
+        let _staged_still = self.bind();
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Registers with the table that was announced, if any, and hands over what was staged.
+    fn bind(&self) -> Result<()> {
+        let Some(_inside) = self.gate.acquire() else {
+            return Ok(());
+        };
+        let table = {
+            let mut state = self.state.lock();
+            let announced = state.announced.take();
+            announced.filter(|_| state.bound.is_none() && !state.ending)
+        };
+        let Some(table) = table else {
+            return Ok(());
+        };
+        let Options {
+            backlog, policy, ..
+        } = self.options;
+        let bound = table.register(&self.schema, backlog, policy as u32, &self.handler)?;
+        let mut state = self.state.lock();
+        // Under the lock, so that what is offered from now on comes behind it: at most the staging buffer's bytes, once.
+        let hand_over = |staged: &Staged, payload: &[u8]| {
+            // What the common driver refuses was not a notification of this provider when it was staged either.
+            let _refused = bound.notify(staged.message, staged.fixed, staged.time, payload);
+        };
+        state.staging.drain(hand_over, |message, count| {
+            bound.lost(message, Cause::RingFull, count)
+        });
+        if state.ending {
+            drop(state);
+            bound.unregister();
+        } else {
+            state.bound = Some(bound);
+        }
+        Ok(())
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Unregisters if it is bound, and no revocation is doing that.
+    fn unbind(&self) {
+        if let Some(_inside) = self.gate.acquire() {
+            let bound = self.state.lock().bound.take();
+            if let Some(bound) = bound {
+                bound.unregister();
+            }
+        }
+    }
+
+    /// IRQL: PASSIVE_LEVEL. The common driver goes: lets go of its table before this returns.
+    fn revoked(&self) {
+        self.state.lock().announced = None;
+        self.gate.wait();
+        // Nobody is inside, and nobody can come in: not a caller, not a binder.
+        let bound = {
+            let mut state = self.state.lock();
+            state.announced = None;
+            state.bound.take()
+        };
+        if let Some(bound) = bound {
+            bound.unregister();
+        }
+        self.gate.reopen();
+    }
+}
+
+impl<H: Handler> Listener for Announcements<H> {
+    fn notified(&self, argument1: usize, argument2: usize) {
+        match argument1 {
+            ANNOUNCE => {
+                if let Some(table) = Table::announced(argument2) {
+                    self.client.state.lock().announced = Some(table);
+                    self.binder.0.queue();
+                }
+            }
+            REVOKE => self.client.revoked(),
+            _ => {}
+        }
+    }
+}

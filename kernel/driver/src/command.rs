@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Commands: the driver's own, and those that go on to a provider.
+
+use crate::connection::Identity;
+use crate::driver::Driver;
+use crate::ledger::bit;
+use crate::receiver::Receiver;
+use crate::routes::{Prepared, Routes, taken};
+use fltport_abi::command::{
+    BACKLOG, Command, ConnectionRow, ENDED, Page, ProviderRow, Subscription as Wanted, own,
+};
+use fltport_abi::fixed::Fixed;
+use fltport_abi::hello::rights;
+use fltport_abi::interface::CommandCaller;
+use fltport_abi::limits::PROTOCOL_VERSION;
+use fltport_nt::bindings::{
+    STATUS_ACCESS_DENIED, STATUS_BUFFER_TOO_SMALL, STATUS_INVALID_DEVICE_REQUEST,
+    STATUS_INVALID_PARAMETER, STATUS_NOT_FOUND, STATUS_REVISION_MISMATCH,
+};
+use fltport_nt::{NtError, Result};
+
+const MALFORMED: NtError = NtError(STATUS_INVALID_PARAMETER);
+
+/// IRQL: PASSIVE_LEVEL. Runs a captured command of the service `caller`; the number of bytes written to `out`.
+pub(crate) fn run(
+    driver: &Driver,
+    caller: &Identity,
+    input: &[u8],
+    out: &mut [u8],
+) -> Result<usize> {
+    let command = Command::parse(input).ok_or(MALFORMED)?;
+    if command.header.version != PROTOCOL_VERSION {
+        return Err(NtError(STATUS_REVISION_MISMATCH));
+    }
+    match u16::try_from(command.header.provider) {
+        Ok(0) => run_own(driver, caller, &command, out),
+        Ok(provider) => run_provider(driver, caller, provider, &command, out),
+        Err(_) => Err(NtError(STATUS_NOT_FOUND)),
+    }
+}
+
+fn run_provider(
+    driver: &Driver,
+    caller: &Identity,
+    provider: u16,
+    command: &Command<'_>,
+    out: &mut [u8],
+) -> Result<usize> {
+    if caller.rights & rights::COMMAND == 0 {
+        return Err(NtError(STATUS_ACCESS_DENIED));
+    }
+    let provider = driver
+        .routes()
+        .lock()
+        .provider(provider)
+        .map(|slot| slot.provider.clone());
+    let provider = provider.ok_or(NtError(STATUS_NOT_FOUND))?;
+    let who = CommandCaller {
+        size: size_of::<CommandCaller>() as u32,
+        connection: caller.number,
+        pid: caller.pid,
+        reserved: 0,
+    };
+    provider.command(&who, command.header.command, command.payload, out)
+}
+
+fn run_own(
+    driver: &Driver,
+    caller: &Identity,
+    command: &Command<'_>,
+    out: &mut [u8],
+) -> Result<usize> {
+    let mut rows = Rows {
+        out,
+        at: 0,
+        skip: 0,
+        full: false,
+    };
+    match command.header.command {
+        own::INFO => {
+            expect_empty(command)?;
+            let routes = driver.routes().lock();
+            let mine = routes
+                .connections()
+                .find(|c| c.connection.identity.number == caller.number);
+            rows.add(connection_row(
+                mine.ok_or(NtError(STATUS_NOT_FOUND))?,
+                caller,
+            ));
+        }
+        own::PROVIDERS => {
+            rows.skip = page(command)?;
+            providers(&driver.routes().lock(), &mut rows);
+        }
+        own::SCHEMA => return schema(driver, command, rows.out),
+        own::SUBSCRIBE => return subscribe(driver, caller, command).map(|()| 0),
+        own::CONNECTIONS => {
+            rows.skip = page(command)?;
+            let routes = driver.routes().lock();
+            routes
+                .connections()
+                .for_each(|receiver| rows.add(connection_row(receiver, caller)));
+        }
+        own::LEDGER => {
+            rows.skip = page(command)?;
+            ledger(&mut driver.routes().lock(), &mut rows);
+        }
+        own::REQUESTS => {
+            rows.skip = page(command)?;
+            requests(&driver.routes().lock(), &mut rows);
+        }
+        _ => return Err(NtError(STATUS_INVALID_DEVICE_REQUEST)),
+    }
+    rows.finish()
+}
+
+/// The result of a list: the rows that fit, from the one that was asked for.
+struct Rows<'o> {
+    out: &'o mut [u8],
+    at: usize,
+    skip: u32,
+    full: bool,
+}
+
+impl Rows<'_> {
+    fn add<T: Fixed>(&mut self, row: T) {
+        if self.skip > 0 {
+            self.skip -= 1;
+        } else if !self.full {
+            match self
+                .out
+                .get_mut(self.at..)
+                .and_then(|place| row.write(place))
+            {
+                Some(()) => self.at += T::SIZE,
+                None => self.full = true,
+            }
+        }
+    }
+
+    /// An empty result means the end, so a row that does not fit even alone is an error.
+    fn finish(self) -> Result<usize> {
+        if self.full && self.at == 0 {
+            Err(NtError(STATUS_BUFFER_TOO_SMALL))
+        } else {
+            Ok(self.at)
+        }
+    }
+}
+
+fn expect_empty(command: &Command<'_>) -> Result<()> {
+    if command.payload.is_empty() {
+        Ok(())
+    } else {
+        Err(MALFORMED)
+    }
+}
+
+/// The payload as exactly one struct.
+fn payload<T: Fixed>(command: &Command<'_>) -> Result<T> {
+    T::read(command.payload)
+        .filter(|_| command.payload.len() == T::SIZE)
+        .ok_or(MALFORMED)
+}
+
+fn page(command: &Command<'_>) -> Result<u32> {
+    let page: Page = payload(command)?;
+    if page.reserved == 0 {
+        Ok(page.skip)
+    } else {
+        Err(MALFORMED)
+    }
+}
+
+fn providers(routes: &Routes, rows: &mut Rows<'_>) {
+    for slot in routes.providers() {
+        let provider = &slot.provider;
+        rows.add(ProviderRow {
+            provider: provider.number.into(),
+            schema: provider.schema.len() as u32,
+            hash: provider.hash,
+            backlog: slot.backlog.as_ref().map_or(0, |b| b.capacity() as u32),
+            backlog_used: slot.backlog.as_ref().map_or(0, |b| b.used() as u32),
+            since: provider.since,
+            name: provider.name,
+        });
+    }
+}
+
+fn connection_row(receiver: &Receiver, caller: &Identity) -> ConnectionRow {
+    let identity = &receiver.connection.identity;
+    ConnectionRow {
+        connection: identity.number,
+        pid: identity.pid,
+        since: identity.since,
+        rights: identity.rights,
+        generation: identity.generation,
+        next_sequence: receiver.next_sequence,
+        queued: receiver.queue.used() as u32,
+        queued_peak: receiver.queue.peak() as u32,
+        capacity: receiver.queue.capacity() as u32,
+        version: identity.version,
+        own: (identity.number == caller.number).into(),
+        name: identity.name,
+    }
+}
+
+/// For every provider: the backlog's account, each connection's, and that of the connections that have ended.
+fn ledger(routes: &mut Routes, rows: &mut Rows<'_>) {
+    let mut number = 0;
+    while let Some(next) = routes.next_provider_number(number) {
+        routes.collect_too_high(next);
+        number = next + 1;
+    }
+    for slot in routes.providers() {
+        let provider = slot.provider.number;
+        let outcomes = slot.provider.requests;
+        let types = slot.provider.notifications | outcomes;
+        slot.unheard
+            .rows(BACKLOG, provider, slot.provider.notifications)
+            .for_each(|row| rows.add(row));
+        for receiver in routes.connections() {
+            for subscription in taken(&receiver.subscriptions).filter(|s| s.provider == provider) {
+                let account = &subscription.account;
+                account
+                    .rows(receiver.connection.identity.number, provider, types)
+                    .for_each(|row| rows.add(row));
+            }
+        }
+        slot.ended
+            .rows(ENDED, provider, types)
+            .for_each(|row| rows.add(row));
+    }
+}
+
+fn requests(routes: &Routes, rows: &mut Rows<'_>) {
+    for slot in routes.providers() {
+        let number = slot.provider.number;
+        let decider = |message| {
+            let mut connections = routes.connections();
+            let decides = |s: &crate::receiver::Subscription| {
+                s.provider == number && s.decide & bit(message) != 0
+            };
+            let found = connections.find(|c| taken(&c.subscriptions).any(decides));
+            found.map_or(0, |receiver| receiver.connection.identity.number)
+        };
+        slot.requests
+            .rows(number, slot.provider.requests, decider)
+            .for_each(|row| rows.add(row));
+    }
+}
+
+fn schema(driver: &Driver, command: &Command<'_>, out: &mut [u8]) -> Result<usize> {
+    let number = u16::try_from(payload::<u32>(command)?).map_err(|_| NtError(STATUS_NOT_FOUND))?;
+    let provider = driver
+        .routes()
+        .lock()
+        .provider(number)
+        .map(|slot| slot.provider.clone());
+    let provider = provider.ok_or(NtError(STATUS_NOT_FOUND))?;
+    let place = out
+        .get_mut(..provider.schema.len())
+        .ok_or(NtError(STATUS_BUFFER_TOO_SMALL))?;
+    place.copy_from_slice(&provider.schema);
+    Ok(place.len())
+}
+
+fn subscribe(driver: &Driver, caller: &Identity, command: &Command<'_>) -> Result<()> {
+    let wanted: Wanted = payload(command)?;
+    let number = u16::try_from(wanted.provider).map_err(|_| NtError(STATUS_NOT_FOUND))?;
+    let declared = {
+        let mut routes = driver.routes().lock();
+        let slot = routes.provider(number).ok_or(NtError(STATUS_NOT_FOUND))?;
+        slot.backlog
+            .as_ref()
+            .map(|backlog| (backlog.capacity(), backlog.policy()))
+    };
+    let mut prepared = Prepared::new(number, declared)?;
+    // What is left of `prepared` is dropped after the lock has been released.
+    driver
+        .routes()
+        .lock()
+        .subscribe(caller.number, &wanted, &mut prepared)
+}

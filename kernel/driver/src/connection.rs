@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One attached service: its port, its identity, and the thread that sends it its stream.
+
+use crate::driver::Driver;
+use crate::tag;
+use core::sync::atomic::{AtomicBool, Ordering};
+use fltport_abi::fixed::Fixed;
+use fltport_abi::frame::{FRAME_RECORDS, FrameHeader, MAGIC};
+use fltport_abi::limits::{MAX_FRAME, PROTOCOL_VERSION};
+use fltport_nt::Result;
+use fltport_nt::ex::{FastMutex, PoolArc, PoolBytes};
+use fltport_nt::flt::{ClientPort, PendingPort, SendOutcome};
+use fltport_nt::ke::{Event, EventKind, SpinLock, Timeout};
+use fltport_nt::ps::SystemThread;
+
+/// How long the sender waits for a reader before it looks whether it should end, and then waits again.
+const SEND_SLICE: Timeout = Timeout::from_millis(1000);
+
+/// What is known of a service since it connected.
+#[derive(Clone, Copy)]
+pub(crate) struct Identity {
+    pub(crate) number: u32,
+    pub(crate) pid: u32,
+    pub(crate) since: i64,
+    pub(crate) rights: u32,
+    pub(crate) generation: u32,
+    pub(crate) version: u16,
+    pub(crate) name: [u8; 48],
+}
+
+/// One attached service. The fields are dropped in this order; the port before the proof that the connection exists, for the unload waits for the latter before
+/// it unregisters the filter, which the port holds.
+pub(crate) struct Connection {
+    sender: FastMutex<Option<SystemThread>>,
+    port: ClientPort,
+    pub(crate) identity: Identity,
+    /// Set when there may be something to send and the sender had nothing left.
+    pub(crate) wake: Event,
+    ending: AtomicBool,
+    alive: Alive,
+}
+
+/// Proof that a connection exists, counted by the driver.
+pub(crate) struct Alive(PoolArc<Driver>);
+
+impl Alive {
+    pub(crate) fn new(driver: &PoolArc<Driver>) -> Self {
+        driver.connection_made();
+        Alive(driver.clone())
+    }
+}
+
+impl Drop for Alive {
+    fn drop(&mut self) {
+        self.0.connection_gone();
+    }
+}
+
+impl Connection {
+    /// IRQL: PASSIVE_LEVEL. A connection, not yet accepted and without its sender.
+    pub(crate) fn new(
+        driver: &PoolArc<Driver>,
+        identity: Identity,
+        port: ClientPort,
+    ) -> Result<PoolArc<Self>> {
+        let wake = Event::new(tag::CONNECTION, EventKind::Synchronization)?;
+        let sender = FastMutex::new(tag::CONNECTION, None)?;
+        let alive = Alive::new(driver);
+        PoolArc::new(
+            tag::CONNECTION,
+            Connection {
+                sender,
+                port,
+                identity,
+                wake,
+                ending: AtomicBool::new(false),
+                alive,
+            },
+        )
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Takes the port over and lets the sender begin. False if the connection has been ended meanwhile.
+    pub(crate) fn accept(&self, port: PendingPort) -> bool {
+        let accepted = self.port.accept(port);
+        self.wake.set();
+        accepted
+    }
+
+    pub(crate) fn port(&self) -> &ClientPort {
+        &self.port
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Starts the thread that sends the stream.
+    pub(crate) fn start_sender(connection: &PoolArc<Self>) -> Result<()> {
+        let buffer = SpinLock::new(Some(PoolBytes::zeroed(tag::BUFFER, MAX_FRAME)?));
+        let sender = PoolArc::new(
+            tag::CONNECTION,
+            Sender {
+                connection: connection.clone(),
+                buffer,
+            },
+        )?;
+        let thread = SystemThread::spawn(tag::CONNECTION, sender, Sender::run)?;
+        *connection.sender.lock() = Some(thread);
+        Ok(())
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Ends it: wakes everybody who waits for the service, and the sender, and waits until the sender has ended. Any number of times.
+    pub(crate) fn end(&self) {
+        self.ending.store(true, Ordering::Release);
+        self.port.close();
+        self.wake.set();
+        // The guard's drop comes before the thread's, which waits: nobody must hold a fast mutex while waiting.
+        let sender = self.sender.lock().take();
+        drop(sender);
+    }
+
+    fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Acquire)
+    }
+}
+
+/// What the sending thread works with.
+struct Sender {
+    connection: PoolArc<Connection>,
+    /// Taken out by the thread when it starts.
+    buffer: SpinLock<Option<PoolBytes>>,
+}
+
+impl Sender {
+    fn run(&self) {
+        let taken = self.buffer.lock().take();
+        let Some(mut buffer) = taken else {
+            return;
+        };
+        let connection = &*self.connection;
+        while !connection.is_ending() && !connection.port.is_open() {
+            connection.wake.wait(SEND_SLICE);
+        }
+        while !connection.is_ending() {
+            let filled = self.fill(&mut buffer);
+            let Some(frame) = buffer.get(..filled).filter(|frame| !frame.is_empty()) else {
+                connection.wake.wait(SEND_SLICE);
+                continue;
+            };
+            let delivered = self.deliver(frame);
+            let mut routes = connection.alive.0.routes().lock();
+            if !delivered {
+                routes.undelivered(connection.identity.number, frame);
+                return;
+            }
+            routes.delivered(connection.identity.number, frame);
+        }
+    }
+
+    /// Puts the next records of the stream into the buffer; the frame's length, or 0 if there are none.
+    fn fill(&self, buffer: &mut PoolBytes) -> usize {
+        let number = self.connection.identity.number;
+        let Some(body) = buffer.get_mut(FrameHeader::SIZE..) else {
+            return 0;
+        };
+        let (records, bytes) = self.connection.alive.0.routes().lock().take(number, body);
+        if records == 0 {
+            return 0;
+        }
+        let length = FrameHeader::SIZE + bytes;
+        let header = FrameHeader {
+            magic: MAGIC,
+            version: PROTOCOL_VERSION,
+            kind: FRAME_RECORDS,
+            length: length as u32,
+            records,
+            deadline_ms: 0,
+            connection: number,
+        };
+        if header.write(buffer).is_some() {
+            length
+        } else {
+            0
+        }
+    }
+
+    /// Sends a frame until somebody takes it; false if the connection ends first. The records stay in flight meanwhile, and what comes after them
+    /// is queued or lost: a slow service costs nobody else anything.
+    fn deliver(&self, frame: &[u8]) -> bool {
+        let connection = &*self.connection;
+        while !connection.is_ending() {
+            match connection.port.send(frame, None, SEND_SLICE) {
+                SendOutcome::Delivered => return true,
+                SendOutcome::TimedOut => {}
+                SendOutcome::Failed(_) => {
+                    // No memory, most likely: try again when there may be some, and at the latest after a slice.
+                    connection.wake.wait(RETRY_PAUSE);
+                }
+                SendOutcome::Replied(_)
+                | SendOutcome::Disconnected
+                | SendOutcome::ThreadTerminating
+                | SendOutcome::ReplyTooLong => return false,
+            }
+        }
+        false
+    }
+}
+
+/// How long the sender waits after a send that failed for want of memory.
+const RETRY_PAUSE: Timeout = Timeout::from_millis(20);

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The driver's state, and what is done with it as a whole: registering providers, offering, unloading.
+
+use crate::announce::Announcement;
+use crate::backlog::{Backlog, ProviderSlot};
+use crate::connection::Connection;
+use crate::provider::{Description, Provider};
+use crate::receiver::Offer;
+use crate::registration::{Registration, Retry};
+use crate::routes::Routes;
+use crate::tag;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use fltport_abi::account::Cause;
+use fltport_abi::common_driver::{self, ProviderChange};
+use fltport_abi::frame::RecordKind;
+use fltport_abi::interface::BacklogPolicy;
+use fltport_abi::limits::MAX_SCHEMA;
+use fltport_abi::message::Message;
+use fltport_abi::text::Text;
+use fltport_nt::bindings::{
+    STATUS_DELETE_PENDING, STATUS_INSUFFICIENT_RESOURCES, STATUS_INTERNAL_ERROR,
+};
+use fltport_nt::ex::{FastMutex, Global, PoolArc, PoolBytes};
+use fltport_nt::flt::Filter;
+use fltport_nt::ke::{Event, EventKind, SpinLock, Timeout, current_irql, system_time};
+use fltport_nt::linked::DISPATCH_LEVEL;
+use fltport_nt::{NtError, Result};
+
+/// The one instance, for callbacks to which NT passes no context.
+pub(crate) static DRIVER: Global<Driver> = Global::empty();
+
+/// The largest backlog that a provider may declare.
+const MAX_BACKLOG: usize = 8 * 1024 * 1024;
+
+/// The driver's state.
+pub(crate) struct Driver {
+    routes: SpinLock<Routes>,
+    next_connection: AtomicU32,
+    next_request: AtomicU64,
+    closing: AtomicBool,
+    /// Connections that exist, in the routes or still held by somebody; the event is set whenever the last is gone.
+    connections: AtomicUsize,
+    no_connections: Event,
+    /// The registered filter, for connections to hold; set before the port exists, so before anybody can connect.
+    filter: SpinLock<Option<Filter>>,
+    registration: FastMutex<Registration>,
+    retry: FastMutex<Option<Retry>>,
+    announcement: FastMutex<Option<Announcement>>,
+}
+
+impl Driver {
+    /// IRQL: PASSIVE_LEVEL. A driver that is not registered with anybody yet; its own messages are its first provider.
+    pub(crate) fn new() -> Result<PoolArc<Self>> {
+        let driver = PoolArc::new(
+            tag::DRIVER,
+            Driver {
+                routes: SpinLock::new(Routes::new()),
+                next_connection: AtomicU32::new(1),
+                next_request: AtomicU64::new(1),
+                closing: AtomicBool::new(false),
+                connections: AtomicUsize::new(0),
+                no_connections: Event::new(tag::DRIVER, EventKind::Notification)?,
+                filter: SpinLock::new(None),
+                registration: FastMutex::new(tag::DRIVER, Registration::Dormant)?,
+                retry: FastMutex::new(tag::DRIVER, None)?,
+                announcement: FastMutex::new(tag::DRIVER, None)?,
+            },
+        )?;
+        let mut schema = PoolBytes::zeroed(tag::BUFFER, MAX_SCHEMA)?;
+        let length = common_driver::PROVIDER
+            .encode(&mut schema)
+            .map_err(|_| NtError(STATUS_INTERNAL_ERROR))?;
+        let schema = schema.get(..length).unwrap_or(&[]);
+        let own = Description {
+            schema,
+            backlog: 0,
+            policy: BacklogPolicy::KeepNewest,
+            handler: None,
+        };
+        driver.register(&own)?;
+        Ok(driver)
+    }
+
+    pub(crate) fn routes(&self) -> &SpinLock<Routes> {
+        &self.routes
+    }
+
+    pub(crate) fn registration(&self) -> &FastMutex<Registration> {
+        &self.registration
+    }
+
+    pub(crate) fn retry(&self) -> &FastMutex<Option<Retry>> {
+        &self.retry
+    }
+
+    /// The filter that a new connection belongs to.
+    pub(crate) fn filter(&self) -> Option<Filter> {
+        self.filter.lock().clone()
+    }
+
+    /// IRQL: PASSIVE_LEVEL. What was there is dropped here, after the lock has been released.
+    pub(crate) fn set_filter(&self, filter: Option<Filter>) {
+        let former = core::mem::replace(&mut *self.filter.lock(), filter);
+        drop(former);
+    }
+
+    pub(crate) fn announcement(&self) -> &FastMutex<Option<Announcement>> {
+        &self.announcement
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        // SeqCst: see `connection_made`.
+        self.closing.load(Ordering::SeqCst)
+    }
+
+    /// A number for a new connection. Numbers are not used twice.
+    pub(crate) fn next_connection(&self) -> u32 {
+        self.next_connection.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A number for a new request.
+    pub(crate) fn next_request(&self) -> u64 {
+        self.next_request.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Counts a connection, or a connect callback. Whoever counts looks at [`Driver::is_closing`] *after* it; the unload sets that *before* it looks at the
+    /// count. Both are sequentially consistent, so at least one of them sees the other: no connection can come to be behind the unload's back.
+    pub(crate) fn connection_made(&self) {
+        self.connections.fetch_add(1, Ordering::SeqCst);
+    }
+
+    pub(crate) fn connection_gone(&self) {
+        if self.connections.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.no_connections.set();
+        }
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Waits until no connection exists. All have been ended; what holds one still is bounded by a deadline of its own.
+    fn wait_for_connections(&self) {
+        loop {
+            self.no_connections.clear();
+            if self.connections.load(Ordering::SeqCst) == 0 {
+                return;
+            }
+            self.no_connections.wait(Timeout::from_millis(100));
+        }
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Registers a provider.
+    ///
+    /// Errors: `STATUS_INVALID_PARAMETER` (schema), `STATUS_OBJECT_NAME_COLLISION`, `STATUS_INSUFFICIENT_RESOURCES`, `STATUS_DELETE_PENDING`.
+    pub(crate) fn register(&self, description: &Description<'_>) -> Result<PoolArc<Provider>> {
+        if self.is_closing() {
+            return Err(NtError(STATUS_DELETE_PENDING));
+        }
+        if description.backlog > MAX_BACKLOG {
+            return Err(NtError(STATUS_INSUFFICIENT_RESOURCES));
+        }
+        let number = self.routes.lock().number_provider()?;
+        let provider = PoolArc::new(
+            tag::PROVIDER,
+            Provider::new(number, description, system_time())?,
+        )?;
+        let backlog = match description.backlog {
+            0 => None,
+            bytes => Some(Backlog::new(bytes, description.policy)?),
+        };
+        let slot = ProviderSlot::new(provider.clone(), backlog)?;
+        let added = self.routes.lock().add_provider(slot);
+        added.map_err(|(slot, error)| {
+            drop(slot);
+            error
+        })?;
+        self.tell_provider_change(&provider, true);
+        Ok(provider)
+    }
+
+    /// IRQL: PASSIVE_LEVEL, not from the provider's command handler. Takes a provider out and waits until its handler does not run any more.
+    pub(crate) fn unregister(&self, provider: &Provider) {
+        let slot = self.routes.lock().remove_provider(provider.number);
+        provider.drain(slot.is_some());
+        if slot.is_some() {
+            self.tell_provider_change(provider, false);
+        }
+    }
+
+    fn tell_provider_change(&self, provider: &Provider, registered: bool) {
+        if provider.number == common_driver::NUMBER {
+            return;
+        }
+        let change = ProviderChange {
+            provider: provider.number.into(),
+            registered,
+            name: Text::Utf8(provider.name()),
+        };
+        let mut payload = [0; ProviderChange::FIXED + 2 * fltport_abi::limits::MAX_PROVIDER_NAME];
+        let length = change.encode(&mut payload).unwrap_or(0);
+        let offer = Offer {
+            message: ProviderChange::NUMBER,
+            kind: RecordKind::Notification,
+            fixed: ProviderChange::FIXED as u16,
+            time: system_time(),
+            parts: &[payload.get(..length).unwrap_or(&[])],
+        };
+        self.routes.lock().offer(common_driver::NUMBER, &offer);
+    }
+
+    /// IRQL: any; above DISPATCH_LEVEL it is only counted as lost. Offers a notification of a provider. Fails with `STATUS_DELETE_PENDING` when
+    /// the driver is being unloaded: then it was not offered, and the client's stub keeps it.
+    pub(crate) fn notify(&self, provider: &Provider, offer: &Offer<'_>) -> Result<()> {
+        if self.is_closing() {
+            return Err(NtError(STATUS_DELETE_PENDING));
+        }
+        if current_irql() > DISPATCH_LEVEL {
+            provider.count_too_high(offer.message);
+        } else {
+            self.routes.lock().offer(provider.number, offer);
+        }
+        Ok(())
+    }
+
+    /// Whether an unload that may be refused should be: client drivers still use this one.
+    pub(crate) fn is_in_use(&self) -> bool {
+        self.routes.lock().any_client().is_some()
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Ends everything, in this order: accept nothing new; end the connections, which wakes every requester; let command handlers finish;
+    /// take the function table back, which waits for client drivers in it; close the server port and unregister the filter.
+    ///
+    /// Everything that is waited for is bounded by its own deadline, and those that could be long have been woken before.
+    pub(crate) fn shut_down(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        let retry = self.retry.lock().take();
+        drop(retry);
+        self.end_connections();
+        loop {
+            // Not in the condition of a `while let`: the lock would be held across the loop's body.
+            let provider = self.routes.lock().any_client();
+            let Some(provider) = provider else {
+                break;
+            };
+            self.unregister(&provider);
+        }
+        let announcement = self.announcement.lock().take();
+        drop(announcement);
+        // A service may have been connecting meanwhile.
+        self.end_connections();
+        self.wait_for_connections();
+        self.set_filter(None);
+        let registration =
+            core::mem::replace(&mut *self.registration.lock(), Registration::Closing);
+        drop(registration);
+        *self.registration.lock() = Registration::Gone;
+        let own = self.routes.lock().remove_provider(common_driver::NUMBER);
+        drop(own);
+    }
+
+    fn end_connections(&self) {
+        loop {
+            let connection = self.routes.lock().any_connection();
+            let Some(connection) = connection else {
+                break;
+            };
+            self.end_connection(&connection);
+        }
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Ends a connection and settles its accounts. Any number of times, from any thread but the connection's sender.
+    pub(crate) fn end_connection(&self, connection: &Connection) {
+        connection.end();
+        // The receiver is freed after the lock has been released.
+        let cause = if self.is_closing() {
+            Cause::ShuttingDown
+        } else {
+            Cause::Disconnected
+        };
+        let receiver = self
+            .routes
+            .lock()
+            .remove_connection(connection.identity.number, cause);
+        drop(receiver);
+    }
+}

@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! DriverEntry and the end.
+
+use crate::announce::Announcement;
+use crate::driver::{DRIVER, Driver};
+use crate::{instances, registration};
+use fltport_nt::Result;
+use fltport_nt::bindings::{DRIVER_OBJECT, NTSTATUS, UNICODE_STRING};
+use fltport_nt::io::DriverObject;
+use fltport_nt::status::to_status;
+use fltport_nt::zw::Key;
+
+/// IRQL: PASSIVE_LEVEL. What NT calls when it has loaded the driver.
+///
+/// # Safety
+/// For NT to call, with this image's driver object and the path of its service key.
+pub unsafe extern "system" fn driver_entry(
+    driver: *mut DRIVER_OBJECT,
+    registry_path: *const UNICODE_STRING,
+) -> NTSTATUS {
+    // SAFETY: NT passes this image's driver object; nothing made from it outlives the unload.
+    let object = unsafe { DriverObject::new(driver) };
+    // SAFETY: NT passes a valid path.
+    let key = unsafe { Key::open(registry_path) };
+    // Before the registration, which replaces it: the Filter Manager calls it after its own work, and so does NT if the registration has
+    // not happened yet.
+    object.set_unload(unload);
+    to_status(key.and_then(|key| start(object, &key)))
+}
+
+/// The name that the Windows linker is told.
+#[cfg(windows)]
+#[unsafe(no_mangle)]
+unsafe extern "system" fn DriverEntry(
+    driver: *mut DRIVER_OBJECT,
+    registry_path: *const UNICODE_STRING,
+) -> NTSTATUS {
+    // SAFETY: as NT calls it.
+    unsafe { driver_entry(driver, registry_path) }
+}
+
+unsafe extern "system" fn unload(_driver: *const DRIVER_OBJECT) {
+    shut_down();
+}
+
+/// Brings the driver up; [`shut_down`] is its mirror, and undoes what was done if this fails on the way.
+fn start(object: DriverObject, key: &Key) -> Result<()> {
+    instances::write(key)?;
+    let driver = Driver::new()?;
+    DRIVER.replace(Some(driver.clone()));
+    let started = registration::begin(&driver, object).and_then(|()| {
+        let announcement = Announcement::new(&driver)?;
+        *driver.announcement().lock() = Some(announcement);
+        Ok(())
+    });
+    started.inspect_err(|_| shut_down())
+}
+
+/// IRQL: PASSIVE_LEVEL. Gives everything back. Any number of times.
+pub(crate) fn shut_down() {
+    if let Some(driver) = DRIVER.get() {
+        driver.shut_down();
+        DRIVER.replace(None);
+    }
+}

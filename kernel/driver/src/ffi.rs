@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Calls out of this driver: to a client driver's command handler.
+
+use core::ffi::c_void;
+use fltport_abi::interface::{CommandCaller, CommandHandler};
+use fltport_nt::bindings::STATUS_INVALID_PARAMETER;
+use fltport_nt::{NtError, Result, status::check};
+
+/// A client driver's command handler.
+#[derive(Clone, Copy)]
+pub(crate) struct Handler {
+    routine: CommandHandler,
+    context: *mut c_void,
+}
+
+// SAFETY: the context is the client driver's, which registered it for calls from any thread.
+unsafe impl Send for Handler {}
+// SAFETY: as above.
+unsafe impl Sync for Handler {}
+
+impl Handler {
+    /// # Safety
+    /// `routine` may be called with `context` from any thread at PASSIVE_LEVEL, until the provider that registers it has been drained.
+    pub(crate) unsafe fn new(routine: CommandHandler, context: *mut c_void) -> Self {
+        Handler { routine, context }
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Calls it; the number of bytes that it wrote to `output`.
+    pub(crate) fn call(
+        &self,
+        caller: &CommandCaller,
+        message: u16,
+        payload: &[u8],
+        output: &mut [u8],
+    ) -> Result<usize> {
+        let too_long = |_| NtError(STATUS_INVALID_PARAMETER);
+        let length = u32::try_from(payload.len()).map_err(too_long)?;
+        let capacity = u32::try_from(output.len()).map_err(too_long)?;
+        let mut returned = 0;
+        // SAFETY: as `new` was promised, and the provider calls this under its rundown protection; the buffers are ours and valid for
+        // their lengths.
+        check(unsafe {
+            (self.routine)(
+                self.context,
+                caller,
+                message,
+                payload.as_ptr(),
+                length,
+                output.as_mut_ptr(),
+                capacity,
+                &raw mut returned,
+            )
+        })?;
+        Ok(output.len().min(returned as usize))
+    }
+}

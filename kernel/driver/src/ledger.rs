@@ -1,0 +1,279 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The ledger: for each receiver and message type what was offered, and what became of it; and which losses the receiver has not been told of.
+
+use crate::tag;
+use fltport_abi::account::{CAUSES, Cause};
+use fltport_abi::command::LedgerRow;
+use fltport_abi::fixed::Fixed;
+use fltport_abi::frame::{GapEntry, GapHeader};
+use fltport_nt::Result;
+use fltport_nt::ex::PoolSlice;
+
+/// The account of one message type towards one receiver. `offered == delivered + in_flight + sum of lost`, always: every method moves
+/// what it moves at once, and all callers hold the lock of the routes.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Counters {
+    offered: u64,
+    delivered: u64,
+    in_flight: u64,
+    lost: [u64; CAUSES],
+}
+
+/// Losses by cause that have not been reported in the stream yet.
+pub(crate) type Losses = [u64; CAUSES];
+
+/// The accounts of all message types of one provider towards one receiver. Indexed by message number.
+pub(crate) struct Account {
+    counters: PoolSlice<Counters>,
+    unreported: Unreported,
+}
+
+/// Losses that the stream must still tell of.
+pub(crate) struct Unreported {
+    losses: PoolSlice<Losses>,
+    total: u64,
+}
+
+impl Unreported {
+    /// IRQL: <= DISPATCH_LEVEL. For message numbers below `types`.
+    pub(crate) fn new(types: usize) -> Result<Self> {
+        Ok(Unreported {
+            losses: PoolSlice::filled(tag::LEDGER, types, [0; CAUSES])?,
+            total: 0,
+        })
+    }
+
+    /// How many there are.
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+
+    pub(crate) fn add(&mut self, message: u16, cause: Cause, count: u64) {
+        if let Some(place) = self
+            .losses
+            .get_mut(usize::from(message))
+            .and_then(|l| l.get_mut(cause.index()))
+        {
+            *place += count;
+            self.total += count;
+        }
+    }
+
+    /// Takes up to `room` entries out, in the order of message and cause.
+    pub(crate) fn take(&mut self, provider: u16, mut room: usize, mut sink: impl FnMut(GapEntry)) {
+        if self.total == 0 {
+            return;
+        }
+        for (message, losses) in (0_u16..).zip(self.losses.iter_mut()) {
+            for (cause, count) in (0_u16..).zip(losses.iter_mut()) {
+                if *count == 0 {
+                    continue;
+                }
+                if room == 0 {
+                    return;
+                }
+                room -= 1;
+                let count = core::mem::take(count);
+                self.total -= count;
+                sink(GapEntry {
+                    count,
+                    provider,
+                    message,
+                    cause,
+                    reserved: 0,
+                });
+            }
+        }
+    }
+}
+
+impl Account {
+    /// IRQL: <= DISPATCH_LEVEL. Empty accounts for message numbers below `types`.
+    pub(crate) fn new(types: usize) -> Result<Self> {
+        let counters = PoolSlice::filled(tag::LEDGER, types, Counters::default())?;
+        Ok(Account {
+            counters,
+            unreported: Unreported::new(types)?,
+        })
+    }
+
+    pub(crate) fn unreported(&mut self) -> &mut Unreported {
+        &mut self.unreported
+    }
+
+    fn with(&mut self, message: u16, change: impl FnOnce(&mut Counters)) {
+        // A number that the provider did not declare is refused before it gets here.
+        if let Some(counters) = self.counters.get_mut(usize::from(message)) {
+            change(counters);
+        }
+    }
+
+    /// Offered and queued.
+    pub(crate) fn queued(&mut self, message: u16, count: u64) {
+        self.with(message, |c| {
+            c.offered += count;
+            c.in_flight += count;
+        });
+    }
+
+    /// Offered and lost at once; the stream must tell of it.
+    pub(crate) fn lost(&mut self, message: u16, cause: Cause, count: u64) {
+        self.lost_untold(message, cause, count);
+        self.unreported.add(message, cause, count);
+    }
+
+    /// Offered and lost at once, where there is no stream to tell of it.
+    pub(crate) fn lost_untold(&mut self, message: u16, cause: Cause, count: u64) {
+        self.with(message, |c| {
+            c.offered += count;
+            c.add_lost(cause, count);
+        });
+    }
+
+    /// Queued, now delivered.
+    pub(crate) fn delivered(&mut self, message: u16, count: u64) {
+        self.with(message, |c| {
+            let count = count.min(c.in_flight);
+            c.in_flight -= count;
+            c.delivered += count;
+        });
+    }
+
+    /// Queued, now lost.
+    pub(crate) fn dropped(&mut self, message: u16, cause: Cause, count: u64) {
+        self.with(message, |c| {
+            let count = count.min(c.in_flight);
+            c.in_flight -= count;
+            c.add_lost(cause, count);
+        });
+    }
+
+    /// All that is queued is lost; calls `sink` with each type and how many.
+    pub(crate) fn drop_all(&mut self, cause: Cause, mut sink: impl FnMut(u16, u64)) {
+        for (message, c) in (0_u16..).zip(self.counters.iter_mut()) {
+            let count = core::mem::take(&mut c.in_flight);
+            c.add_lost(cause, count);
+            if count != 0 {
+                sink(message, count);
+            }
+        }
+    }
+
+    pub(crate) fn in_flight(&self, message: u16) -> u64 {
+        self.counters
+            .get(usize::from(message))
+            .map_or(0, |c| c.in_flight)
+    }
+
+    /// Whether nothing is queued and nothing is to be reported.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.unreported.total == 0 && self.counters.iter().all(|c| c.in_flight == 0)
+    }
+
+    /// Adds the numbers of an account that is closed.
+    pub(crate) fn absorb(&mut self, other: &Account) {
+        for (sum, c) in self.counters.iter_mut().zip(other.counters.iter()) {
+            sum.offered += c.offered;
+            sum.delivered += c.delivered;
+            sum.in_flight += c.in_flight;
+            for (sum, lost) in sum.lost.iter_mut().zip(c.lost) {
+                *sum += lost;
+            }
+        }
+    }
+
+    /// The rows of the types in `types` for the operator.
+    pub(crate) fn rows(
+        &self,
+        connection: u32,
+        provider: u16,
+        types: u64,
+    ) -> impl Iterator<Item = LedgerRow> + '_ {
+        (0_u16..)
+            .zip(self.counters.iter())
+            .filter(move |(message, _)| types & bit(*message) != 0)
+            .map(move |(message, c)| LedgerRow {
+                connection,
+                provider,
+                message,
+                offered: c.offered,
+                delivered: c.delivered,
+                in_flight: c.in_flight,
+                lost: c.lost,
+                reserved: 0,
+            })
+    }
+}
+
+impl Counters {
+    fn add_lost(&mut self, cause: Cause, count: u64) {
+        if let Some(lost) = self.lost.get_mut(cause.index()) {
+            *lost += count;
+        }
+    }
+}
+
+/// The bit of a message number in a set.
+pub(crate) const fn bit(message: u16) -> u64 {
+    if message < 64 { 1 << message } else { 0 }
+}
+
+/// The most entries of one gap record; more losses make more gap records.
+const MAX_ENTRIES: usize = 24;
+
+/// A gap record's payload while it is put together.
+pub(crate) struct Gap {
+    bytes: [u8; GapHeader::SIZE + MAX_ENTRIES * GapEntry::SIZE],
+    entries: usize,
+    total: u64,
+}
+
+impl Gap {
+    /// Bytes of the largest gap record's payload.
+    pub(crate) const MAX_PAYLOAD: usize = GapHeader::SIZE + MAX_ENTRIES * GapEntry::SIZE;
+
+    /// A gap without entries.
+    pub(crate) const fn empty() -> Self {
+        Gap {
+            bytes: [0; Self::MAX_PAYLOAD],
+            entries: 0,
+            total: 0,
+        }
+    }
+
+    /// Takes as many of these losses as there is room for.
+    pub(crate) fn take(&mut self, provider: u16, unreported: &mut Unreported) {
+        let room = MAX_ENTRIES - self.entries;
+        unreported.take(provider, room, |entry| {
+            let at = GapHeader::SIZE + self.entries * GapEntry::SIZE;
+            if self
+                .bytes
+                .get_mut(at..)
+                .and_then(|place| entry.write(place))
+                .is_some()
+            {
+                self.entries += 1;
+                self.total += entry.count;
+            }
+        });
+    }
+
+    /// How many losses it tells of: so many sequence numbers are missing.
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// The payload. The first missing number is filled in when the record is taken from the queue.
+    pub(crate) fn payload(&mut self) -> &[u8] {
+        let header = GapHeader {
+            first: 0,
+            entries: self.entries as u32,
+            reserved: 0,
+        };
+        // Always fits: the array begins with room for it.
+        let _fits = header.write(&mut self.bytes);
+        self.bytes
+            .get(..GapHeader::SIZE + self.entries * GapEntry::SIZE)
+            .unwrap_or(&[])
+    }
+}

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The common driver, `fltport.sys`.
+//!
+//! It owns the registration with the Filter Manager, the server port and the connections, and attaches to no file system. Client drivers
+//! find it through a callback object ([`fltport_abi::interface`]), register providers and offer notifications; services connect to the port.
+//!
+//! Where to begin: `entry` (load and unload), `driver` (the state and the order of the end), `routes` (who gets what), `receiver` (how a stream is
+//! made), `request` (asking), `command` (what services ask for).
+//!
+//! **Locks.** One spin lock, that of the routes; nothing is called under it but what may be called at DISPATCH_LEVEL, and nothing that could take it again.
+//! The fast mutexes (`registration`, `retry`, `announcement`, a connection's `sender`) each guard one owner and are never held across a wait
+//! or together.
+
+#![no_std]
+#![deny(unsafe_code)]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
+
+mod announce;
+mod backlog;
+mod command;
+mod connection;
+mod driver;
+#[allow(unsafe_code, reason = "the image's entry points")]
+mod entry;
+#[allow(unsafe_code, reason = "what client drivers call, with pointers")]
+mod exports;
+#[allow(unsafe_code, reason = "calls to client drivers, with pointers")]
+mod ffi;
+mod instances;
+mod ledger;
+mod port;
+mod provider;
+mod queue;
+mod receiver;
+mod registration;
+mod request;
+mod routes;
+mod tag;
+
+pub use entry::driver_entry;
+
+/// The name of the service, and of the image without its extension.
+pub const IMAGE_NAME: &str = "fltport";

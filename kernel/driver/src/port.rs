@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What services do at the port: connect, disconnect, send commands.
+
+use crate::command;
+use crate::connection::{Alive, Connection, Identity};
+use crate::driver::DRIVER;
+use crate::receiver::Receiver;
+use crate::tag;
+use fltport_abi::hello::Hello;
+use fltport_abi::limits::MAX_COMMAND;
+use fltport_nt::bindings::{
+    STATUS_ACCESS_DENIED, STATUS_BUFFER_TOO_SMALL, STATUS_DELETE_PENDING, STATUS_DEVICE_NOT_READY,
+    STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER, STATUS_PORT_DISCONNECTED,
+    STATUS_REVISION_MISMATCH,
+};
+use fltport_nt::ex::PoolBytes;
+use fltport_nt::flt::{ClientPort, PendingPort, PortCallbacks};
+use fltport_nt::ke::system_time;
+use fltport_nt::user_memory::UserBuffer;
+use fltport_nt::{NtError, Result, ps};
+
+/// The server port's callbacks. The cookie is the connection's number.
+pub(crate) struct Callbacks;
+
+impl PortCallbacks for Callbacks {
+    fn connect(port: PendingPort, context: &[u8]) -> Result<usize> {
+        let driver = DRIVER.get().ok_or(NtError(STATUS_DELETE_PENDING))?;
+        // Counted before the look at `closing`, and dropped after everything that holds the filter.
+        let _alive = Alive::new(&driver);
+        if driver.is_closing() {
+            return Err(NtError(STATUS_DELETE_PENDING));
+        }
+        let hello = Hello::parse(context).ok_or(NtError(STATUS_INVALID_PARAMETER))?;
+        let version = hello
+            .common_version()
+            .ok_or(NtError(STATUS_REVISION_MISMATCH))?;
+        let filter = driver.filter().ok_or(NtError(STATUS_DEVICE_NOT_READY))?;
+        let client_port = ClientPort::new(tag::CONNECTION, &filter)?;
+        let identity = Identity {
+            number: driver.next_connection(),
+            pid: ps::current_process_id(),
+            since: system_time(),
+            rights: hello.rights,
+            generation: hello.generation,
+            version,
+            name: hello.name,
+        };
+        let connection = Connection::new(&driver, identity, client_port)?;
+        let receiver = Receiver::new(connection.clone())?;
+        Connection::start_sender(&connection)?;
+        let added = driver.routes().lock().add_connection(receiver);
+        // The port is taken last: once it is taken, this must not fail any more.
+        let refusal = match added {
+            Ok(()) if connection.accept(port) => return Ok(identity.number as usize),
+            Ok(()) => STATUS_DELETE_PENDING,
+            Err(receiver) => {
+                drop(receiver);
+                STATUS_INSUFFICIENT_RESOURCES
+            }
+        };
+        driver.end_connection(&connection);
+        Err(NtError(refusal))
+    }
+
+    fn disconnect(cookie: usize) {
+        if let Some(driver) = DRIVER.get() {
+            let connection = driver.routes().lock().find(cookie as u32);
+            if let Some(connection) = connection {
+                driver.end_connection(&connection);
+            }
+        }
+    }
+
+    fn message(cookie: usize, input: UserBuffer, output: UserBuffer) -> Result<usize> {
+        let driver = DRIVER.get().ok_or(NtError(STATUS_DELETE_PENDING))?;
+        let connection = driver.routes().lock().find(cookie as u32);
+        let connection = connection.ok_or(NtError(STATUS_PORT_DISCONNECTED))?;
+        // A handle can be inherited or duplicated; what the connection may do was granted to the process that made it.
+        if connection.identity.pid != ps::current_process_id() {
+            return Err(NtError(STATUS_ACCESS_DENIED));
+        }
+        if input.len() > MAX_COMMAND {
+            return Err(NtError(STATUS_INVALID_PARAMETER));
+        }
+        // Captured once; from here on the service cannot change it.
+        let mut captured = PoolBytes::zeroed(tag::BUFFER, input.len())?;
+        input.copy_in(&mut captured)?;
+        let mut result = PoolBytes::zeroed(tag::BUFFER, output.len().min(MAX_COMMAND))?;
+        let length = command::run(&driver, &connection.identity, &captured, &mut result)?;
+        let result = result
+            .get(..length)
+            .ok_or(NtError(STATUS_BUFFER_TOO_SMALL))?;
+        output.copy_out(result)?;
+        Ok(length)
+    }
+}

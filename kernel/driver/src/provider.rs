@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A provider as it registered: its schema, its command handler, and what the routes keep for it.
+
+use crate::ffi::Handler;
+use crate::ledger::bit;
+use crate::tag;
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use fltport_abi::interface::{BacklogPolicy, CommandCaller};
+use fltport_abi::limits::{MAX_MESSAGE_NUMBER, MAX_PROVIDER_NAME};
+use fltport_abi::schema::{self, FieldKind, Role, SchemaVisitor};
+use fltport_nt::bindings::{STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER};
+use fltport_nt::ex::{PoolBytes, Rundown};
+use fltport_nt::ke::{Event, EventKind, Timeout};
+use fltport_nt::{NtError, Result};
+
+/// One more than the highest message number: the length of arrays that are indexed by it.
+pub(crate) const TYPES: usize = MAX_MESSAGE_NUMBER as usize + 1;
+
+/// What a client driver registers with, after its pointers have been read.
+pub(crate) struct Description<'a> {
+    pub(crate) schema: &'a [u8],
+    pub(crate) backlog: usize,
+    pub(crate) policy: BacklogPolicy,
+    pub(crate) handler: Option<Handler>,
+}
+
+/// A registered provider. What changes while it is registered lies in the routes; this part is constant.
+pub(crate) struct Provider {
+    pub(crate) number: u16,
+    pub(crate) since: i64,
+    pub(crate) name: [u8; MAX_PROVIDER_NAME],
+    pub(crate) hash: u64,
+    pub(crate) notifications: u64,
+    pub(crate) requests: u64,
+    commands: u64,
+    pub(crate) schema: PoolBytes,
+    handler: Option<Handler>,
+    commands_running: Rundown,
+    drained: Event,
+    /// Types whose notifications came at an IRQL at which no lock can be taken, and how many came so in all; the routes collect them.
+    pub(crate) too_high: [AtomicU32; TYPES],
+    pub(crate) too_high_total: AtomicU64,
+}
+
+/// Collects what the driver itself needs of a schema.
+struct Summary {
+    name: [u8; MAX_PROVIDER_NAME],
+    hash: u64,
+    notifications: u64,
+    requests: u64,
+    commands: u64,
+    bad: bool,
+}
+
+impl SchemaVisitor for Summary {
+    fn provider(&mut self, name: &str, hash: u64) {
+        self.hash = hash;
+        match fltport_abi::fixed::name_to_bytes(name) {
+            Some(bytes) if !name.is_empty() => self.name = bytes,
+            _ => self.bad = true,
+        }
+    }
+
+    fn message(&mut self, number: u16, role: Role, _name: &str) {
+        self.bad |= (self.notifications | self.requests | self.commands) & bit(number) != 0;
+        match role {
+            Role::Notification => self.notifications |= bit(number),
+            Role::Request => self.requests |= bit(number),
+            Role::Command => self.commands |= bit(number),
+        }
+    }
+
+    fn field(&mut self, _reply: bool, _name: &str, _kind: u8, _offset: u16) {}
+}
+
+/// Checks a command's payload field by field against the schema.
+struct CommandCheck<'a> {
+    number: u16,
+    payload: &'a [u8],
+    within: bool,
+    bad: bool,
+}
+
+impl SchemaVisitor for CommandCheck<'_> {
+    fn provider(&mut self, _name: &str, _hash: u64) {}
+
+    fn message(&mut self, number: u16, role: Role, _name: &str) {
+        self.within = number == self.number && role == Role::Command;
+    }
+
+    fn field(&mut self, reply: bool, _name: &str, kind: u8, offset: u16) {
+        let Some(kind) = FieldKind::from_wire(kind).filter(|_| self.within && !reply) else {
+            return;
+        };
+        let offset = usize::from(offset);
+        let whole = offset + kind.size() <= self.payload.len();
+        self.bad |=
+            !whole || schema::value(self.payload, self.payload.len(), kind, offset).is_err();
+    }
+}
+
+impl Provider {
+    /// IRQL: PASSIVE_LEVEL. Checks the schema and copies it. Fails with `STATUS_INVALID_PARAMETER` if it is not one or a number occurs twice.
+    pub(crate) fn new(number: u16, description: &Description<'_>, now: i64) -> Result<Self> {
+        let mut summary = Summary {
+            name: [0; MAX_PROVIDER_NAME],
+            hash: 0,
+            notifications: 0,
+            requests: 0,
+            commands: 0,
+            bad: false,
+        };
+        let read = schema::read(description.schema, &mut summary);
+        if read.is_err() || summary.bad {
+            return Err(NtError(STATUS_INVALID_PARAMETER));
+        }
+        Ok(Provider {
+            number,
+            since: now,
+            name: summary.name,
+            hash: summary.hash,
+            notifications: summary.notifications,
+            requests: summary.requests,
+            commands: summary.commands,
+            schema: PoolBytes::copy_of(tag::PROVIDER, description.schema)?,
+            handler: description.handler,
+            commands_running: Rundown::new(tag::PROVIDER)?,
+            drained: Event::new(tag::PROVIDER, EventKind::Notification)?,
+            too_high: [const { AtomicU32::new(0) }; TYPES],
+            too_high_total: AtomicU64::new(0),
+        })
+    }
+
+    /// The name as text; for the schema has been checked, it is UTF-8.
+    pub(crate) fn name(&self) -> &str {
+        fltport_abi::fixed::name_from_bytes(&self.name).unwrap_or("")
+    }
+
+    /// IRQL: any. Counts a notification that came at too high an IRQL for anything else.
+    pub(crate) fn count_too_high(&self, message: u16) {
+        if let Some(counter) = self.too_high.get(usize::from(message)) {
+            // Relaxed: only numbers; whoever collects them swaps each.
+            counter.fetch_add(1, Ordering::Relaxed);
+            self.too_high_total.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Calls the handler with a checked command; the number of bytes written to `output`.
+    pub(crate) fn command(
+        &self,
+        caller: &CommandCaller,
+        message: u16,
+        payload: &[u8],
+        output: &mut [u8],
+    ) -> Result<usize> {
+        let handler = self.handler.filter(|_| self.commands & bit(message) != 0);
+        let handler = handler.ok_or(NtError(STATUS_INVALID_DEVICE_REQUEST))?;
+        let mut checked = CommandCheck {
+            number: message,
+            payload,
+            within: false,
+            bad: false,
+        };
+        if schema::read(&self.schema, &mut checked).is_err() || checked.bad {
+            return Err(NtError(STATUS_INVALID_PARAMETER));
+        }
+        let _running = self
+            .commands_running
+            .acquire()
+            .ok_or(NtError(STATUS_INVALID_DEVICE_REQUEST))?;
+        handler.call(caller, message, payload, output)
+    }
+
+    /// IRQL: PASSIVE_LEVEL, not from the command handler. Waits until no handler runs and lets none in. `first`: this caller took the provider out
+    /// of the routes; NT lets only one wait for a rundown, all others wait for that one.
+    pub(crate) fn drain(&self, first: bool) {
+        if first {
+            self.commands_running.wait();
+            self.drained.set();
+        } else {
+            while !self.drained.wait(Timeout::from_millis(1000)) {}
+        }
+    }
+}

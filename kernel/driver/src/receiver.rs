@@ -1,0 +1,445 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A connection's place in the routes: its subscriptions, its queue, its accounts, and the making of its stream.
+
+use crate::backlog::Backlog;
+use crate::connection::Connection;
+use crate::ledger::{Account, Gap, bit};
+use crate::provider::TYPES;
+use crate::queue::Queue;
+use crate::routes::{PROVIDER_SLOTS, Prepared, taken, taken_mut};
+use crate::tag;
+use fltport_abi::account::Cause;
+use fltport_abi::fixed::Fixed;
+use fltport_abi::frame::{self, Frame, GapHeader, RecordHeader, RecordKind, record_size};
+use fltport_abi::hello;
+use fltport_abi::interface::BacklogPolicy;
+use fltport_nt::bindings::STATUS_INSUFFICIENT_RESOURCES;
+use fltport_nt::ex::{PoolArc, PoolBox};
+use fltport_nt::{NtError, Result};
+
+/// Bytes of records that a connection's queue holds.
+const QUEUE_BYTES: usize = 1024 * 1024;
+
+/// A batch is closed when it has this many bytes, to bound the time under the lock; a larger record travels alone.
+const BATCH_BYTES: usize = 32 * 1024;
+
+/// What one connection has to do with one provider.
+pub(crate) struct Subscription {
+    pub(crate) provider: u16,
+    pub(crate) observe: u64,
+    pub(crate) decide: u64,
+    pub(crate) account: Account,
+    /// A backlog that was taken over and is sent before the connection's own queue.
+    pub(crate) replay: Option<Replay>,
+    /// The provider is gone.
+    pub(crate) orphaned: bool,
+}
+
+/// A backlog on its way to its first subscriber.
+pub(crate) struct Replay {
+    pub(crate) backlog: Backlog,
+    /// The types that the subscriber wanted; the others have been accounted for.
+    pub(crate) types: u64,
+}
+
+impl Subscription {
+    /// IRQL: <= DISPATCH_LEVEL. One that wants nothing yet.
+    pub(crate) fn new(provider: u16) -> Result<PoolBox<Self>> {
+        let account = Account::new(TYPES)?;
+        let none = Subscription {
+            provider,
+            observe: 0,
+            decide: 0,
+            account,
+            replay: None,
+            orphaned: false,
+        };
+        PoolBox::new(tag::CONNECTION, none)
+    }
+
+    /// Takes out all losses that have not been told yet.
+    pub(crate) fn take_unreported(&mut self, sink: &mut impl FnMut(u16, Cause, u64)) {
+        let replayed = self
+            .replay
+            .as_mut()
+            .map(|replay| replay.backlog.unreported());
+        for unreported in replayed.into_iter().chain([self.account.unreported()]) {
+            unreported.take(self.provider, usize::MAX, |entry| {
+                if let Some(cause) = entry.cause() {
+                    sink(entry.message, cause, entry.count);
+                }
+            });
+        }
+    }
+}
+
+/// A connection's place.
+pub(crate) struct Receiver {
+    pub(crate) connection: PoolArc<Connection>,
+    pub(crate) subscriptions: [Option<PoolBox<Subscription>>; PROVIDER_SLOTS],
+    pub(crate) queue: Queue,
+    pub(crate) next_sequence: u64,
+    /// The sender has found nothing and sleeps, or will.
+    idle: bool,
+}
+
+/// What a notification consists of, before a receiver's queue.
+pub(crate) struct Offer<'a> {
+    pub(crate) message: u16,
+    pub(crate) kind: RecordKind,
+    pub(crate) fixed: u16,
+    pub(crate) time: i64,
+    /// The payload; every part but the last is padded to a multiple of 8.
+    pub(crate) parts: &'a [&'a [u8]],
+}
+
+impl Offer<'_> {
+    /// The header of the record that this becomes.
+    pub(crate) fn header(&self, provider: u16) -> RecordHeader {
+        let mut payload: usize = 0;
+        for part in self.parts {
+            payload = payload.next_multiple_of(8).saturating_add(part.len());
+        }
+        let payload = payload.min(u32::MAX as usize / 2);
+        RecordHeader {
+            size: record_size(payload) as u32,
+            payload: payload as u32,
+            sequence: 0,
+            time: self.time,
+            provider,
+            message: self.message,
+            kind: self.kind as u16,
+            fixed: self.fixed,
+        }
+    }
+}
+
+impl Receiver {
+    /// IRQL: <= DISPATCH_LEVEL. For a connection that has nothing yet; subscribed to the driver's own messages if it may observe.
+    pub(crate) fn new(connection: PoolArc<Connection>) -> Result<PoolBox<Self>> {
+        let mut subscriptions = [const { None }; PROVIDER_SLOTS];
+        let observes = connection.identity.rights & hello::rights::OBSERVE != 0;
+        if let Some(first) = subscriptions.first_mut().filter(|_| observes) {
+            let mut own = Subscription::new(fltport_abi::common_driver::NUMBER)?;
+            own.observe = u64::MAX;
+            *first = Some(own);
+        }
+        let queue = Queue::new(QUEUE_BYTES)?;
+        PoolBox::new(
+            tag::CONNECTION,
+            Receiver {
+                connection,
+                subscriptions,
+                queue,
+                next_sequence: 1,
+                idle: true,
+            },
+        )
+    }
+
+    pub(crate) fn subscription(&mut self, provider: u16) -> Option<&mut Subscription> {
+        taken_mut(&mut self.subscriptions).find(|s| s.provider == provider)
+    }
+
+    /// This connection's subscription to a provider; a new one if there is none, in the place of one to a provider that is gone if need be.
+    pub(crate) fn subscription_or_new(
+        &mut self,
+        provider: u16,
+        prepared: &mut Prepared,
+    ) -> Result<&mut Subscription> {
+        let full = NtError(STATUS_INSUFFICIENT_RESOURCES);
+        let is_it =
+            |p: &Option<PoolBox<Subscription>>| p.as_ref().is_some_and(|s| s.provider == provider);
+        let found = self.subscriptions.iter().position(is_it);
+        let done = |p: &Option<PoolBox<Subscription>>| {
+            p.as_ref()
+                .is_none_or(|s| s.orphaned && s.replay.is_none() && s.account.is_settled())
+        };
+        let place = found
+            .or_else(|| self.subscriptions.iter().position(done))
+            .ok_or(full)?;
+        let place = self.subscriptions.get_mut(place).ok_or(full)?;
+        if found.is_none() {
+            *place = Some(prepared.subscription.take().ok_or(full)?);
+        }
+        place.as_deref_mut().ok_or(full)
+    }
+
+    pub(crate) fn observes(&self, provider: u16, message: u16) -> bool {
+        taken(&self.subscriptions).any(|s| s.provider == provider && s.observe & bit(message) != 0)
+    }
+
+    /// Wakes the sender if it sleeps.
+    pub(crate) fn wake(&mut self) {
+        if core::mem::take(&mut self.idle) {
+            self.connection.wake.set();
+        }
+    }
+
+    /// Accounts for a loss; the stream will tell of it at this place.
+    pub(crate) fn lose(&mut self, provider: u16, message: u16, cause: Cause, count: u64) {
+        if let Some(subscription) = self.subscription(provider) {
+            subscription.account.lost(message, cause, count);
+        }
+        self.wake();
+    }
+
+    /// Queues a record, behind a gap record if something was lost since the last one; or loses it.
+    pub(crate) fn push(&mut self, header: &RecordHeader, parts: &[&[u8]]) {
+        if self.flush_gaps() && self.queue.push(header, parts) {
+            if let Some(subscription) = self.subscription(header.provider) {
+                subscription.account.queued(header.message, 1);
+            }
+            self.wake();
+        } else {
+            self.lose(header.provider, header.message, Cause::RingFull, 1);
+        }
+    }
+
+    /// Queues gap records for all losses that have not been told; false if there was no room for all.
+    fn flush_gaps(&mut self) -> bool {
+        loop {
+            if self
+                .subscriptions
+                .iter_mut()
+                .flatten()
+                .all(|s| s.account.unreported().total() == 0)
+            {
+                return true;
+            }
+            if !self.queue.has_room(Gap::MAX_PAYLOAD) {
+                return false;
+            }
+            let mut gap = gap_of(&mut self.subscriptions);
+            let header = gap_header(&mut gap);
+            if !self.queue.push(&header, &[gap.payload()]) {
+                return false;
+            }
+        }
+    }
+
+    /// Fills `out` with the next records; their number and bytes.
+    pub(crate) fn take(&mut self, out: &mut [u8]) -> (u32, usize) {
+        let mut batch = Batch {
+            out,
+            at: 0,
+            records: 0,
+            next: self.next_sequence,
+        };
+        let emptied = self.take_replays(&mut batch)
+            && batch.take_queue(&mut self.queue, u64::MAX)
+            && self.take_last_gaps(&mut batch);
+        self.idle = emptied && batch.records == 0;
+        self.next_sequence = batch.next;
+        (batch.records, batch.at)
+    }
+
+    /// The backlogs that were taken over; whether all have been emptied.
+    fn take_replays(&mut self, batch: &mut Batch<'_>) -> bool {
+        for subscription in taken_mut(&mut self.subscriptions) {
+            let provider = subscription.provider;
+            let Some(Replay { backlog, types }) = subscription.replay.as_mut() else {
+                continue;
+            };
+            // The oldest were lost before what was kept, the newest behind it.
+            let before = backlog.policy() == BacklogPolicy::KeepNewest;
+            let done = (!before || batch.gaps(provider, backlog))
+                && batch.take_queue(backlog.queue(), *types)
+                && batch.gaps(provider, backlog);
+            if !done {
+                return false;
+            }
+            subscription.replay = None;
+        }
+        true
+    }
+
+    /// The gaps behind everything; whether all have been told.
+    fn take_last_gaps(&mut self, batch: &mut Batch<'_>) -> bool {
+        while self
+            .subscriptions
+            .iter_mut()
+            .flatten()
+            .any(|s| s.account.unreported().total() != 0)
+        {
+            if !batch.has_room(Gap::MAX_PAYLOAD) {
+                return false;
+            }
+            batch.gap(&mut gap_of(&mut self.subscriptions));
+        }
+        true
+    }
+
+    pub(crate) fn delivered(&mut self, frame: &Frame<'_>) {
+        for record in frame
+            .records()
+            .flatten()
+            .filter(|r| r.kind != RecordKind::Gap)
+        {
+            if let Some(subscription) = self.subscription(record.header.provider) {
+                subscription.account.delivered(record.header.message, 1);
+            }
+        }
+    }
+
+    pub(crate) fn undelivered(&mut self, frame: &Frame<'_>) {
+        for gap in frame
+            .records()
+            .flatten()
+            .filter(|r| r.kind == RecordKind::Gap)
+        {
+            self.recall(gap.payload);
+        }
+    }
+
+    /// Takes back what gap records in the queue would have told.
+    pub(crate) fn recall_gaps(&mut self) {
+        let mut record = [0; record_size(Gap::MAX_PAYLOAD)];
+        while let Some(header) = self.queue.front() {
+            if header.kind == RecordKind::Gap as u16 && self.queue.pop(&mut record) {
+                let payload = record
+                    .get(RecordHeader::SIZE..)
+                    .and_then(|p| p.get(..header.payload as usize));
+                self.recall(payload.unwrap_or(&[]));
+            } else {
+                self.queue.drop_front();
+            }
+        }
+    }
+
+    fn recall(&mut self, payload: &[u8]) {
+        for entry in payload
+            .get(GapHeader::SIZE..)
+            .unwrap_or(&[])
+            .chunks_exact(frame::GapEntry::SIZE)
+        {
+            let Some(entry) = frame::GapEntry::read(entry) else {
+                continue;
+            };
+            if let (Some(subscription), Some(cause)) =
+                (self.subscription(entry.provider), entry.cause())
+            {
+                subscription
+                    .account
+                    .unreported()
+                    .add(entry.message, cause, entry.count);
+            }
+        }
+    }
+}
+
+/// A gap of what the accounts have not told; more than one if there is more than fits.
+fn gap_of(subscriptions: &mut [Option<PoolBox<Subscription>>]) -> Gap {
+    let mut gap = Gap::empty();
+    for subscription in taken_mut(subscriptions) {
+        gap.take(subscription.provider, subscription.account.unreported());
+    }
+    gap
+}
+
+/// The header of a gap record before it has its place in the stream: the number of losses stands where the sequence number will be.
+fn gap_header(gap: &mut Gap) -> RecordHeader {
+    let payload = gap.payload().len();
+    RecordHeader {
+        size: record_size(payload) as u32,
+        payload: payload as u32,
+        sequence: gap.total(),
+        time: fltport_nt::ke::system_time(),
+        provider: 0,
+        message: 0,
+        kind: RecordKind::Gap as u16,
+        fixed: GapHeader::SIZE as u16,
+    }
+}
+
+/// Records on their way into a frame, where they get their sequence numbers.
+struct Batch<'o> {
+    out: &'o mut [u8],
+    at: usize,
+    records: u32,
+    next: u64,
+}
+
+impl Batch<'_> {
+    fn has_room(&self, payload: usize) -> bool {
+        self.at < BATCH_BYTES && record_size(payload) <= self.out.len() - self.at
+    }
+
+    /// Moves records of these types out of the queue; whether it has been emptied.
+    fn take_queue(&mut self, queue: &mut Queue, types: u64) -> bool {
+        while let Some(header) = queue.front() {
+            if header.kind != RecordKind::Gap as u16 && types & bit(header.message) == 0 {
+                queue.drop_front();
+                continue;
+            }
+            if !self.has_room(header.payload as usize) {
+                return false;
+            }
+            let at = self.at;
+            if !self.out.get_mut(at..).is_some_and(|place| queue.pop(place)) {
+                return false;
+            }
+            self.number(header);
+        }
+        true
+    }
+
+    /// Tells what a backlog lost; whether all of it could be told.
+    fn gaps(&mut self, provider: u16, backlog: &mut Backlog) -> bool {
+        while backlog.unreported().total() != 0 {
+            if !self.has_room(Gap::MAX_PAYLOAD) {
+                return false;
+            }
+            let mut gap = Gap::empty();
+            gap.take(provider, backlog.unreported());
+            self.gap(&mut gap);
+        }
+        true
+    }
+
+    fn gap(&mut self, gap: &mut Gap) {
+        let header = gap_header(gap);
+        let payload = gap.payload();
+        let Some(place) = self
+            .out
+            .get_mut(self.at..)
+            .and_then(|out| out.get_mut(..header.size as usize))
+        else {
+            return;
+        };
+        place.fill(0);
+        let (start, rest) = place.split_at_mut(RecordHeader::SIZE);
+        if header.write(start).is_some() && rest.len() >= payload.len() {
+            rest.iter_mut()
+                .zip(payload)
+                .for_each(|(to, from)| *to = *from);
+            self.number(header);
+        }
+    }
+
+    /// Gives the record at the end its place in the stream.
+    fn number(&mut self, header: RecordHeader) {
+        let Some(place) = self.out.get_mut(self.at..) else {
+            return;
+        };
+        let is_gap = header.kind == RecordKind::Gap as u16;
+        let first = self.next;
+        let last = if is_gap {
+            first + header.sequence.saturating_sub(1)
+        } else {
+            first
+        };
+        if is_gap && let Some(payload) = place.get_mut(RecordHeader::SIZE..) {
+            // GapHeader::first is the payload's first field; it fits, for the record is there.
+            let _fits = first.write(payload);
+        }
+        let _fits = RecordHeader {
+            sequence: last,
+            ..header
+        }
+        .write(place);
+        self.next = last + 1;
+        self.at += header.size as usize;
+        self.records += 1;
+    }
+}

@@ -1,0 +1,286 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Requests: asking the decider, with a deadline, and what happens without an answer.
+
+use crate::connection::Connection;
+use crate::driver::Driver;
+use crate::ledger::bit;
+use crate::provider::{Provider, TYPES};
+use crate::receiver::Offer;
+use crate::tag;
+use fltport_abi::account::{OUTCOMES, Outcome};
+use fltport_abi::command::RequestRow;
+use fltport_abi::fixed::Fixed;
+use fltport_abi::frame::{
+    FRAME_REQUEST, FrameHeader, MAGIC, OutcomeHeader, REPLY_MAGIC, RecordHeader, RecordKind,
+    ReplyHeader, record_size,
+};
+use fltport_abi::limits::{MAX_REPLY, MAX_REQUEST, PROTOCOL_VERSION};
+use fltport_nt::bindings::{STATUS_BUFFER_OVERFLOW, STATUS_INVALID_PARAMETER};
+use fltport_nt::ex::{PoolArc, PoolBytes, PoolSlice};
+use fltport_nt::flt::SendOutcome;
+use fltport_nt::ke::{Timeout, interrupt_time, system_time};
+use fltport_nt::{NtError, Result, ps};
+
+/// So many requests missed in a row open the circuit: the decider is left alone for a while.
+const MISSES_TO_OPEN: u8 = 3;
+/// How long it is left alone, in 100-nanosecond intervals; then one request tries again.
+const OPEN_FOR: u64 = 5 * 10_000_000;
+
+/// The account of one request type.
+#[derive(Clone, Copy, Default)]
+struct Counters {
+    asked: u64,
+    outcomes: [u64; OUTCOMES],
+    misses_in_a_row: u8,
+    open_until: u64,
+}
+
+/// The accounts of a provider's request types, and their circuits.
+pub(crate) struct Ledger(PoolSlice<Counters>);
+
+impl Ledger {
+    /// IRQL: <= DISPATCH_LEVEL.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Ledger(PoolSlice::filled(
+            tag::LEDGER,
+            TYPES,
+            Counters::default(),
+        )?))
+    }
+
+    /// Counts a request; whether the decider may be asked. An open circuit whose time is over lets this one through and waits again meanwhile.
+    fn begin(&mut self, message: u16, now: u64) -> bool {
+        let Some(counters) = self.0.get_mut(usize::from(message)) else {
+            return false;
+        };
+        counters.asked += 1;
+        if counters.misses_in_a_row < MISSES_TO_OPEN {
+            return true;
+        }
+        let over = now >= counters.open_until;
+        if over {
+            counters.open_until = now + OPEN_FOR;
+        }
+        over
+    }
+
+    fn end(&mut self, message: u16, outcome: Outcome, now: u64) {
+        let Some(counters) = self.0.get_mut(usize::from(message)) else {
+            return;
+        };
+        if let Some(count) = counters.outcomes.get_mut(outcome.index()) {
+            *count += 1;
+        }
+        match outcome {
+            Outcome::Answered => counters.misses_in_a_row = 0,
+            Outcome::Missed => {
+                counters.misses_in_a_row = counters.misses_in_a_row.saturating_add(1);
+                counters.open_until = now + OPEN_FOR;
+            }
+            _ => {}
+        }
+    }
+
+    /// A new decider starts with a closed circuit.
+    pub(crate) fn close_circuits(&mut self, messages: u64) {
+        for (message, counters) in (0_u16..).zip(self.0.iter_mut()) {
+            if messages & bit(message) != 0 {
+                counters.misses_in_a_row = 0;
+            }
+        }
+    }
+
+    /// The rows of these types for the operator; `decider` names who decides.
+    pub(crate) fn rows(
+        &self,
+        provider: u16,
+        types: u64,
+        decider: impl Fn(u16) -> u32,
+    ) -> impl Iterator<Item = RequestRow> {
+        let now = interrupt_time();
+        (0_u16..)
+            .zip(self.0.iter())
+            .filter(move |(message, _)| types & bit(*message) != 0)
+            .map(move |(message, c)| {
+                let open = c.misses_in_a_row >= MISSES_TO_OPEN && now < c.open_until;
+                RequestRow {
+                    provider,
+                    message,
+                    decider: decider(message),
+                    asked: c.asked,
+                    outcomes: c.outcomes,
+                    circuit_open: open.into(),
+                }
+            })
+    }
+}
+
+/// A request as a client driver makes it.
+pub(crate) struct Asked<'a> {
+    pub(crate) message: u16,
+    pub(crate) fixed: u16,
+    pub(crate) payload: &'a [u8],
+    pub(crate) deadline_ms: u32,
+}
+
+/// IRQL: PASSIVE_LEVEL or APC_LEVEL. Asks the decider. `reply` holds the default and is overwritten only by a proper answer.
+///
+/// Fails only if there is nothing to ask: the message is not a request of the provider, or too large.
+pub(crate) fn ask(
+    driver: &PoolArc<Driver>,
+    provider: &Provider,
+    asked: &Asked<'_>,
+    reply: &mut [u8],
+) -> Result<Outcome> {
+    if provider.requests & bit(asked.message) == 0 || usize::from(asked.fixed) > asked.payload.len()
+    {
+        return Err(NtError(STATUS_INVALID_PARAMETER));
+    }
+    if asked.payload.len() > MAX_REQUEST || reply.len() > MAX_REPLY {
+        return Err(NtError(STATUS_BUFFER_OVERFLOW));
+    }
+    let started = interrupt_time();
+    let id = driver.next_request();
+    let decider = {
+        let mut routes = driver.routes().lock();
+        let decider = routes.decider(provider.number, asked.message);
+        let may_ask = routes
+            .provider(provider.number)
+            .is_some_and(|slot| slot.requests.begin(asked.message, started));
+        decider.map(|connection| (connection, may_ask))
+    };
+    let number = decider
+        .as_ref()
+        .map_or(0, |(connection, _)| connection.identity.number);
+    let outcome = match decider {
+        _ if driver.is_closing() => Outcome::Failed,
+        None => Outcome::NoDecider,
+        Some((connection, _)) if connection.identity.pid == ps::current_process_id() => {
+            Outcome::FromDecider
+        }
+        Some((_, false)) => Outcome::CircuitOpen,
+        Some((connection, true)) => {
+            send(&connection, provider, asked, id, reply).unwrap_or(Outcome::Failed)
+        }
+    };
+    let now = interrupt_time();
+    let waited_us = u32::try_from(now.saturating_sub(started) / 10).unwrap_or(u32::MAX);
+    let header = OutcomeHeader {
+        request: id,
+        waited_us,
+        decider: number,
+        payload: asked.payload.len() as u32,
+        reply: reply.len() as u16,
+        outcome: outcome as u16,
+    };
+    conclude(driver, provider, asked, &header, outcome, reply, now);
+    Ok(outcome)
+}
+
+/// Accounts for the outcome and offers it to the observers; without a decider there is nothing to observe.
+fn conclude(
+    driver: &Driver,
+    provider: &Provider,
+    asked: &Asked<'_>,
+    header: &OutcomeHeader,
+    outcome: Outcome,
+    reply: &[u8],
+    now: u64,
+) {
+    let mut start = [0; OutcomeHeader::SIZE];
+    // Always fits: the array has the header's size.
+    let _fits = header.write(&mut start);
+    let mut routes = driver.routes().lock();
+    if let Some(slot) = routes.provider(provider.number) {
+        slot.requests.end(asked.message, outcome, now);
+    }
+    if outcome != Outcome::NoDecider {
+        let offer = Offer {
+            message: asked.message,
+            kind: RecordKind::Outcome,
+            fixed: OutcomeHeader::SIZE as u16,
+            time: system_time(),
+            parts: &[&start, asked.payload, reply],
+        };
+        routes.offer(provider.number, &offer);
+    }
+}
+
+/// Sends the request and judges the answer.
+fn send(
+    connection: &Connection,
+    provider: &Provider,
+    asked: &Asked<'_>,
+    id: u64,
+    reply: &mut [u8],
+) -> Result<Outcome> {
+    let frame = frame(connection.identity.number, provider, asked, id)?;
+    // One byte more than a proper answer has, so that a longer one is seen as such whatever the Filter Manager does with it.
+    let expected = ReplyHeader::SIZE + reply.len();
+    let mut answer = PoolBytes::zeroed(tag::BUFFER, expected + 1)?;
+    let outcome = match connection.port().send(
+        &frame,
+        Some(&mut answer),
+        Timeout::from_millis(asked.deadline_ms),
+    ) {
+        SendOutcome::Replied(length) => {
+            let proper = ReplyHeader::read(&answer).is_some_and(|header| {
+                length == expected
+                    && header.magic == REPLY_MAGIC
+                    && header.request == id
+                    && header.provider == provider.number
+                    && header.message == asked.message
+            });
+            match answer.get(ReplyHeader::SIZE..expected).filter(|_| proper) {
+                Some(payload) => {
+                    reply.copy_from_slice(payload);
+                    Outcome::Answered
+                }
+                None => Outcome::BadReply,
+            }
+        }
+        SendOutcome::ReplyTooLong => Outcome::BadReply,
+        SendOutcome::TimedOut => Outcome::Missed,
+        SendOutcome::Disconnected => Outcome::Disconnected,
+        SendOutcome::Delivered | SendOutcome::ThreadTerminating | SendOutcome::Failed(_) => {
+            Outcome::Failed
+        }
+    };
+    Ok(outcome)
+}
+
+/// The frame of a request.
+fn frame(connection: u32, provider: &Provider, asked: &Asked<'_>, id: u64) -> Result<PoolBytes> {
+    let size = record_size(asked.payload.len());
+    let length = FrameHeader::SIZE + size;
+    let mut frame = PoolBytes::zeroed(tag::BUFFER, length)?;
+    let header = FrameHeader {
+        magic: MAGIC,
+        version: PROTOCOL_VERSION,
+        kind: FRAME_REQUEST,
+        length: length as u32,
+        records: 1,
+        deadline_ms: asked.deadline_ms,
+        connection,
+    };
+    let record = RecordHeader {
+        size: size as u32,
+        payload: asked.payload.len() as u32,
+        sequence: id,
+        time: system_time(),
+        provider: provider.number,
+        message: asked.message,
+        kind: RecordKind::Request as u16,
+        fixed: asked.fixed,
+    };
+    let too_small = NtError(STATUS_INVALID_PARAMETER);
+    header.write(&mut frame).ok_or(too_small)?;
+    let rest = frame.get_mut(FrameHeader::SIZE..).ok_or(too_small)?;
+    record.write(rest).ok_or(too_small)?;
+    let place = rest
+        .get_mut(RecordHeader::SIZE..)
+        .and_then(|r| r.get_mut(..asked.payload.len()))
+        .ok_or(too_small)?;
+    place.copy_from_slice(asked.payload);
+    Ok(frame)
+}

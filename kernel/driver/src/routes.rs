@@ -1,0 +1,429 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Who gets what: the providers, the connections, their subscriptions, queues and accounts.
+//!
+//! Everything here changes under one spin lock (the one in [`Driver`](crate::driver::Driver)), which makes the ledger balance at every moment and
+//! attaching a subscriber atomic: from one notification to the next it is either the backlog's or the subscriber's. Nothing here waits or
+//! calls out, but for setting the event of a sender that sleeps. What needs pool memory is allocated before the lock is taken and handed in.
+
+use crate::backlog::{Backlog, ProviderSlot};
+use crate::connection::Connection;
+use crate::ledger::bit;
+use crate::provider::{Provider, TYPES};
+use crate::receiver::{Offer, Receiver, Replay, Subscription};
+use core::sync::atomic::Ordering;
+use fltport_abi::account::Cause;
+use fltport_abi::command::Subscription as Wanted;
+use fltport_abi::frame::{Frame, RecordKind};
+use fltport_abi::hello;
+use fltport_abi::interface::BacklogPolicy;
+use fltport_abi::limits::{MAX_CONNECTIONS, MAX_PAYLOAD, MAX_PROVIDERS};
+use fltport_nt::bindings::{
+    STATUS_ACCESS_DENIED, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER,
+    STATUS_NOT_FOUND, STATUS_OBJECT_NAME_COLLISION,
+};
+use fltport_nt::ex::{PoolArc, PoolBox};
+use fltport_nt::linked::STATUS_SHARING_VIOLATION;
+use fltport_nt::{NtError, Result};
+
+/// One more than the providers that clients may register: the driver itself is one.
+pub(crate) const PROVIDER_SLOTS: usize = MAX_PROVIDERS + 1;
+
+/// The switchboard.
+pub(crate) struct Routes {
+    providers: [Option<PoolBox<ProviderSlot>>; PROVIDER_SLOTS],
+    connections: [Option<PoolBox<Receiver>>; MAX_CONNECTIONS],
+    next_provider: u16,
+}
+
+/// What lies in the places that are taken.
+pub(crate) fn taken<T>(places: &[Option<PoolBox<T>>]) -> impl Iterator<Item = &T> {
+    places.iter().flatten().map(|boxed| &**boxed)
+}
+
+/// As [`taken`], to be changed.
+pub(crate) fn taken_mut<T>(places: &mut [Option<PoolBox<T>>]) -> impl Iterator<Item = &mut T> {
+    places.iter_mut().flatten().map(|boxed| &mut **boxed)
+}
+
+/// What a new subscription needs, allocated before the lock is taken.
+pub(crate) struct Prepared {
+    pub(crate) subscription: Option<PoolBox<Subscription>>,
+    pub(crate) fresh_backlog: Option<Backlog>,
+}
+
+impl Prepared {
+    /// IRQL: PASSIVE_LEVEL. For a provider that declared this backlog.
+    pub(crate) fn new(provider: u16, backlog: Option<(usize, BacklogPolicy)>) -> Result<Self> {
+        let fresh_backlog = backlog
+            .map(|(bytes, policy)| Backlog::new(bytes, policy))
+            .transpose()?;
+        Ok(Prepared {
+            subscription: Some(Subscription::new(provider)?),
+            fresh_backlog,
+        })
+    }
+}
+
+impl Routes {
+    pub(crate) const fn new() -> Self {
+        Routes {
+            providers: [const { None }; PROVIDER_SLOTS],
+            connections: [const { None }; MAX_CONNECTIONS],
+            next_provider: 0,
+        }
+    }
+
+    pub(crate) fn providers(&self) -> impl Iterator<Item = &ProviderSlot> {
+        taken(&self.providers)
+    }
+
+    pub(crate) fn connections(&self) -> impl Iterator<Item = &Receiver> {
+        taken(&self.connections)
+    }
+
+    pub(crate) fn provider(&mut self, number: u16) -> Option<&mut ProviderSlot> {
+        taken_mut(&mut self.providers).find(|slot| slot.provider.number == number)
+    }
+
+    /// The smallest number of a registered provider that is not below `from`.
+    pub(crate) fn next_provider_number(&self, from: u16) -> Option<u16> {
+        self.providers()
+            .map(|slot| slot.provider.number)
+            .filter(|number| *number >= from)
+            .min()
+    }
+
+    fn connection(&mut self, number: u32) -> Option<&mut Receiver> {
+        taken_mut(&mut self.connections).find(|slot| slot.connection.identity.number == number)
+    }
+
+    /// The connection of this number, kept alive by what is returned.
+    pub(crate) fn find(&mut self, number: u32) -> Option<PoolArc<Connection>> {
+        self.connection(number).map(|slot| slot.connection.clone())
+    }
+
+    /// The number for a provider that is about to register. Numbers are never used again, so that a stale one cannot mean another provider.
+    pub(crate) fn number_provider(&mut self) -> Result<u16> {
+        let number = self.next_provider;
+        self.next_provider = number
+            .checked_add(1)
+            .ok_or(NtError(STATUS_INSUFFICIENT_RESOURCES))?;
+        Ok(number)
+    }
+
+    /// Puts a provider in its place. Gives it back with the status if the name or all places are taken.
+    pub(crate) fn add_provider(
+        &mut self,
+        slot: PoolBox<ProviderSlot>,
+    ) -> core::result::Result<(), (PoolBox<ProviderSlot>, NtError)> {
+        if self
+            .providers()
+            .any(|other| other.provider.name == slot.provider.name)
+        {
+            return Err((slot, NtError(STATUS_OBJECT_NAME_COLLISION)));
+        }
+        match self.providers.iter_mut().find(|place| place.is_none()) {
+            Some(place) => {
+                *place = Some(slot);
+                Ok(())
+            }
+            None => Err((slot, NtError(STATUS_INSUFFICIENT_RESOURCES))),
+        }
+    }
+
+    /// Takes a provider out of its place. What it has queued is still delivered.
+    pub(crate) fn remove_provider(&mut self, number: u16) -> Option<PoolBox<ProviderSlot>> {
+        for slot in self.connections.iter_mut().flatten() {
+            for subscription in slot
+                .subscriptions
+                .iter_mut()
+                .flatten()
+                .filter(|s| s.provider == number)
+            {
+                subscription.orphaned = true;
+                subscription.decide = 0;
+            }
+        }
+        let place = self
+            .providers
+            .iter_mut()
+            .find(|p| p.as_ref().is_some_and(|s| s.provider.number == number))?;
+        place.take()
+    }
+
+    /// Any provider but the driver itself, for the unload to remove one after the other.
+    pub(crate) fn any_client(&self) -> Option<PoolArc<Provider>> {
+        self.providers()
+            .find(|slot| slot.provider.number != 0)
+            .map(|slot| slot.provider.clone())
+    }
+
+    /// Any connection, for the unload to end one after the other.
+    pub(crate) fn any_connection(&self) -> Option<PoolArc<Connection>> {
+        self.connections()
+            .next()
+            .map(|slot| slot.connection.clone())
+    }
+
+    /// Puts a connection in its place. Gives it back if all are taken.
+    pub(crate) fn add_connection(
+        &mut self,
+        receiver: PoolBox<Receiver>,
+    ) -> core::result::Result<(), PoolBox<Receiver>> {
+        match self.connections.iter_mut().find(|place| place.is_none()) {
+            Some(place) => {
+                *place = Some(receiver);
+                Ok(())
+            }
+            None => Err(receiver),
+        }
+    }
+
+    /// Takes a connection out of its place and settles its accounts: what it had not received is lost to it, and the next subscriber of a
+    /// provider that keeps a backlog is told.
+    pub(crate) fn remove_connection(
+        &mut self,
+        number: u32,
+        cause: Cause,
+    ) -> Option<PoolBox<Receiver>> {
+        let found = |p: &&mut Option<PoolBox<Receiver>>| {
+            p.as_ref()
+                .is_some_and(|s| s.connection.identity.number == number)
+        };
+        let mut receiver = self.connections.iter_mut().find(found)?.take()?;
+        receiver.recall_gaps();
+        for subscription in receiver.subscriptions.iter_mut().flatten() {
+            self.settle(subscription, cause);
+        }
+        Some(receiver)
+    }
+
+    fn settle(&mut self, subscription: &mut Subscription, cause: Cause) {
+        let number = subscription.provider;
+        let mut heard_by_others = 0;
+        for other in self
+            .connections()
+            .flat_map(|c| taken(&c.subscriptions))
+            .filter(|s| s.provider == number)
+        {
+            heard_by_others |= other.observe;
+        }
+        let Some(slot) = self.provider(number) else {
+            return;
+        };
+        let mut told = slot.backlog.as_mut().map(Backlog::unreported);
+        let mut forward = |message: u16, cause: Cause, count: u64| {
+            if let Some(unreported) = told
+                .as_mut()
+                .filter(|_| heard_by_others & bit(message) == 0)
+            {
+                unreported.add(message, cause, count);
+            }
+        };
+        subscription.take_unreported(&mut forward);
+        subscription
+            .account
+            .drop_all(cause, |message, count| forward(message, cause, count));
+        slot.ended.absorb(&subscription.account);
+    }
+
+    /// Subscribes, or changes a subscription. The first observer of a provider with a backlog takes the backlog over.
+    ///
+    /// What is not used of `prepared` is given back, to be freed after the lock has been released.
+    pub(crate) fn subscribe(
+        &mut self,
+        connection: u32,
+        wanted: &Wanted,
+        prepared: &mut Prepared,
+    ) -> Result<()> {
+        let provider = u16::try_from(wanted.provider).map_err(|_| NtError(STATUS_NOT_FOUND))?;
+        let slot = self.provider(provider).ok_or(NtError(STATUS_NOT_FOUND))?;
+        let (notifications, requests) = (slot.provider.notifications, slot.provider.requests);
+        if wanted.observe & !(notifications | requests) != 0
+            || wanted.decide & !requests != 0
+            || wanted.reserved != 0
+        {
+            return Err(NtError(STATUS_INVALID_PARAMETER));
+        }
+        if self.is_decided_by_another(connection, provider, wanted.decide) {
+            return Err(NtError(STATUS_SHARING_VIOLATION));
+        }
+        let target = self
+            .connection(connection)
+            .ok_or(NtError(STATUS_NOT_FOUND))?;
+        let rights = target.connection.identity.rights;
+        let forbidden = |set: u64, right: u32| set != 0 && rights & right == 0;
+        if forbidden(wanted.observe, hello::rights::OBSERVE)
+            || forbidden(wanted.decide, hello::rights::DECIDE)
+        {
+            return Err(NtError(STATUS_ACCESS_DENIED));
+        }
+        let subscription = target.subscription_or_new(provider, prepared)?;
+        let newly_decided = wanted.decide & !subscription.decide;
+        subscription.observe = wanted.observe;
+        subscription.decide = wanted.decide;
+        if subscription.replay.is_none() {
+            self.hand_over(
+                connection,
+                provider,
+                wanted.observe & notifications,
+                prepared,
+            );
+        }
+        if let Some(slot) = self.provider(provider) {
+            slot.requests.close_circuits(newly_decided);
+        }
+        Ok(())
+    }
+
+    fn is_decided_by_another(&self, connection: u32, provider: u16, decide: u64) -> bool {
+        let others = self
+            .connections()
+            .filter(|c| c.connection.identity.number != connection);
+        let mut theirs = others.flat_map(|c| taken(&c.subscriptions));
+        theirs.any(|s| s.provider == provider && s.decide & decide != 0)
+    }
+
+    /// Hands the provider's backlog to the connection, if it observes and there is anything in it.
+    fn hand_over(&mut self, connection: u32, provider: u16, observe: u64, prepared: &mut Prepared) {
+        if observe == 0 {
+            return;
+        }
+        let Some(slot) =
+            taken_mut(&mut self.providers).find(|slot| slot.provider.number == provider)
+        else {
+            return;
+        };
+        let Some(backlog) = slot.backlog.as_mut() else {
+            return;
+        };
+        if backlog.is_settled() {
+            return;
+        }
+        let Some(fresh) = prepared.fresh_backlog.take() else {
+            return;
+        };
+        let Some(target) =
+            taken_mut(&mut self.connections).find(|c| c.connection.identity.number == connection)
+        else {
+            return;
+        };
+        let Some(subscription) = target.subscription(provider) else {
+            return;
+        };
+        for message in 0..TYPES as u16 {
+            let count = slot.unheard.in_flight(message);
+            if observe & bit(message) != 0 {
+                slot.unheard.delivered(message, count);
+                subscription.account.queued(message, count);
+            } else {
+                // Nobody will ask for these: the backlog goes to its first subscriber as a whole.
+                slot.unheard.dropped(message, Cause::NoConnection, count);
+            }
+        }
+        let backlog = core::mem::replace(backlog, fresh);
+        subscription.replay = Some(Replay {
+            backlog,
+            types: observe,
+        });
+        target.wake();
+    }
+
+    /// Whether a notification or request of this type would reach anybody.
+    pub(crate) fn is_listening(&self, provider: u16, message: u16) -> bool {
+        let mut subscriptions = self.connections().flat_map(|c| taken(&c.subscriptions));
+        subscriptions.any(|s| s.provider == provider && (s.observe | s.decide) & bit(message) != 0)
+            || self
+                .providers()
+                .any(|slot| slot.provider.number == provider && slot.backlog.is_some())
+    }
+
+    /// The decider for a request.
+    pub(crate) fn decider(&self, provider: u16, message: u16) -> Option<PoolArc<Connection>> {
+        let decides = |s: &Subscription| s.provider == provider && s.decide & bit(message) != 0;
+        let slot = self
+            .connections()
+            .find(|c| taken(&c.subscriptions).any(decides))?;
+        Some(slot.connection.clone())
+    }
+
+    /// Offers a notification to everybody who observes its type; without any, to the backlog. Never fails: what cannot be queued is accounted as lost.
+    pub(crate) fn offer(&mut self, provider: u16, offer: &Offer<'_>) {
+        self.collect_too_high(provider);
+        let header = offer.header(provider);
+        let too_large = header.payload as usize > MAX_PAYLOAD;
+        let mut heard = false;
+        for receiver in self.observers(provider, offer.message) {
+            heard = true;
+            if too_large {
+                receiver.lose(provider, offer.message, Cause::TooLarge, 1);
+            } else {
+                receiver.push(&header, offer.parts);
+            }
+        }
+        // An outcome is for those who watch; it is not kept for later.
+        if heard || offer.kind != RecordKind::Notification {
+            return;
+        }
+        if let Some(slot) = self.provider(provider) {
+            if too_large {
+                slot.lose_unheard(offer.message, Cause::TooLarge, 1);
+            } else {
+                slot.keep(&header, offer.parts);
+            }
+        }
+    }
+
+    /// Accounts for notifications that were lost before they could be offered.
+    pub(crate) fn lost(&mut self, provider: u16, message: u16, cause: Cause, count: u64) {
+        let mut heard = false;
+        for receiver in self.observers(provider, message) {
+            heard = true;
+            receiver.lose(provider, message, cause, count);
+        }
+        if let Some(slot) = self.provider(provider).filter(|_| !heard) {
+            slot.lose_unheard(message, cause, count);
+        }
+    }
+
+    fn observers(&mut self, provider: u16, message: u16) -> impl Iterator<Item = &mut Receiver> {
+        taken_mut(&mut self.connections)
+            .filter(move |receiver| receiver.observes(provider, message))
+    }
+
+    /// Accounts for what came at too high an IRQL to take this lock.
+    pub(crate) fn collect_too_high(&mut self, provider: u16) {
+        let Some(provider) = self.provider(provider).map(|slot| slot.provider.clone()) else {
+            return;
+        };
+        if provider.too_high_total.swap(0, Ordering::Relaxed) == 0 {
+            return;
+        }
+        for (message, counter) in (0_u16..).zip(&provider.too_high) {
+            let count = counter.swap(0, Ordering::Relaxed);
+            if count != 0 {
+                self.lost(provider.number, message, Cause::WrongIrql, count.into());
+            }
+        }
+    }
+
+    /// Fills `out` with the next records of a connection's stream; their number and bytes. Without any the sender is marked as asleep.
+    pub(crate) fn take(&mut self, connection: u32, out: &mut [u8]) -> (u32, usize) {
+        self.connection(connection)
+            .map_or((0, 0), |receiver| receiver.take(out))
+    }
+
+    /// A frame that [`Routes::take`] filled has been taken by the service.
+    pub(crate) fn delivered(&mut self, connection: u32, frame: &[u8]) {
+        if let (Some(receiver), Ok(frame)) = (self.connection(connection), Frame::parse(frame)) {
+            receiver.delivered(&frame);
+        }
+    }
+
+    /// A frame that [`Routes::take`] filled will never be taken: what its gap records told must be told again.
+    pub(crate) fn undelivered(&mut self, connection: u32, frame: &[u8]) {
+        if let (Some(receiver), Ok(frame)) = (self.connection(connection), Frame::parse(frame)) {
+            receiver.undelivered(&frame);
+        }
+    }
+}

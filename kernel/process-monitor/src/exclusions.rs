@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The list of images whose processes are not offered, and the commands that set and read it.
+
+use crate::monitor::TAG;
+use fltport_abi::glob;
+use fltport_abi::message::Message;
+use fltport_abi::process_monitor::{
+    Exclusions, ExclusionsSet, GetExclusions, MAX_EXCLUSIONS, SetExclusions,
+};
+use fltport_abi::text::{Text, TextList};
+use fltport_client::{CommandCaller, Handler};
+use fltport_nt::bindings::{
+    STATUS_BUFFER_TOO_SMALL, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER,
+};
+use fltport_nt::ex::{FastMutex, PoolBytes};
+use fltport_nt::{NtError, Result, rtl};
+
+/// The list as it came over the wire.
+pub(crate) struct ExclusionList(FastMutex<PoolBytes>);
+
+impl ExclusionList {
+    /// IRQL: PASSIVE_LEVEL. An empty list.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(ExclusionList(FastMutex::new(
+            TAG,
+            PoolBytes::zeroed(TAG, 0)?,
+        )?))
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Whether a process of this image is not to be offered.
+    pub(crate) fn covers(&self, image: &[u16]) -> bool {
+        let list = self.0.lock();
+        TextList::Wire(&list)
+            .iter()
+            .any(|pattern| glob::matches(pattern, Text::Units(image), rtl::upcase))
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Replaces the list; how many patterns it has.
+    fn set(&self, images: TextList<'_>) -> Result<u32> {
+        let bad = NtError(STATUS_INVALID_PARAMETER);
+        let TextList::Wire(wire) = images else {
+            return Err(bad);
+        };
+        let count = images.iter().count();
+        let too_long = |pattern: Text<'_>| pattern.units().count() > glob::MAX_PATTERN;
+        if count > MAX_EXCLUSIONS || images.iter().any(too_long) {
+            return Err(bad);
+        }
+        let fresh = PoolBytes::copy_of(TAG, wire)?;
+        // The former list is freed after the mutex has been released.
+        let former = core::mem::replace(&mut *self.0.lock(), fresh);
+        drop(former);
+        Ok(count as u32)
+    }
+}
+
+impl Handler for ExclusionList {
+    fn command(
+        &self,
+        _caller: &CommandCaller,
+        message: u16,
+        payload: &[u8],
+        out: &mut [u8],
+    ) -> Result<usize> {
+        let malformed = |_| NtError(STATUS_INVALID_PARAMETER);
+        let no_room = |_| NtError(STATUS_BUFFER_TOO_SMALL);
+        match message {
+            SetExclusions::NUMBER => {
+                let wanted = SetExclusions::decode(payload).map_err(malformed)?;
+                let count = self.set(wanted.images)?;
+                ExclusionsSet { count }.encode(out).map_err(no_room)
+            }
+            GetExclusions::NUMBER => {
+                GetExclusions::decode(payload).map_err(malformed)?;
+                let list = self.0.lock();
+                Exclusions {
+                    images: TextList::Wire(&list),
+                }
+                .encode(out)
+                .map_err(no_room)
+            }
+            _ => Err(NtError(STATUS_INVALID_DEVICE_REQUEST)),
+        }
+    }
+}

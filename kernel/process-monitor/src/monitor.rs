@@ -1,0 +1,176 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What NT tells of, and what becomes of it.
+
+use crate::exclusions::ExclusionList;
+use fltport_abi::message::{Message, Pid, Status};
+use fltport_abi::process_monitor::{
+    ImageLoad, PROVIDER, ProcessCreate, ProcessExit, ProcessStart, ProcessVerdict, ThreadChange,
+};
+use fltport_abi::text::Text;
+use fltport_client::{BacklogPolicy, Options, Provider};
+use fltport_nt::Result;
+use fltport_nt::bindings::{NTSTATUS, STATUS_ACCESS_DENIED};
+use fltport_nt::ex::{Global, PoolArc, Tag};
+use fltport_nt::io::DriverObject;
+use fltport_nt::ps::{
+    CreateInfo, ImageInfo, ImageNotify, ImageObserver, ProcessNotify, ProcessObserver,
+    ThreadNotify, ThreadObserver,
+};
+
+/// The tag of all this driver's pool memory.
+pub(crate) const TAG: Tag = Tag::new(b"FpPm");
+
+/// Bytes of notifications that the common driver keeps while no service is connected.
+const BACKLOG: u32 = 512 * 1024;
+
+/// Bytes of notifications that are kept while there is no common driver.
+const STAGING: u32 = 64 * 1024;
+
+/// How long a process creation may wait for a verdict, in milliseconds. Without one it is allowed.
+const DEADLINE_MS: u32 = 500;
+
+/// Longer image paths and command lines are cut, in UTF-16 units; together they fit into a request.
+const MAX_IMAGE: usize = 8 * 1024;
+const MAX_COMMAND_LINE: usize = 15 * 1024;
+
+static PROVIDER_OF_THIS: Global<Provider<ExclusionList>> = Global::empty();
+static REGISTRATIONS: Global<Registrations> = Global::empty();
+
+/// What NT calls this driver for. Dropping it waits for callbacks in flight.
+struct Registrations {
+    _process: ProcessNotify<Monitor>,
+    _thread: ThreadNotify<Monitor>,
+    _image: ImageNotify<Monitor>,
+}
+
+/// IRQL: PASSIVE_LEVEL. Registers the provider, then the callbacks; [`stop`] is its mirror, and undoes what was done if this fails on the way.
+pub(crate) fn start(driver: DriverObject) -> Result<()> {
+    let options = Options {
+        tag: TAG,
+        backlog: BACKLOG,
+        policy: BacklogPolicy::KeepNewest,
+        staging: STAGING,
+    };
+    let provider = Provider::register(driver, &PROVIDER, ExclusionList::new()?, options)?;
+    PROVIDER_OF_THIS.replace(Some(PoolArc::new(TAG, provider)?));
+    register_callbacks().inspect_err(|_| stop())
+}
+
+fn register_callbacks() -> Result<()> {
+    let registrations = Registrations {
+        _process: ProcessNotify::register()?,
+        _thread: ThreadNotify::register()?,
+        _image: ImageNotify::register()?,
+    };
+    REGISTRATIONS.replace(Some(PoolArc::new(TAG, registrations)?));
+    Ok(())
+}
+
+/// IRQL: PASSIVE_LEVEL. Gives everything back. A verdict that is being waited for delays it by its deadline at most.
+pub(crate) fn stop() {
+    // No callback takes these, so they are dropped here and now.
+    drop(REGISTRATIONS.replace(None));
+    drop(PROVIDER_OF_THIS.replace(None));
+}
+
+/// The observer.
+struct Monitor;
+
+/// The text, cut to what is allowed, and whether it was cut.
+fn cut(text: Option<&[u16]>, limit: usize) -> (Option<Text<'_>>, bool) {
+    let kept = text.map(|text| text.get(..limit).unwrap_or(text));
+    (
+        kept.map(Text::Units),
+        text.is_some_and(|text| text.len() > limit),
+    )
+}
+
+impl ProcessObserver for Monitor {
+    fn created(pid: u32, info: &mut CreateInfo<'_>) {
+        let Some(provider) = PROVIDER_OF_THIS.get() else {
+            return;
+        };
+        if info
+            .image()
+            .is_some_and(|image| provider.handler().covers(image))
+        {
+            return;
+        }
+        if verdict(&provider, pid, info) {
+            info.deny(STATUS_ACCESS_DENIED);
+            return;
+        }
+        let (image, image_cut) = cut(info.image(), MAX_IMAGE);
+        let (command_line, line_cut) = cut(info.command_line(), MAX_COMMAND_LINE);
+        let (creating_pid, creating_tid) = info.creator();
+        // Always one of the provider's own notifications, so never refused; a loss is in the ledger.
+        let _accounted = provider.notify(&ProcessStart {
+            pid: Pid(pid),
+            parent_pid: Pid(info.parent()),
+            creating_pid: Pid(creating_pid),
+            creating_tid: Pid(creating_tid),
+            image,
+            command_line,
+            truncated: image_cut || line_cut,
+        });
+    }
+
+    fn exited(pid: u32, exit_status: NTSTATUS) {
+        if let Some(provider) = PROVIDER_OF_THIS.get() {
+            let _accounted = provider.notify(&ProcessExit {
+                pid: Pid(pid),
+                exit_status: Status(exit_status),
+            });
+        }
+    }
+}
+
+/// Asks whether the process must not be created. A question that could not be asked is answered by the default, too.
+fn verdict(provider: &Provider<ExclusionList>, pid: u32, info: &CreateInfo<'_>) -> bool {
+    let (image, image_cut) = cut(info.image(), MAX_IMAGE);
+    let (command_line, line_cut) = cut(info.command_line(), MAX_COMMAND_LINE);
+    let (creating_pid, creating_tid) = info.creator();
+    let question = ProcessCreate {
+        pid: Pid(pid),
+        parent_pid: Pid(info.parent()),
+        creating_pid: Pid(creating_pid),
+        creating_tid: Pid(creating_tid),
+        image,
+        command_line,
+        truncated: image_cut || line_cut,
+    };
+    let answer = provider.ask(&question, DEADLINE_MS, ProcessVerdict { deny: false });
+    answer.is_ok_and(|answer| answer.reply.deny)
+}
+
+impl ThreadObserver for Monitor {
+    fn changed(pid: u32, tid: u32, created: bool) {
+        if let Some(provider) = PROVIDER_OF_THIS.get() {
+            let _accounted = provider.notify(&ThreadChange {
+                pid: Pid(pid),
+                tid: Pid(tid),
+                created,
+            });
+        }
+    }
+}
+
+impl ImageObserver for Monitor {
+    fn loaded(image: &ImageInfo<'_>) {
+        let Some(provider) = PROVIDER_OF_THIS
+            .get()
+            .filter(|p| p.is_listening(ImageLoad::NUMBER))
+        else {
+            return;
+        };
+        let (path, truncated) = cut(image.path, MAX_IMAGE);
+        let _accounted = provider.notify(&ImageLoad {
+            base: image.base,
+            size: image.size,
+            pid: Pid(image.pid),
+            image: path,
+            system: image.system,
+            truncated,
+        });
+    }
+}

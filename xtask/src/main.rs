@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! `cargo xtask`: the project's own chores.
+#![forbid(unsafe_code)]
+
+mod bindings;
+mod command;
+mod provision;
+mod suite;
+mod windows;
+mod workspace;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+/// The project's own chores. `cargo xtask test` is the one that matters.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    Bindings(bindings::Arguments),
+    Windows(windows::Arguments),
+    Test(suite::Arguments),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let workspace = Workspace::locate();
+    let outcome = match arguments.chore {
+        Chore::Bindings(arguments) => bindings::run(&workspace, &arguments),
+        Chore::Windows(arguments) => windows::run(&workspace, &arguments),
+        Chore::Test(arguments) => suite::run(&workspace, &arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The steps of `cargo xtask test`, in the order in which they run: cheap ones first.
+
+use std::env;
+use std::io::{BufRead, BufReader, IsTerminal};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use serde_json::Value;
+
+use super::counts::Counts;
+use super::{Floor, Outcome};
+use crate::workspace::Workspace;
+use crate::{bindings, command, provision, windows};
+
+/// The name of a step on the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(super) enum Name {
+    Format,
+    Bindings,
+    Clippy,
+    Unit,
+    Integration,
+    Doctest,
+    Loom,
+    Doc,
+    Windows,
+}
+
+impl Name {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Name::Format => "format",
+            Name::Bindings => "bindings",
+            Name::Clippy => "clippy",
+            Name::Unit => "unit",
+            Name::Integration => "integration",
+            Name::Doctest => "doctest",
+            Name::Loom => "loom",
+            Name::Doc => "doc",
+            Name::Windows => "windows",
+        }
+    }
+}
+
+/// One step.
+#[derive(Debug)]
+pub(super) struct Step {
+    pub(super) name: Name,
+    pub(super) floor: Floor,
+    pub(super) what: &'static str,
+    pub(super) run: fn(&Workspace, &mut Counts) -> Result<Outcome>,
+}
+
+pub(super) const STEPS: [Step; 9] = [
+    Step {
+        name: Name::Format,
+        floor: Floor::Host,
+        what: "every file is as rustfmt writes it",
+        run: format,
+    },
+    Step {
+        name: Name::Bindings,
+        floor: Floor::Host,
+        what: "kernel/nt/src/bindings.rs is what its list generates",
+        run: check_bindings,
+    },
+    Step {
+        name: Name::Clippy,
+        floor: Floor::Host,
+        what: "no warning from the compiler or clippy, all packages, all targets",
+        run: clippy,
+    },
+    Step {
+        name: Name::Unit,
+        floor: Floor::Host,
+        what: "unit and property tests",
+        run: unit,
+    },
+    Step {
+        name: Name::Integration,
+        floor: Floor::HostedKernel,
+        what: "integration and end-to-end tests",
+        run: integration,
+    },
+    Step {
+        name: Name::Doctest,
+        floor: Floor::Host,
+        what: "examples in the documentation",
+        run: doctest,
+    },
+    Step {
+        name: Name::Loom,
+        floor: Floor::Host,
+        what: "every interleaving of the concurrent code",
+        run: loom,
+    },
+    Step {
+        name: Name::Doc,
+        floor: Floor::Host,
+        what: "the documentation builds without a warning",
+        run: doc,
+    },
+    Step {
+        name: Name::Windows,
+        floor: Floor::WindowsBuild,
+        what: "drivers and user mode for Windows; imports and panics of the images",
+        run: windows_build,
+    },
+];
+
+fn format(workspace: &Workspace, _: &mut Counts) -> Result<Outcome> {
+    component(workspace, "fmt", "rustfmt")?;
+    let mut cargo = command::cargo(workspace);
+    cargo.args(["fmt", "--all", "--check"]);
+    if !std::io::stdout().is_terminal() {
+        // rustfmt shows colours wherever TERM promises them.
+        cargo.args(["--", "--color", "never"]);
+    }
+    command::run(&mut cargo).context("run `cargo fmt --all`")?;
+    Ok(Outcome::Passed)
+}
+
+fn check_bindings(workspace: &Workspace, _: &mut Counts) -> Result<Outcome> {
+    bindings::run(workspace, &bindings::Arguments { check: true })?;
+    Ok(Outcome::Passed)
+}
+
+fn clippy(workspace: &Workspace, _: &mut Counts) -> Result<Outcome> {
+    component(workspace, "clippy", "clippy")?;
+    let mut cargo = command::cargo(workspace);
+    command::run(cargo.args([
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
+    Ok(Outcome::Passed)
+}
+
+fn unit(workspace: &Workspace, counts: &mut Counts) -> Result<Outcome> {
+    tests(
+        command::cargo(workspace).args(["test", "--workspace", "--lib", "--bins"]),
+        counts,
+    )
+}
+
+fn integration(workspace: &Workspace, counts: &mut Counts) -> Result<Outcome> {
+    tests(
+        command::cargo(workspace).args(["test", "--workspace", "--test", "*"]),
+        counts,
+    )
+}
+
+fn doctest(workspace: &Workspace, counts: &mut Counts) -> Result<Outcome> {
+    tests(
+        command::cargo(workspace).args(["test", "--workspace", "--doc"]),
+        counts,
+    )
+}
+
+/// The crates that name loom run their library's tests under its model, in their own target folder:
+/// everything is compiled with another configuration.
+fn loom(workspace: &Workspace, counts: &mut Counts) -> Result<Outcome> {
+    let packages = packages_with(workspace, "loom")?;
+    if packages.is_empty() {
+        return Ok(Outcome::NotTested("no crate uses loom".to_string()));
+    }
+    let flags = format!("{} --cfg loom", env::var("RUSTFLAGS").unwrap_or_default());
+    for package in packages {
+        let mut cargo = command::cargo(workspace);
+        cargo
+            .args([
+                "test",
+                "--release",
+                "--lib",
+                "--package",
+                &package,
+                "--target-dir",
+            ])
+            .arg(workspace.target().join("loom"))
+            .env("RUSTFLAGS", flags.trim());
+        let before = counts.ran();
+        tests(&mut cargo, counts)?;
+        if counts.ran() == before {
+            bail!("{package} depends on loom, but no test of its library runs under `cfg(loom)`");
+        }
+    }
+    Ok(Outcome::Passed)
+}
+
+fn doc(workspace: &Workspace, _: &mut Counts) -> Result<Outcome> {
+    let mut cargo = command::cargo(workspace);
+    command::run(
+        cargo
+            .args(["doc", "--workspace", "--no-deps"])
+            .env("RUSTDOCFLAGS", "-D warnings"),
+    )?;
+    Ok(Outcome::Passed)
+}
+
+fn windows_build(workspace: &Workspace, _: &mut Counts) -> Result<Outcome> {
+    windows::run(
+        workspace,
+        &windows::Arguments {
+            allow_panics: false,
+        },
+    )?;
+    Ok(Outcome::Passed)
+}
+
+/// Runs `cargo test …`, shows its output and counts the tests in it.
+fn tests(cargo: &mut Command, counts: &mut Counts) -> Result<Outcome> {
+    let mut child = cargo
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("cannot start cargo")?;
+    let output = child.stdout.take().context("no pipe to cargo")?;
+    for line in BufReader::new(output).split(b'\n') {
+        let line = line.context("cannot read the output of cargo")?;
+        let line = String::from_utf8_lossy(&line);
+        println!("{line}");
+        *counts += Counts::of_line(&line);
+    }
+    let status = child.wait().context("cannot wait for cargo")?;
+    command::judge(cargo, status)?;
+    Ok(Outcome::Passed)
+}
+
+/// Makes sure of `cargo <subcommand>`.
+fn component(workspace: &Workspace, subcommand: &str, name: &str) -> Result<()> {
+    let is_there = || command::answers(command::cargo(workspace).args([subcommand, "--version"]));
+    if is_there() {
+        return Ok(());
+    }
+    provision::component(name).with_context(|| format!("`cargo {subcommand}` is missing"))?;
+    if is_there() {
+        return Ok(());
+    }
+    bail!("`cargo {subcommand}` is still missing after `rustup component add {name}`")
+}
+
+/// The packages of the workspace that depend on a crate, for any target.
+fn packages_with(workspace: &Workspace, dependency: &str) -> Result<Vec<String>> {
+    let mut cargo = command::cargo(workspace);
+    let text = command::text(cargo.args(["metadata", "--no-deps", "--format-version", "1"]))?;
+    let metadata: Value = serde_json::from_str(&text).context("cargo metadata wrote no JSON")?;
+    Ok(names_with(&metadata, dependency))
+}
+
+fn names_with(metadata: &Value, dependency: &str) -> Vec<String> {
+    let list = |value: &Value, key: &str| {
+        value
+            .get(key)
+            .and_then(Value::as_array)
+            .cloned()
+            .unwrap_or_default()
+    };
+    let name = |value: &Value| {
+        value
+            .get("name")
+            .and_then(Value::as_str)
+            .map(str::to_string)
+    };
+    list(metadata, "packages")
+        .iter()
+        .filter(|package| {
+            list(package, "dependencies")
+                .iter()
+                .any(|each| name(each).as_deref() == Some(dependency))
+        })
+        .filter_map(name)
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_are_found_by_what_they_depend_on() {
+        let metadata = serde_json::json!({ "packages": [
+            { "name": "ring", "dependencies": [{ "name": "loom" }] },
+            { "name": "abi", "dependencies": [{ "name": "bytemuck" }] },
+        ]});
+        assert_eq!(names_with(&metadata, "loom"), ["ring"]);
+    }
+
+    #[test]
+    fn tests_are_counted_from_what_the_program_prints() {
+        let mut counts = Counts::default();
+        let script =
+            "echo 'test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out'";
+        tests(Command::new("sh").args(["-c", script]), &mut counts).unwrap();
+        assert_eq!(
+            counts,
+            Counts {
+                passed: 3,
+                failed: 0,
+                ignored: 0
+            }
+        );
+        assert!(tests(Command::new("sh").args(["-c", "exit 101"]), &mut counts).is_err());
+    }
+}

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! The table at the end, and the line of counts below it.
+
+use std::fmt::Write;
+
+use super::counts::Counts;
+use super::{Outcome, Record};
+
+/// The table, the reasons for what was not tested, and as the last line `N passed, N failed`.
+pub(super) fn render(records: &[Record]) -> String {
+    let mut text = format!(
+        "{:<12} {:<14} {:<12} {:>6} {:>8}\n",
+        "step", "floor", "result", "tests", "seconds"
+    );
+    for record in records {
+        let tests = match record.counts.ran() {
+            0 => String::new(),
+            ran => ran.to_string(),
+        };
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "{:<12} {:<14} {:<12} {:>6} {:>8.1}",
+            record.step.name.as_str(),
+            record.step.floor.name(),
+            result(&record.outcome),
+            tests,
+            record.time.as_secs_f64()
+        );
+    }
+    for record in records {
+        if let Outcome::NotTested(reason) = &record.outcome {
+            let _ = writeln!(
+                text,
+                "\nnot tested: {} ({}): {reason}",
+                record.step.name.as_str(),
+                record.step.floor.name()
+            );
+        }
+    }
+    text.push('\n');
+    text.push_str(&closing_line(records));
+    text
+}
+
+/// In one word or two.
+pub(super) fn result(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Passed => "passed",
+        Outcome::Failed => "FAILED",
+        Outcome::NotTested(_) => "not tested",
+        Outcome::NotReached => "not reached",
+    }
+}
+
+/// A step that failed without a failed test (it did not compile, say) counts as one: a failure
+/// never ends in `0 failed`.
+fn closing_line(records: &[Record]) -> String {
+    let mut sum = Counts::default();
+    for record in records {
+        sum += record.counts;
+        if record.outcome == Outcome::Failed && record.counts.failed == 0 {
+            sum.failed += 1;
+        }
+    }
+    match sum.ignored {
+        0 => format!("{} passed, {} failed", sum.passed, sum.failed),
+        ignored => format!(
+            "{} passed, {} failed, {ignored} skipped",
+            sum.passed, sum.failed
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::super::steps::STEPS;
+    use super::*;
+
+    fn record(step: usize, outcome: Outcome, passed: u64, failed: u64) -> Record {
+        let counts = Counts {
+            passed,
+            failed,
+            ignored: 0,
+        };
+        Record {
+            step: &STEPS[step],
+            outcome,
+            counts,
+            time: Duration::from_millis(1500),
+        }
+    }
+
+    #[test]
+    fn the_last_line_sums_the_tests() {
+        let text = render(&[
+            record(3, Outcome::Passed, 40, 0),
+            record(4, Outcome::Failed, 2, 1),
+        ]);
+        assert_eq!(text.lines().last(), Some("42 passed, 1 failed"));
+        assert!(
+            text.contains("integration  hosted kernel  FAILED            3      1.5"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_failure_without_a_failed_test_counts_as_one() {
+        let text = render(&[
+            record(2, Outcome::Failed, 0, 0),
+            record(3, Outcome::NotReached, 0, 0),
+        ]);
+        assert_eq!(text.lines().last(), Some("0 passed, 1 failed"));
+    }
+
+    #[test]
+    fn what_was_not_tested_is_said_with_its_reason() {
+        let reason = Outcome::NotTested("no linker".to_string());
+        let text = render(&[record(8, reason, 0, 0)]);
+        assert!(
+            text.contains("not tested: windows (Windows build): no linker"),
+            "{text}"
+        );
+        assert_eq!(text.lines().last(), Some("0 passed, 0 failed"));
+    }
+}

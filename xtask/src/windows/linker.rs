@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! From a static library to a native image.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use super::{Driver, toolchain};
+use crate::{command, provision};
+
+/// What the compiler itself calls and ntoskrnl.exe exports: stack probes, and the handler of the
+/// exception tables that kernel/nt's copies from user memory carry.
+const RUNTIME: [&str; 2] = ["__C_specific_handler", "__chkstk"];
+
+/// A linker that speaks link.exe's language.
+#[derive(Debug)]
+pub(crate) struct Linker {
+    path: PathBuf,
+    /// rust-lld is several linkers in one.
+    flavor: &'static [&'static str],
+}
+
+impl Linker {
+    /// rust-lld of the toolchain in use, else lld-link of the system, else the one that Debian has.
+    ///
+    /// # Errors
+    /// There is none and none can be installed.
+    pub(crate) fn find() -> Result<Linker> {
+        if let Some(linker) = Linker::of_rust().or_else(Linker::of_system) {
+            return Ok(linker);
+        }
+        provision::packages(&["lld"])
+            .context("no linker for Windows images: neither rust-lld nor lld-link")?;
+        Linker::of_system().context("the package lld is installed, but has no lld-link")
+    }
+
+    fn of_rust() -> Option<Linker> {
+        let hosts = fs::read_dir(toolchain::sysroot().ok()?.join("lib/rustlib")).ok()?;
+        let path = hosts
+            .filter_map(|entry| Some(entry.ok()?.path().join("bin/rust-lld")))
+            .find(|path| path.exists())?;
+        Some(Linker {
+            path,
+            flavor: &["-flavor", "link"],
+        })
+    }
+
+    fn of_system() -> Option<Linker> {
+        let folders = env::var_os("PATH")?;
+        let path = env::split_paths(&folders).find_map(|folder| lld_link(&folder))?;
+        Some(Linker { path, flavor: &[] })
+    }
+
+    /// For the report.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Links `<folder>/<driver.image>`, with its symbols (`.pdb`) and its map beside it.
+    pub(crate) fn link(&self, library: &Path, driver: Driver, folder: &Path) -> Result<()> {
+        let image = folder.join(driver.image);
+        let stem = Path::new(driver.image).with_extension("");
+        let mut link = self.command();
+        link.args([
+            "/NOLOGO",
+            "/MACHINE:X64",
+            "/DRIVER",
+            "/SUBSYSTEM:NATIVE,10.00",
+        ])
+        .args([
+            "/ENTRY:DriverEntry",
+            "/NODEFAULTLIB",
+            "/FIXED:NO",
+            "/OPT:REF,ICF",
+        ])
+        // The loader of boot drivers wants a checksum; equal sources shall give equal images.
+        .args(["/RELEASE", "/BREPRO", "/DEBUG"])
+        // compiler_builtins refers to the C runtime's mark for "uses floating point"; nobody reads
+        // it.
+        .arg("/ALTERNATENAME:_fltused=__ImageBase")
+        .arg(option("/OUT:", &image))
+        .arg(option("/PDB:", &folder.join(&stem).with_extension("pdb")))
+        .arg(option("/PDBALTPATH:", &stem.with_extension("pdb")))
+        .arg(option("/MAP:", &map_file(folder, driver)))
+        .arg(library)
+        .arg(self.runtime(folder)?);
+        if driver.force_integrity {
+            link.arg("/INTEGRITYCHECK");
+        }
+        if !library.exists() {
+            bail!(
+                "{} is missing; cargo was to make it of {}",
+                library.display(),
+                driver.package
+            );
+        }
+        command::run(&mut link).with_context(|| {
+            format!(
+                "{} does not link; a symbol that is missing has no link attribute in kernel/nt, or \
+                 comes from a crate that needs an operating system",
+                driver.image
+            )
+        })
+    }
+
+    /// An import library for [`RUNTIME`].
+    fn runtime(&self, folder: &Path) -> Result<PathBuf> {
+        let definition = folder.join("runtime.def");
+        let library = folder.join("runtime.lib");
+        let text = format!("LIBRARY ntoskrnl.exe\nEXPORTS\n{}\n", RUNTIME.join("\n"));
+        fs::write(&definition, text)
+            .with_context(|| format!("cannot write {}", definition.display()))?;
+        let mut archive = self.command();
+        archive
+            .args(["/lib", "/nologo", "/machine:x64"])
+            .arg(option("/def:", &definition))
+            .arg(option("/out:", &library));
+        command::run(&mut archive)?;
+        Ok(library)
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.path);
+        command.args(self.flavor);
+        command
+    }
+}
+
+/// Where the linker writes the addresses of an image's functions.
+pub(crate) fn map_file(folder: &Path, driver: Driver) -> PathBuf {
+    folder.join(driver.image).with_extension("map")
+}
+
+/// `lld-link`, or Debian's `lld-link-19` and its like.
+fn lld_link(folder: &Path) -> Option<PathBuf> {
+    let plain = folder.join("lld-link");
+    if plain.exists() {
+        return Some(plain);
+    }
+    let mut versions: Vec<PathBuf> = fs::read_dir(folder)
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| {
+            path.file_name()
+                .is_some_and(|name| is_versioned(&name.to_string_lossy()))
+        })
+        .collect();
+    versions.sort();
+    versions.pop()
+}
+
+fn is_versioned(name: &str) -> bool {
+    name.strip_prefix("lld-link-").is_some_and(|version| {
+        !version.is_empty() && version.bytes().all(|each| each.is_ascii_digit())
+    })
+}
+
+fn option(name: &str, value: &Path) -> std::ffi::OsString {
+    let mut option = std::ffi::OsString::from(name);
+    option.push(value);
+    option
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_numbered_linkers_are_linkers() {
+        assert!(is_versioned("lld-link-19"));
+        assert!(!is_versioned("lld-link-"));
+        assert!(!is_versioned("lld-link-wrapper"));
+        assert!(!is_versioned("ld"));
+    }
+}
