@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The common driver's function table, called safely: a [`Table`] is valid while its holder has protection from the rundown that the
-//! revocation waits for.
+//! The common driver's function table, called safely: a [`Table`] is valid while its holder has
+//! protection from the rundown that the revocation waits for.
 
 use crate::provider::Handler;
 use core::ffi::c_void;
@@ -32,10 +32,12 @@ pub(crate) struct Bound {
 }
 
 impl Table {
-    /// The table at this address, which an announcement gave; `None` if it is of another version or shorter than this client needs.
+    /// The table at this address, which an announcement gave; `None` if it is of another version or
+    /// shorter than this client needs.
     pub(crate) fn announced(address: usize) -> Option<Self> {
         let table = address as *const Interface;
-        // SAFETY: the common driver announces a valid table, or null; nobody else may notify ANNOUNCE.
+        // SAFETY: the common driver announces a valid table, or null; nobody else may notify
+        // ANNOUNCE.
         let interface = unsafe { table.as_ref() }?;
         let known =
             interface.version == VERSION && interface.size as usize >= size_of::<Interface>();
@@ -61,7 +63,8 @@ impl Table {
         unsafe { &*self.0 }
     }
 
-    /// IRQL: PASSIVE_LEVEL. Registers. `handler` must stay where it is until [`Bound::unregister`] has returned, or the table has been revoked.
+    /// IRQL: PASSIVE_LEVEL. Registers. `handler` must stay where it is until [`Bound::unregister`]
+    /// has returned, or the table has been revoked.
     pub(crate) fn register<H: Handler>(
         self,
         schema: &[u8],
@@ -83,7 +86,8 @@ impl Table {
             context: context.cast_mut().cast(),
         };
         let mut handle = ProviderHandle(0);
-        // SAFETY: a valid description and place; the handler's routine and context stay valid, as the caller sees to.
+        // SAFETY: a valid description and place; the handler's routine and context stay valid, as
+        // the caller sees to.
         check(unsafe { (self.interface().register)(&raw const description, &raw mut handle) })?;
         Ok(Bound {
             table: self,
@@ -93,7 +97,8 @@ impl Table {
 }
 
 impl Bound {
-    /// IRQL: PASSIVE_LEVEL, not from the command handler. Waits until the handler does not run any more. Once.
+    /// IRQL: PASSIVE_LEVEL, not from the command handler. Waits until the handler does not run any
+    /// more. Once.
     pub(crate) fn unregister(self) {
         // SAFETY: a registered handle, not used any more by whoever calls this.
         unsafe { (self.table.interface().unregister)(self.handle) };

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a client driver links: it registers a [`Provider`], offers notifications, asks, and takes commands.
+//! What a client driver links: it registers a [`Provider`], offers notifications, asks, and takes
+//! commands.
 //!
-//! The common driver need not be loaded, nor the Filter Manager be up: until the common driver announces itself, notifications are kept in a
-//! bounded staging buffer of the client's own, and requests are answered by their defaults. When the common driver is unloaded, it is the
-//! same again. Nothing here imports `fltport.sys`.
+//! The common driver need not be loaded, nor the Filter Manager be up: until the common driver
+//! announces itself, notifications are kept in a bounded staging buffer of the client's own, and
+//! requests are answered by their defaults. When the common driver is unloaded, it is the same
+//! again. Nothing here imports `fltport.sys`.
 //!
 //! ```ignore
 //! static PROVIDER: Global<Provider<Monitor>> = Global::empty();

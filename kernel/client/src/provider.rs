@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A provider from its owner's point of view.
 //!
-//! It is in one of two states, staging or bound. Announcements and revocations come as callbacks, at up to DISPATCH_LEVEL; the registration with the
-//! common driver needs PASSIVE_LEVEL, so a work item does it.
+//! It is in one of two states, staging or bound. Announcements and revocations come as callbacks,
+//! at up to DISPATCH_LEVEL; the registration with the common driver needs PASSIVE_LEVEL, so a work
+//! item does it.
 
 use crate::ffi::{Bound, Table};
 use crate::staging::{Staged, Staging};
@@ -24,8 +25,9 @@ use fltport_nt::{NtError, Result, utf16};
 
 /// Handles a provider's commands.
 pub trait Handler: Send + Sync + 'static {
-    /// IRQL: PASSIVE_LEVEL, in the thread of the service that sends. `payload` is a kernel copy that fits the schema; writes the result to `out` and
-    /// returns its length. The status of an error reaches the service.
+    /// IRQL: PASSIVE_LEVEL, in the thread of the service that sends. `payload` is a kernel copy
+    /// that fits the schema; writes the result to `out` and returns its length. The status of an
+    /// error reaches the service.
     fn command(
         &self,
         caller: &CommandCaller,
@@ -40,7 +42,8 @@ pub trait Handler: Send + Sync + 'static {
 pub struct Options {
     /// The pool tag of what is allocated here.
     pub tag: Tag,
-    /// Bytes of notifications that the common driver keeps while no service is connected; 0 for none.
+    /// Bytes of notifications that the common driver keeps while no service is connected; 0 for
+    /// none.
     pub backlog: u32,
     /// Which, when these do not suffice.
     pub policy: BacklogPolicy,
@@ -57,9 +60,11 @@ pub struct Answer<R> {
     pub outcome: Outcome,
 }
 
-/// A registered provider. Dropping it (IRQL: PASSIVE_LEVEL, not from its command handler) unregisters it and waits until no handler runs.
+/// A registered provider. Dropping it (IRQL: PASSIVE_LEVEL, not from its command handler)
+/// unregisters it and waits until no handler runs.
 pub struct Provider<H: Handler> {
-    // Dropped in this order, after `drop` has unbound it: no more announcements, no more binding, then what they used.
+    // Dropped in this order, after `drop` has unbound it: no more announcements, no more binding,
+    // then what they used.
     _announcements: CallbackRegistration<Announcements<H>>,
     _binder: PoolArc<Binder<H>>,
     _object: CallbackObject,
@@ -80,7 +85,8 @@ struct Client<H: Handler> {
     options: Options,
     schema: PoolBytes,
     handler: PoolArc<H>,
-    /// Whoever calls into the common driver holds this; the revocation closes it, waits, and opens it again.
+    /// Whoever calls into the common driver holds this; the revocation closes it, waits, and opens
+    /// it again.
     gate: Rundown,
     state: SpinLock<State>,
 }
@@ -98,7 +104,8 @@ struct State {
 impl<H: Handler> Provider<H> {
     /// IRQL: PASSIVE_LEVEL. Registers with the common driver, now or whenever it comes up.
     ///
-    /// Errors: `STATUS_OBJECT_NAME_COLLISION` if the common driver is there and has a provider of this name, `STATUS_INSUFFICIENT_RESOURCES`.
+    /// Errors: `STATUS_OBJECT_NAME_COLLISION` if the common driver is there and has a provider of
+    /// this name, `STATUS_INSUFFICIENT_RESOURCES`.
     pub fn register(
         driver: DriverObject,
         provider: &schema::Provider,
@@ -129,10 +136,12 @@ impl<H: Handler> Provider<H> {
         Ok(registered)
     }
 
-    /// IRQL: <= DISPATCH_LEVEL. Offers a notification, or keeps it until there is a common driver. Never blocks.
+    /// IRQL: <= DISPATCH_LEVEL. Offers a notification, or keeps it until there is a common driver.
+    /// Never blocks.
     ///
-    /// Success means that it is accounted for: delivered, queued, or lost with a cause that the ledger shows. Fails with `STATUS_INVALID_PARAMETER` if the
-    /// message is not one of this provider's notifications.
+    /// Success means that it is accounted for: delivered, queued, or lost with a cause that the
+    /// ledger shows. Fails with `STATUS_INVALID_PARAMETER` if the message is not one of this
+    /// provider's notifications.
     pub fn notify<'m, M: Message<'m>>(&self, message: &M) -> Result<()> {
         let time = system_time();
         let encoded = self.client.encode(message);
@@ -147,11 +156,12 @@ impl<H: Handler> Provider<H> {
         }
     }
 
-    /// IRQL: <= APC_LEVEL, with special kernel APCs enabled. Asks the decider and waits for its answer, at most `deadline_ms` milliseconds. `default` is the
-    /// answer whenever the decider gives none, also when there is no common driver.
+    /// IRQL: <= APC_LEVEL, with special kernel APCs enabled. Asks the decider and waits for its
+    /// answer, at most `deadline_ms` milliseconds. `default` is the answer whenever the decider
+    /// gives none, also when there is no common driver.
     ///
-    /// Errors: `STATUS_INVALID_LEVEL`, `STATUS_INSUFFICIENT_RESOURCES`, `STATUS_INVALID_PARAMETER`, `STATUS_BUFFER_OVERFLOW`; nobody was asked
-    /// then, and the caller goes on with its default.
+    /// Errors: `STATUS_INVALID_LEVEL`, `STATUS_INSUFFICIENT_RESOURCES`, `STATUS_INVALID_PARAMETER`,
+    /// `STATUS_BUFFER_OVERFLOW`; nobody was asked then, and the caller goes on with its default.
     pub fn ask<'m, M: Message<'m>, R: for<'r> Message<'r> + Copy>(
         &self,
         message: &M,
@@ -168,7 +178,8 @@ impl<H: Handler> Provider<H> {
             reply: default,
             outcome: Outcome::NoDecider,
         });
-        // Held while waiting, so that the common driver cannot go; it ends all connections, and so this wait, before it waits for us.
+        // Held while waiting, so that the common driver cannot go; it ends all connections, and so
+        // this wait, before it waits for us.
         let Some(_inside) = self.client.gate.acquire() else {
             return nobody;
         };
@@ -195,8 +206,9 @@ impl<H: Handler> Provider<H> {
         })
     }
 
-    /// IRQL: <= DISPATCH_LEVEL. Whether a message with this number would reach anybody: a cheap question before an expensive message is built. Without
-    /// a common driver the staging buffer listens.
+    /// IRQL: <= DISPATCH_LEVEL. Whether a message with this number would reach anybody: a cheap
+    /// question before an expensive message is built. Without a common driver the staging buffer
+    /// listens.
     pub fn is_listening(&self, message: u16) -> bool {
         let Some(_inside) = self.client.gate.acquire() else {
             return true;
@@ -220,7 +232,8 @@ impl<H: Handler> Drop for Provider<H> {
     fn drop(&mut self) {
         self.client.state.lock().ending = true;
         self.client.unbind();
-        // If the gate was closed just now, the common driver is being unloaded and unbinds; the end of the announcements waits for that.
+        // If the gate was closed just now, the common driver is being unloaded and unbinds; the end
+        // of the announcements waits for that.
     }
 }
 
@@ -272,7 +285,8 @@ impl<H: Handler> Client<H> {
             length: payload.len() as u32,
         };
         loop {
-            // The common driver has begun to go, or is gone: what it does not take is kept for the next one.
+            // The common driver has begun to go, or is gone: what it does not take is kept for the
+            // next one.
             let mut leaving = true;
             if let Some(_inside) = self.gate.acquire() {
                 leaving = false;
@@ -288,7 +302,8 @@ impl<H: Handler> Client<H> {
                 state.staging.push(&staged, payload);
                 return Ok(());
             }
-            // Bound since we looked: the staging buffer has been emptied, and what is put there now would lie there. At most once per binding.
+            // Bound since we looked: the staging buffer has been emptied, and what is put there now
+            // would lie there. At most once per binding.
         }
     }
 
@@ -302,12 +317,14 @@ impl<H: Handler> Client<H> {
         }
     }
 
-    /// The work item: errors have nobody to go to; notifications stay staged, and the next announcement tries again.
+    /// The work item: errors have nobody to go to; notifications stay staged, and the next
+    /// announcement tries again.
     fn bind_later(&self) {
         let _staged_still = self.bind();
     }
 
-    /// IRQL: PASSIVE_LEVEL. Registers with the table that was announced, if any, and hands over what was staged.
+    /// IRQL: PASSIVE_LEVEL. Registers with the table that was announced, if any, and hands over
+    /// what was staged.
     fn bind(&self) -> Result<()> {
         let Some(_inside) = self.gate.acquire() else {
             return Ok(());
@@ -325,9 +342,11 @@ impl<H: Handler> Client<H> {
         } = self.options;
         let bound = table.register(&self.schema, backlog, policy as u32, &self.handler)?;
         let mut state = self.state.lock();
-        // Under the lock, so that what is offered from now on comes behind it: at most the staging buffer's bytes, once.
+        // Under the lock, so that what is offered from now on comes behind it: at most the staging
+        // buffer's bytes, once.
         let hand_over = |staged: &Staged, payload: &[u8]| {
-            // What the common driver refuses was not a notification of this provider when it was staged either.
+            // What the common driver refuses was not a notification of this provider when it was
+            // staged either.
             let _refused = bound.notify(staged.message, staged.fixed, staged.time, payload);
         };
         state.staging.drain(hand_over, |message, count| {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a client keeps while there is no common driver: the oldest notifications that fit, and how many were lost of which type.
+//! What a client keeps while there is no common driver: the oldest notifications that fit, and how
+//! many were lost of which type.
 //!
 //! The oldest, because early in a machine's life the beginning is what cannot be learnt otherwise.
 
@@ -55,7 +56,9 @@ impl Staging {
                 // Always fits: the place has the header's size.
                 let _fits = staged.write(start);
                 // Of equal length; not `copy_from_slice`, which would keep a path to a panic.
-                rest.iter_mut().zip(payload).for_each(|(to, from)| *to = *from);
+                rest.iter_mut()
+                    .zip(payload)
+                    .for_each(|(to, from)| *to = *from);
                 self.used = end;
             }
             None => self.lose(staged.message, 1),

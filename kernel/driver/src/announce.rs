@@ -7,9 +7,11 @@ use fltport_abi::interface::{ANNOUNCE, ASK, CALLBACK_NAME, REVOKE};
 use fltport_nt::ex::{CallbackObject, CallbackRegistration, Listener, PoolArc};
 use fltport_nt::{Result, utf16};
 
-/// The announced function table. Dropping it takes the table back and waits until no client driver uses it.
+/// The announced function table. Dropping it takes the table back and waits until no client driver
+/// uses it.
 pub(crate) struct Announcement {
-    // Dropped after `drop` has revoked the table: nobody is answered any more, then the object goes.
+    // Dropped after `drop` has revoked the table: nobody is answered any more, then the object
+    // goes.
     _registration: CallbackRegistration<Answer>,
     object: CallbackObject,
 }
@@ -33,8 +35,9 @@ impl Announcement {
 
 impl Drop for Announcement {
     fn drop(&mut self) {
-        // Every client driver's stub closes its gate and waits for its own calls before this returns. One that asks between here and the
-        // end of the registration is not answered: the driver is closing.
+        // Every client driver's stub closes its gate and waits for its own calls before this
+        // returns. One that asks between here and the end of the registration is not answered: the
+        // driver is closing.
         self.object.notify(REVOKE, exports::table_address());
     }
 }

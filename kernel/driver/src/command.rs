@@ -21,7 +21,8 @@ use fltport_nt::{NtError, Result};
 
 const MALFORMED: NtError = NtError(STATUS_INVALID_PARAMETER);
 
-/// IRQL: PASSIVE_LEVEL. Runs a captured command of the service `caller`; the number of bytes written to `out`.
+/// IRQL: PASSIVE_LEVEL. Runs a captured command of the service `caller`; the number of bytes
+/// written to `out`.
 pub(crate) fn run(
     driver: &Driver,
     caller: &Identity,
@@ -205,7 +206,8 @@ fn connection_row(receiver: &Receiver, caller: &Identity) -> ConnectionRow {
     }
 }
 
-/// For every provider: the backlog's account, each connection's, and that of the connections that have ended.
+/// For every provider: the backlog's account, each connection's, and that of the connections that
+/// have ended.
 fn ledger(routes: &mut Routes, rows: &mut Rows<'_>) {
     let mut number = 0;
     while let Some(next) = routes.next_provider_number(number) {

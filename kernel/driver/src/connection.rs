@@ -13,7 +13,8 @@ use fltport_nt::flt::{ClientPort, PendingPort, SendOutcome};
 use fltport_nt::ke::{Event, EventKind, SpinLock, Timeout};
 use fltport_nt::ps::SystemThread;
 
-/// How long the sender waits for a reader before it looks whether it should end, and then waits again.
+/// How long the sender waits for a reader before it looks whether it should end, and then waits
+/// again.
 const SEND_SLICE: Timeout = Timeout::from_millis(1000);
 
 /// What is known of a service since it connected.
@@ -28,8 +29,9 @@ pub(crate) struct Identity {
     pub(crate) name: [u8; 48],
 }
 
-/// One attached service. The fields are dropped in this order; the port before the proof that the connection exists, for the unload waits for the latter before
-/// it unregisters the filter, which the port holds.
+/// One attached service. The fields are dropped in this order; the port before the proof that the
+/// connection exists, for the unload waits for the latter before it unregisters the filter, which
+/// the port holds.
 pub(crate) struct Connection {
     sender: FastMutex<Option<SystemThread>>,
     port: ClientPort,
@@ -79,7 +81,8 @@ impl Connection {
         )
     }
 
-    /// IRQL: PASSIVE_LEVEL. Takes the port over and lets the sender begin. False if the connection has been ended meanwhile.
+    /// IRQL: PASSIVE_LEVEL. Takes the port over and lets the sender begin. False if the connection
+    /// has been ended meanwhile.
     pub(crate) fn accept(&self, port: PendingPort) -> bool {
         let accepted = self.port.accept(port);
         self.wake.set();
@@ -105,12 +108,14 @@ impl Connection {
         Ok(())
     }
 
-    /// IRQL: PASSIVE_LEVEL. Ends it: wakes everybody who waits for the service, and the sender, and waits until the sender has ended. Any number of times.
+    /// IRQL: PASSIVE_LEVEL. Ends it: wakes everybody who waits for the service, and the sender, and
+    /// waits until the sender has ended. Any number of times.
     pub(crate) fn end(&self) {
         self.ending.store(true, Ordering::Release);
         self.port.close();
         self.wake.set();
-        // The guard's drop comes before the thread's, which waits: nobody must hold a fast mutex while waiting.
+        // The guard's drop comes before the thread's, which waits: nobody must hold a fast mutex
+        // while waiting.
         let sender = self.sender.lock().take();
         drop(sender);
     }
@@ -153,7 +158,8 @@ impl Sender {
         }
     }
 
-    /// Puts the next records of the stream into the buffer; the frame's length, or 0 if there are none.
+    /// Puts the next records of the stream into the buffer; the frame's length, or 0 if there are
+    /// none.
     fn fill(&self, buffer: &mut PoolBytes) -> usize {
         let number = self.connection.identity.number;
         let Some(body) = buffer.get_mut(FrameHeader::SIZE..) else {
@@ -180,8 +186,9 @@ impl Sender {
         }
     }
 
-    /// Sends a frame until somebody takes it; false if the connection ends first. The records stay in flight meanwhile, and what comes after them
-    /// is queued or lost: a slow service costs nobody else anything.
+    /// Sends a frame until somebody takes it; false if the connection ends first. The records stay
+    /// in flight meanwhile, and what comes after them is queued or lost: a slow service costs
+    /// nobody else anything.
     fn deliver(&self, frame: &[u8]) -> bool {
         let connection = &*self.connection;
         while !connection.is_ending() {
@@ -189,7 +196,8 @@ impl Sender {
                 SendOutcome::Delivered => return true,
                 SendOutcome::TimedOut => {}
                 SendOutcome::Failed(_) => {
-                    // No memory, most likely: try again when there may be some, and at the latest after a slice.
+                    // No memory, most likely: try again when there may be some, and at the latest
+                    // after a slice.
                     connection.wake.wait(RETRY_PAUSE);
                 }
                 SendOutcome::Replied(_)

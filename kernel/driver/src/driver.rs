@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The driver's state, and what is done with it as a whole: registering providers, offering, unloading.
+//! The driver's state, and what is done with it as a whole: registering providers, offering,
+//! unloading.
 
 use crate::announce::Announcement;
 use crate::backlog::{Backlog, ProviderSlot};
@@ -38,10 +39,12 @@ pub(crate) struct Driver {
     next_connection: AtomicU32,
     next_request: AtomicU64,
     closing: AtomicBool,
-    /// Connections that exist, in the routes or still held by somebody; the event is set whenever the last is gone.
+    /// Connections that exist, in the routes or still held by somebody; the event is set whenever
+    /// the last is gone.
     connections: AtomicUsize,
     no_connections: Event,
-    /// The registered filter, for connections to hold; set before the port exists, so before anybody can connect.
+    /// The registered filter, for connections to hold; set before the port exists, so before
+    /// anybody can connect.
     filter: SpinLock<Option<Filter>>,
     registration: FastMutex<Registration>,
     retry: FastMutex<Option<Retry>>,
@@ -49,7 +52,8 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// IRQL: PASSIVE_LEVEL. A driver that is not registered with anybody yet; its own messages are its first provider.
+    /// IRQL: PASSIVE_LEVEL. A driver that is not registered with anybody yet; its own messages are
+    /// its first provider.
     pub(crate) fn new() -> Result<PoolArc<Self>> {
         let driver = PoolArc::new(
             tag::DRIVER,
@@ -123,8 +127,10 @@ impl Driver {
         self.next_request.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Counts a connection, or a connect callback. Whoever counts looks at [`Driver::is_closing`] *after* it; the unload sets that *before* it looks at the
-    /// count. Both are sequentially consistent, so at least one of them sees the other: no connection can come to be behind the unload's back.
+    /// Counts a connection, or a connect callback. Whoever counts looks at [`Driver::is_closing`]
+    /// *after* it; the unload sets that *before* it looks at the count. Both are sequentially
+    /// consistent, so at least one of them sees the other: no connection can come to be behind the
+    /// unload's back.
     pub(crate) fn connection_made(&self) {
         self.connections.fetch_add(1, Ordering::SeqCst);
     }
@@ -135,7 +141,8 @@ impl Driver {
         }
     }
 
-    /// IRQL: PASSIVE_LEVEL. Waits until no connection exists. All have been ended; what holds one still is bounded by a deadline of its own.
+    /// IRQL: PASSIVE_LEVEL. Waits until no connection exists. All have been ended; what holds one
+    /// still is bounded by a deadline of its own.
     fn wait_for_connections(&self) {
         loop {
             self.no_connections.clear();
@@ -148,7 +155,8 @@ impl Driver {
 
     /// IRQL: PASSIVE_LEVEL. Registers a provider.
     ///
-    /// Errors: `STATUS_INVALID_PARAMETER` (schema), `STATUS_OBJECT_NAME_COLLISION`, `STATUS_INSUFFICIENT_RESOURCES`, `STATUS_DELETE_PENDING`.
+    /// Errors: `STATUS_INVALID_PARAMETER` (schema), `STATUS_OBJECT_NAME_COLLISION`,
+    /// `STATUS_INSUFFICIENT_RESOURCES`, `STATUS_DELETE_PENDING`.
     pub(crate) fn register(&self, description: &Description<'_>) -> Result<PoolArc<Provider>> {
         if self.is_closing() {
             return Err(NtError(STATUS_DELETE_PENDING));
@@ -175,7 +183,8 @@ impl Driver {
         Ok(provider)
     }
 
-    /// IRQL: PASSIVE_LEVEL, not from the provider's command handler. Takes a provider out and waits until its handler does not run any more.
+    /// IRQL: PASSIVE_LEVEL, not from the provider's command handler. Takes a provider out and waits
+    /// until its handler does not run any more.
     pub(crate) fn unregister(&self, provider: &Provider) {
         let slot = self.routes.lock().remove_provider(provider.number);
         provider.drain(slot.is_some());
@@ -202,11 +211,16 @@ impl Driver {
             time: system_time(),
             parts: &[payload.get(..length).unwrap_or(&[])],
         };
-        self.routes.lock().offer(common_driver::NUMBER, &offer);
+        let mut routes = self.routes.lock();
+        // For who is there; it is no loss to anybody else.
+        if routes.is_listening(common_driver::NUMBER, offer.message) {
+            routes.offer(common_driver::NUMBER, &offer);
+        }
     }
 
-    /// IRQL: any; above DISPATCH_LEVEL it is only counted as lost. Offers a notification of a provider. Fails with `STATUS_DELETE_PENDING` when
-    /// the driver is being unloaded: then it was not offered, and the client's stub keeps it.
+    /// IRQL: any; above DISPATCH_LEVEL it is only counted as lost. Offers a notification of a
+    /// provider. Fails with `STATUS_DELETE_PENDING` when the driver is being unloaded: then it was
+    /// not offered, and the client's stub keeps it.
     pub(crate) fn notify(&self, provider: &Provider, offer: &Offer<'_>) -> Result<()> {
         if self.is_closing() {
             return Err(NtError(STATUS_DELETE_PENDING));
@@ -224,10 +238,13 @@ impl Driver {
         self.routes.lock().any_client().is_some()
     }
 
-    /// IRQL: PASSIVE_LEVEL. Ends everything, in this order: accept nothing new; end the connections, which wakes every requester; let command handlers finish;
-    /// take the function table back, which waits for client drivers in it; close the server port and unregister the filter.
+    /// IRQL: PASSIVE_LEVEL. Ends everything, in this order: accept nothing new; end the
+    /// connections, which wakes every requester; let command handlers finish; take the function
+    /// table back, which waits for client drivers in it; close the server port and unregister the
+    /// filter.
     ///
-    /// Everything that is waited for is bounded by its own deadline, and those that could be long have been woken before.
+    /// Everything that is waited for is bounded by its own deadline, and those that could be long
+    /// have been woken before.
     pub(crate) fn shut_down(&self) {
         self.closing.store(true, Ordering::SeqCst);
         let retry = self.retry.lock().take();
@@ -265,7 +282,8 @@ impl Driver {
         }
     }
 
-    /// IRQL: PASSIVE_LEVEL. Ends a connection and settles its accounts. Any number of times, from any thread but the connection's sender.
+    /// IRQL: PASSIVE_LEVEL. Ends a connection and settles its accounts. Any number of times, from
+    /// any thread but the connection's sender.
     pub(crate) fn end_connection(&self, connection: &Connection) {
         connection.end();
         // The receiver is freed after the lock has been released.

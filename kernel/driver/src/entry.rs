@@ -22,8 +22,8 @@ pub unsafe extern "system" fn driver_entry(
     let object = unsafe { DriverObject::new(driver) };
     // SAFETY: NT passes a valid path.
     let key = unsafe { Key::open(registry_path) };
-    // Before the registration, which replaces it: the Filter Manager calls it after its own work, and so does NT if the registration has
-    // not happened yet.
+    // Before the registration, which replaces it: the Filter Manager calls it after its own work,
+    // and so does NT if the registration has not happened yet.
     object.set_unload(unload);
     to_status(key.and_then(|key| start(object, &key)))
 }
@@ -43,7 +43,8 @@ unsafe extern "system" fn unload(_driver: *const DRIVER_OBJECT) {
     shut_down();
 }
 
-/// Brings the driver up; [`shut_down`] is its mirror, and undoes what was done if this fails on the way.
+/// Brings the driver up; [`shut_down`] is its mirror, and undoes what was done if this fails on the
+/// way.
 fn start(object: DriverObject, key: &Key) -> Result<()> {
     instances::write(key)?;
     let driver = Driver::new()?;

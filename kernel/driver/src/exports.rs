@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The functions that client drivers call through the table. Each checks its pointers and calls one safe function.
+//! The functions that client drivers call through the table. Each checks its pointers and calls one
+//! safe function.
 //!
-//! Client drivers are kernel code and trusted as such: a wrong pointer from them is their bug. What they can get wrong without being able to
-//! know it (a version, a size) is checked.
+//! Client drivers are kernel code and trusted as such: a wrong pointer from them is their bug. What
+//! they can get wrong without being able to know it (a version, a size) is checked.
 
 use crate::driver::DRIVER;
 use crate::ffi::Handler;
@@ -48,10 +49,12 @@ pub(crate) fn table_address() -> usize {
     (&raw const TABLE).addr()
 }
 
-/// IRQL: <= DISPATCH_LEVEL. Leaves the table in the [`Ask`] at this address, if its sender speaks this version.
+/// IRQL: <= DISPATCH_LEVEL. Leaves the table in the [`Ask`] at this address, if its sender speaks
+/// this version.
 pub(crate) fn answer(ask: usize) {
     let ask = ask as *mut Ask;
-    // SAFETY: a client driver's stub passes null or a valid Ask for the duration of the notification; nobody else may notify ASK.
+    // SAFETY: a client driver's stub passes null or a valid Ask for the duration of the
+    // notification; nobody else may notify ASK.
     if let Some(ask) = unsafe { ask.as_mut() }
         && ask.size as usize >= size_of::<Ask>()
         && ask.version == VERSION
@@ -103,7 +106,8 @@ unsafe extern "system" fn register(
 }
 
 /// # Safety
-/// The description's pointers are valid: the schema for its length during the call, handler and context until `unregister` has returned.
+/// The description's pointers are valid: the schema for its length during the call, handler and
+/// context until `unregister` has returned.
 unsafe fn register_provider(description: &ProviderDescription) -> Result<Registered> {
     if current_irql() != PASSIVE_LEVEL {
         return Err(NtError(STATUS_INVALID_LEVEL));

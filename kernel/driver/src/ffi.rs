@@ -20,7 +20,8 @@ unsafe impl Sync for Handler {}
 
 impl Handler {
     /// # Safety
-    /// `routine` may be called with `context` from any thread at PASSIVE_LEVEL, until the provider that registers it has been drained.
+    /// `routine` may be called with `context` from any thread at PASSIVE_LEVEL, until the provider
+    /// that registers it has been drained.
     pub(crate) unsafe fn new(routine: CommandHandler, context: *mut c_void) -> Self {
         Handler { routine, context }
     }
@@ -37,8 +38,8 @@ impl Handler {
         let length = u32::try_from(payload.len()).map_err(too_long)?;
         let capacity = u32::try_from(output.len()).map_err(too_long)?;
         let mut returned = 0;
-        // SAFETY: as `new` was promised, and the provider calls this under its rundown protection; the buffers are ours and valid for
-        // their lengths.
+        // SAFETY: as `new` was promised, and the provider calls this under its rundown protection;
+        // the buffers are ours and valid for their lengths.
         check(unsafe {
             (self.routine)(
                 self.context,

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The instance that the Filter Manager wants to find in the service key before it registers anybody, even a filter that attaches to nothing.
+//! The instance that the Filter Manager wants to find in the service key before it registers
+//! anybody, even a filter that attaches to nothing.
 //!
-//! Written here, so that a service made with `sc create` is enough; what an installer has written stays. Both layouts: up to Windows 11
-//! 23H2 the values lie under `Instances`, from 24H2 under `Parameters\Instances`.
+//! Written here, so that a service made with `sc create` is enough; what an installer has written
+//! stays. Both layouts: up to Windows 11 23H2 the values lie under `Instances`, from 24H2 under
+//! `Parameters\Instances`.
 
 use core::sync::atomic::{AtomicBool, Ordering};
 use fltport_nt::zw::Key;
@@ -11,8 +13,8 @@ use fltport_nt::{Result, utf16};
 const INSTANCE: &str = "fltport";
 const INSTANCE_NUL: &str = "fltport\0";
 
-/// From the range of activity monitors (360000-389999). It orders I/O among filters and matters to nobody here; a release needs one that
-/// Microsoft has allotted, which the installer writes.
+/// From the range of activity monitors (360000-389999). It orders I/O among filters and matters to
+/// nobody here; a release needs one that Microsoft has allotted, which the installer writes.
 const ALTITUDE_NUL: &str = "385999\0";
 
 /// No automatic and no manual attachment.
@@ -26,7 +28,8 @@ pub(crate) fn are_wanted() -> bool {
     WANTED.load(Ordering::Relaxed)
 }
 
-/// IRQL: PASSIVE_LEVEL. Reads the configuration and writes the instance in both layouts, each unless it is there already.
+/// IRQL: PASSIVE_LEVEL. Reads the configuration and writes the instance in both layouts, each
+/// unless it is there already.
 pub(crate) fn write(service: &Key) -> Result<()> {
     let parameters = service.create(utf16!("Parameters"))?;
     let wanted = parameters

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The ledger: for each receiver and message type what was offered, and what became of it; and which losses the receiver has not been told of.
+//! The ledger: for each receiver and message type what was offered, and what became of it; and
+//! which losses the receiver has not been told of.
 
 use crate::tag;
 use fltport_abi::account::{CAUSES, Cause};
@@ -9,8 +10,9 @@ use fltport_abi::frame::{GapEntry, GapHeader};
 use fltport_nt::Result;
 use fltport_nt::ex::PoolSlice;
 
-/// The account of one message type towards one receiver. `offered == delivered + in_flight + sum of lost`, always: every method moves
-/// what it moves at once, and all callers hold the lock of the routes.
+/// The account of one message type towards one receiver. `offered == delivered + in_flight + sum of
+/// lost`, always: every method moves what it moves at once, and all callers hold the lock of the
+/// routes.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Counters {
     offered: u64,
@@ -22,7 +24,8 @@ pub(crate) struct Counters {
 /// Losses by cause that have not been reported in the stream yet.
 pub(crate) type Losses = [u64; CAUSES];
 
-/// The accounts of all message types of one provider towards one receiver. Indexed by message number.
+/// The accounts of all message types of one provider towards one receiver. Indexed by message
+/// number.
 pub(crate) struct Account {
     counters: PoolSlice<Counters>,
     unreported: Unreported,

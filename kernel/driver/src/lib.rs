@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The common driver, `fltport.sys`.
 //!
-//! It owns the registration with the Filter Manager, the server port and the connections, and attaches to no file system. Client drivers
-//! find it through a callback object ([`fltport_abi::interface`]), register providers and offer notifications; services connect to the port.
+//! It owns the registration with the Filter Manager, the server port and the connections, and
+//! attaches to no file system. Client drivers find it through a callback object
+//! ([`fltport_abi::interface`]), register providers and offer notifications; services connect to
+//! the port.
 //!
-//! Where to begin: `entry` (load and unload), `driver` (the state and the order of the end), `routes` (who gets what), `receiver` (how a stream is
-//! made), `request` (asking), `command` (what services ask for).
+//! Where to begin: `entry` (load and unload), `driver` (the state and the order of the end),
+//! `routes` (who gets what), `receiver` (how a stream is made), `request` (asking), `command` (what
+//! services ask for).
 //!
-//! **Locks.** One spin lock, that of the routes; nothing is called under it but what may be called at DISPATCH_LEVEL, and nothing that could take it again.
-//! The fast mutexes (`registration`, `retry`, `announcement`, a connection's `sender`) each guard one owner and are never held across a wait
-//! or together.
+//! **Locks.** One spin lock, that of the routes; nothing is called under it but what may be called
+//! at DISPATCH_LEVEL, and nothing that could take it again. The fast mutexes (`registration`,
+//! `retry`, `announcement`, a connection's `sender`) each guard one owner and are never held across
+//! a wait or together.
 
 #![no_std]
 #![deny(unsafe_code)]

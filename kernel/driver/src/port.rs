@@ -75,7 +75,8 @@ impl PortCallbacks for Callbacks {
         let driver = DRIVER.get().ok_or(NtError(STATUS_DELETE_PENDING))?;
         let connection = driver.routes().lock().find(cookie as u32);
         let connection = connection.ok_or(NtError(STATUS_PORT_DISCONNECTED))?;
-        // A handle can be inherited or duplicated; what the connection may do was granted to the process that made it.
+        // A handle can be inherited or duplicated; what the connection may do was granted to the
+        // process that made it.
         if connection.identity.pid != ps::current_process_id() {
             return Err(NtError(STATUS_ACCESS_DENIED));
         }

@@ -24,7 +24,8 @@ pub(crate) struct Description<'a> {
     pub(crate) handler: Option<Handler>,
 }
 
-/// A registered provider. What changes while it is registered lies in the routes; this part is constant.
+/// A registered provider. What changes while it is registered lies in the routes; this part is
+/// constant.
 pub(crate) struct Provider {
     pub(crate) number: u16,
     pub(crate) since: i64,
@@ -37,7 +38,8 @@ pub(crate) struct Provider {
     handler: Option<Handler>,
     commands_running: Rundown,
     drained: Event,
-    /// Types whose notifications came at an IRQL at which no lock can be taken, and how many came so in all; the routes collect them.
+    /// Types whose notifications came at an IRQL at which no lock can be taken, and how many came
+    /// so in all; the routes collect them.
     pub(crate) too_high: [AtomicU32; TYPES],
     pub(crate) too_high_total: AtomicU64,
 }
@@ -100,7 +102,8 @@ impl SchemaVisitor for CommandCheck<'_> {
 }
 
 impl Provider {
-    /// IRQL: PASSIVE_LEVEL. Checks the schema and copies it. Fails with `STATUS_INVALID_PARAMETER` if it is not one or a number occurs twice.
+    /// IRQL: PASSIVE_LEVEL. Checks the schema and copies it. Fails with `STATUS_INVALID_PARAMETER`
+    /// if it is not one or a number occurs twice.
     pub(crate) fn new(number: u16, description: &Description<'_>, now: i64) -> Result<Self> {
         let mut summary = Summary {
             name: [0; MAX_PROVIDER_NAME],
@@ -145,7 +148,8 @@ impl Provider {
         }
     }
 
-    /// IRQL: PASSIVE_LEVEL. Calls the handler with a checked command; the number of bytes written to `output`.
+    /// IRQL: PASSIVE_LEVEL. Calls the handler with a checked command; the number of bytes written
+    /// to `output`.
     pub(crate) fn command(
         &self,
         caller: &CommandCaller,
@@ -171,8 +175,9 @@ impl Provider {
         handler.call(caller, message, payload, output)
     }
 
-    /// IRQL: PASSIVE_LEVEL, not from the command handler. Waits until no handler runs and lets none in. `first`: this caller took the provider out
-    /// of the routes; NT lets only one wait for a rundown, all others wait for that one.
+    /// IRQL: PASSIVE_LEVEL, not from the command handler. Waits until no handler runs and lets none
+    /// in. `first`: this caller took the provider out of the routes; NT lets only one wait for a
+    /// rundown, all others wait for that one.
     pub(crate) fn drain(&self, first: bool) {
         if first {
             self.commands_running.wait();

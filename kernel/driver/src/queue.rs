@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A bounded queue of records in one piece of non-paged memory.
 //!
-//! Records lie one behind the other, each with its header and padding as in a frame, and wrap around at the end of the memory. The sequence number is left 0: it is
-//! given when a record is taken.
+//! Records lie one behind the other, each with its header and padding as in a frame, and wrap
+//! around at the end of the memory. The sequence number is left 0: it is given when a record is
+//! taken.
 
 use crate::tag;
 use fltport_abi::fixed::Fixed;
@@ -51,7 +52,8 @@ impl Queue {
         record_size(payload) <= self.capacity() - self.used()
     }
 
-    /// Appends a record whose payload is `parts`, one behind the other, each padded to a multiple of 8 but the last. False if there is no room.
+    /// Appends a record whose payload is `parts`, one behind the other, each padded to a multiple
+    /// of 8 but the last. False if there is no room.
     pub(crate) fn push(&mut self, header: &RecordHeader, parts: &[&[u8]]) -> bool {
         let size = header.size as usize;
         if size > self.capacity() - self.used() {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A connection's place in the routes: its subscriptions, its queue, its accounts, and the making of its stream.
+//! A connection's place in the routes: its subscriptions, its queue, its accounts, and the making
+//! of its stream.
 
 use crate::backlog::Backlog;
 use crate::connection::Connection;
@@ -20,7 +21,8 @@ use fltport_nt::{NtError, Result};
 /// Bytes of records that a connection's queue holds.
 const QUEUE_BYTES: usize = 1024 * 1024;
 
-/// A batch is closed when it has this many bytes, to bound the time under the lock; a larger record travels alone.
+/// A batch is closed when it has this many bytes, to bound the time under the lock; a larger record
+/// travels alone.
 const BATCH_BYTES: usize = 32 * 1024;
 
 /// What one connection has to do with one provider.
@@ -115,7 +117,8 @@ impl Offer<'_> {
 }
 
 impl Receiver {
-    /// IRQL: <= DISPATCH_LEVEL. For a connection that has nothing yet; subscribed to the driver's own messages if it may observe.
+    /// IRQL: <= DISPATCH_LEVEL. For a connection that has nothing yet; subscribed to the driver's
+    /// own messages if it may observe.
     pub(crate) fn new(connection: PoolArc<Connection>) -> Result<PoolBox<Self>> {
         let mut subscriptions = [const { None }; PROVIDER_SLOTS];
         let observes = connection.identity.rights & hello::rights::OBSERVE != 0;
@@ -141,7 +144,8 @@ impl Receiver {
         taken_mut(&mut self.subscriptions).find(|s| s.provider == provider)
     }
 
-    /// This connection's subscription to a provider; a new one if there is none, in the place of one to a provider that is gone if need be.
+    /// This connection's subscription to a provider; a new one if there is none, in the place of
+    /// one to a provider that is gone if need be.
     pub(crate) fn subscription_or_new(
         &mut self,
         provider: u16,
@@ -196,7 +200,8 @@ impl Receiver {
         }
     }
 
-    /// Queues gap records for all losses that have not been told; false if there was no room for all.
+    /// Queues gap records for all losses that have not been told; false if there was no room for
+    /// all.
     fn flush_gaps(&mut self) -> bool {
         loop {
             if self
@@ -337,7 +342,8 @@ fn gap_of(subscriptions: &mut [Option<PoolBox<Subscription>>]) -> Gap {
     gap
 }
 
-/// The header of a gap record before it has its place in the stream: the number of losses stands where the sequence number will be.
+/// The header of a gap record before it has its place in the stream: the number of losses stands
+/// where the sequence number will be.
 fn gap_header(gap: &mut Gap) -> RecordHeader {
     let payload = gap.payload().len();
     RecordHeader {

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The registration with the Filter Manager: `Dormant -> Waiting -> Listening -> Closing -> Gone`.
 //!
-//! The Filter Manager may come up after this driver, if this one is loaded early. Then a thread tries again, when NT says that the boot drivers have been
-//! initialised and every second besides. Providers register and notifications are kept meanwhile.
+//! The Filter Manager may come up after this driver, if this one is loaded early. Then a thread
+//! tries again, when NT says that the boot drivers have been initialised and every second besides.
+//! Providers register and notifications are kept meanwhile.
 
 use crate::driver::{DRIVER, Driver};
 use crate::instances;
@@ -39,7 +40,8 @@ pub(crate) enum Registration {
     Gone,
 }
 
-/// IRQL: PASSIVE_LEVEL, from DriverEntry. Starts listening, or waits for the Filter Manager if it is not up.
+/// IRQL: PASSIVE_LEVEL, from DriverEntry. Starts listening, or waits for the Filter Manager if it
+/// is not up.
 pub(crate) fn begin(driver: &PoolArc<Driver>, object: DriverObject) -> Result<()> {
     match listen(driver, object) {
         Ok(listening) => {
@@ -57,7 +59,8 @@ pub(crate) fn begin(driver: &PoolArc<Driver>, object: DriverObject) -> Result<()
     }
 }
 
-/// Registers the filter, opens the port, starts filtering; undoes it all if one fails. Services may connect before it returns.
+/// Registers the filter, opens the port, starts filtering; undoes it all if one fails. Services may
+/// connect before it returns.
 fn listen(driver: &Driver, object: DriverObject) -> Result<Registration> {
     let instances = if instances::are_wanted() {
         Instances::EveryVolume
@@ -124,13 +127,15 @@ impl Signals {
     fn run(&self) {
         while wait_any([&self.stop, &self.now], RETRY) != Some(0) {
             match listen(&self.driver, self.object) {
-                // The unload joins this thread before it looks at the registration, so nobody else changes it meanwhile.
+                // The unload joins this thread before it looks at the registration, so nobody else
+                // changes it meanwhile.
                 Ok(listening) => {
                     *self.driver.registration().lock() = listening;
                     return;
                 }
                 Err(NtError(STATUS_FLT_NOT_INITIALIZED)) => {}
-                // Nothing that time would mend. Client drivers can go on; nobody will ever connect, which their ledger shows.
+                // Nothing that time would mend. Client drivers can go on; nobody will ever connect,
+                // which their ledger shows.
                 Err(_) => return,
             }
         }

@@ -48,7 +48,8 @@ impl Ledger {
         )?))
     }
 
-    /// Counts a request; whether the decider may be asked. An open circuit whose time is over lets this one through and waits again meanwhile.
+    /// Counts a request; whether the decider may be asked. An open circuit whose time is over lets
+    /// this one through and waits again meanwhile.
     fn begin(&mut self, message: u16, now: u64) -> bool {
         let Some(counters) = self.0.get_mut(usize::from(message)) else {
             return false;
@@ -123,9 +124,11 @@ pub(crate) struct Asked<'a> {
     pub(crate) deadline_ms: u32,
 }
 
-/// IRQL: PASSIVE_LEVEL or APC_LEVEL. Asks the decider. `reply` holds the default and is overwritten only by a proper answer.
+/// IRQL: PASSIVE_LEVEL or APC_LEVEL. Asks the decider. `reply` holds the default and is overwritten
+/// only by a proper answer.
 ///
-/// Fails only if there is nothing to ask: the message is not a request of the provider, or too large.
+/// Fails only if there is nothing to ask: the message is not a request of the provider, or too
+/// large.
 pub(crate) fn ask(
     driver: &PoolArc<Driver>,
     provider: &Provider,
@@ -177,7 +180,8 @@ pub(crate) fn ask(
     Ok(outcome)
 }
 
-/// Accounts for the outcome and offers it to the observers; without a decider there is nothing to observe.
+/// Accounts for the outcome and offers it to the observers; without a decider there is nothing to
+/// observe.
 fn conclude(
     driver: &Driver,
     provider: &Provider,
@@ -215,7 +219,8 @@ fn send(
     reply: &mut [u8],
 ) -> Result<Outcome> {
     let frame = frame(connection.identity.number, provider, asked, id)?;
-    // One byte more than a proper answer has, so that a longer one is seen as such whatever the Filter Manager does with it.
+    // One byte more than a proper answer has, so that a longer one is seen as such whatever the
+    // Filter Manager does with it.
     let expected = ReplyHeader::SIZE + reply.len();
     let mut answer = PoolBytes::zeroed(tag::BUFFER, expected + 1)?;
     let outcome = match connection.port().send(

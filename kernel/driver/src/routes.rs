@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Who gets what: the providers, the connections, their subscriptions, queues and accounts.
 //!
-//! Everything here changes under one spin lock (the one in [`Driver`](crate::driver::Driver)), which makes the ledger balance at every moment and
-//! attaching a subscriber atomic: from one notification to the next it is either the backlog's or the subscriber's. Nothing here waits or
-//! calls out, but for setting the event of a sender that sleeps. What needs pool memory is allocated before the lock is taken and handed in.
+//! Everything here changes under one spin lock (the one in [`Driver`](crate::driver::Driver)),
+//! which makes the ledger balance at every moment and attaching a subscriber atomic: from one
+//! notification to the next it is either the backlog's or the subscriber's. Nothing here waits or
+//! calls out, but for setting the event of a sender that sleeps. What needs pool memory is
+//! allocated before the lock is taken and handed in.
 
 use crate::backlog::{Backlog, ProviderSlot};
 use crate::connection::Connection;
@@ -102,7 +104,8 @@ impl Routes {
         self.connection(number).map(|slot| slot.connection.clone())
     }
 
-    /// The number for a provider that is about to register. Numbers are never used again, so that a stale one cannot mean another provider.
+    /// The number for a provider that is about to register. Numbers are never used again, so that a
+    /// stale one cannot mean another provider.
     pub(crate) fn number_provider(&mut self) -> Result<u16> {
         let number = self.next_provider;
         self.next_provider = number
@@ -111,7 +114,8 @@ impl Routes {
         Ok(number)
     }
 
-    /// Puts a provider in its place. Gives it back with the status if the name or all places are taken.
+    /// Puts a provider in its place. Gives it back with the status if the name or all places are
+    /// taken.
     pub(crate) fn add_provider(
         &mut self,
         slot: PoolBox<ProviderSlot>,
@@ -179,8 +183,8 @@ impl Routes {
         }
     }
 
-    /// Takes a connection out of its place and settles its accounts: what it had not received is lost to it, and the next subscriber of a
-    /// provider that keeps a backlog is told.
+    /// Takes a connection out of its place and settles its accounts: what it had not received is
+    /// lost to it, and the next subscriber of a provider that keeps a backlog is told.
     pub(crate) fn remove_connection(
         &mut self,
         number: u32,
@@ -227,7 +231,8 @@ impl Routes {
         slot.ended.absorb(&subscription.account);
     }
 
-    /// Subscribes, or changes a subscription. The first observer of a provider with a backlog takes the backlog over.
+    /// Subscribes, or changes a subscription. The first observer of a provider with a backlog takes
+    /// the backlog over.
     ///
     /// What is not used of `prepared` is given back, to be freed after the lock has been released.
     pub(crate) fn subscribe(
@@ -347,7 +352,8 @@ impl Routes {
         Some(slot.connection.clone())
     }
 
-    /// Offers a notification to everybody who observes its type; without any, to the backlog. Never fails: what cannot be queued is accounted as lost.
+    /// Offers a notification to everybody who observes its type; without any, to the backlog. Never
+    /// fails: what cannot be queued is accounted as lost.
     pub(crate) fn offer(&mut self, provider: u16, offer: &Offer<'_>) {
         self.collect_too_high(provider);
         let header = offer.header(provider);
@@ -407,7 +413,8 @@ impl Routes {
         }
     }
 
-    /// Fills `out` with the next records of a connection's stream; their number and bytes. Without any the sender is marked as asleep.
+    /// Fills `out` with the next records of a connection's stream; their number and bytes. Without
+    /// any the sender is marked as asleep.
     pub(crate) fn take(&mut self, connection: u32, out: &mut [u8]) -> (u32, usize) {
         self.connection(connection)
             .map_or((0, 0), |receiver| receiver.take(out))
@@ -420,7 +427,8 @@ impl Routes {
         }
     }
 
-    /// A frame that [`Routes::take`] filled will never be taken: what its gap records told must be told again.
+    /// A frame that [`Routes::take`] filled will never be taken: what its gap records told must be
+    /// told again.
     pub(crate) fn undelivered(&mut self, connection: u32, frame: &[u8]) {
         if let (Some(receiver), Ok(frame)) = (self.connection(connection), Frame::parse(frame)) {
             receiver.undelivered(&frame);

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! NT as fltport uses it: generated bindings, and safe owners of what NT hands out, in modules named by NT's prefixes.
+//! NT as fltport uses it: generated bindings, and safe owners of what NT hands out, in modules
+//! named by NT's prefixes.
 //!
-//! Each owner gives back in `Drop` what it took, allocates fallibly, never waits without a deadline (but where NT itself gives no choice: joins and
-//! rundown, each said so), and states the IRQL in the first line of its docs. Facts about IRQL and statuses are from the functions'
-//! pages in Microsoft's documentation, unless a comment names another source.
+//! Each owner gives back in `Drop` what it took, allocates fallibly, never waits without a deadline
+//! (but where NT itself gives no choice: joins and rundown, each said so), and states the IRQL in
+//! the first line of its docs. Facts about IRQL and statuses are from the functions' pages in
+//! Microsoft's documentation, unless a comment names another source.
 //!
-//! The functions are declared, not implemented: ntoskrnl.exe and fltmgr.sys answer on Windows, `nt-host` answers on Linux. The linker is
-//! the seam.
+//! The functions are declared, not implemented: ntoskrnl.exe and fltmgr.sys answer on Windows,
+//! `nt-host` answers on Linux. The linker is the seam.
 
 #![no_std]
 #![deny(

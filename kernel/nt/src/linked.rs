@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the Windows metadata lacks, declared by hand from the documentation and the WDK's headers: functions that x64's ntoskrnl.exe exports under other names than
-//! the documented macros, and constants.
+//! What the Windows metadata lacks, declared by hand from the documentation and the WDK's headers:
+//! functions that x64's ntoskrnl.exe exports under other names than the documented macros, and
+//! constants.
 
 use crate::bindings::{NTSTATUS, OBJECT_ATTRIBUTES, UNICODE_STRING};
 use core::ffi::c_void;
@@ -45,21 +46,22 @@ pub const FLT_PORT_ALL_ACCESS: u32 = 0x001F_0001;
 /// The process-wide right to wait for an object.
 pub const SYNCHRONIZE: u32 = 0x0010_0000;
 
-/// `DbgPrintEx`: the component for drivers that have none of their own, and the level that is an error.
+/// `DbgPrintEx`: the component for drivers that have none of their own, and the level that is an
+/// error.
 pub const DPFLTR_IHVDRIVER_ID: u32 = 77;
 /// `DbgPrintEx`: shown by default.
 pub const DPFLTR_ERROR_LEVEL: u32 = 0;
 
 /// What the macro `InitializeObjectAttributes` does.
 pub fn object_attributes(
-    name: &UNICODE_STRING,
+    name: Option<&UNICODE_STRING>,
     attributes: u32,
     security: *const c_void,
 ) -> OBJECT_ATTRIBUTES {
     OBJECT_ATTRIBUTES {
         Length: size_of::<OBJECT_ATTRIBUTES>() as u32,
         RootDirectory: core::ptr::null_mut(),
-        ObjectName: name,
+        ObjectName: name.map_or(core::ptr::null(), core::ptr::from_ref),
         Attributes: attributes,
         SecurityDescriptor: security.cast(),
         SecurityQualityOfService: core::ptr::null(),

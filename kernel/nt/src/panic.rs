@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What happens if kernel code panics: the machine stops, with a bugcheck that names us. No code path is meant to get here.
+//! What happens if kernel code panics: the machine stops, with a bugcheck that names us. No code
+//! path is meant to get here.
 
 #[cfg(all(windows, not(test)))]
 #[panic_handler]

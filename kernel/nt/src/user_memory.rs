@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Memory of the calling process: every access can fail at any moment, and may read differently the next time.
+//! Memory of the calling process: every access can fail at any moment, and may read differently the
+//! next time.
 //!
-//! On Windows the copies are written in assembly with their own exception record, because Rust has no `__try`: a fault ends the copy with
-//! `STATUS_ACCESS_VIOLATION`. On the hosted kernel the memory belongs to another process and is read and written across.
+//! On Windows the copies are written in assembly with their own exception record, because Rust has
+//! no `__try`: a fault ends the copy with `STATUS_ACCESS_VIOLATION`. On the hosted kernel the
+//! memory belongs to another process and is read and written across.
 
 use crate::bindings::{NTSTATUS, STATUS_BUFFER_TOO_SMALL, STATUS_INVALID_PARAMETER};
 use crate::status::{NtError, Result, check};
@@ -96,8 +98,8 @@ unsafe extern "system" {
 #[used]
 static EXCEPTION_HANDLER: unsafe extern "system" fn() = __C_specific_handler;
 
-/// A buffer in the memory of the process that called: an address and a length that it claims. Nothing is known of what lies there, not even that it
-/// stays: copy in once, then use the copy.
+/// A buffer in the memory of the process that called: an address and a length that it claims.
+/// Nothing is known of what lies there, not even that it stays: copy in once, then use the copy.
 #[derive(Clone, Copy, Debug)]
 pub struct UserBuffer {
     address: usize,
@@ -105,7 +107,8 @@ pub struct UserBuffer {
 }
 
 impl UserBuffer {
-    /// A buffer as a callback was given it. A null pointer is an empty buffer, whatever length comes with it.
+    /// A buffer as a callback was given it. A null pointer is an empty buffer, whatever length
+    /// comes with it.
     pub fn new(pointer: *const c_void, length: u32) -> Self {
         let address = pointer as usize;
         UserBuffer {
@@ -124,9 +127,11 @@ impl UserBuffer {
         self.length == 0
     }
 
-    /// IRQL: PASSIVE_LEVEL, in the thread of the process. Copies the whole buffer to the start of `destination`.
+    /// IRQL: PASSIVE_LEVEL, in the thread of the process. Copies the whole buffer to the start of
+    /// `destination`.
     ///
-    /// Errors: `STATUS_ACCESS_VIOLATION` if it cannot be read, `STATUS_INVALID_PARAMETER` if it is longer than `destination`.
+    /// Errors: `STATUS_ACCESS_VIOLATION` if it cannot be read, `STATUS_INVALID_PARAMETER` if it is
+    /// longer than `destination`.
     pub fn copy_in(&self, destination: &mut [u8]) -> Result<usize> {
         let destination = destination
             .get_mut(..self.len())
@@ -135,11 +140,13 @@ impl UserBuffer {
             return Ok(0);
         }
         let (to, length) = (destination.as_mut_ptr().cast(), destination.len());
-        // SAFETY: `to` is valid for `length` bytes; the source may be anything, a fault is caught and becomes a status.
+        // SAFETY: `to` is valid for `length` bytes; the source may be anything, a fault is caught
+        // and becomes a status.
         check(unsafe { fltport_copy_from_user(to, self.address, length) }).map(|()| length)
     }
 
-    /// IRQL: PASSIVE_LEVEL, in the thread of the process. Copies `source` to the start of the buffer.
+    /// IRQL: PASSIVE_LEVEL, in the thread of the process. Copies `source` to the start of the
+    /// buffer.
     ///
     /// Errors: `STATUS_BUFFER_TOO_SMALL`, and `STATUS_ACCESS_VIOLATION` if it cannot be written.
     pub fn copy_out(&self, source: &[u8]) -> Result<()> {
@@ -149,7 +156,8 @@ impl UserBuffer {
         if source.is_empty() {
             return Ok(());
         }
-        // SAFETY: the source is valid; the destination may be anything, a fault is caught and becomes a status.
+        // SAFETY: the source is valid; the destination may be anything, a fault is caught and
+        // becomes a status.
         check(unsafe { fltport_copy_to_user(self.address, source.as_ptr().cast(), source.len()) })
     }
 }

@@ -12,24 +12,31 @@ use fltport_client::{CommandCaller, Handler};
 use fltport_nt::bindings::{
     STATUS_BUFFER_TOO_SMALL, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER,
 };
-use fltport_nt::ex::{FastMutex, PoolBytes};
+use fltport_nt::ex::{PoolArc, PoolBytes};
+use fltport_nt::ke::SpinLock;
 use fltport_nt::{NtError, Result, rtl};
 
 /// The list as it came over the wire.
-pub(crate) struct ExclusionList(FastMutex<PoolBytes>);
+///
+/// Who uses it takes a reference, so that nothing is held while patterns are matched: NT's
+/// upper-case table may be asked at PASSIVE_LEVEL only.
+pub(crate) struct ExclusionList(SpinLock<PoolArc<PoolBytes>>);
 
 impl ExclusionList {
     /// IRQL: PASSIVE_LEVEL. An empty list.
     pub(crate) fn new() -> Result<Self> {
-        Ok(ExclusionList(FastMutex::new(
-            TAG,
-            PoolBytes::zeroed(TAG, 0)?,
-        )?))
+        let empty = PoolBytes::zeroed(TAG, 0)?;
+        Ok(ExclusionList(SpinLock::new(PoolArc::new(TAG, empty)?)))
+    }
+
+    /// IRQL: <= DISPATCH_LEVEL. The list as it is now.
+    fn snapshot(&self) -> PoolArc<PoolBytes> {
+        self.0.lock().clone()
     }
 
     /// IRQL: PASSIVE_LEVEL. Whether a process of this image is not to be offered.
     pub(crate) fn covers(&self, image: &[u16]) -> bool {
-        let list = self.0.lock();
+        let list = self.snapshot();
         TextList::Wire(&list)
             .iter()
             .any(|pattern| glob::matches(pattern, Text::Units(image), rtl::upcase))
@@ -46,8 +53,8 @@ impl ExclusionList {
         if count > MAX_EXCLUSIONS || images.iter().any(too_long) {
             return Err(bad);
         }
-        let fresh = PoolBytes::copy_of(TAG, wire)?;
-        // The former list is freed after the mutex has been released.
+        let fresh = PoolArc::new(TAG, PoolBytes::copy_of(TAG, wire)?)?;
+        // The former list is freed after the lock has been released.
         let former = core::mem::replace(&mut *self.0.lock(), fresh);
         drop(former);
         Ok(count as u32)
@@ -72,7 +79,7 @@ impl Handler for ExclusionList {
             }
             GetExclusions::NUMBER => {
                 GetExclusions::decode(payload).map_err(malformed)?;
-                let list = self.0.lock();
+                let list = self.snapshot();
                 Exclusions {
                     images: TextList::Wire(&list),
                 }

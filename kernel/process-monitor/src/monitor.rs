@@ -43,7 +43,8 @@ struct Registrations {
     _image: ImageNotify<Monitor>,
 }
 
-/// IRQL: PASSIVE_LEVEL. Registers the provider, then the callbacks; [`stop`] is its mirror, and undoes what was done if this fails on the way.
+/// IRQL: PASSIVE_LEVEL. Registers the provider, then the callbacks; [`stop`] is its mirror, and
+/// undoes what was done if this fails on the way.
 pub(crate) fn start(driver: DriverObject) -> Result<()> {
     let options = Options {
         tag: TAG,
@@ -66,7 +67,8 @@ fn register_callbacks() -> Result<()> {
     Ok(())
 }
 
-/// IRQL: PASSIVE_LEVEL. Gives everything back. A verdict that is being waited for delays it by its deadline at most.
+/// IRQL: PASSIVE_LEVEL. Gives everything back. A verdict that is being waited for delays it by its
+/// deadline at most.
 pub(crate) fn stop() {
     // No callback takes these, so they are dropped here and now.
     drop(REGISTRATIONS.replace(None));
@@ -103,7 +105,8 @@ impl ProcessObserver for Monitor {
         let (image, image_cut) = cut(info.image(), MAX_IMAGE);
         let (command_line, line_cut) = cut(info.command_line(), MAX_COMMAND_LINE);
         let (creating_pid, creating_tid) = info.creator();
-        // Always one of the provider's own notifications, so never refused; a loss is in the ledger.
+        // Always one of the provider's own notifications, so never refused; a loss is in the
+        // ledger.
         let _accounted = provider.notify(&ProcessStart {
             pid: Pid(pid),
             parent_pid: Pid(info.parent()),
@@ -125,7 +128,8 @@ impl ProcessObserver for Monitor {
     }
 }
 
-/// Asks whether the process must not be created. A question that could not be asked is answered by the default, too.
+/// Asks whether the process must not be created. A question that could not be asked is answered by
+/// the default, too.
 fn verdict(provider: &Provider<ExclusionList>, pid: u32, info: &CreateInfo<'_>) -> bool {
     let (image, image_cut) = cut(info.image(), MAX_IMAGE);
     let (command_line, line_cut) = cut(info.command_line(), MAX_COMMAND_LINE);

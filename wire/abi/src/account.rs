@@ -74,7 +74,8 @@ numbered! {
         NoDecider = 2 "no decider",
         /// The decider's own process asked; the default answered at once.
         FromDecider = 3 "from decider",
-        /// The decider has missed repeatedly and is left alone for a while; the default answered at once.
+        /// The decider has missed repeatedly and is left alone for a while; the default answered at
+        /// once.
         CircuitOpen = 4 "circuit open",
         /// The decider's connection ended while it was asked; the miss policy answered.
         Disconnected = 5 "disconnected",

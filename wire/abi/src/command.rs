@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Service to driver: what `FilterSendMessage` carries. A [`CommandHeader`], then the command's payload; the result comes back in the
-//! output buffer.
+//! Service to driver: what `FilterSendMessage` carries. A [`CommandHeader`], then the command's
+//! payload; the result comes back in the output buffer.
 //!
-//! Commands to the common driver itself have provider number 0 and one of the numbers in [`own`]. All others go to the provider, under the number of
-//! one of its own command messages.
+//! Commands to the common driver itself have provider number 0 and one of the numbers in [`own`].
+//! All others go to the provider, under the number of one of its own command messages.
 //!
-//! Lists are paged: the payload is a [`Page`], the result as many rows as fit into the output buffer, and an empty result is the end.
+//! Lists are paged: the payload is a [`Page`], the result as many rows as fit into the output
+//! buffer, and an empty result is the end.
 
 use crate::account::{CAUSES, OUTCOMES};
 use crate::fixed::Fixed;
@@ -21,8 +22,8 @@ pub mod own {
     pub const PROVIDERS: u16 = 2;
     /// A provider's schema: the payload is its number as `u32`. \[the encoded schema\]
     pub const SCHEMA: u16 = 3;
-    /// Subscribe: the payload is a [`Subscription`](super::Subscription), which replaces this connection's former one to the same provider.
-    /// \[nothing\]
+    /// Subscribe: the payload is a [`Subscription`](super::Subscription), which replaces this
+    /// connection's former one to the same provider. \[nothing\]
     pub const SUBSCRIBE: u16 = 4;
     /// The connections. \[[`ConnectionRow`](super::ConnectionRow)\]
     pub const CONNECTIONS: u16 = 5;
@@ -61,9 +62,11 @@ crate::fixed! {
         pub provider: u32,
         /// 0.
         pub reserved: u32,
-        /// Bit n: the notifications, and the outcomes of requests, with number n. Needs [`rights::OBSERVE`](crate::hello::rights::OBSERVE).
+        /// Bit n: the notifications, and the outcomes of requests, with number n. Needs
+        /// [`rights::OBSERVE`](crate::hello::rights::OBSERVE).
         pub observe: u64,
-        /// Bit n: be the decider for requests with number n. Needs [`rights::DECIDE`](crate::hello::rights::DECIDE), and that nobody else is.
+        /// Bit n: be the decider for requests with number n. Needs
+        /// [`rights::DECIDE`](crate::hello::rights::DECIDE), and that nobody else is.
         pub decide: u64,
     }
 
@@ -116,7 +119,8 @@ crate::fixed! {
     /// The account of one message type towards one receiver. At rest
     /// `offered == delivered + in_flight + sum of lost`, in every row.
     pub struct LedgerRow: 120 {
-        /// The connection; [`BACKLOG`] for the provider's backlog, [`ENDED`] for all connections that have ended, together.
+        /// The connection; [`BACKLOG`] for the provider's backlog, [`ENDED`] for all connections
+        /// that have ended, together.
         pub connection: u32,
         /// The provider.
         pub provider: u16,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The messages of the common driver itself: provider number 0. Every connection with the right to observe is subscribed to them.
+//! The messages of the common driver itself: provider number 0. Every connection with the right to
+//! observe is subscribed to them.
 
 use crate::text::Text;
 

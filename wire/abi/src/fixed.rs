@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Fixed-size little-endian structs: one definition gives the struct, its size, its encoder and its decoder, without `unsafe` and
-//! without trust in alignment.
+//! Fixed-size little-endian structs: one definition gives the struct, its size, its encoder and its
+//! decoder, without `unsafe` and without trust in alignment.
 
 /// A value with a fixed size on the wire.
 pub trait Fixed: Sized {
@@ -62,9 +62,11 @@ impl<const N: usize> Fixed for [u64; N] {
     }
 }
 
-/// Defines structs with a fixed layout on the wire: the fields in order, each at a multiple of its own size.
+/// Defines structs with a fixed layout on the wire: the fields in order, each at a multiple of its
+/// own size.
 ///
-/// The definition fails to compile if a field would need padding before it, so that every byte is named.
+/// The definition fails to compile if a field would need padding before it, so that every byte is
+/// named.
 #[macro_export]
 macro_rules! fixed {
     ($($(#[$doc:meta])* pub struct $name:ident : $size:literal { $($(#[$fdoc:meta])* pub $field:ident : $ty:ty,)* })*) => {$(
@@ -74,12 +76,12 @@ macro_rules! fixed {
 
         impl $crate::fixed::Fixed for $name {
             const SIZE: usize = $size;
-            fn write(&self, out: &mut [u8]) -> Option<()> {
+            fn write(&self, out: &mut [u8]) -> ::core::option::Option<()> {
                 let mut at = 0;
                 $(self.$field.write(out.get_mut(at..)?)?; at += <$ty as $crate::fixed::Fixed>::SIZE;)*
                 (at == $size).then_some(())
             }
-            fn read(bytes: &[u8]) -> Option<Self> {
+            fn read(bytes: &[u8]) -> ::core::option::Option<Self> {
                 let mut at = 0;
                 $(let $field = <$ty as $crate::fixed::Fixed>::read(bytes.get(at..)?)?; at += <$ty as $crate::fixed::Fixed>::SIZE;)*
                 (at == $size).then_some(Self { $($field),* })

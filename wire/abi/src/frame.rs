@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Driver to service: what `FilterGetMessage` delivers behind the Filter Manager's own header.
 //!
-//! A frame is a [`FrameHeader`] and either records (a batch of the connection's stream) or one request. Each record is a
-//! [`RecordHeader`], a payload and padding to a multiple of 8.
+//! A frame is a [`FrameHeader`] and either records (a batch of the connection's stream) or one
+//! request. Each record is a [`RecordHeader`], a payload and padding to a multiple of 8.
 //!
-//! **Order.** The records of a connection have sequence numbers 1, 2, 3, … without exception: a number is missing only where a gap record stands
-//! for it. A gap record carries the *last* number that it stands for, and says the first.
+//! **Order.** The records of a connection have sequence numbers 1, 2, 3, … without exception: a
+//! number is missing only where a gap record stands for it. A gap record carries the *last* number
+//! that it stands for, and says the first.
 
 use crate::account::Cause;
 use crate::fixed::Fixed;
@@ -35,9 +36,11 @@ crate::fixed! {
         pub length: u32,
         /// The number of records.
         pub records: u32,
-        /// For a request: milliseconds until the requester stops waiting, counted from when it was sent. Else 0.
+        /// For a request: milliseconds until the requester stops waiting, counted from when it was
+        /// sent. Else 0.
         pub deadline_ms: u32,
-        /// The connection's number, which the driver never uses twice: a frame cannot belong to another connection.
+        /// The connection's number, which the driver never uses twice: a frame cannot belong to
+        /// another connection.
         pub connection: u32,
     }
 
@@ -85,7 +88,8 @@ crate::fixed! {
         pub reserved: u16,
     }
 
-    /// The payload of an outcome record begins with this; the request's payload, padding to a multiple of 8, and the reply's payload follow.
+    /// The payload of an outcome record begins with this; the request's payload, padding to a
+    /// multiple of 8, and the reply's payload follow.
     pub struct OutcomeHeader: 24 {
         /// The request's id.
         pub request: u64,

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! File name patterns, matched alike in the driver and in the service.
 //!
-//! `*` stands for any characters (separators too), `?` for one. A pattern without a separator (`/` or `\`) is held against the last
-//! part of the path only, so `nc` means any program of that name. As NT does, case is ignored: the caller passes the upper-case
-//! mapping, which in the kernel is NT's own table.
+//! `*` stands for any characters (separators too), `?` for one. A pattern without a separator (`/`
+//! or `\`) is held against the last part of the path only, so `nc` means any program of that name.
+//! As NT does, case is ignored: the caller passes the upper-case mapping, which in the kernel is
+//! NT's own table.
 
 use crate::text::Text;
 
@@ -16,7 +17,8 @@ fn is_separator(unit: u16) -> bool {
 
 /// Whether `path` matches `pattern`.
 ///
-/// `upcase` maps one UTF-16 unit to upper case. Time is bounded by the product of the lengths; nothing is allocated.
+/// `upcase` maps one UTF-16 unit to upper case. Time is bounded by the product of the lengths;
+/// nothing is allocated.
 pub fn matches(pattern: Text<'_>, path: Text<'_>, upcase: impl Fn(u16) -> u16) -> bool {
     let mut path = path.units();
     if !pattern.units().any(is_separator) {
@@ -28,7 +30,8 @@ pub fn matches(pattern: Text<'_>, path: Text<'_>, upcase: impl Fn(u16) -> u16) -
         }
     }
     let mut pattern = pattern.units();
-    // Where to go on if what follows the last star does not fit: the pattern behind the star, and the path one unit further.
+    // Where to go on if what follows the last star does not fit: the pattern behind the star, and
+    // the path one unit further.
     let mut retry: Option<(crate::text::Units<'_>, crate::text::Units<'_>)> = None;
     loop {
         let fits = match pattern.next() {

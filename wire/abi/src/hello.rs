@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a service says when it connects: the connection context of `FilterConnectCommunicationPort`.
+//! What a service says when it connects: the connection context of
+//! `FilterConnectCommunicationPort`.
 
 use crate::fixed::{Fixed, name_from_bytes, name_to_bytes};
 use crate::limits::{MAX_SERVICE_NAME, PROTOCOL_VERSION};
@@ -16,13 +17,16 @@ crate::fixed! {
         pub min_version: u16,
         /// The newest protocol version that the service speaks.
         pub max_version: u16,
-        /// How many times this service has connected before: 0 at first, one more at each reconnect.
+        /// How many times this service has connected before: 0 at first, one more at each
+        /// reconnect.
         pub generation: u32,
-        /// The rights that the service wants: [`rights`] bits. Those that it may not have are refused at connect.
+        /// The rights that the service wants: [`rights`] bits. Those that it may not have are
+        /// refused at connect.
         pub rights: u32,
         /// 0.
         pub reserved: u64,
-        /// The service's own name for itself, UTF-8 padded with zero bytes. Shown to operators, trusted for nothing.
+        /// The service's own name for itself, UTF-8 padded with zero bytes. Shown to operators,
+        /// trusted for nothing.
         pub name: [u8; 48],
     }
 }
@@ -58,7 +62,8 @@ impl Hello {
         }
     }
 
-    /// Reads a connection context. `None` if it is not a hello at all; a version that is not spoken here is for the caller to judge.
+    /// Reads a connection context. `None` if it is not a hello at all; a version that is not spoken
+    /// here is for the caller to judge.
     pub fn parse(context: &[u8]) -> Option<Self> {
         let hello = (context.len() == Self::SIZE).then(|| Self::read(context))??;
         let sane = hello.magic == MAGIC

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The socket between a service and the hosted kernel on Linux.
 //!
-//! One `SOCK_STREAM` Unix socket stands for one user-mode file handle on the Filter Manager's message device. The service writes
-//! requests, each a [`RequestHeader`] and a payload; the hosted kernel writes completions, each a [`CompletionHeader`] and a payload.
-//! Several requests may be outstanding and complete in any order; the request's id says which one it was. Operations are named by
-//! Windows' own control codes where there is one.
+//! One `SOCK_STREAM` Unix socket stands for one user-mode file handle on the Filter Manager's
+//! message device. The service writes requests, each a [`RequestHeader`] and a payload; the hosted
+//! kernel writes completions, each a [`CompletionHeader`] and a payload. Several requests may be
+//! outstanding and complete in any order; the request's id says which one it was. Operations are
+//! named by Windows' own control codes where there is one.
 //!
 //! What travels how:
 //!
@@ -17,11 +18,12 @@
 //! | [`op::SEND`] | [`Send`]: **addresses** in the service's own memory, as on NT | none; `information` is the number of bytes written |
 //! | [`op::CANCEL`] | [`Cancel`] | none |
 //!
-//! The buffers of [`op::SEND`] must stay where they are until its completion arrived or the socket has ended: the hosted kernel ends the
-//! socket only after the last access to the service's memory.
+//! The buffers of [`op::SEND`] must stay where they are until its completion arrived or the socket
+//! has ended: the hosted kernel ends the socket only after the last access to the service's memory.
 //!
-//! Whoever breaks the protocol (unknown operation, a length beyond its bound, a magic that is none) is disconnected. All lengths
-//! are checked before anything is allocated for them: [`RequestHeader::payload_len`], [`CompletionHeader::payload_len`].
+//! Whoever breaks the protocol (unknown operation, a length beyond its bound, a magic that is none)
+//! is disconnected. All lengths are checked before anything is allocated for them:
+//! [`RequestHeader::payload_len`], [`CompletionHeader::payload_len`].
 
 use crate::fixed::Fixed;
 use crate::limits::MAX_FRAME;
@@ -48,7 +50,8 @@ pub const MAX_GET: usize = MAX_FRAME + 4096;
 pub const MAX_TEXT: usize = 8 * 1024;
 /// The largest input or output of a send.
 pub const MAX_SEND: u32 = 16 * 1024 * 1024;
-/// Requests of one socket that may be outstanding. The hosted kernel reads no further one until a completion has been taken.
+/// Requests of one socket that may be outstanding. The hosted kernel reads no further one until a
+/// completion has been taken.
 pub const MAX_OUTSTANDING: usize = 128;
 
 /// What is asked.
@@ -90,7 +93,8 @@ crate::fixed! {
         pub status: i32,
         /// The request that is complete.
         pub id: u64,
-        /// As `IO_STATUS_BLOCK.Information`: bytes transferred; for a get that offered too little, the bytes needed.
+        /// As `IO_STATUS_BLOCK.Information`: bytes transferred; for a get that offered too little,
+        /// the bytes needed.
         pub information: u32,
         /// Bytes of the payload that follows.
         pub length: u32,

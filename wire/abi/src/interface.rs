@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Common driver and client drivers: the function table, and how a client driver finds it.
 //!
-//! **Finding it.** Both sides open the callback object [`CALLBACK_NAME`] and register with it. The common driver notifies [`ANNOUNCE`] when it comes up and
-//! [`REVOKE`] before it goes; a client driver that comes later notifies [`ASK`] with an [`Ask`] in which the common driver leaves its table. Thus
-//! neither needs the other in memory to load. When `REVOKE` returns, no client driver may be inside a function of the table or call one again;
-//! the client's stub sees to that.
+//! **Finding it.** Both sides open the callback object [`CALLBACK_NAME`] and register with it. The
+//! common driver notifies [`ANNOUNCE`] when it comes up and [`REVOKE`] before it goes; a client
+//! driver that comes later notifies [`ASK`] with an [`Ask`] in which the common driver leaves its
+//! table. Thus neither needs the other in memory to load. When `REVOKE` returns, no client driver
+//! may be inside a function of the table or call one again; the client's stub sees to that.
 //!
-//! **Versions.** Structs begin with their size and only ever grow at the end; [`VERSION`] changes when an old caller could not go on.
-//! Pointers are valid for the duration of the call unless a field says otherwise. All statuses are NTSTATUS.
+//! **Versions.** Structs begin with their size and only ever grow at the end; [`VERSION`] changes
+//! when an old caller could not go on. Pointers are valid for the duration of the call unless a
+//! field says otherwise. All statuses are NTSTATUS.
 
 use core::ffi::c_void;
 
@@ -65,10 +67,11 @@ pub struct CommandCaller {
     pub reserved: u32,
 }
 
-/// A provider's command handler. IRQL: called at PASSIVE_LEVEL, in the thread of the service that sends.
+/// A provider's command handler. IRQL: called at PASSIVE_LEVEL, in the thread of the service that
+/// sends.
 ///
-/// `input` and `output` are kernel copies. Writes at most `capacity` bytes to `output` and their number to `returned`; the result
-/// reaches the service only with a success status.
+/// `input` and `output` are kernel copies. Writes at most `capacity` bytes to `output` and their
+/// number to `returned`; the result reaches the service only with a success status.
 pub type CommandHandler = unsafe extern "system" fn(
     context: *mut c_void,
     caller: *const CommandCaller,
@@ -92,7 +95,8 @@ pub struct ProviderDescription {
     pub schema: *const u8,
     /// Its length in bytes.
     pub schema_length: u32,
-    /// Bytes of notifications to keep while nobody is connected; 0 for none. Rounded up to a power of two.
+    /// Bytes of notifications to keep while nobody is connected; 0 for none. Rounded up to a power
+    /// of two.
     pub backlog: u32,
     /// Which to keep when these do not suffice: a [`BacklogPolicy`].
     pub backlog_policy: u32,
@@ -140,7 +144,8 @@ pub struct Request {
     pub length: u32,
     /// Milliseconds to wait at most; 1 to [`MAX_DEADLINE_MS`](crate::limits::MAX_DEADLINE_MS).
     pub deadline_ms: u32,
-    /// In: the default reply, used as it is whenever the decider gives no answer. Out: the answer. Kernel memory, non-paged not needed.
+    /// In: the default reply, used as it is whenever the decider gives no answer. Out: the answer.
+    /// Kernel memory, non-paged not needed.
     pub reply: *mut u8,
     /// The reply's length in bytes, which a decider's answer must have exactly.
     pub reply_length: u32,
@@ -158,14 +163,19 @@ pub struct Interface {
     pub version: u32,
     /// Registers a provider. IRQL: PASSIVE_LEVEL.
     pub register: unsafe extern "system" fn(*const ProviderDescription, *mut ProviderHandle) -> i32,
-    /// Unregisters a provider: waits until no command handler of it runs. The handle is invalid afterwards. IRQL: PASSIVE_LEVEL; not from its command handler.
+    /// Unregisters a provider: waits until no command handler of it runs. The handle is invalid
+    /// afterwards. IRQL: PASSIVE_LEVEL; not from its command handler.
     pub unregister: unsafe extern "system" fn(ProviderHandle),
-    /// Offers a notification to every subscriber. Never blocks. Success means that it is accounted for, not that it was delivered. IRQL: <= DISPATCH_LEVEL.
+    /// Offers a notification to every subscriber. Never blocks. Success means that it is accounted
+    /// for, not that it was delivered. IRQL: <= DISPATCH_LEVEL.
     pub notify: unsafe extern "system" fn(ProviderHandle, *const Notification) -> i32,
-    /// Accounts for notifications that were lost before they could be offered: message, cause, count. IRQL: <= DISPATCH_LEVEL.
+    /// Accounts for notifications that were lost before they could be offered: message, cause,
+    /// count. IRQL: <= DISPATCH_LEVEL.
     pub lost: unsafe extern "system" fn(ProviderHandle, u16, u16, u64),
-    /// Asks the decider and waits for the answer, at most until the deadline. Success: `reply` and `outcome` are set, whoever answered. IRQL: <= APC_LEVEL.
+    /// Asks the decider and waits for the answer, at most until the deadline. Success: `reply` and
+    /// `outcome` are set, whoever answered. IRQL: <= APC_LEVEL.
     pub request: unsafe extern "system" fn(ProviderHandle, *mut Request) -> i32,
-    /// 1 if a notification or request with this number would reach a subscriber, a decider or a backlog. Cheap. IRQL: <= DISPATCH_LEVEL.
+    /// 1 if a notification or request with this number would reach a subscriber, a decider or a
+    /// backlog. Cheap. IRQL: <= DISPATCH_LEVEL.
     pub listening: unsafe extern "system" fn(ProviderHandle, u16) -> u8,
 }

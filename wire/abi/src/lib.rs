@@ -1,16 +1,20 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Every byte that crosses a boundary of fltport.
 //!
-//! Two programs that were built apart meet at three places, and all three are described here and nowhere else:
+//! Two programs that were built apart meet at three places, and all three are described here and
+//! nowhere else:
 //!
-//! * the service and the common driver, over a Filter Manager communication port: [`hello`] when the service connects, [`frame`]
-//!   from the driver to the service, [`command`] from the service to the driver;
+//! * the service and the common driver, over a Filter Manager communication port: [`hello`] when
+//!   the service connects, [`frame`] from the driver to the service, [`command`] from the service
+//!   to the driver;
 //! * the common driver and its client drivers, inside the kernel: [`interface`];
-//! * a message's author and its reader: [`schema`] says what a message consists of, and [`messages!`] turns one definition into a
-//!   struct, that schema and a checked decoder. [`process_monitor`] is the first user.
+//! * a message's author and its reader: [`schema`] says what a message consists of, and
+//!   [`messages!`] turns one definition into a struct, that schema and a checked decoder.
+//!   [`process_monitor`] is the first user.
 //!
-//! Everything is little-endian, has no implicit padding and holds no pointers (but [`interface`], which never leaves the kernel).
-//! Decoding never trusts a length, never allocates and never panics: the bytes may come from an enemy.
+//! Everything is little-endian, has no implicit padding and holds no pointers (but [`interface`],
+//! which never leaves the kernel). Decoding never trusts a length, never allocates and never
+//! panics: the bytes may come from an enemy.
 
 #![no_std]
 #![forbid(unsafe_code)]

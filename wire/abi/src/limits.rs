@@ -16,15 +16,15 @@ pub const MAX_MESSAGE_NUMBER: u16 = 63;
 /// Services that can be connected at one time.
 pub const MAX_CONNECTIONS: usize = 16;
 
-/// The largest frame that the driver sends, header included. A service that posts buffers of this size (and the Filter Manager's
-/// 16-byte header) never meets "buffer too small".
+/// The largest frame that the driver sends, header included. A service that posts buffers of this
+/// size (and the Filter Manager's 16-byte header) never meets "buffer too small".
 pub const MAX_FRAME: usize = 64 * 1024;
 
 /// The largest payload of one notification.
 pub const MAX_PAYLOAD: usize = 60 * 1024;
 
-/// The largest payload of one request; smaller than [`MAX_PAYLOAD`], because the outcome record that observers get carries the
-/// request and its reply.
+/// The largest payload of one request; smaller than [`MAX_PAYLOAD`], because the outcome record
+/// that observers get carries the request and its reply.
 pub const MAX_REQUEST: usize = 48 * 1024;
 
 /// The largest payload of a reply.

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Typed messages: [`messages!`](crate::messages) turns one definition into a struct, its field table, its schema hash, its
-//! encoder and its checked decoder.
+//! Typed messages: [`messages!`](crate::messages) turns one definition into a struct, its field
+//! table, its schema hash, its encoder and its checked decoder.
 //!
-//! A message is a fixed part, the fields in the order of the definition, followed by the variable data of its texts and lists, which the
-//! fixed part addresses by offset and length within the message. The record around it says how long the fixed part is, so a
-//! reader that knows fewer fields skips the rest.
+//! A message is a fixed part, the fields in the order of the definition, followed by the variable
+//! data of its texts and lists, which the fixed part addresses by offset and length within the
+//! message. The record around it says how long the fixed part is, so a reader that knows fewer
+//! fields skips the rest.
 
 use crate::fixed::Fixed;
 use crate::schema::FieldKind;
@@ -62,7 +63,8 @@ macro_rules! newtypes {
 newtypes! {
     /// A process or thread id.
     Pid(u32);
-    /// A point in time: 100-nanosecond intervals since 1601-01-01 00:00 UTC, as NT counts system time.
+    /// A point in time: 100-nanosecond intervals since 1601-01-01 00:00 UTC, as NT counts system
+    /// time.
     Time(i64);
     /// An NTSTATUS, or a process's exit status.
     Status(i32);
@@ -138,7 +140,8 @@ fn read<T: Fixed>(message: &[u8], offset: usize) -> Result<T, DecodeError> {
         .ok_or(DecodeError::TooShort)
 }
 
-/// The variable data that the slice at `offset` addresses; `None` if the field is absent (offset 0).
+/// The variable data that the slice at `offset` addresses; `None` if the field is absent (offset
+/// 0).
 pub(crate) fn variable(message: &[u8], offset: usize) -> Result<Option<&[u8]>, DecodeError> {
     let start = read::<u32>(message, offset)? as usize;
     let length = read::<u32>(message, offset + 4)? as usize;
@@ -254,7 +257,8 @@ impl<'a> Field<'a> for &'a [u8] {
 
 /// A message type made by [`messages!`](crate::messages).
 pub trait Message<'a>: Sized {
-    /// The message's number within its provider; 0 for a reply or a result, which travels under the number of what it answers.
+    /// The message's number within its provider; 0 for a reply or a result, which travels under the
+    /// number of what it answers.
     const NUMBER: u16;
     /// The name as users read it.
     const NAME: &'static str;
@@ -285,11 +289,13 @@ impl Layout {
     }
 }
 
-/// Defines a provider's messages: `notification N "name"`, `request N "name" … -> Reply`, `command N "name" … -> Result`.
+/// Defines a provider's messages: `notification N "name"`, `request N "name" … -> Reply`, `command
+/// N "name" … -> Result`.
 ///
 /// Each gives a struct with public fields that implements [`Message`], and the list becomes a
-/// [`Provider`](crate::schema::Provider) constant. Fields must be ordered so that each lies at a multiple of its alignment; the
-/// definition does not compile otherwise. See [`process_monitor`](crate::process_monitor) for one in use.
+/// [`Provider`](crate::schema::Provider) constant. Fields must be ordered so that each lies at a
+/// multiple of its alignment; the definition does not compile otherwise. See
+/// [`process_monitor`](crate::process_monitor) for one in use.
 #[macro_export]
 macro_rules! messages {
     (
@@ -347,7 +353,7 @@ macro_rules! messages {
         }
 
         #[allow(unused_mut, unused_variables)]
-        fn encode(&self, out: &mut [u8]) -> Result<usize, $crate::EncodeError> {
+        fn encode(&self, out: &mut [u8]) -> ::core::result::Result<usize, $crate::EncodeError> {
             let mut encoder = $crate::message::Encoder::new(out, Self::FIXED)?;
             let mut layout = $crate::message::Layout::default();
             $($crate::message::Field::store(&self.$field, &mut encoder, layout.next(<$fty as $crate::message::Field>::KIND))?;)*
@@ -355,7 +361,7 @@ macro_rules! messages {
         }
 
         #[allow(unused_mut, unused_variables)]
-        fn decode(bytes: &'a [u8]) -> Result<Self, $crate::DecodeError> {
+        fn decode(bytes: &'a [u8]) -> ::core::result::Result<Self, $crate::DecodeError> {
             if bytes.len() < Self::FIXED {
                 return Err($crate::DecodeError::TooShort);
             }

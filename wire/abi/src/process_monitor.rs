@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The messages of the process monitor.
 //!
-//! Pids and thread ids are NT's; on the hosted kernel they are Linux's. Texts that were too long are cut at the end and flagged.
+//! Pids and thread ids are NT's; on the hosted kernel they are Linux's. Texts that were too long
+//! are cut at the end and flagged.
 
 use crate::message::{Pid, Status};
 use crate::text::{Text, TextList};

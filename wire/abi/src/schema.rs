@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What a provider's messages consist of, as a table that travels: the provider hands it to the common driver when it registers, the
-//! service gets it when it subscribes and can print messages that it has never heard of.
+//! What a provider's messages consist of, as a table that travels: the provider hands it to the
+//! common driver when it registers, the service gets it when it subscribes and can print messages
+//! that it has never heard of.
 //!
-//! Encoded: `u32` magic, `u16` version, `u16` number of messages, `u64` hash, name; then each message: `u16` number, `u8` role, `u8`
-//! number of fields, `u8` number of reply fields, `u8` 0, name, the fields, the reply fields; a field is `u8` kind, `u8` 0, `u16` offset,
-//! name. A name is a `u8` length and that many bytes of UTF-8.
+//! Encoded: `u32` magic, `u16` version, `u16` number of messages, `u64` hash, name; then each
+//! message: `u16` number, `u8` role, `u8` number of fields, `u8` number of reply fields, `u8` 0,
+//! name, the fields, the reply fields; a field is `u8` kind, `u8` 0, `u16` offset, name. A name is
+//! a `u8` length and that many bytes of UTF-8.
 
 use crate::fixed::Fixed;
 use crate::message::{DecodeError, EncodeError, variable};
@@ -137,13 +139,15 @@ pub struct MessageType {
 /// A provider and all its message types.
 #[derive(Clone, Copy, Debug)]
 pub struct Provider {
-    /// Unique among the registered providers; at most [`MAX_PROVIDER_NAME`](crate::limits::MAX_PROVIDER_NAME) bytes.
+    /// Unique among the registered providers; at most
+    /// [`MAX_PROVIDER_NAME`](crate::limits::MAX_PROVIDER_NAME) bytes.
     pub name: &'static str,
     /// The message types, numbers unique.
     pub messages: &'static [MessageType],
 }
 
-/// Makes a field table from names and kinds; for [`messages!`](crate::messages). Does not compile if a field would need padding.
+/// Makes a field table from names and kinds; for [`messages!`](crate::messages). Does not compile
+/// if a field would need padding.
 pub const fn fields<const N: usize>(pairs: [(&'static str, FieldKind); N]) -> [Field<'static>; N] {
     let mut table = [Field {
         name: "",
@@ -198,7 +202,8 @@ const fn fnv_fields(mut hash: u64, fields: &[Field<'_>]) -> u64 {
 }
 
 impl Provider {
-    /// A number that changes whenever a name, a type or the order of anything here does (64-bit FNV-1a).
+    /// A number that changes whenever a name, a type or the order of anything here does (64-bit
+    /// FNV-1a).
     pub const fn hash(&self) -> u64 {
         let mut hash = fnv(0xcbf2_9ce4_8422_2325, self.name.as_bytes());
         let mut i = 0;
@@ -296,8 +301,8 @@ pub trait SchemaVisitor {
     fn provider(&mut self, name: &str, hash: u64);
     /// The next message type.
     fn message(&mut self, number: u16, role: Role, name: &str);
-    /// A field of the last message; `reply` if it belongs to the reply or result. `kind` is the number on the wire, which a
-    /// newer provider may have and this version not know.
+    /// A field of the last message; `reply` if it belongs to the reply or result. `kind` is the
+    /// number on the wire, which a newer provider may have and this version not know.
     fn field(&mut self, reply: bool, name: &str, kind: u8, offset: u16);
 }
 
@@ -359,8 +364,8 @@ pub enum Value<'a> {
     Absent,
 }
 
-/// Reads the field at `offset` of a message whose fixed part has `fixed` bytes. A field beyond that, added by a newer version of the
-/// schema than the writer's, is [`Value::Absent`].
+/// Reads the field at `offset` of a message whose fixed part has `fixed` bytes. A field beyond
+/// that, added by a newer version of the schema than the writer's, is [`Value::Absent`].
 pub fn value<'a>(
     message: &'a [u8],
     fixed: usize,

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The NTSTATUS values that fltport itself returns, each with one meaning, so that both sides can name a refusal.
+//! The NTSTATUS values that fltport itself returns, each with one meaning, so that both sides can
+//! name a refusal.
 //!
 //! Values are Microsoft's (`ntstatus.h`); the meanings beside them are this project's.
 
@@ -10,7 +11,8 @@ macro_rules! statuses {
     ($($(#[$doc:meta])* $name:ident = $value:literal, $text:literal;)*) => {
         $($(#[$doc])* pub const $name: Code = $value as Code;)*
 
-        /// What fltport means by this status, in words for the user; `None` for a status that fltport does not return itself.
+        /// What fltport means by this status, in words for the user; `None` for a status that
+        /// fltport does not return itself.
         pub fn describe(code: Code) -> Option<&'static str> {
             match code {
                 $($name => Some($text),)*

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Text on the wire is UTF-16, as NT has it: not necessarily well-formed, not terminated, little-endian, at any alignment.
+//! Text on the wire is UTF-16, as NT has it: not necessarily well-formed, not terminated,
+//! little-endian, at any alignment.
 
 use crate::message::EncodeError;
 
@@ -126,7 +127,8 @@ impl<'a> TextList<'a> {
         }
     }
 
-    /// Writes the list to the start of `out`; returns the bytes written. A single text is at most 65,534 bytes long.
+    /// Writes the list to the start of `out`; returns the bytes written. A single text is at most
+    /// 65,534 bytes long.
     pub fn write(self, out: &mut [u8]) -> Result<usize, EncodeError> {
         let mut at = 0;
         for text in self.iter() {

@@ -24,14 +24,16 @@ impl CallbackObject {
     /// IRQL: PASSIVE_LEVEL. Opens the object of this name, or creates it for several callbacks.
     pub fn open_or_create(name: &[u16]) -> Result<Self> {
         let name = UnicodeString::new(name)?;
-        let attributes = object_attributes(name.raw(), OBJ_CASE_INSENSITIVE, core::ptr::null());
+        let attributes =
+            object_attributes(Some(name.raw()), OBJ_CASE_INSENSITIVE, core::ptr::null());
         let mut object = 0;
         // SAFETY: valid attributes that live across the call, and a valid place for the result.
         check(unsafe { ExCreateCallback(&raw mut object, &raw const attributes, true, true) })?;
         Ok(CallbackObject(object))
     }
 
-    /// IRQL: <= DISPATCH_LEVEL. Calls all who are registered, in this thread. What the arguments mean is their agreement.
+    /// IRQL: <= DISPATCH_LEVEL. Calls all who are registered, in this thread. What the arguments
+    /// mean is their agreement.
     pub fn notify(&self, argument1: usize, argument2: usize) {
         // SAFETY: a referenced object; the arguments are only passed on.
         unsafe {
@@ -77,11 +79,13 @@ impl<T: Listener> CallbackRegistration<T> {
         type Routine<T> = unsafe extern "system" fn(*mut Registered<T>, *mut c_void, *mut c_void);
         let listener = PoolArc::new(tag, Registered(listener))?;
         let routine: Routine<T> = trampoline::<T>;
-        // SAFETY: both are function pointers of the same calling convention; the metadata declares PCALLBACK_FUNCTION without its three parameters.
+        // SAFETY: both are function pointers of the same calling convention; the metadata declares
+        // PCALLBACK_FUNCTION without its three parameters.
         let routine =
             unsafe { core::mem::transmute::<Routine<T>, unsafe extern "system" fn()>(routine) };
         let context: *const Registered<T> = &*listener;
-        // SAFETY: a referenced object, a routine in non-paged code, and a context that outlives the registration.
+        // SAFETY: a referenced object, a routine in non-paged code, and a context that outlives the
+        // registration.
         let handle = unsafe { ExRegisterCallback(object.0, Some(routine), context.cast()) };
         if handle.is_null() {
             return Err(NtError(STATUS_INSUFFICIENT_RESOURCES));

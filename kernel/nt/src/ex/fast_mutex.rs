@@ -10,7 +10,8 @@ use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
-/// A fast mutex and what it protects. Holding it means APC_LEVEL; it must not be acquired twice by one thread.
+/// A fast mutex and what it protects. Holding it means APC_LEVEL; it must not be acquired twice by
+/// one thread.
 pub struct FastMutex<T> {
     // In pool of its own, because NT links waiters into it.
     mutex: PoolBox<UnsafeCell<FAST_MUTEX>>,
@@ -43,7 +44,8 @@ impl<T> FastMutex<T> {
         })
     }
 
-    /// IRQL: <= APC_LEVEL. Waits until it is free: as long as its holders take, so they must not wait for anything slow.
+    /// IRQL: <= APC_LEVEL. Waits until it is free: as long as its holders take, so they must not
+    /// wait for anything slow.
     pub fn lock(&self) -> FastMutexGuard<'_, T> {
         // SAFETY: initialised by `new`.
         unsafe { ExAcquireFastMutex(self.mutex.get()) };

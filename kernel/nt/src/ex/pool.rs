@@ -27,7 +27,8 @@ const NO_MEMORY: NtError = NtError(STATUS_INSUFFICIENT_RESOURCES);
 
 /// Pool memory of this size; alignment is 16, what the pool gives on 64-bit systems.
 fn allocate(tag: Tag, size: usize, flags: u64) -> Result<NonNull<u8>> {
-    // SAFETY: the size is not zero (callers see to it) and the flags ask for non-paged memory, which any IRQL up to DISPATCH_LEVEL may.
+    // SAFETY: the size is not zero (callers see to it) and the flags ask for non-paged memory,
+    // which any IRQL up to DISPATCH_LEVEL may.
     let memory = unsafe { ExAllocatePool2(POOL_FLAG_NON_PAGED | flags, size, tag.raw()) };
     NonNull::new(memory.cast()).ok_or(NO_MEMORY)
 }
@@ -44,7 +45,8 @@ unsafe impl<T: Send> Send for PoolBox<T> {}
 unsafe impl<T: Sync> Sync for PoolBox<T> {}
 
 impl<T> PoolBox<T> {
-    /// IRQL: <= DISPATCH_LEVEL. Fails with `STATUS_INSUFFICIENT_RESOURCES`; the value is dropped then.
+    /// IRQL: <= DISPATCH_LEVEL. Fails with `STATUS_INSUFFICIENT_RESOURCES`; the value is dropped
+    /// then.
     pub fn new(tag: Tag, value: T) -> Result<Self> {
         const { assert!(align_of::<T>() <= 16, "the pool aligns to 16 bytes") };
         let memory = allocate(tag, size_of::<T>().max(1), POOL_FLAG_UNINITIALIZED)?.cast::<T>();
@@ -107,7 +109,8 @@ unsafe impl<T: Copy + Send> Send for PoolSlice<T> {}
 unsafe impl<T: Copy + Sync> Sync for PoolSlice<T> {}
 
 impl<T: Copy> PoolSlice<T> {
-    /// IRQL: <= DISPATCH_LEVEL. `length` copies of `value`. Fails with `STATUS_INSUFFICIENT_RESOURCES`.
+    /// IRQL: <= DISPATCH_LEVEL. `length` copies of `value`. Fails with
+    /// `STATUS_INSUFFICIENT_RESOURCES`.
     pub fn filled(tag: Tag, length: usize, value: T) -> Result<Self> {
         const { assert!(align_of::<T>() <= 16, "the pool aligns to 16 bytes") };
         let size = length.checked_mul(size_of::<T>()).ok_or(NO_MEMORY)?;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Rundown protection: users come and go without a lock, and the owner can wait until the last is gone and none can come.
+//! Rundown protection: users come and go without a lock, and the owner can wait until the last is
+//! gone and none can come.
 
 use super::pool::{PoolBox, Tag};
 use crate::bindings::{
@@ -33,10 +34,12 @@ impl Rundown {
     pub fn acquire(&self) -> Option<RundownGuard<'_>> {
         // SAFETY: initialised by `new`.
         let acquired = unsafe { ExAcquireRundownProtection(self.reference.get()) };
-        acquired.then_some(RundownGuard { owner: self })
+        // Not `then_some`, which would make the guard, and drop it, in any case.
+        acquired.then(|| RundownGuard { owner: self })
     }
 
-    /// IRQL: <= DISPATCH_LEVEL. Ends a use whose guard was forgotten, because the use went on in another thread.
+    /// IRQL: <= DISPATCH_LEVEL. Ends a use whose guard was forgotten, because the use went on in
+    /// another thread.
     ///
     /// # Safety
     /// There is such a use, and it ends once.
@@ -45,12 +48,13 @@ impl Rundown {
         unsafe { ExReleaseRundownProtection(self.reference.get()) };
     }
 
-    /// IRQL: <= APC_LEVEL. Lets no new user in and waits until the last has left: as long as the longest use takes, so every use must be
-    /// bounded. Must not be called by a user.
+    /// IRQL: <= APC_LEVEL. Lets no new user in and waits until the last has left: as long as the
+    /// longest use takes, so every use must be bounded. Must not be called by a user.
     pub fn wait(&self) {
         // SAFETY: initialised by `new`.
         unsafe { ExWaitForRundownProtectionRelease(self.reference.get()) };
-        // SAFETY: the wait above has returned, as this call demands; it makes every later acquire fail and every later wait return.
+        // SAFETY: the wait above has returned, as this call demands; it makes every later acquire
+        // fail and every later wait return.
         unsafe { ExRundownCompleted(self.reference.get()) };
     }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Shared ownership in non-paged pool, and the one place where a driver keeps its state between callbacks.
+//! Shared ownership in non-paged pool, and the one place where a driver keeps its state between
+//! callbacks.
 
 use super::pool::{PoolBox, Tag};
 use crate::ke::SpinLock;
@@ -13,7 +14,8 @@ struct Counted<T> {
     value: T,
 }
 
-/// A counted reference to a value in non-paged pool. The last owner drops the value, at its own IRQL: see to it that this is low enough for what the value holds.
+/// A counted reference to a value in non-paged pool. The last owner drops the value, at its own
+/// IRQL: see to it that this is low enough for what the value holds.
 pub struct PoolArc<T> {
     memory: NonNull<Counted<T>>,
     tag: Tag,
@@ -25,7 +27,8 @@ unsafe impl<T: Send + Sync> Send for PoolArc<T> {}
 unsafe impl<T: Send + Sync> Sync for PoolArc<T> {}
 
 impl<T> PoolArc<T> {
-    /// IRQL: <= DISPATCH_LEVEL. Fails with `STATUS_INSUFFICIENT_RESOURCES`; the value is dropped then.
+    /// IRQL: <= DISPATCH_LEVEL. Fails with `STATUS_INSUFFICIENT_RESOURCES`; the value is dropped
+    /// then.
     pub fn new(tag: Tag, value: T) -> Result<Self> {
         let counted = PoolBox::new(
             tag,
@@ -53,7 +56,8 @@ impl<T> PoolArc<T> {
 
 impl<T> Clone for PoolArc<T> {
     fn clone(&self) -> Self {
-        // Relaxed: a new owner comes from an old one, which keeps the value alive; nothing is published by counting.
+        // Relaxed: a new owner comes from an old one, which keeps the value alive; nothing is
+        // published by counting.
         self.counted().owners.fetch_add(1, Ordering::Relaxed);
         PoolArc {
             memory: self.memory,
@@ -71,16 +75,19 @@ impl<T> Deref for PoolArc<T> {
 
 impl<T> Drop for PoolArc<T> {
     fn drop(&mut self) {
-        // Release: what this owner did to the value happens before the drop by the last owner, whose acquire fence pairs with it.
+        // Release: what this owner did to the value happens before the drop by the last owner,
+        // whose acquire fence pairs with it.
         if self.counted().owners.fetch_sub(1, Ordering::Release) == 1 {
             fence(Ordering::Acquire);
-            // SAFETY: this was the last owner; the memory came from `into_raw` of a box with this tag.
+            // SAFETY: this was the last owner; the memory came from `into_raw` of a box with this
+            // tag.
             drop(unsafe { PoolBox::from_raw(self.memory, self.tag) });
         }
     }
 }
 
-/// A driver's state, for callbacks to which NT passes no context. Empty before the driver has set it and after it has taken it out.
+/// A driver's state, for callbacks to which NT passes no context. Empty before the driver has set
+/// it and after it has taken it out.
 pub struct Global<T>(SpinLock<Option<PoolArc<T>>>);
 
 impl<T: Send + Sync> Global<T> {

@@ -35,8 +35,9 @@ pub enum SendOutcome {
     Failed(NtError),
 }
 
-/// The port variable of one connection. Sending and closing both get the *address* of the same variable, through which the Filter Manager
-/// synchronises them; so it lies in pool of its own and never moves, and no copy of the value can be had.
+/// The port variable of one connection. Sending and closing both get the *address* of the same
+/// variable, through which the Filter Manager synchronises them; so it lies in pool of its own and
+/// never moves, and no copy of the value can be had.
 pub struct ClientPort {
     port: PoolBox<UnsafeCell<PFLT_PORT>>,
     filter: Filter,
@@ -52,14 +53,15 @@ const OPEN: u8 = 2;
 /// Closed, or never to be connected.
 const CLOSED: u8 = 3;
 
-// SAFETY: the variable is written by the one `accept` that moved the state to ACCEPTING; from OPEN on only the Filter Manager touches it, under its
-// own lock.
+// SAFETY: the variable is written by the one `accept` that moved the state to ACCEPTING; from OPEN
+// on only the Filter Manager touches it, under its own lock.
 unsafe impl Send for ClientPort {}
 // SAFETY: as above.
 unsafe impl Sync for ClientPort {}
 
 impl ClientPort {
-    /// IRQL: <= DISPATCH_LEVEL. A variable without a connection; made first, so that [`ClientPort::accept`] cannot fail.
+    /// IRQL: <= DISPATCH_LEVEL. A variable without a connection; made first, so that
+    /// [`ClientPort::accept`] cannot fail.
     pub fn new(tag: Tag, filter: &Filter) -> Result<Self> {
         let port = PoolBox::new(tag, UnsafeCell::new(0))?;
         Ok(ClientPort {
@@ -69,8 +71,8 @@ impl ClientPort {
         })
     }
 
-    /// IRQL: <= DISPATCH_LEVEL. Takes the connection over; the connect callback must then return success. False if it has been closed or taken already: then
-    /// the callback must refuse.
+    /// IRQL: <= DISPATCH_LEVEL. Takes the connection over; the connect callback must then return
+    /// success. False if it has been closed or taken already: then the callback must refuse.
     pub fn accept(&self, pending: PendingPort) -> bool {
         if self
             .state
@@ -79,7 +81,8 @@ impl ClientPort {
         {
             return false;
         }
-        // SAFETY: this thread alone moved the state to ACCEPTING, and nobody touches the variable before it is OPEN.
+        // SAFETY: this thread alone moved the state to ACCEPTING, and nobody touches the variable
+        // before it is OPEN.
         unsafe { self.port.get().write(pending.0) };
         // Release: who sees OPEN sees the port.
         self.state.store(OPEN, Ordering::Release);
@@ -91,15 +94,16 @@ impl ClientPort {
         self.state.load(Ordering::Acquire) == OPEN
     }
 
-    /// IRQL: PASSIVE_LEVEL. Ends the connection: pending gets of the service fail, blocked senders wake. Before [`ClientPort::accept`] it makes that
-    /// fail. Any number of times.
+    /// IRQL: PASSIVE_LEVEL. Ends the connection: pending gets of the service fail, blocked senders
+    /// wake. Before [`ClientPort::accept`] it makes that fail. Any number of times.
     pub fn close(&self) {
         loop {
             match self
                 .state
                 .compare_exchange(OPEN, CLOSED, Ordering::AcqRel, Ordering::Acquire)
             {
-                // SAFETY: the filter that owns the port, and the one address of its variable, which holds a port as this is the first close.
+                // SAFETY: the filter that owns the port, and the one address of its variable, which
+                // holds a port as this is the first close.
                 Ok(_) => return unsafe { FltCloseClientPort(self.filter.raw(), self.port.get()) },
                 Err(EMPTY) => {
                     if self
@@ -117,8 +121,9 @@ impl ClientPort {
         }
     }
 
-    /// IRQL: <= APC_LEVEL. Hands `message` to the service, at the latest when `timeout` is over; with `reply` also waits, within the same
-    /// time, for its answer. On [`SendOutcome::Replied`] that many bytes of `reply` have been written; otherwise its content is unspecified.
+    /// IRQL: <= APC_LEVEL. Hands `message` to the service, at the latest when `timeout` is over;
+    /// with `reply` also waits, within the same time, for its answer. On [`SendOutcome::Replied`]
+    /// that many bytes of `reply` have been written; otherwise its content is unspecified.
     pub fn send(&self, message: &[u8], reply: Option<&mut [u8]>, timeout: Timeout) -> SendOutcome {
         if !self.is_open() {
             return SendOutcome::Disconnected;
@@ -138,7 +143,8 @@ impl ClientPort {
         // Payload only, without FILTER_REPLY_HEADER, whatever the page of FltSendMessage says.
         let mut reply_length = u32::try_from(capacity).unwrap_or(u32::MAX);
         let timeout = timeout.raw();
-        // SAFETY: the variable's one address; buffers that are valid for their lengths across the call; a non-zero relative timeout.
+        // SAFETY: the variable's one address; buffers that are valid for their lengths across the
+        // call; a non-zero relative timeout.
         let status = unsafe {
             FltSendMessage(
                 self.filter.raw(),

@@ -12,8 +12,9 @@ use crate::status::{Result, check, to_status};
 
 /// What the Filter Manager calls a filter for.
 pub trait FilterCallbacks: 'static {
-    /// IRQL: PASSIVE_LEVEL. The filter is to be unloaded. An error refuses, unless the unload is mandatory. Before it returns success the driver has let
-    /// go of all ports and of its [`Filter`].
+    /// IRQL: PASSIVE_LEVEL. The filter is to be unloaded. An error refuses, unless the unload is
+    /// mandatory. Before it returns success the driver has let go of all ports and of its
+    /// [`Filter`].
     fn unload(mandatory: bool) -> Result<()>;
 }
 
@@ -30,20 +31,23 @@ struct Handle(PFLT_FILTER);
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // SAFETY: registered by `Filter::register`, and unregistered once. All ports that held this handle have been closed.
+        // SAFETY: registered by `Filter::register`, and unregistered once. All ports that held this
+        // handle have been closed.
         unsafe { FltUnregisterFilter(self.0) };
     }
 }
 
-/// A registered filter. The last clone to go unregisters it, which waits for everything that still uses it: IRQL PASSIVE_LEVEL.
+/// A registered filter. The last clone to go unregisters it, which waits for everything that still
+/// uses it: IRQL PASSIVE_LEVEL.
 #[derive(Clone)]
 pub struct Filter(PoolArc<Handle>);
 
 impl Filter {
     /// IRQL: PASSIVE_LEVEL. Registers a filter with an unload routine and no I/O callbacks at all.
     ///
-    /// Errors: `STATUS_FLT_NOT_INITIALIZED` while the Filter Manager is not up, `STATUS_OBJECT_NAME_NOT_FOUND` if the service key has no
-    /// instance with an altitude, and others that FltRegisterFilter's page names.
+    /// Errors: `STATUS_FLT_NOT_INITIALIZED` while the Filter Manager is not up,
+    /// `STATUS_OBJECT_NAME_NOT_FOUND` if the service key has no instance with an altitude, and
+    /// others that FltRegisterFilter's page names.
     pub fn register<T: FilterCallbacks>(
         driver: DriverObject,
         tag: Tag,
@@ -60,7 +64,8 @@ impl Filter {
             ..FLT_REGISTRATION::default()
         };
         let mut filter = 0;
-        // SAFETY: our driver object, a registration that is copied, and a valid place for the result.
+        // SAFETY: our driver object, a registration that is copied, and a valid place for the
+        // result.
         check(unsafe {
             FltRegisterFilter(driver.as_ptr(), &raw const registration, &raw mut filter)
         })?;

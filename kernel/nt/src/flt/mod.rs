@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Flt: the filter registration and its communication ports.
 //!
-//! Order of ends, kept by the types: every [`ClientPort`] and the [`ServerPort`] hold the [`Filter`], so the filter is unregistered when the last of them
-//! is gone, and never before.
+//! Order of ends, kept by the types: every [`ClientPort`] and the [`ServerPort`] hold the
+//! [`Filter`], so the filter is unregistered when the last of them is gone, and never before.
 
 mod client_port;
 mod filter;

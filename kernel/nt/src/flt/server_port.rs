@@ -14,18 +14,23 @@ use core::ffi::c_void;
 use core::marker::PhantomData;
 use core::ptr::{null, null_mut};
 
-/// A connection that is being made; [`ClientPort::accept`](super::ClientPort::accept) takes it. Not taken, it is the Filter Manager's to dispose of.
+/// A connection that is being made; [`ClientPort::accept`](super::ClientPort::accept) takes it. Not
+/// taken, it is the Filter Manager's to dispose of.
 pub struct PendingPort(pub(super) PFLT_PORT);
 
-/// What the Filter Manager calls a server port for. Connections are named by the cookie that `connect` gave them; a number rather than a
-/// pointer, so that nothing depends on the order in which the last callbacks of a connection come.
+/// What the Filter Manager calls a server port for. Connections are named by the cookie that
+/// `connect` gave them; a number rather than a pointer, so that nothing depends on the order in
+/// which the last callbacks of a connection come.
 pub trait PortCallbacks: 'static {
-    /// IRQL: PASSIVE_LEVEL, in the connecting thread. Accepts, with the connection's cookie, or refuses; having taken `port` it must
-    /// accept. `context` is a kernel copy of what the service said, of any length and alignment. Nothing can be sent to this connection before it returns.
+    /// IRQL: PASSIVE_LEVEL, in the connecting thread. Accepts, with the connection's cookie, or
+    /// refuses; having taken `port` it must accept. `context` is a kernel copy of what the service
+    /// said, of any length and alignment. Nothing can be sent to this connection before it returns.
     fn connect(port: PendingPort, context: &[u8]) -> Result<usize>;
-    /// IRQL: PASSIVE_LEVEL, in any thread. The service's last handle has been closed, or the filter is being unregistered.
+    /// IRQL: PASSIVE_LEVEL, in any thread. The service's last handle has been closed, or the filter
+    /// is being unregistered.
     fn disconnect(cookie: usize);
-    /// IRQL: PASSIVE_LEVEL, in the thread of the service that sends. Returns the number of bytes written to `output`.
+    /// IRQL: PASSIVE_LEVEL, in the thread of the service that sends. Returns the number of bytes
+    /// written to `output`.
     fn message(cookie: usize, input: UserBuffer, output: UserBuffer) -> Result<usize>;
 }
 
@@ -37,16 +42,19 @@ pub struct ServerPort<T: PortCallbacks> {
 }
 
 impl<T: PortCallbacks> ServerPort<T> {
-    /// IRQL: PASSIVE_LEVEL. Listens at `name` (an absolute path), open to SYSTEM and Administrators. `connect` may be called before this returns.
+    /// IRQL: PASSIVE_LEVEL. Listens at `name` (an absolute path), open to SYSTEM and
+    /// Administrators. `connect` may be called before this returns.
     ///
-    /// Errors: `STATUS_OBJECT_NAME_COLLISION` if the name is taken, `STATUS_FLT_DELETING_OBJECT`, `STATUS_INSUFFICIENT_RESOURCES`.
+    /// Errors: `STATUS_OBJECT_NAME_COLLISION` if the name is taken, `STATUS_FLT_DELETING_OBJECT`,
+    /// `STATUS_INSUFFICIENT_RESOURCES`.
     pub fn listen(filter: &Filter, name: &[u16], max_connections: i32) -> Result<Self> {
         let name = UnicodeString::new(name)?;
         let security = DefaultSecurity::build()?;
-        let attributes = object_attributes(name.raw(), OBJ_KERNEL_HANDLE, security.0);
+        let attributes = object_attributes(Some(name.raw()), OBJ_KERNEL_HANDLE, security.0);
         let mut port = 0;
-        // SAFETY: a registered filter; attributes, name and descriptor live across the call; the routines are non-paged code of
-        // this image, which cannot be unloaded before the port is closed.
+        // SAFETY: a registered filter; attributes, name and descriptor live across the call; the
+        // routines are non-paged code of this image, which cannot be unloaded before the port is
+        // closed.
         check(unsafe {
             FltCreateCommunicationPort(
                 filter.raw(),
@@ -105,7 +113,8 @@ unsafe extern "system" fn connect_routine<T: PortCallbacks>(
     let context = if context.is_null() || length == 0 {
         &[]
     } else {
-        // SAFETY: a kernel copy of `length` bytes, valid during the callback; bytes have no alignment.
+        // SAFETY: a kernel copy of `length` bytes, valid during the callback; bytes have no
+        // alignment.
         unsafe { core::slice::from_raw_parts(context.cast::<u8>(), length as usize) }
     };
     match T::connect(PendingPort(port), context) {

@@ -23,7 +23,8 @@ impl DriverObject {
     /// Takes what DriverEntry was given.
     ///
     /// # Safety
-    /// `driver` is the driver object of this image, and nothing made from it is used after the driver has been unloaded.
+    /// `driver` is the driver object of this image, and nothing made from it is used after the
+    /// driver has been unloaded.
     pub unsafe fn new(driver: *mut DRIVER_OBJECT) -> Self {
         DriverObject(driver)
     }
@@ -33,7 +34,8 @@ impl DriverObject {
         self.0
     }
 
-    /// IRQL: PASSIVE_LEVEL, from DriverEntry before anything that depends on it. Sets the unload routine.
+    /// IRQL: PASSIVE_LEVEL, from DriverEntry before anything that depends on it. Sets the unload
+    /// routine.
     pub fn set_unload(self, unload: unsafe extern "system" fn(*const DRIVER_OBJECT)) {
         // SAFETY: our own driver object, in DriverEntry, when nobody else writes to it.
         let field = unsafe { &raw mut (*self.0).DriverUnload };
@@ -41,8 +43,8 @@ impl DriverObject {
         unsafe { field.write(Some(unload)) };
     }
 
-    /// IRQL: PASSIVE_LEVEL, from DriverEntry, once. Registers a routine for when all boot drivers have been initialised and their devices started. It has
-    /// no effect if DriverEntry fails.
+    /// IRQL: PASSIVE_LEVEL, from DriverEntry, once. Registers a routine for when all boot drivers
+    /// have been initialised and their devices started. It has no effect if DriverEntry fails.
     pub fn on_boot_drivers_initialized<T: Reinitialize>(self) {
         // SAFETY: our own driver object and a routine of this image; called from DriverEntry.
         unsafe {

@@ -19,7 +19,8 @@ struct Inner<T> {
     run: fn(&T),
 }
 
-/// One piece of work that can be queued again and again. Dropping it waits until it does not run any more.
+/// One piece of work that can be queued again and again. Dropping it waits until it does not run
+/// any more.
 pub struct WorkItem<T: Send + Sync + 'static> {
     inner: PoolBox<Inner<T>>,
 }
@@ -52,8 +53,8 @@ impl<T: Send + Sync + 'static> WorkItem<T> {
         Ok(WorkItem { inner })
     }
 
-    /// IRQL: <= DISPATCH_LEVEL. Queues it; false if it is queued already and has not begun to run. Queued again while it runs, it may run twice
-    /// at a time.
+    /// IRQL: <= DISPATCH_LEVEL. Queues it; false if it is queued already and has not begun to run.
+    /// Queued again while it runs, it may run twice at a time.
     pub fn queue(&self) -> bool {
         type Routine = unsafe extern "system" fn(*mut c_void, *mut c_void, PIO_WORKITEM);
         if self.inner.queued.swap(true, Ordering::AcqRel) {
@@ -65,11 +66,13 @@ impl<T: Send + Sync + 'static> WorkItem<T> {
         // Given back at the end of `work_entry`.
         core::mem::forget(in_flight);
         let routine: Routine = work_entry::<T>;
-        // SAFETY: both are function pointers of the same calling convention; the metadata declares PIO_WORKITEM_ROUTINE_EX without its parameters.
+        // SAFETY: both are function pointers of the same calling convention; the metadata declares
+        // PIO_WORKITEM_ROUTINE_EX without its parameters.
         let routine =
             unsafe { core::mem::transmute::<Routine, unsafe extern "system" fn()>(routine) };
         let context: *const Inner<T> = &*self.inner;
-        // SAFETY: initialised and not queued (the flag was ours to set); the context lives until the work is done, because drop waits for the rundown.
+        // SAFETY: initialised and not queued (the flag was ours to set); the context lives until
+        // the work is done, because drop waits for the rundown.
         unsafe {
             IoQueueWorkItemEx(
                 self.inner.item(),
@@ -87,11 +90,13 @@ unsafe extern "system" fn work_entry<T>(
     context: *mut c_void,
     _item: PIO_WORKITEM,
 ) {
-    // SAFETY: `queue` passed the inner part, which lives until the protection that `queue` took is released below.
+    // SAFETY: `queue` passed the inner part, which lives until the protection that `queue` took is
+    // released below.
     let inner = unsafe { &*context.cast::<Inner<T>>() };
     inner.queued.store(false, Ordering::Release);
     (inner.run)(&inner.context);
-    // SAFETY: `queue` acquired once for this run and forgot its guard. Last of all: after this the owner may free it.
+    // SAFETY: `queue` acquired once for this run and forgot its guard. Last of all: after this the
+    // owner may free it.
     unsafe { inner.in_flight.release() };
 }
 

@@ -77,10 +77,12 @@ impl Event {
         (unsafe { KeReadStateEvent(self.event.get()) }) != 0
     }
 
-    /// IRQL: <= APC_LEVEL (<= DISPATCH_LEVEL with a timeout of 0). Waits until it is set; false if the time was over first.
+    /// IRQL: <= APC_LEVEL (<= DISPATCH_LEVEL with a timeout of 0). Waits until it is set; false if
+    /// the time was over first.
     pub fn wait(&self, timeout: Timeout) -> bool {
         let timeout = timeout.raw();
-        // SAFETY: the event is initialised and lives; kernel-mode, non-alertable wait with a valid timeout.
+        // SAFETY: the event is initialised and lives; kernel-mode, non-alertable wait with a valid
+        // timeout.
         let status = unsafe {
             KeWaitForSingleObject(
                 self.event.get().cast(),
@@ -94,13 +96,15 @@ impl Event {
     }
 }
 
-/// IRQL: <= APC_LEVEL. Waits until one of two events is set; its place, or `None` if the time was over first.
+/// IRQL: <= APC_LEVEL. Waits until one of two events is set; its place, or `None` if the time was
+/// over first.
 pub fn wait_any(events: [&Event; 2], timeout: Timeout) -> Option<usize> {
     let objects = events.map(|e| e.event.get().cast::<c_void>().cast_const());
     let timeout = timeout.raw();
     // Up to three objects need no wait blocks of ours.
     let blocks = core::ptr::null_mut::<KWAIT_BLOCK>();
-    // SAFETY: two initialised events that live across the call, kernel-mode non-alertable wait, valid timeout.
+    // SAFETY: two initialised events that live across the call, kernel-mode non-alertable wait,
+    // valid timeout.
     let status = unsafe {
         KeWaitForMultipleObjects(
             2,

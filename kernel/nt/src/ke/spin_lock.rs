@@ -6,7 +6,8 @@ use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 
-/// A spin lock and what it protects. Holding it means DISPATCH_LEVEL: no waiting, no paged memory, and briefly.
+/// A spin lock and what it protects. Holding it means DISPATCH_LEVEL: no waiting, no paged memory,
+/// and briefly.
 ///
 /// Its memory must be non-paged: a static or a [`PoolBox`](crate::ex::PoolBox).
 pub struct SpinLock<T: ?Sized> {
@@ -20,7 +21,8 @@ unsafe impl<T: ?Sized + Send> Send for SpinLock<T> {}
 unsafe impl<T: ?Sized + Send> Sync for SpinLock<T> {}
 
 impl<T> SpinLock<T> {
-    /// IRQL: any. A free lock. (A KSPIN_LOCK is free when it is zero, which is all that KeInitializeSpinLock sets.)
+    /// IRQL: any. A free lock. (A KSPIN_LOCK is free when it is zero, which is all that
+    /// KeInitializeSpinLock sets.)
     pub const fn new(data: T) -> Self {
         SpinLock {
             lock: UnsafeCell::new(0),
@@ -30,7 +32,8 @@ impl<T> SpinLock<T> {
 }
 
 impl<T: ?Sized> SpinLock<T> {
-    /// IRQL: <= DISPATCH_LEVEL. Spins until the lock is free; the guard's drop goes back to the present IRQL.
+    /// IRQL: <= DISPATCH_LEVEL. Spins until the lock is free; the guard's drop goes back to the
+    /// present IRQL.
     pub fn lock(&self) -> SpinLockGuard<'_, T> {
         // SAFETY: the lock word is initialised, non-paged, and used by these functions only.
         let irql = unsafe { KeAcquireSpinLockRaiseToDpc(self.lock.get()) };
@@ -42,7 +45,8 @@ impl<T: ?Sized> SpinLock<T> {
     }
 }
 
-/// Access to the data of a locked [`SpinLock`]. Guards must be dropped in the reverse order of locking, as scopes do.
+/// Access to the data of a locked [`SpinLock`]. Guards must be dropped in the reverse order of
+/// locking, as scopes do.
 #[must_use = "the lock is released at once if the guard is not kept"]
 pub struct SpinLockGuard<'a, T: ?Sized> {
     owner: &'a SpinLock<T>,
@@ -67,7 +71,8 @@ impl<T: ?Sized> DerefMut for SpinLockGuard<'_, T> {
 
 impl<T: ?Sized> Drop for SpinLockGuard<'_, T> {
     fn drop(&mut self) {
-        // SAFETY: this thread acquired the lock and got this IRQL for it; the guard cannot leave the thread.
+        // SAFETY: this thread acquired the lock and got this IRQL for it; the guard cannot leave
+        // the thread.
         unsafe { KeReleaseSpinLock(self.owner.lock.get(), self.irql) };
     }
 }

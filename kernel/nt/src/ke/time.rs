@@ -11,7 +11,8 @@ pub fn system_time() -> i64 {
     now
 }
 
-/// IRQL: any. 100-nanosecond intervals since the start, not counting the time that the machine slept: right for deadlines.
+/// IRQL: any. 100-nanosecond intervals since the start, not counting the time that the machine
+/// slept: right for deadlines.
 pub fn interrupt_time() -> u64 {
     // SAFETY: takes nothing, returns a number.
     unsafe { KeQueryUnbiasedInterruptTime() }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Notify routines for processes, threads and images.
 //!
-//! NT passes no context to them, so an observer is a type with functions instead of a value; it finds its state in a
-//! [`Global`](crate::ex::Global). Dropping a registration waits for routines in flight, so it must not happen inside one, nor while
-//! one of them is blocked on whoever drops.
+//! NT passes no context to them, so an observer is a type with functions instead of a value; it
+//! finds its state in a [`Global`](crate::ex::Global). Dropping a registration waits for routines
+//! in flight, so it must not happen inside one, nor while one of them is blocked on whoever drops.
 
 use super::id;
 use crate::bindings::{
@@ -38,7 +38,8 @@ impl CreateInfo<'_> {
 
     /// The image's path; `None` if NT does not know it (subsystem processes).
     pub fn image(&self) -> Option<&[u16]> {
-        // SAFETY: NT passes null or a valid string for the duration of the callback, which `self` cannot outlive.
+        // SAFETY: NT passes null or a valid string for the duration of the callback, which `self`
+        // cannot outlive.
         unsafe { units_of(self.info.ImageFileName) }
     }
 
@@ -48,7 +49,8 @@ impl CreateInfo<'_> {
         unsafe { units_of(self.info.CommandLine) }
     }
 
-    /// Lets the creation fail with this status. A success status does nothing: others may have refused already.
+    /// Lets the creation fail with this status. A success status does nothing: others may have
+    /// refused already.
     pub fn deny(&mut self, status: NTSTATUS) {
         if !nt_success(status) {
             self.info.CreationStatus = status;
@@ -68,10 +70,12 @@ pub trait ProcessObserver: 'static {
 pub struct ProcessNotify<T: ProcessObserver>(PhantomData<fn() -> T>);
 
 impl<T: ProcessObserver> ProcessNotify<T> {
-    /// IRQL: PASSIVE_LEVEL. Fails with `STATUS_ACCESS_DENIED` if the image was not linked with /INTEGRITYCHECK, and with
-    /// `STATUS_INVALID_PARAMETER` if it is registered already or NT's table is full.
+    /// IRQL: PASSIVE_LEVEL. Fails with `STATUS_ACCESS_DENIED` if the image was not linked with
+    /// /INTEGRITYCHECK, and with `STATUS_INVALID_PARAMETER` if it is registered already or NT's
+    /// table is full.
     pub fn register() -> Result<Self> {
-        // SAFETY: the routine is non-paged code of this image, and `Drop` removes it before that can be unloaded.
+        // SAFETY: the routine is non-paged code of this image, and `Drop` removes it before that
+        // can be unloaded.
         check(unsafe { PsSetCreateProcessNotifyRoutineEx(Some(process_routine::<T>), false) })?;
         Ok(ProcessNotify(PhantomData))
     }
@@ -112,7 +116,8 @@ pub struct ThreadNotify<T: ThreadObserver>(PhantomData<fn() -> T>);
 impl<T: ThreadObserver> ThreadNotify<T> {
     /// IRQL: PASSIVE_LEVEL. Fails with `STATUS_INSUFFICIENT_RESOURCES`.
     pub fn register() -> Result<Self> {
-        // SAFETY: the routine is non-paged code of this image, and `Drop` removes it before that can be unloaded.
+        // SAFETY: the routine is non-paged code of this image, and `Drop` removes it before that
+        // can be unloaded.
         check(unsafe { PsSetCreateThreadNotifyRoutine(Some(thread_routine::<T>)) })?;
         Ok(ThreadNotify(PhantomData))
     }
@@ -149,7 +154,8 @@ pub struct ImageInfo<'a> {
 
 /// Called for every image that is mapped.
 pub trait ImageObserver: 'static {
-    /// IRQL: PASSIVE_LEVEL; sometimes with special kernel APCs off, so it must not block on I/O, nor send.
+    /// IRQL: PASSIVE_LEVEL; sometimes with special kernel APCs off, so it must not block on I/O,
+    /// nor send.
     fn loaded(image: &ImageInfo<'_>);
 }
 
@@ -159,7 +165,8 @@ pub struct ImageNotify<T: ImageObserver>(PhantomData<fn() -> T>);
 impl<T: ImageObserver> ImageNotify<T> {
     /// IRQL: PASSIVE_LEVEL. Fails with `STATUS_INSUFFICIENT_RESOURCES`.
     pub fn register() -> Result<Self> {
-        // SAFETY: the routine is non-paged code of this image, and `Drop` removes it before that can be unloaded.
+        // SAFETY: the routine is non-paged code of this image, and `Drop` removes it before that
+        // can be unloaded.
         check(unsafe { PsSetLoadImageNotifyRoutine(Some(image_routine::<T>)) })?;
         Ok(ImageNotify(PhantomData))
     }
@@ -177,9 +184,11 @@ unsafe extern "system" fn image_routine<T: ImageObserver>(
     pid: HANDLE,
     info: *const IMAGE_INFO,
 ) {
-    /// `SystemModeImage`, bit 8 of the first word of IMAGE_INFO (ntddk.h: after 8 bits of addressing mode).
+    /// `SystemModeImage`, bit 8 of the first word of IMAGE_INFO (ntddk.h: after 8 bits of
+    /// addressing mode).
     const SYSTEM_MODE_IMAGE: u32 = 1 << 8;
-    // SAFETY: NT passes a valid structure for the duration of the callback; null would be a bug of NT's and is passed over.
+    // SAFETY: NT passes a valid structure for the duration of the callback; null would be a bug of
+    // NT's and is passed over.
     let Some(info) = (unsafe { info.as_ref() }) else {
         return;
     };

@@ -13,7 +13,8 @@ pub struct UnicodeString<'a> {
 }
 
 impl<'a> UnicodeString<'a> {
-    /// IRQL: any. Fails with `STATUS_INVALID_PARAMETER` if the text is longer than a counted string can be.
+    /// IRQL: any. Fails with `STATUS_INVALID_PARAMETER` if the text is longer than a counted string
+    /// can be.
     pub fn new(text: &'a [u16]) -> Result<Self> {
         let bytes = u16::try_from(text.len() * 2).map_err(|_| NtError(STATUS_INVALID_PARAMETER))?;
         let raw = UNICODE_STRING {
@@ -33,10 +34,12 @@ impl<'a> UnicodeString<'a> {
     }
 }
 
-/// IRQL: any (<= APC_LEVEL if the text is pageable). The text of a string that NT gave; `None` for a null pointer or a null buffer.
+/// IRQL: any (<= APC_LEVEL if the text is pageable). The text of a string that NT gave; `None` for
+/// a null pointer or a null buffer.
 ///
 /// # Safety
-/// `string` is null or points to a valid UNICODE_STRING whose buffer stays unchanged and mapped for `'a`.
+/// `string` is null or points to a valid UNICODE_STRING whose buffer stays unchanged and mapped for
+/// `'a`.
 pub unsafe fn units_of<'a>(string: *const UNICODE_STRING) -> Option<&'a [u16]> {
     // SAFETY: null or valid, as the caller vouches.
     let string = unsafe { string.as_ref() }?;

@@ -29,7 +29,8 @@ impl Key {
         let Some(path) = (unsafe { path.as_ref() }) else {
             return Err(NtError(STATUS_INVALID_PARAMETER));
         };
-        let attributes = object_attributes(path, OBJ_KERNEL_HANDLE | OBJ_CASE_INSENSITIVE, null());
+        let attributes =
+            object_attributes(Some(path), OBJ_KERNEL_HANDLE | OBJ_CASE_INSENSITIVE, null());
         let mut handle = null_mut();
         let access = KEY_QUERY_VALUE | KEY_SET_VALUE | KEY_CREATE_SUB_KEY;
         // SAFETY: valid attributes that live across the call and a valid place for the handle.
@@ -40,8 +41,11 @@ impl Key {
     /// IRQL: PASSIVE_LEVEL. Opens the key of this name below this one, or creates it.
     pub fn create(&self, name: &[u16]) -> Result<Self> {
         let name = UnicodeString::new(name)?;
-        let mut attributes =
-            object_attributes(name.raw(), OBJ_KERNEL_HANDLE | OBJ_CASE_INSENSITIVE, null());
+        let mut attributes = object_attributes(
+            Some(name.raw()),
+            OBJ_KERNEL_HANDLE | OBJ_CASE_INSENSITIVE,
+            null(),
+        );
         attributes.RootDirectory = self.0;
         let mut handle = null_mut();
         let access = KEY_QUERY_VALUE | KEY_SET_VALUE | KEY_CREATE_SUB_KEY;
@@ -92,8 +96,8 @@ impl Key {
         }
     }
 
-    /// IRQL: PASSIVE_LEVEL. A number. `STATUS_OBJECT_NAME_NOT_FOUND` if there is none of this name, `STATUS_OBJECT_TYPE_MISMATCH` if it
-    /// is something else.
+    /// IRQL: PASSIVE_LEVEL. A number. `STATUS_OBJECT_NAME_NOT_FOUND` if there is none of this name,
+    /// `STATUS_OBJECT_TYPE_MISMATCH` if it is something else.
     pub fn get_u32(&self, name: &[u16]) -> Result<u32> {
         let mut found = Partial::default();
         self.query(name, &mut found)?;
@@ -107,7 +111,8 @@ impl Key {
     fn query(&self, name: &[u16], into: &mut Partial) -> Result<()> {
         let name = UnicodeString::new(name)?;
         let mut needed = 0;
-        // SAFETY: an open key, and a buffer of the size that is passed, laid out as KEY_VALUE_PARTIAL_INFORMATION.
+        // SAFETY: an open key, and a buffer of the size that is passed, laid out as
+        // KEY_VALUE_PARTIAL_INFORMATION.
         check(unsafe {
             ZwQueryValueKey(
                 self.0,

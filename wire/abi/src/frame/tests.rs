@@ -66,7 +66,8 @@ fn every_cut_and_every_flipped_length_is_refused() {
         for bit in 0..8 {
             let mut bad = bytes.clone();
             bad[at] ^= 1 << bit;
-            // A payload length may change within the padding and still be consistent; its content is then for the decoder.
+            // A payload length may change within the padding and still be consistent; its content
+            // is then for the decoder.
             let within_padding = at == 28 && (1..=8).contains(&bad[28]);
             let other_kind = at == 52 && matches!(bad[52], 1..=4);
             assert!(

@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is kept while nobody is connected, and who gets it.
+
+use crate::generator::{self, Blob};
+use crate::machine::{FLTPORT, Machine};
+use crate::service::{Record, Service};
+use fltport_abi::account::Cause;
+use fltport_abi::command::BACKLOG;
+use fltport_abi::frame::RecordKind;
+use fltport_abi::message::Message;
+use fltport_client::BacklogPolicy;
+
+fn machine(backlog: u32, policy: BacklogPolicy) -> Machine {
+    let machine = Machine::bare();
+    machine.load(&FLTPORT);
+    machine.load(&generator::image(backlog, policy));
+    machine
+}
+
+fn subscribed(machine: &Machine) -> Service {
+    let service = Service::connect(machine);
+    service
+        .subscribe(service.provider("generator").unwrap(), 1 << 1, 0)
+        .unwrap();
+    service
+}
+
+fn numbers(records: &[Record]) -> Vec<u64> {
+    let blobs = records
+        .iter()
+        .filter(|r| r.kind == RecordKind::Notification);
+    blobs
+        .map(|r| Blob::decode(&r.payload).unwrap().number)
+        .collect()
+}
+
+#[test]
+fn the_first_subscriber_gets_the_backlog_and_the_second_does_not() {
+    let machine = machine(64 * 1024, BacklogPolicy::KeepNewest);
+    (0..10).for_each(|n| generator::blob(n, b"early"));
+    let mut first = subscribed(&machine);
+    generator::blob(10, b"live");
+    assert_eq!(numbers(&first.drain()), (0..11).collect::<Vec<_>>());
+    let mut second = subscribed(&machine);
+    generator::blob(11, b"live");
+    assert_eq!(numbers(&second.drain()), [11]);
+    let rows = first.settled_ledger();
+    let backlog = rows
+        .iter()
+        .find(|row| row.connection == BACKLOG && row.offered > 0)
+        .unwrap();
+    assert_eq!((backlog.offered, backlog.delivered), (10, 10));
+    drop((first, second));
+    machine.check();
+}
+
+#[test]
+fn the_newest_are_kept_behind_a_gap() {
+    let machine = machine(16 * 1024, BacklogPolicy::KeepNewest);
+    (0..100).for_each(|n| generator::blob(n, &[0; 1000]));
+    let mut service = subscribed(&machine);
+    let records = service.drain();
+    assert_eq!(
+        records[0].kind,
+        RecordKind::Gap,
+        "the oldest are missing, so the gap comes first"
+    );
+    assert_eq!(records[0].gap[0].cause(), Some(Cause::RingFull));
+    let kept = numbers(&records);
+    assert_eq!(kept.len() as u64 + records[0].gap[0].count, 100);
+    assert_eq!(kept, (100 - kept.len() as u64..100).collect::<Vec<_>>());
+    drop(service);
+    machine.check();
+}
+
+#[test]
+fn the_oldest_are_kept_before_a_gap() {
+    let machine = machine(16 * 1024, BacklogPolicy::KeepOldest);
+    (0..100).for_each(|n| generator::blob(n, &[0; 1000]));
+    let mut service = subscribed(&machine);
+    let records = service.drain();
+    let kept = numbers(&records);
+    assert_eq!(kept, (0..kept.len() as u64).collect::<Vec<_>>());
+    let last = records.last().unwrap();
+    assert_eq!(
+        (last.kind, last.gap[0].count),
+        (RecordKind::Gap, 100 - kept.len() as u64)
+    );
+    drop(service);
+    machine.check();
+}
+
+#[test]
+fn without_a_backlog_what_nobody_hears_is_lost_with_that_cause() {
+    let machine = machine(0, BacklogPolicy::KeepNewest);
+    generator::blob(1, b"unheard");
+    let mut service = subscribed(&machine);
+    generator::blob(2, b"heard");
+    assert_eq!(numbers(&service.drain()), [2]);
+    let rows = service.settled_ledger();
+    let unheard = rows
+        .iter()
+        .find(|row| row.connection == BACKLOG && row.offered > 0)
+        .unwrap();
+    assert_eq!(
+        (unheard.offered, unheard.lost[Cause::NoConnection.index()]),
+        (1, 1)
+    );
+    drop(service);
+    machine.check();
+}
+
+#[test]
+fn a_successor_is_told_what_its_predecessor_did_not_get() {
+    let machine = machine(1024 * 1024, BacklogPolicy::KeepNewest);
+    let first = subscribed(&machine);
+    // Two gets are outstanding; the rest waits in the queue, and dies with the connection.
+    (0..500).for_each(|n| generator::blob(n, &[0; 500]));
+    let mut observed = first;
+    let before = numbers(&observed.drain_available()).len() as u64;
+    observed.close();
+    (500..600).for_each(|n| generator::blob(n, b"between"));
+    let mut second = subscribed(&machine);
+    (600..610).for_each(|n| generator::blob(n, b"live"));
+    let records = second.drain();
+    assert_eq!(numbers(&records), (500..610).collect::<Vec<_>>());
+    let told: u64 = records
+        .iter()
+        .flat_map(|r| &r.gap)
+        .map(|entry| entry.count)
+        .sum();
+    let ledger = second.settled_ledger();
+    let ended = ledger
+        .iter()
+        .find(|row| row.connection == u32::MAX && row.offered > 0)
+        .unwrap();
+    assert_eq!(ended.offered, 500);
+    assert_eq!(
+        told,
+        ended.lost[Cause::Disconnected.index()],
+        "each loss is told once"
+    );
+    assert!(ended.delivered >= before);
+    drop((observed, second));
+    machine.check();
+}

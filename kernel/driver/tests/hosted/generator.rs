@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A client driver that does what a test tells it.
+
+use fltport_abi::account::Outcome;
+use fltport_client::{Answer, BacklogPolicy, CommandCaller, Handler, Options, Provider};
+use fltport_nt::bindings::{
+    DRIVER_OBJECT, NTSTATUS, STATUS_INVALID_DEVICE_REQUEST, UNICODE_STRING,
+};
+use fltport_nt::ex::{Global, PoolArc, Tag};
+use fltport_nt::io::DriverObject;
+use fltport_nt::status::to_status;
+use fltport_nt::{NtError, Result};
+use nt_host::DriverImage;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+fltport_abi::messages! {
+    /// The generator.
+    provider PROVIDER = "generator";
+
+    /// A number and some bytes.
+    notification 1 "blob" Blob<'a> {
+        /// Counted by the test.
+        number: u64,
+        /// Anything.
+        data: &'a [u8],
+    }
+
+    /// A question.
+    request 2 "question" Question {
+        /// Counted by the test.
+        number: u64,
+    } -> /// Its answer.
+    Reply {
+        /// Whatever.
+        number: u64,
+    }
+
+    /// Gives back what it is given.
+    command 3 "echo" Echo<'a> {
+        /// Anything.
+        data: &'a [u8],
+    } -> /// The same.
+    Echoed<'a> {
+        /// The same.
+        data: &'a [u8],
+    }
+}
+
+const TAG: Tag = Tag::new(b"Gene");
+static GENERATOR: Global<Provider<EchoHandler>> = Global::empty();
+static BACKLOG: AtomicU32 = AtomicU32::new(0);
+static POLICY_KEEPS_OLDEST: AtomicU32 = AtomicU32::new(0);
+
+pub(crate) struct EchoHandler;
+
+impl Handler for EchoHandler {
+    fn command(
+        &self,
+        _: &CommandCaller,
+        message: u16,
+        payload: &[u8],
+        out: &mut [u8],
+    ) -> Result<usize> {
+        if message != 3 || out.len() < payload.len() {
+            return Err(NtError(STATUS_INVALID_DEVICE_REQUEST));
+        }
+        out[..payload.len()].copy_from_slice(payload);
+        Ok(payload.len())
+    }
+}
+
+/// The driver's image; it will declare this backlog.
+pub(crate) fn image(backlog: u32, policy: BacklogPolicy) -> DriverImage {
+    BACKLOG.store(backlog, Ordering::SeqCst);
+    POLICY_KEEPS_OLDEST.store(policy as u32, Ordering::SeqCst);
+    DriverImage {
+        name: "generator",
+        entry,
+        force_integrity: false,
+    }
+}
+
+unsafe extern "system" fn entry(driver: *mut DRIVER_OBJECT, _: *const UNICODE_STRING) -> NTSTATUS {
+    // SAFETY: the hosted kernel passes this driver's object.
+    let driver = unsafe { DriverObject::new(driver) };
+    driver.set_unload(unload);
+    let policy = match POLICY_KEEPS_OLDEST.load(Ordering::SeqCst) {
+        0 => BacklogPolicy::KeepNewest,
+        _ => BacklogPolicy::KeepOldest,
+    };
+    let options = Options {
+        tag: TAG,
+        backlog: BACKLOG.load(Ordering::SeqCst),
+        policy,
+        staging: 4096,
+    };
+    let registered = Provider::register(driver, &PROVIDER, EchoHandler, options);
+    to_status(registered.and_then(|provider| {
+        GENERATOR.replace(Some(PoolArc::new(TAG, provider)?));
+        Ok(())
+    }))
+}
+
+unsafe extern "system" fn unload(_: *const DRIVER_OBJECT) {
+    drop(GENERATOR.replace(None));
+}
+
+fn provider() -> PoolArc<Provider<EchoHandler>> {
+    GENERATOR.get().expect("the generator is loaded")
+}
+
+/// Offers a blob, as the driver would.
+pub(crate) fn blob(number: u64, data: &[u8]) {
+    provider()
+        .notify(&Blob { number, data })
+        .expect("accounted for");
+}
+
+/// Asks, as the driver would; the default is 0.
+pub(crate) fn question(number: u64, deadline_ms: u32) -> Answer<Reply> {
+    provider()
+        .ask(&Question { number }, deadline_ms, Reply { number: 0 })
+        .expect("asked")
+}
+
+pub(crate) fn is_listening(message: u16) -> bool {
+    provider().is_listening(message)
+}
+
+/// A question's outcome.
+pub(crate) fn outcome(number: u64, deadline_ms: u32) -> Outcome {
+    question(number, deadline_ms).outcome
+}

@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A service made by hand, so that it can also misbehave.
+
+use crate::machine::Machine;
+use fltmgr::GetOutcome;
+use fltport_abi::command::{
+    CommandHeader, ConnectionRow, LedgerRow, Page, ProviderRow, RequestRow, Subscription, own,
+};
+use fltport_abi::fixed::{Fixed, name_from_bytes};
+use fltport_abi::frame::{
+    FRAME_REQUEST, Frame, FrameHeader, Gap, GapEntry, REPLY_MAGIC, RecordHeader, RecordKind,
+    ReplyHeader,
+};
+use fltport_abi::hello::{Hello, rights};
+use fltport_abi::limits::PORT_NAME;
+use nt_host::flt::UserPort;
+use nt_host::{Process, UserSlice};
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::{Duration, Instant};
+
+/// Long enough for anything that is going to happen on a busy machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+const BUFFER: usize = 16 + 64 * 1024;
+
+/// A record, copied out of its frame.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    pub(crate) header: RecordHeader,
+    pub(crate) kind: RecordKind,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) gap: Vec<GapEntry>,
+}
+
+/// A request, to be answered.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    pub(crate) message_id: u64,
+    pub(crate) header: RecordHeader,
+    pub(crate) payload: Vec<u8>,
+    pub(crate) deadline_ms: u32,
+}
+
+pub(crate) struct Service {
+    pub(crate) port: Arc<UserPort>,
+    pub(crate) process: Arc<Process>,
+    gets: Sender<GetOutcome>,
+    outcomes: Receiver<GetOutcome>,
+    records: VecDeque<Record>,
+    requests: VecDeque<Request>,
+    next: u64,
+}
+
+/// The port's name as connect wants it.
+pub(crate) fn port_name() -> Vec<u16> {
+    PORT_NAME.encode_utf16().collect()
+}
+
+impl Service {
+    /// Connects with all rights and two gets outstanding.
+    pub(crate) fn connect(machine: &Machine) -> Self {
+        Self::connect_with(machine, &Hello::new("test", rights::ALL, 0).to_bytes())
+            .expect("connects")
+    }
+
+    pub(crate) fn connect_with(machine: &Machine, context: &[u8]) -> Result<Self, i32> {
+        let process = machine.kernel.peer(std::process::id(), 0);
+        let port = UserPort::connect(&process, &port_name(), context)?;
+        let (gets, outcomes) = channel();
+        let service = Service {
+            port,
+            process,
+            gets,
+            outcomes,
+            records: VecDeque::new(),
+            requests: VecDeque::new(),
+            next: 1,
+        };
+        service.post_get();
+        service.post_get();
+        Ok(service)
+    }
+
+    pub(crate) fn post_get(&self) {
+        let gets = self.gets.clone();
+        // A service that has been dropped does not listen any more.
+        self.port
+            .get(BUFFER, Box::new(move |outcome| drop(gets.send(outcome))));
+    }
+
+    /// Sends a command and gives its result.
+    pub(crate) fn command(
+        &self,
+        provider: u32,
+        command: u16,
+        payload: &[u8],
+    ) -> Result<Vec<u8>, i32> {
+        let mut bytes = vec![0; 16];
+        CommandHeader::new(provider, command, payload.len())
+            .write(&mut bytes)
+            .unwrap();
+        bytes.extend(payload);
+        self.send_raw(&bytes)
+    }
+
+    pub(crate) fn send_raw(&self, bytes: &[u8]) -> Result<Vec<u8>, i32> {
+        let mut out = vec![0_u8; 64 * 1024];
+        let input = UserSlice {
+            address: bytes.as_ptr().addr() as u64,
+            length: bytes.len() as u32,
+        };
+        let output = UserSlice {
+            address: out.as_mut_ptr().addr() as u64,
+            length: out.len() as u32,
+        };
+        let (status, returned) = self.port.send(&self.process, input, output);
+        // The kernel wrote to it behind the compiler's back.
+        let mut out = std::hint::black_box(out);
+        out.truncate(returned as usize);
+        if status == 0 { Ok(out) } else { Err(status) }
+    }
+
+    fn rows<T: Fixed>(&self, command: u16) -> Vec<T> {
+        let mut rows = Vec::new();
+        loop {
+            let mut page = [0; 8];
+            Page {
+                skip: rows.len() as u32,
+                reserved: 0,
+            }
+            .write(&mut page)
+            .unwrap();
+            let result = self.command(0, command, &page).expect("a list");
+            if result.is_empty() {
+                return rows;
+            }
+            rows.extend(
+                result
+                    .chunks_exact(T::SIZE)
+                    .map(|row| T::read(row).unwrap()),
+            );
+        }
+    }
+
+    pub(crate) fn providers(&self) -> Vec<ProviderRow> {
+        self.rows(own::PROVIDERS)
+    }
+
+    /// The ledger; every row of it must balance.
+    pub(crate) fn ledger(&self) -> Vec<LedgerRow> {
+        let rows: Vec<LedgerRow> = self.rows(own::LEDGER);
+        for row in &rows {
+            assert!(row.balances(), "does not balance: {row:?}");
+        }
+        rows
+    }
+
+    /// The ledger when nothing is in flight towards this connection any more: what has been
+    /// delivered is written down a moment later.
+    pub(crate) fn settled_ledger(&mut self) -> Vec<LedgerRow> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let rows = self.ledger();
+            let own = self.info().connection;
+            if rows
+                .iter()
+                .all(|row| row.connection != own || row.in_flight == 0)
+            {
+                return rows;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "the ledger does not come to rest: {rows:?}"
+            );
+            while self.receive(Duration::from_millis(1)) {}
+        }
+    }
+
+    /// What the driver knows of this connection.
+    pub(crate) fn info(&self) -> ConnectionRow {
+        ConnectionRow::read(&self.command(0, own::INFO, &[]).expect("info")).expect("a row")
+    }
+
+    pub(crate) fn connections(&self) -> Vec<ConnectionRow> {
+        self.rows(own::CONNECTIONS)
+    }
+
+    pub(crate) fn request_rows(&self) -> Vec<RequestRow> {
+        self.rows(own::REQUESTS)
+    }
+
+    /// The number of the provider with this name.
+    pub(crate) fn provider(&self, name: &str) -> Option<u32> {
+        let rows = self.providers();
+        rows.iter()
+            .find(|row| name_from_bytes(&row.name) == Some(name))
+            .map(|row| row.provider)
+    }
+
+    /// As [`Service::provider`], where the driver may be going.
+    pub(crate) fn try_provider(&self, name: &str) -> Option<u32> {
+        let rows = self.command(0, own::PROVIDERS, &[0; 8]).ok()?;
+        let rows = rows
+            .chunks_exact(ProviderRow::SIZE)
+            .filter_map(ProviderRow::read);
+        rows.into_iter()
+            .find(|row| name_from_bytes(&row.name) == Some(name))
+            .map(|row| row.provider)
+    }
+
+    /// As [`Service::ledger`], where memory may be short.
+    pub(crate) fn try_ledger(&self) {
+        let rows = self.command(0, own::LEDGER, &[0; 8]).unwrap_or_default();
+        for row in rows
+            .chunks_exact(LedgerRow::SIZE)
+            .filter_map(LedgerRow::read)
+        {
+            assert!(row.balances(), "does not balance: {row:?}");
+        }
+    }
+
+    pub(crate) fn subscribe(&self, provider: u32, observe: u64, decide: u64) -> Result<(), i32> {
+        let mut payload = [0; 24];
+        Subscription {
+            provider,
+            reserved: 0,
+            observe,
+            decide,
+        }
+        .write(&mut payload)
+        .unwrap();
+        self.command(0, own::SUBSCRIBE, &payload).map(drop)
+    }
+
+    /// Subscribes to messages of the process monitor by their numbers.
+    pub(crate) fn watch(&self, observe: &[u16], decide: &[u16]) -> u32 {
+        let provider = self
+            .provider("process-monitor")
+            .expect("the process monitor is registered");
+        let set = |numbers: &[u16]| numbers.iter().fold(0, |set, n| set | 1 << n);
+        self.subscribe(provider, set(observe), set(decide))
+            .expect("subscribes");
+        provider
+    }
+
+    /// Takes in what the driver has sent, waiting for it; false if nothing came in time or the
+    /// connection has ended.
+    pub(crate) fn receive(&mut self, timeout: Duration) -> bool {
+        match self.outcomes.recv_timeout(timeout) {
+            Ok(GetOutcome::Message(bytes)) => {
+                self.post_get();
+                self.take_in(&bytes);
+                true
+            }
+            Ok(GetOutcome::TooSmall { needed }) => {
+                panic!("a frame of {needed} bytes does not fit the largest buffer")
+            }
+            Ok(GetOutcome::Cancelled | GetOutcome::Disconnected)
+            | Err(RecvTimeoutError::Timeout) => false,
+            Err(RecvTimeoutError::Disconnected) => unreachable!("we hold a sender ourselves"),
+        }
+    }
+
+    fn take_in(&mut self, bytes: &[u8]) {
+        let message_id = u64::read(&bytes[8..]).unwrap();
+        let frame = Frame::parse(&bytes[16..]).expect("a frame");
+        for record in frame.records() {
+            let record = record.expect("a record");
+            if frame.header.kind == FRAME_REQUEST {
+                let FrameHeader { deadline_ms, .. } = frame.header;
+                let payload = record.payload.to_vec();
+                self.requests.push_back(Request {
+                    message_id,
+                    header: record.header,
+                    payload,
+                    deadline_ms,
+                });
+                continue;
+            }
+            let gap: Vec<GapEntry> = match record.kind {
+                RecordKind::Gap => {
+                    let gap = Gap::parse(&record).expect("a gap that adds up");
+                    assert_eq!(
+                        gap.first, self.next,
+                        "the gap begins where the stream stopped"
+                    );
+                    gap.entries().collect()
+                }
+                _ => {
+                    assert_eq!(
+                        record.header.sequence, self.next,
+                        "no number is missing without a gap record"
+                    );
+                    Vec::new()
+                }
+            };
+            self.next = record.header.sequence + 1;
+            self.records.push_back(Record {
+                header: record.header,
+                kind: record.kind,
+                payload: record.payload.to_vec(),
+                gap,
+            });
+        }
+    }
+
+    /// The next record.
+    pub(crate) fn next(&mut self) -> Option<Record> {
+        while self.records.is_empty() && self.receive(PATIENCE) {}
+        self.records.pop_front()
+    }
+
+    /// The next request.
+    pub(crate) fn next_request(&mut self) -> Option<Request> {
+        while self.requests.is_empty() && self.receive(PATIENCE) {}
+        self.requests.pop_front()
+    }
+
+    /// Everything that was offered to this connection so far, waiting until all of it has come or
+    /// has been told to be lost.
+    pub(crate) fn drain(&mut self) -> Vec<Record> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            while self.receive(Duration::ZERO) {}
+            let own = self.info();
+            let rows = self.settled_ledger();
+            let offered: u64 = rows
+                .iter()
+                .filter(|r| r.connection == own.connection)
+                .map(|r| r.offered)
+                .sum();
+            if own.next_sequence > offered && self.next == own.next_sequence {
+                return self.records.drain(..).collect();
+            }
+            assert!(
+                Instant::now() < deadline,
+                "{own:?} has been offered {offered}, and got up to {}",
+                self.next
+            );
+            std::thread::yield_now();
+        }
+    }
+
+    /// So many records, waiting for them.
+    pub(crate) fn drain_until(&mut self, count: usize) -> Vec<Record> {
+        while self.records.len() < count && self.receive(PATIENCE) {}
+        self.records.drain(..).collect()
+    }
+
+    /// What is here already.
+    pub(crate) fn drain_available(&mut self) -> Vec<Record> {
+        while self.receive(Duration::ZERO) {}
+        self.records.drain(..).collect()
+    }
+
+    /// Answers a request with this payload; the status.
+    pub(crate) fn reply(&self, request: &Request, payload: &[u8]) -> i32 {
+        let header = ReplyHeader {
+            magic: REPLY_MAGIC,
+            provider: request.header.provider,
+            message: request.header.message,
+            request: request.header.sequence,
+        };
+        let mut bytes = vec![0; 32];
+        bytes[8..16].copy_from_slice(&request.message_id.to_le_bytes());
+        header.write(&mut bytes[16..]).unwrap();
+        bytes.extend(payload);
+        self.port.reply(&bytes)
+    }
+
+    /// Closes the handle, as the death of the process does.
+    pub(crate) fn close(&self) {
+        self.port.close();
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.port.close();
+    }
+}

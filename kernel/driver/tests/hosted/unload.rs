@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Unloading: refused, forced, while everything is busy, again and again.
+
+use crate::generator;
+use crate::machine::{FLTPORT, MONITOR, Machine};
+use crate::service::{PATIENCE, Service};
+use fltport_abi::account::Outcome;
+use fltport_client::BacklogPolicy;
+use fltport_nt::bindings::STATUS_FLT_DO_NOT_DETACH;
+use nt_host::Unload;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Instant;
+
+#[test]
+fn an_unload_that_may_be_refused_is_while_clients_are_there() {
+    let machine = Machine::new();
+    assert_eq!(
+        machine.kernel.unload("fltport", Unload::Filter),
+        Err(STATUS_FLT_DO_NOT_DETACH)
+    );
+    let service = Service::connect(&machine);
+    machine.stop(&MONITOR);
+    assert!(service.provider("process-monitor").is_none());
+    drop(service);
+    assert_eq!(machine.kernel.unload("fltport", Unload::Filter), Ok(()));
+    machine.check();
+}
+
+#[test]
+fn a_forced_unload_ends_requests_at_once() {
+    let machine = Machine::bare();
+    machine.load(&FLTPORT);
+    machine.load(&generator::image(0, BacklogPolicy::KeepNewest));
+    let mut service = Service::connect(&machine);
+    service
+        .subscribe(service.provider("generator").unwrap(), 0, 1 << 2)
+        .unwrap();
+    let begun = Instant::now();
+    let asking: Vec<_> = (0..4)
+        .map(|n| thread::spawn(move || generator::outcome(n, 60_000)))
+        .collect();
+    service.next_request().unwrap();
+    machine.stop(&FLTPORT);
+    for asked in asking {
+        let outcome = asked.join().unwrap();
+        assert!(
+            matches!(
+                outcome,
+                Outcome::Disconnected | Outcome::NoDecider | Outcome::Failed
+            ),
+            "{outcome:?}"
+        );
+    }
+    assert!(begun.elapsed() < PATIENCE, "nobody waited for the deadline");
+    drop(service);
+    machine.check();
+}
+
+#[test]
+fn unloading_while_everything_is_busy() {
+    let machine = Machine::new();
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for creator in 0..3 {
+            let (machine, stop) = (&machine, &stop);
+            scope.spawn(move || {
+                let mut pid = 100_000 * (creator + 1);
+                while !stop.load(Ordering::Relaxed) {
+                    machine.start_process(pid, "/bin/busy");
+                    machine.end_process(pid, 0);
+                    pid += 1;
+                }
+            });
+        }
+        scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                let hello =
+                    fltport_abi::hello::Hello::new("busy", fltport_abi::hello::rights::ALL, 0)
+                        .to_bytes();
+                if let Ok(mut service) = Service::connect_with(&machine, &hello) {
+                    if let Some(provider) = service.try_provider("process-monitor") {
+                        let _ = service.subscribe(provider, 0b10_0110, 1 << 5);
+                    }
+                    service.drain_available();
+                }
+            }
+        });
+        for _ in 0..15 {
+            machine.stop(&FLTPORT);
+            machine.load(&FLTPORT);
+            machine.stop(&MONITOR);
+            machine.load(&MONITOR);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    machine.check();
+}
+
+#[test]
+fn a_hundred_rounds_leave_nothing_behind() {
+    let machine = Machine::bare();
+    for round in 0..100 {
+        machine.load(&FLTPORT);
+        machine.load(&MONITOR);
+        machine.start_process(1_000 + round, "/bin/round");
+        let mut service = Service::connect(&machine);
+        service.watch(&[1, 2, 5], &[5]);
+        assert!(service.next().is_some());
+        if round % 2 == 0 {
+            machine.stop(&FLTPORT);
+            machine.stop(&MONITOR);
+        } else {
+            machine.stop(&MONITOR);
+            machine.stop(&FLTPORT);
+        }
+        let left = machine.kernel.pool_usage();
+        assert!(left.is_empty(), "round {round}: {left:?}");
+    }
+    machine.check();
+}

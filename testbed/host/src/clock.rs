@@ -1,0 +1,75 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The one clock of the hosted kernel. All times are in units of 100 ns.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// 100 ns units in one second.
+pub const SECOND: u64 = 10_000_000;
+
+/// 100 ns units from 1601-01-01, where NT's system time begins, to 1970-01-01.
+const UNIX_EPOCH_AS_SYSTEM_TIME: i64 = 116_444_736_000_000_000;
+
+fn read(clock: libc::clockid_t) -> u64 {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` outlives the call; the clock ids used here exist on every Linux.
+    let result = unsafe { libc::clock_gettime(clock, &raw mut time) };
+    debug_assert_eq!(result, 0);
+    time.tv_sec.unsigned_abs() * SECOND + time.tv_nsec.unsigned_abs() / 100
+}
+
+/// The time since boot, sleep included (interrupt time).
+#[must_use]
+pub fn interrupt_time() -> u64 {
+    read(libc::CLOCK_BOOTTIME)
+}
+
+/// The time since boot without the time asleep (unbiased interrupt time).
+#[must_use]
+pub fn unbiased_interrupt_time() -> u64 {
+    read(libc::CLOCK_MONOTONIC)
+}
+
+/// The wall clock as a FILETIME: 100 ns units since 1601-01-01 UTC.
+#[must_use]
+pub fn system_time() -> i64 {
+    let since_1970 = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    let ticks = i64::try_from(since_1970.as_nanos() / 100).unwrap_or(i64::MAX);
+    UNIX_EPOCH_AS_SYSTEM_TIME.saturating_add(ticks)
+}
+
+/// A moment of the unbiased clock until which something waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Deadline(pub(crate) u64);
+
+impl Deadline {
+    /// The moment that lies `ticks` (100 ns) from now.
+    #[must_use]
+    pub fn after(ticks: u64) -> Deadline {
+        Deadline(unbiased_interrupt_time().saturating_add(ticks))
+    }
+
+    /// The moment of an NT timeout: negative is relative to now, positive an absolute system time.
+    ///
+    /// An absolute time is converted once; a later step of the wall clock does not move the
+    /// deadline as it would on NT.
+    #[must_use]
+    pub fn from_timeout(timeout: i64) -> Deadline {
+        if timeout <= 0 {
+            Deadline::after(timeout.unsigned_abs())
+        } else {
+            Deadline::after(timeout.saturating_sub(system_time()).max(0).unsigned_abs())
+        }
+    }
+
+    /// How long it is from now to this moment; zero when it has passed.
+    #[must_use]
+    pub fn remaining(self) -> Duration {
+        let ticks = self.0.saturating_sub(unbiased_interrupt_time());
+        Duration::from_nanos(ticks.saturating_mul(100))
+    }
+}

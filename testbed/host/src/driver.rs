@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Driver images, and the driver objects that the hosted kernel makes of them.
+
+use std::cell::UnsafeCell;
+use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::Mutex;
+
+use crate::abi::{DRIVER_EXTENSION, DRIVER_OBJECT, NTSTATUS, UNICODE_STRING};
+use crate::attribution;
+use crate::unicode::OwnedUnicodeString;
+
+/// A driver's entry point, as the linker option `/ENTRY` names it in a `.sys`.
+pub type DriverEntry =
+    unsafe extern "system" fn(*mut DRIVER_OBJECT, *const UNICODE_STRING) -> NTSTATUS;
+
+/// What takes the place of a `.sys` file: a driver linked into this process.
+#[derive(Clone, Copy, Debug)]
+pub struct DriverImage {
+    /// The name of its service key.
+    pub name: &'static str,
+    /// Its entry point.
+    pub entry: DriverEntry,
+    /// Whether it was linked with `/INTEGRITYCHECK`, which PsSetCreateProcessNotifyRoutineEx asks
+    /// for.
+    pub force_integrity: bool,
+}
+
+/// The value of DRIVER_OBJECT.Type.
+const IO_TYPE_DRIVER: i16 = 4;
+
+/// The memory of a driver object that the driver itself reads and writes.
+struct Memory {
+    object: UnsafeCell<DRIVER_OBJECT>,
+    extension: UnsafeCell<DRIVER_EXTENSION>,
+    registry_path: UnsafeCell<UNICODE_STRING>,
+    // The strings that the descriptors above point into.
+    _strings: [OwnedUnicodeString; 3],
+}
+
+/// A loaded driver.
+pub struct Driver {
+    image: DriverImage,
+    memory: Box<Memory>,
+    package: OnceLock<Option<Box<str>>>,
+    in_entry: AtomicBool,
+    /// Whether a reinitialisation routine runs.
+    pub(crate) reinitializing: AtomicBool,
+    /// Reinitialisation routines that have not run yet.
+    pub(crate) reinitialize: Mutex<Vec<crate::io::reinitialize::Routine>>,
+}
+
+// SAFETY: the raw memory is NT's driver object, which drivers touch from every thread by NT's own
+// rules; the hosted kernel itself reads and writes it through raw pointers only, while it loads
+// and unloads the driver.
+unsafe impl Send for Driver {}
+// SAFETY: as above; everything else in the struct is Sync.
+unsafe impl Sync for Driver {}
+
+impl Driver {
+    pub(crate) fn new(image: DriverImage) -> Arc<Driver> {
+        let service = OwnedUnicodeString::from_text(image.name);
+        let name = OwnedUnicodeString::from_text(&format!("\\Driver\\{}", image.name));
+        let path = OwnedUnicodeString::from_text(&registry_path(image.name));
+        let extension = DRIVER_EXTENSION {
+            ServiceKeyName: service.descriptor(),
+            ..Default::default()
+        };
+        let object = DRIVER_OBJECT {
+            Type: IO_TYPE_DRIVER,
+            Size: i16::try_from(size_of::<DRIVER_OBJECT>()).unwrap_or(i16::MAX),
+            DriverStart: image.entry as *mut std::ffi::c_void,
+            DriverName: name.descriptor(),
+            ..Default::default()
+        };
+        let memory = Box::new(Memory {
+            object: UnsafeCell::new(object),
+            extension: UnsafeCell::new(extension),
+            registry_path: UnsafeCell::new(path.descriptor()),
+            _strings: [service, name, path],
+        });
+        let driver = Driver {
+            image,
+            memory,
+            package: OnceLock::new(),
+            in_entry: AtomicBool::new(false),
+            reinitializing: AtomicBool::new(false),
+            reinitialize: Mutex::new(Vec::new()),
+        };
+        driver.tie();
+        Arc::new(driver)
+    }
+
+    /// Lets the driver object and its extension point to each other.
+    fn tie(&self) {
+        let object = self.object();
+        let extension = self.memory.extension.get();
+        // SAFETY: the memory was just made and nobody else knows it; the pointer is valid.
+        unsafe { (*object).DriverExtension = extension };
+        // SAFETY: as above.
+        unsafe { (*extension).DriverObject = object };
+    }
+
+    /// The name of the service key.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.image.name
+    }
+
+    /// The image the driver was made from.
+    #[must_use]
+    pub fn image(&self) -> &DriverImage {
+        &self.image
+    }
+
+    /// The package that the entry point is in, as far as the executable tells.
+    pub(crate) fn package(&self) -> Option<&str> {
+        self.package.get_or_init(|| attribution::package_of_entry(self.image.entry)).as_deref()
+    }
+
+    /// The driver object; valid as long as `self` lives.
+    #[must_use]
+    pub fn object(&self) -> *mut DRIVER_OBJECT {
+        self.memory.object.get()
+    }
+
+    pub(crate) fn extension(&self) -> *mut DRIVER_EXTENSION {
+        self.memory.extension.get()
+    }
+
+    pub(crate) fn registry_path(&self) -> *const UNICODE_STRING {
+        self.memory.registry_path.get()
+    }
+
+    /// Whether DriverEntry has been called and has not returned.
+    pub(crate) fn is_in_entry(&self) -> bool {
+        self.in_entry.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_in_entry(&self, inside: bool) {
+        self.in_entry.store(inside, Ordering::Release);
+    }
+}
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Driver")
+            .field("image", &self.image)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The path of a driver's service key.
+pub(crate) fn registry_path(name: &str) -> String {
+    format!("\\Registry\\Machine\\System\\CurrentControlSet\\Services\\{name}")
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The one door through which every call of a driver enters the hosted kernel.
+
+use crate::irql;
+use crate::thread;
+use crate::verifier::{Report, Rule};
+
+/// What is known about an exported function before it runs.
+#[derive(Debug)]
+pub struct Function {
+    /// Its exported name.
+    pub name: &'static str,
+    /// The lowest IRQL at which it may be called.
+    pub min_irql: u8,
+    /// The highest IRQL at which it may be called.
+    pub max_irql: u8,
+}
+
+/// One line of the export table.
+#[derive(Clone, Copy, Debug)]
+pub struct Export {
+    /// The function.
+    pub function: &'static Function,
+    /// Its address.
+    pub address: fn() -> usize,
+}
+
+/// Checks what must hold for every call. Faults will be injected here, too.
+pub(crate) fn enter(function: &'static Function) {
+    let irql = thread::with_context(|context| {
+        context.function.set(function.name);
+        context.irql.get()
+    });
+    if irql > function.max_irql {
+        Report::new(Rule::IrqlTooHigh)
+            .expected(format!("IRQL <= {}", irql::name(function.max_irql)))
+            .found(irql::name(irql))
+            .detail("release the spin lock or lower the IRQL first, or queue a work item")
+            .file();
+    } else if irql < function.min_irql {
+        Report::new(Rule::IrqlTooLow)
+            .expected(format!("IRQL >= {}", irql::name(function.min_irql)))
+            .found(irql::name(irql))
+            .detail("raise the IRQL first")
+            .file();
+    }
+}
+
+/// Every function that the hosted kernel exports.
+pub fn exports() -> impl Iterator<Item = &'static Export> {
+    crate::EXPORTS.iter().flat_map(|table| table.iter())
+}
+
+/// The address of an exported function.
+#[must_use]
+pub fn address_of(name: &str) -> Option<usize> {
+    exports()
+        .find(|export| export.function.name == name)
+        .map(|export| (export.address)())
+}
+
+/// Defines functions of NT: exports each under its own name, checks its type against the
+/// declaration that drivers are compiled with, passes each call through [`enter`], and makes the
+/// module's export table `EXPORTS`.
+macro_rules! nt {
+    ($(
+        $(#[$attribute:meta])*
+        $(min_irql = $min:expr;)?
+        max_irql = $max:expr;
+        pub unsafe fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block
+    )*) => {
+        $(
+            $(#[$attribute])*
+            ///
+            /// # Safety
+            /// As Microsoft's documentation of the function asks.
+            #[allow(non_snake_case, unreachable_pub, reason = "an exported symbol of NT's name")]
+            #[unsafe(no_mangle)]
+            pub unsafe extern "system" fn $name($($argument: $type),*) $(-> $result)? {
+                static FUNCTION: $crate::entry::Function = $crate::entry::Function {
+                    name: stringify!($name),
+                    min_irql: 0 $(+ $min)?,
+                    max_irql: $max,
+                };
+                $crate::entry::enter(&FUNCTION);
+                $body
+            }
+            const _: unsafe extern "system" fn($($type),*) $(-> $result)? = $crate::abi::$name;
+        )*
+
+        /// The functions that this module exports.
+        pub(crate) static EXPORTS: &[$crate::entry::Export] = &[$(
+            $crate::entry::Export {
+                function: {
+                    static FUNCTION: $crate::entry::Function = $crate::entry::Function {
+                        name: stringify!($name),
+                        min_irql: 0 $(+ $min)?,
+                        max_irql: $max,
+                    };
+                    &FUNCTION
+                },
+                address: || $name as *const () as usize,
+            },
+        )*];
+    };
+}
+pub(crate) use nt;

@@ -1,0 +1,515 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The pool, accounted by tag and by driver, guarded against the usual mistakes.
+//!
+//! Behind every allocation lie guard bytes that are looked at when it is freed. Freed memory is
+//! filled and kept for a while, so that a second free and a write after the free are found.
+
+use std::alloc::Layout;
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ffi::c_void;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::attribution;
+use crate::driver::Driver;
+use crate::entry::nt;
+use crate::irql::{self, APC_LEVEL, DISPATCH_LEVEL};
+use crate::kernel::{self, State};
+use crate::stack::Stack;
+use crate::verifier::{Report, Rule};
+
+const POOL_FLAG_UNINITIALIZED: u64 = 0x02;
+const POOL_FLAG_CACHE_ALIGNED: u64 = 0x08;
+const POOL_FLAG_NON_PAGED: u64 = 0x40;
+const POOL_FLAG_NON_PAGED_EXECUTE: u64 = 0x80;
+const POOL_FLAG_PAGED: u64 = 0x100;
+/// The flags that must be understood; those in the upper half are optional.
+const REQUIRED_FLAGS: u64 = 0x1EB | 0x04 | 0x10;
+const POOL_KINDS: u64 = POOL_FLAG_NON_PAGED | POOL_FLAG_NON_PAGED_EXECUTE | POOL_FLAG_PAGED;
+
+const PAGE_SIZE: usize = 4096;
+const CACHE_LINE: usize = 64;
+const GRANULE: usize = 16;
+/// Guard bytes behind each allocation.
+const GUARD_SIZE: usize = 16;
+
+const GUARD: u8 = 0xA5;
+const UNINITIALIZED: u8 = 0xCD;
+const FREED: u8 = 0xDD;
+
+/// Freed allocations are kept up to this many, and this many bytes.
+const QUARANTINE_BLOCKS: usize = 512;
+const QUARANTINE_BYTES: usize = 4 << 20;
+
+/// What a driver asks of the pool.
+#[derive(Clone, Copy, Debug)]
+pub struct AllocationRequest {
+    /// The tag, as the number that the driver passed.
+    pub tag: u32,
+    /// Bytes.
+    pub size: usize,
+    /// The POOL_FLAGS.
+    pub flags: u64,
+}
+
+/// Memory taken from the host system's allocator.
+struct Block {
+    start: NonNull<u8>,
+    layout: Layout,
+    size: usize,
+}
+
+// SAFETY: a Block is the only owner of its memory as far as the hosted kernel is concerned; what
+// drivers do with it is theirs.
+unsafe impl Send for Block {}
+
+impl Block {
+    fn allocate(size: usize, alignment: usize, fill: u8) -> Option<Block> {
+        let whole = size.checked_add(GUARD_SIZE)?;
+        let layout = Layout::from_size_align(whole, alignment).ok()?;
+        // SAFETY: the layout is not empty, the guard sees to that.
+        let start = NonNull::new(unsafe { std::alloc::alloc(layout) })?;
+        let block = Block {
+            start,
+            layout,
+            size,
+        };
+        block.fill(0..size, fill);
+        block.fill(size..whole, GUARD);
+        Some(block)
+    }
+
+    fn address(&self) -> usize {
+        self.start.as_ptr() as usize
+    }
+
+    fn range(&self) -> std::ops::Range<usize> {
+        self.address()..self.address() + self.size
+    }
+
+    fn fill(&self, range: std::ops::Range<usize>, byte: u8) {
+        // SAFETY: the callers pass ranges within the layout.
+        let start = unsafe { self.start.add(range.start) };
+        // SAFETY: as above.
+        unsafe { start.write_bytes(byte, range.len()) };
+    }
+
+    /// The offset of the first byte in `range` that is not `byte`.
+    fn first_other(&self, range: std::ops::Range<usize>, byte: u8) -> Option<usize> {
+        range.clone().find(|offset| {
+            // SAFETY: the callers pass ranges within the layout.
+            let place = unsafe { self.start.add(*offset) };
+            // SAFETY: as above; the bytes were all written by `fill`.
+            unsafe { place.read() != byte }
+        })
+    }
+}
+
+impl Drop for Block {
+    fn drop(&mut self) {
+        // SAFETY: allocated with this layout, and freed here only.
+        unsafe { std::alloc::dealloc(self.start.as_ptr(), self.layout) };
+    }
+}
+
+struct Allocation {
+    block: Block,
+    tag: u32,
+    paged: bool,
+    driver: Option<Arc<Driver>>,
+    stack: Stack,
+}
+
+struct Freed {
+    block: Block,
+    tag: u32,
+    driver: Option<Arc<Driver>>,
+    stack: Stack,
+}
+
+#[derive(Default)]
+struct Tables {
+    live: HashMap<usize, Allocation>,
+    quarantine: VecDeque<Freed>,
+    quarantined: usize,
+    /// Counts down to an allocation that fails.
+    fail_after: Option<u64>,
+    allocations: u64,
+}
+
+/// The pool of one kernel.
+#[derive(Default)]
+pub(crate) struct Pool(Mutex<Tables>);
+
+/// Allocations of one tag.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TagUsage {
+    /// The tag as text.
+    pub tag: String,
+    /// Allocations not freed yet.
+    pub count: usize,
+    /// Their bytes.
+    pub bytes: usize,
+}
+
+/// The four characters of a tag, in the order in which tools show them.
+#[must_use]
+pub fn tag_text(tag: u32) -> String {
+    tag.to_le_bytes()
+        .iter()
+        .map(|byte| {
+            if byte.is_ascii_graphic() || *byte == b' ' {
+                char::from(*byte)
+            } else {
+                '.'
+            }
+        })
+        .collect()
+}
+
+impl Pool {
+    /// Lets the `n`th allocation from now fail, counted from zero.
+    pub(crate) fn fail_after(&self, n: u64) {
+        self.0.lock().fail_after = Some(n);
+    }
+
+    /// How many allocations were asked for so far.
+    pub(crate) fn allocations(&self) -> u64 {
+        self.0.lock().allocations
+    }
+
+    fn must_fail(&self, state: &State, request: &AllocationRequest) -> bool {
+        let mut tables = self.0.lock();
+        tables.allocations += 1;
+        let injected = match &mut tables.fail_after {
+            Some(0) => {
+                tables.fail_after = None;
+                true
+            }
+            Some(n) => {
+                *n -= 1;
+                false
+            }
+            None => false,
+        };
+        drop(tables);
+        injected
+            || state
+                .config
+                .fail_allocations
+                .as_ref()
+                .is_some_and(|fails| fails(request))
+    }
+
+    /// Allocates, without looking at the request's sanity.
+    fn allocate(&self, state: &State, request: &AllocationRequest) -> Option<NonNull<u8>> {
+        if self.must_fail(state, request) {
+            return None;
+        }
+        let alignment = match request {
+            _ if request.size >= PAGE_SIZE => PAGE_SIZE,
+            _ if request.flags & POOL_FLAG_CACHE_ALIGNED != 0 => CACHE_LINE,
+            _ => GRANULE,
+        };
+        let fill = if request.flags & POOL_FLAG_UNINITIALIZED != 0 {
+            UNINITIALIZED
+        } else {
+            0
+        };
+        let block = Block::allocate(request.size, alignment, fill)?;
+        let start = block.start;
+        let stack = Stack::capture();
+        let allocation = Allocation {
+            block,
+            tag: request.tag,
+            paged: request.flags & POOL_FLAG_PAGED != 0,
+            driver: attribution::responsible_for(&stack),
+            stack,
+        };
+        self.0
+            .lock()
+            .live
+            .insert(allocation.block.address(), allocation);
+        Some(start)
+    }
+
+    /// Frees an allocation; reports what is wrong with it.
+    fn free(&self, state: &State, address: usize, tag: u32) {
+        let mut tables = self.0.lock();
+        let Some(found) = tables.live.get(&address) else {
+            let report = tables.unknown(address);
+            drop(tables);
+            report.file();
+            return;
+        };
+        if tag != 0 && tag != found.tag {
+            let report = Report::new(Rule::PoolTagMismatch)
+                .expected(format!("tag '{}', as allocated", tag_text(found.tag)))
+                .found(format!("tag '{}'", tag_text(tag)))
+                .detail("the memory was not freed");
+            drop(tables);
+            report.file();
+            return;
+        }
+        let Some(allocation) = tables.live.remove(&address) else {
+            return;
+        };
+        drop(tables);
+        check_before_free(state, &allocation);
+        self.quarantine(allocation);
+    }
+
+    fn quarantine(&self, allocation: Allocation) {
+        let Allocation {
+            block, tag, driver, ..
+        } = allocation;
+        block.fill(0..block.size, FREED);
+        let freed = Freed {
+            block,
+            tag,
+            driver,
+            stack: Stack::capture(),
+        };
+        let mut evicted = Vec::new();
+        let mut tables = self.0.lock();
+        tables.quarantined += freed.block.size;
+        tables.quarantine.push_back(freed);
+        while tables.quarantine.len() > QUARANTINE_BLOCKS || tables.quarantined > QUARANTINE_BYTES {
+            let Some(oldest) = tables.quarantine.pop_front() else {
+                break;
+            };
+            tables.quarantined -= oldest.block.size;
+            evicted.push(oldest);
+        }
+        drop(tables);
+        evicted.iter().for_each(Freed::check);
+    }
+
+    /// Looks at all freed memory that is still kept, and lets go of it.
+    pub(crate) fn check_freed(&self) {
+        let mut tables = self.0.lock();
+        let quarantine = std::mem::take(&mut tables.quarantine);
+        tables.quarantined = 0;
+        drop(tables);
+        quarantine.iter().for_each(Freed::check);
+    }
+
+    /// Reports what `driver`, or with none whoever, left in the pool, one report for each tag.
+    pub(crate) fn report_leaks(&self, driver: Option<&Arc<Driver>>) {
+        let mut tags: BTreeMap<u32, (usize, usize, Stack)> = BTreeMap::new();
+        let mut tables = self.0.lock();
+        tables.live.retain(|_, allocation| {
+            let counts = match driver {
+                Some(driver) => attribution::is(allocation.driver.as_ref(), driver),
+                None => true,
+            };
+            if counts {
+                let (count, bytes, stack) = tags.entry(allocation.tag).or_default();
+                *count += 1;
+                *bytes += allocation.block.size;
+                *stack = std::mem::take(&mut allocation.stack);
+                // What leaked may still be in use: it is never reused, on purpose.
+                std::mem::forget(std::mem::replace(&mut allocation.block, Block::nothing()));
+            }
+            !counts
+        });
+        drop(tables);
+        for (tag, (count, bytes, stack)) in tags {
+            Report::new(Rule::PoolLeak)
+                .driver(driver.map(|driver| driver.name()))
+                .function("ExAllocatePool2")
+                .expected("all memory is freed")
+                .found(format!(
+                    "{count} allocations, {bytes} bytes, tag '{}'",
+                    tag_text(tag)
+                ))
+                .detail("the stack is that of the last one found")
+                .made_at(stack)
+                .file();
+        }
+    }
+
+    /// What is allocated now, by tag, largest first.
+    pub(crate) fn usage(&self) -> Vec<TagUsage> {
+        let mut tags: HashMap<u32, (usize, usize)> = HashMap::new();
+        for allocation in self.0.lock().live.values() {
+            let (count, bytes) = tags.entry(allocation.tag).or_default();
+            *count += 1;
+            *bytes += allocation.block.size;
+        }
+        let mut usage: Vec<TagUsage> = tags
+            .into_iter()
+            .map(|(tag, (count, bytes))| TagUsage {
+                tag: tag_text(tag),
+                count,
+                bytes,
+            })
+            .collect();
+        usage.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.tag.cmp(&b.tag)));
+        usage
+    }
+}
+
+impl Block {
+    /// A small block that takes the place of one that is given up.
+    fn nothing() -> Block {
+        let layout = Layout::new::<u64>();
+        // SAFETY: the layout is not empty.
+        let start = NonNull::new(unsafe { std::alloc::alloc(layout) });
+        match start {
+            Some(start) => Block {
+                start,
+                layout,
+                size: 0,
+            },
+            None => std::alloc::handle_alloc_error(layout),
+        }
+    }
+}
+
+impl Tables {
+    /// A report about an address that is no live allocation.
+    fn unknown(&self, address: usize) -> Report {
+        let freed = self
+            .quarantine
+            .iter()
+            .rev()
+            .find(|freed| freed.block.address() == address);
+        match freed {
+            Some(freed) => Report::new(Rule::PoolDoubleFree)
+                .expected("memory is freed once")
+                .found(format!(
+                    "{} bytes with tag '{}' at {address:#x} were freed before",
+                    freed.block.size,
+                    tag_text(freed.tag)
+                ))
+                .detail(format!("first freed at:\n{}", freed.stack)),
+            None => Report::new(Rule::PoolAddressUnknown)
+                .expected("an address that ExAllocatePool2 returned")
+                .found(format!("{address:#x}")),
+        }
+    }
+}
+
+impl Freed {
+    fn check(&self) {
+        if let Some(offset) = self.block.first_other(0..self.block.size, FREED) {
+            Report::new(Rule::PoolWriteAfterFree)
+                .driver(self.driver.as_ref().map(|driver| driver.name()))
+                .expected("freed memory is left alone")
+                .found(format!(
+                    "offset {offset} of {} bytes with tag '{}' was written",
+                    self.block.size,
+                    tag_text(self.tag)
+                ))
+                .detail("the stack is that of the free")
+                .made_at(self.stack.clone())
+                .file();
+        }
+    }
+}
+
+/// What must hold when memory is freed.
+fn check_before_free(state: &State, allocation: &Allocation) {
+    let size = allocation.block.size;
+    if allocation.paged && irql::current() > APC_LEVEL {
+        Report::new(Rule::IrqlTooHigh)
+            .expected("IRQL <= APC_LEVEL to free paged pool")
+            .found(irql::name(irql::current()))
+            .file();
+    }
+    if let Some(offset) = allocation.block.first_other(size..size + GUARD_SIZE, GUARD) {
+        Report::new(Rule::PoolOverrun)
+            .expected(format!("writes within {size} bytes"))
+            .found(format!("offset {offset} was written"))
+            .detail(format!("tag '{}'", tag_text(allocation.tag)))
+            .made_at(allocation.stack.clone())
+            .file();
+    }
+    let range = allocation.block.range();
+    let used = if state.dispatcher.has_waits_within(range.clone()) {
+        "a thread waits for an object in it"
+    } else if state.timers.is_set_within(range.clone()) {
+        "a timer in it is set"
+    } else if state.work_items.is_queued_within(range.clone()) {
+        "a work item in it is queued"
+    } else {
+        state.work_items.forget_within(range);
+        return;
+    };
+    Report::new(Rule::PoolFreedInUse)
+        .expected("nothing in the kernel refers to memory that is freed")
+        .found(used)
+        .file();
+}
+
+/// What must hold when memory is asked for; false if the request cannot be served.
+fn check_request(request: &AllocationRequest) -> bool {
+    let AllocationRequest { tag, size, flags } = *request;
+    if tag == 0 {
+        Report::new(Rule::PoolTagMissing)
+            .expected("a tag of four characters")
+            .found("zero")
+            .detail("the tag is how tools show whose memory it is")
+            .file();
+        return false;
+    }
+    if size == 0 {
+        Report::new(Rule::PoolSizeZero)
+            .expected("at least one byte")
+            .found("zero")
+            .file();
+        return false;
+    }
+    let required = flags & 0xFFFF_FFFF;
+    if (flags & POOL_KINDS).count_ones() != 1 || required & !REQUIRED_FLAGS != 0 {
+        Report::new(Rule::PoolFlagsInvalid)
+            .expected("exactly one of POOL_FLAG_NON_PAGED, NON_PAGED_EXECUTE and PAGED")
+            .found(format!("{flags:#x}"))
+            .file();
+        return false;
+    }
+    if flags & POOL_FLAG_PAGED != 0 && irql::current() > APC_LEVEL {
+        Report::new(Rule::IrqlTooHigh)
+            .expected("IRQL <= APC_LEVEL to allocate paged pool")
+            .found(irql::name(irql::current()))
+            .file();
+    }
+    true
+}
+
+/// Allocates as ExAllocatePool2 does, for the hosted kernel's own functions that hand memory to
+/// a driver.
+pub(crate) fn allocate(flags: u64, size: usize, tag: u32) -> Option<NonNull<u8>> {
+    let state = kernel::state();
+    state
+        .pool
+        .allocate(&state, &AllocationRequest { tag, size, flags })
+}
+
+/// Memory for `size` bytes of paged pool, zeroed.
+pub(crate) fn allocate_paged(size: usize, tag: &[u8; 4]) -> Option<NonNull<u8>> {
+    allocate(POOL_FLAG_PAGED, size, u32::from_le_bytes(*tag))
+}
+
+nt! {
+    /// Allocates memory, zeroed unless POOL_FLAG_UNINITIALIZED is given; null without memory.
+    /// Paged pool only at IRQL <= APC_LEVEL.
+    max_irql = DISPATCH_LEVEL;
+    pub unsafe fn ExAllocatePool2(flags: u64, size: usize, tag: u32) -> *mut c_void {
+        let request = AllocationRequest { tag, size, flags };
+        if !check_request(&request) {
+            return std::ptr::null_mut();
+        }
+        allocate(flags, size, tag).map_or(std::ptr::null_mut(), |start| start.as_ptr().cast())
+    }
+
+    /// Frees memory. Tag zero fits every allocation. Paged pool only at IRQL <= APC_LEVEL.
+    max_irql = DISPATCH_LEVEL;
+    pub unsafe fn ExFreePoolWithTag(memory: *mut c_void, tag: u32) {
+        let state = kernel::state();
+        state.pool.free(&state, memory as usize, tag);
+    }
+}

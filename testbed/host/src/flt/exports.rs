@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The exported functions of fltmgr.sys. Each turns pointers into values, calls one safe function,
+//! and turns its result into a status.
+
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use fltmgr::{FilterId, Status};
+
+use super::port::{self, NewName, NewPort};
+use super::send::{self, Request};
+use super::table::{self, misuse};
+use super::{handle, registration, security};
+use crate::abi::{
+    DRIVER_OBJECT, FLT_REGISTRATION, NTSTATUS, OBJECT_ATTRIBUTES, PFLT_CONNECT_NOTIFY,
+    PFLT_DISCONNECT_NOTIFY, PFLT_FILTER, PFLT_MESSAGE_NOTIFY, PFLT_PORT, PSECURITY_DESCRIPTOR,
+};
+use crate::driver::Driver;
+use crate::entry::nt;
+use crate::irql::{APC_LEVEL, DISPATCH_LEVEL, PASSIVE_LEVEL};
+use crate::kernel::{self, State};
+
+fn status(result: Result<(), Status>) -> NTSTATUS {
+    result.map_or_else(|status| status.0, |()| Status::SUCCESS.0)
+}
+
+fn driver_at(state: &State, object: *const DRIVER_OBJECT) -> Option<Arc<Driver>> {
+    let driver = state.drivers.by_object(object as usize);
+    if driver.is_none() {
+        misuse(
+            "the driver object that DriverEntry was given",
+            format!("{object:p}"),
+            "",
+        );
+    }
+    driver
+}
+
+fn filter_at(value: isize) -> Option<FilterId> {
+    let filter = handle::filter(value);
+    if filter.is_none() {
+        misuse("a filter from FltRegisterFilter", format!("{value:#x}"), "");
+    }
+    filter
+}
+
+nt! {
+    /// Registers a filter. STATUS_FLT_NOT_INITIALIZED until the Filter Manager is up;
+    /// STATUS_OBJECT_NAME_NOT_FOUND without an instance in the registry.
+    max_irql = APC_LEVEL;
+    pub unsafe fn FltRegisterFilter(
+        driver: *const DRIVER_OBJECT,
+        registration: *const FLT_REGISTRATION,
+        filter: *mut PFLT_FILTER,
+    ) -> NTSTATUS {
+        let state = kernel::state();
+        let Some(driver) = driver_at(&state, driver) else {
+            return Status::INVALID_PARAMETER.0;
+        };
+        if registration.is_null() || filter.is_null() {
+            return Status::INVALID_PARAMETER.0;
+        }
+        // SAFETY: the caller passes a registration that says its own size.
+        let registration = unsafe { registration::read(registration) };
+        status(registration::register(&state, &table::of(&state), &driver, &registration).map(|id| {
+            // SAFETY: not null; the caller passes memory for the result.
+            unsafe { filter.write(handle::of_filter(id)) };
+        }))
+    }
+
+    /// Starts filtering. Instance-setup callbacks may run before this returns.
+    max_irql = APC_LEVEL;
+    pub unsafe fn FltStartFiltering(filter: PFLT_FILTER) -> NTSTATUS {
+        let Some(id) = filter_at(filter) else { return Status::INVALID_PARAMETER.0 };
+        status(registration::start(&table::current(), id))
+    }
+
+    /// Ends a filter and waits until nothing uses it.
+    max_irql = APC_LEVEL;
+    pub unsafe fn FltUnregisterFilter(filter: PFLT_FILTER) {
+        if let Some(id) = filter_at(filter) {
+            registration::unregister(&table::current(), id);
+        }
+    }
+
+    /// Takes a rundown reference. STATUS_FLT_DELETING_OBJECT once the filter is being torn down.
+    max_irql = DISPATCH_LEVEL;
+    pub unsafe fn FltObjectReference(object: *mut c_void) -> NTSTATUS {
+        let Some(id) = filter_at(object as isize) else { return Status::INVALID_PARAMETER.0 };
+        status(registration::reference(&table::current(), id))
+    }
+
+    /// Gives a rundown reference back.
+    max_irql = DISPATCH_LEVEL;
+    pub unsafe fn FltObjectDereference(object: *mut c_void) {
+        if let Some(id) = filter_at(object as isize) {
+            registration::dereference(&table::current(), id);
+        }
+    }
+
+    /// Makes a descriptor that admits SYSTEM and administrators, in paged pool.
+    max_irql = APC_LEVEL;
+    pub unsafe fn FltBuildDefaultSecurityDescriptor(
+        descriptor: *mut PSECURITY_DESCRIPTOR,
+        access: u32,
+    ) -> NTSTATUS {
+        if descriptor.is_null() {
+            return Status::INVALID_PARAMETER.0;
+        }
+        status(security::build_default(access).map(|built| {
+            // SAFETY: not null; the caller passes memory for the result.
+            unsafe { descriptor.write(built) };
+        }))
+    }
+
+    /// Frees a descriptor that FltBuildDefaultSecurityDescriptor made.
+    max_irql = APC_LEVEL;
+    pub unsafe fn FltFreeSecurityDescriptor(descriptor: PSECURITY_DESCRIPTOR) {
+        security::free(descriptor);
+    }
+
+    /// Creates a server port, which listens before this returns.
+    max_irql = PASSIVE_LEVEL;
+    pub unsafe fn FltCreateCommunicationPort(
+        filter: PFLT_FILTER,
+        port: *mut PFLT_PORT,
+        attributes: *const OBJECT_ATTRIBUTES,
+        cookie: *const c_void,
+        connect: PFLT_CONNECT_NOTIFY,
+        disconnect: PFLT_DISCONNECT_NOTIFY,
+        message: PFLT_MESSAGE_NOTIFY,
+        max_connections: i32,
+    ) -> NTSTATUS {
+        let Some(filter) = filter_at(filter) else { return Status::INVALID_PARAMETER.0 };
+        if port.is_null() {
+            return Status::INVALID_PARAMETER.0;
+        }
+        // SAFETY: the caller passes object attributes.
+        let name = match unsafe { NewName::read(attributes) } {
+            Ok(name) => name,
+            Err(status) => return status.0,
+        };
+        let cookie = cookie as usize;
+        let with = NewPort { cookie, connect, disconnect, message, max_connections };
+        let store = |value| {
+            // SAFETY: not null; the caller passes memory for the result.
+            unsafe { port.write(value) };
+        };
+        status(port::create(&table::current(), filter, name, with, store).map(|_| ()))
+    }
+
+    /// Closes a server port. Existing connections stay.
+    max_irql = PASSIVE_LEVEL;
+    pub unsafe fn FltCloseCommunicationPort(port: PFLT_PORT) {
+        port::close_server(&table::current(), port);
+    }
+
+    /// Closes the driver's end of a connection and stores NULL in the driver's variable.
+    max_irql = PASSIVE_LEVEL;
+    pub unsafe fn FltCloseClientPort(filter: PFLT_FILTER, port: *mut PFLT_PORT) {
+        if port.is_null() {
+            misuse("the address of the driver's port variable", "a NULL pointer", "");
+            return;
+        }
+        port::close_client(&table::current(), filter, || {
+            // SAFETY: not null; the caller passes its variable, which every thread reads and
+            // writes under the Filter Manager's lock only.
+            unsafe { port.replace(0) }
+        });
+    }
+
+    /// Sends a message to the service at the other end, and waits for it to be read, and if there is
+    /// a reply buffer for the reply, no longer than the timeout.
+    max_irql = APC_LEVEL;
+    pub unsafe fn FltSendMessage(
+        filter: PFLT_FILTER,
+        port: *const PFLT_PORT,
+        message: *const c_void,
+        length: u32,
+        reply: *mut c_void,
+        reply_length: *mut u32,
+        timeout: *const i64,
+    ) -> NTSTATUS {
+        if port.is_null() || message.is_null() || (!reply.is_null() && reply_length.is_null()) {
+            misuse(
+                "a port variable, a message, and a length for every reply buffer",
+                "a NULL pointer",
+                "",
+            );
+            return Status::INVALID_PARAMETER.0;
+        }
+        let wants_reply = !reply.is_null();
+        // SAFETY: the caller passes a message of `length` bytes.
+        let payload = unsafe { std::slice::from_raw_parts(message.cast::<u8>(), length as usize) };
+        let request = Request {
+            filter,
+            payload: payload.to_vec(),
+            // SAFETY: not null where there is a reply buffer; the caller passes a length.
+            reply_capacity: wants_reply.then(|| unsafe { reply_length.read() } as usize),
+            // SAFETY: not null; the caller passes a time.
+            timeout: (!timeout.is_null()).then(|| unsafe { timeout.read_unaligned() }),
+        };
+        let outcome = send::send(&table::current(), request, || {
+            // SAFETY: not null; the caller passes its variable, read under the lock under which
+            // FltCloseClientPort writes it.
+            unsafe { port.read_volatile() }
+        });
+        if wants_reply && outcome.status.is_success() && outcome.status != Status::TIMEOUT {
+            let bytes = outcome.reply.len();
+            // SAFETY: the machine gives no more bytes than the buffer's length said.
+            unsafe { reply.cast::<u8>().copy_from(outcome.reply.as_ptr(), bytes) };
+            // SAFETY: not null where there is a reply buffer.
+            unsafe { reply_length.write(u32::try_from(bytes).unwrap_or(u32::MAX)) };
+        }
+        outcome.status.0
+    }
+}

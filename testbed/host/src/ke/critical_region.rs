@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Critical regions: normal kernel APCs are held back within them.
+
+use crate::entry::nt;
+use crate::irql::APC_LEVEL;
+use crate::thread;
+use crate::verifier::{Report, Rule};
+
+/// Runs a closure within a critical region, as the process manager calls notify routines.
+pub(crate) fn inside<R>(f: impl FnOnce() -> R) -> R {
+    thread::with_context(|context| context.critical_regions.update(|depth| depth + 1));
+    let result = f();
+    thread::with_context(|context| context.critical_regions.update(|depth| depth - 1));
+    result
+}
+
+nt! {
+    /// Enters a critical region. They nest.
+    max_irql = APC_LEVEL;
+    pub unsafe fn KeEnterCriticalRegion() {
+        thread::with_context(|context| context.critical_regions.update(|depth| depth + 1));
+    }
+
+    /// Leaves a critical region.
+    max_irql = APC_LEVEL;
+    pub unsafe fn KeLeaveCriticalRegion() {
+        let depth = thread::with_context(|context| context.critical_regions.get());
+        match depth.checked_sub(1) {
+            Some(less) => thread::with_context(|context| context.critical_regions.set(less)),
+            None => Report::new(Rule::CriticalRegionUnbalanced)
+                .expected("a KeEnterCriticalRegion before")
+                .found("the thread is in no critical region")
+                .file(),
+        }
+    }
+}

@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Raising and lowering the IRQL by hand.
+
+use crate::entry::nt;
+use crate::irql::{self, HIGH_LEVEL};
+use crate::verifier::{Report, Rule};
+
+fn wrong_direction(expected: String, found: u8) {
+    Report::new(Rule::IrqlWrongDirection)
+        .expected(expected)
+        .found(irql::name(found))
+        .file();
+}
+
+nt! {
+    /// The IRQL of the calling thread.
+    max_irql = HIGH_LEVEL;
+    pub unsafe fn KeGetCurrentIrql() -> u8 {
+        irql::current()
+    }
+
+    /// Raises the IRQL; returns the former one.
+    max_irql = HIGH_LEVEL;
+    pub unsafe fn KfRaiseIrql(irql: u8) -> u8 {
+        let former = irql::current();
+        if irql < former {
+            wrong_direction(format!("a level >= {}", irql::name(former)), irql);
+            return former;
+        }
+        irql::set(irql)
+    }
+
+    /// Lowers the IRQL to what KfRaiseIrql returned.
+    max_irql = HIGH_LEVEL;
+    pub unsafe fn KeLowerIrql(irql: u8) {
+        let former = irql::current();
+        if irql > former {
+            wrong_direction(format!("a level <= {}", irql::name(former)), irql);
+            return;
+        }
+        irql::set(irql);
+    }
+}

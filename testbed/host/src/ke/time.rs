@@ -1,0 +1,33 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The clocks that drivers read. Units are 100 ns.
+
+use crate::clock;
+use crate::entry::nt;
+use crate::irql::HIGH_LEVEL;
+
+nt! {
+    /// The wall clock, 100 ns units since 1601 UTC.
+    max_irql = HIGH_LEVEL;
+    pub unsafe fn KeQuerySystemTimePrecise(time: *mut i64) {
+        // SAFETY: the caller passes memory for a time.
+        unsafe { time.write(clock::system_time()) };
+    }
+
+    /// The time since boot, time asleep included.
+    max_irql = HIGH_LEVEL;
+    pub unsafe fn KeQueryInterruptTimePrecise(counter: *mut u64) -> u64 {
+        let time = clock::interrupt_time();
+        if !counter.is_null() {
+            // SAFETY: the caller passes memory for a counter. One tick of the performance
+            // counter is 100 ns here, as on most Windows machines.
+            unsafe { counter.write(time) };
+        }
+        time
+    }
+
+    /// The time since boot, time asleep left out.
+    max_irql = HIGH_LEVEL;
+    pub unsafe fn KeQueryUnbiasedInterruptTime() -> u64 {
+        clock::unbiased_interrupt_time()
+    }
+}

@@ -1,0 +1,296 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Timers, and the deferred procedure calls they queue. One thread serves both, so that DPCs run
+//! one after another, as on a machine with one processor.
+
+use std::ffi::c_void;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::header::{Header, kind};
+use crate::abi::{KDPC, KDPC_0, KDPC_0_0, KTIMER, PKDEFERRED_ROUTINE, TIMER_TYPE};
+use crate::attribution;
+use crate::clock::{self, Deadline};
+use crate::driver::Driver;
+use crate::entry::nt;
+use crate::frame;
+use crate::irql::{self, DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL};
+use crate::kernel::{self, State};
+use crate::ps;
+use crate::sched::{self, Waiter};
+use crate::stack::Stack;
+use crate::verifier::{Report, Rule};
+
+/// The value of NotificationTimer.
+const NOTIFICATION_TIMER: TIMER_TYPE = 0;
+/// The type byte of a DPC.
+const DPC_OBJECT: u8 = 19;
+const MILLISECOND: u64 = 10_000;
+
+type DeferredRoutine = unsafe extern "system" fn(*mut KDPC, *mut c_void, *mut c_void, *mut c_void);
+
+struct Timer {
+    header: Header,
+    due: Deadline,
+    period: u64,
+    dpc: usize,
+    driver: Option<Arc<Driver>>,
+    stack: Stack,
+}
+
+/// A DPC that is due.
+struct Due {
+    dpc: usize,
+    routine: DeferredRoutine,
+    context: usize,
+    driver: Option<Arc<Driver>>,
+}
+
+#[derive(Default)]
+struct Tables {
+    timers: Vec<Timer>,
+    served: bool,
+    closed: bool,
+    /// DPCs queued or running.
+    pending: usize,
+    flushes: Vec<Arc<Waiter>>,
+}
+
+/// The timers of one kernel.
+#[derive(Default)]
+pub(crate) struct Timers {
+    tables: Mutex<Tables>,
+    changed: Waiter,
+}
+
+impl Timers {
+    fn set(&self, state: &Arc<State>, timer: Timer) -> bool {
+        let mut tables = self.tables.lock();
+        let was_set = tables.remove(timer.header.address()).is_some();
+        timer.header.set_signal_state(0);
+        tables.timers.push(timer);
+        let start = !std::mem::replace(&mut tables.served, true);
+        drop(tables);
+        sched::wake(&self.changed);
+        if start {
+            let inner = state.clone();
+            let system = state.processes.system();
+            let body = move || inner.timers.serve(&inner);
+            if ps::thread::start(state, system, None, body).is_err() {
+                self.tables.lock().served = false;
+            }
+        }
+        was_set
+    }
+
+    fn cancel(&self, address: usize) -> bool {
+        self.tables.lock().remove(address).is_some()
+    }
+
+    /// Whether a timer within a range of memory is set.
+    pub(crate) fn is_set_within(&self, range: std::ops::Range<usize>) -> bool {
+        let tables = self.tables.lock();
+        tables
+            .timers
+            .iter()
+            .any(|timer| range.contains(&timer.header.address()))
+    }
+
+    /// Reports the timers that `driver` left set, and cancels them.
+    pub(crate) fn report_left_by(&self, driver: &Arc<Driver>) {
+        let left: Vec<Timer> = {
+            let mut tables = self.tables.lock();
+            let of_driver = |timer: &mut Timer| attribution::is(timer.driver.as_ref(), driver);
+            tables.timers.extract_if(.., of_driver).collect()
+        };
+        for timer in left {
+            Report::new(Rule::TimerLeft)
+                .driver(Some(driver.name()))
+                .function("KeSetTimerEx")
+                .expected("KeCancelTimer before the driver is unloaded")
+                .found(format!("the timer at {:#x} is set", timer.header.address()))
+                .made_at(timer.stack)
+                .file();
+        }
+    }
+
+    /// Lets the thread end.
+    pub(crate) fn close(&self) {
+        self.tables.lock().closed = true;
+        sched::wake(&self.changed);
+    }
+
+    fn serve(&self, state: &State) {
+        loop {
+            let mut tables = self.tables.lock();
+            if tables.closed {
+                return;
+            }
+            let due = tables.expire(state);
+            let next = tables.timers.iter().map(|timer| timer.due).min();
+            drop(tables);
+            if due.is_empty() {
+                sched::block(&self.changed, next);
+            }
+            for dpc in due {
+                run(&dpc);
+                let mut tables = self.tables.lock();
+                tables.pending -= 1;
+                if tables.pending == 0 {
+                    tables.flushes.iter().for_each(|flush| sched::wake(flush));
+                }
+            }
+        }
+    }
+
+    /// Waits until no DPC is queued or runs.
+    fn flush(&self) {
+        let waiter = Arc::new(Waiter::new());
+        let mut tables = self.tables.lock();
+        tables.flushes.push(waiter.clone());
+        while tables.pending > 0 {
+            drop(tables);
+            sched::block(&waiter, None);
+            tables = self.tables.lock();
+        }
+        tables.flushes.retain(|other| !Arc::ptr_eq(other, &waiter));
+    }
+}
+
+impl Tables {
+    fn remove(&mut self, address: usize) -> Option<Timer> {
+        let index = self
+            .timers
+            .iter()
+            .position(|timer| timer.header.address() == address)?;
+        Some(self.timers.swap_remove(index))
+    }
+
+    /// Signals the timers whose time has come and returns their DPCs. Under the lock, so that a
+    /// timer is not touched after KeCancelTimer has returned.
+    fn expire(&mut self, state: &State) -> Vec<Due> {
+        let now = Deadline(clock::unbiased_interrupt_time());
+        let mut expired: Vec<Timer> = self
+            .timers
+            .extract_if(.., |timer| timer.due <= now)
+            .collect();
+        expired.sort_by_key(|timer| timer.due);
+        let mut due = Vec::new();
+        for mut timer in expired {
+            state.dispatcher.signal(timer.header);
+            due.extend(deferred(&timer));
+            if timer.period > 0 {
+                timer.due = Deadline(timer.due.0 + timer.period);
+                self.timers.push(timer);
+            }
+        }
+        self.pending += due.len();
+        due
+    }
+}
+
+/// The DPC that a timer queues.
+fn deferred(timer: &Timer) -> Option<Due> {
+    let dpc = timer.dpc as *const KDPC;
+    if dpc.is_null() {
+        return None;
+    }
+    // SAFETY: the driver keeps the DPC as long as the timer is set.
+    let routine = unsafe { (*dpc).DeferredRoutine }?;
+    // SAFETY: as above.
+    let context = unsafe { (*dpc).DeferredContext };
+    // SAFETY: the metadata leaves the arguments out; a deferred routine has these four.
+    let routine: DeferredRoutine = unsafe { std::mem::transmute(routine) };
+    Some(Due {
+        dpc: timer.dpc,
+        routine,
+        context: context as usize,
+        driver: timer.driver.clone(),
+    })
+}
+
+fn run(due: &Due) {
+    let former = irql::set(DISPATCH_LEVEL);
+    frame::call("a deferred procedure call", due.driver.as_ref(), || {
+        let none = std::ptr::null_mut();
+        // SAFETY: the driver initialised the DPC with this routine and context.
+        unsafe { (due.routine)(due.dpc as *mut KDPC, due.context as *mut c_void, none, none) };
+    });
+    irql::set(former);
+}
+
+nt! {
+    /// Initialises a timer in place.
+    max_irql = DISPATCH_LEVEL;
+    pub unsafe fn KeInitializeTimerEx(timer: *mut KTIMER, kind: TIMER_TYPE) {
+        let kind = if kind == NOTIFICATION_TIMER {
+            kind::NOTIFICATION_TIMER
+        } else {
+            kind::SYNCHRONIZATION_TIMER
+        };
+        if kernel::state().timers.cancel(timer as usize) {
+            Report::new(Rule::TimerLeft)
+                .expected("a timer that is not set")
+                .found("a timer that is set was initialised again")
+                .file();
+        }
+        // SAFETY: the caller passes memory for a timer, of which the header is the first part.
+        unsafe { Header::initialize(timer.cast(), kind, size_of::<KTIMER>(), 0) };
+    }
+
+    /// Sets a timer: due at a time (negative: relative to now), then every `period` milliseconds
+    /// unless that is zero. Returns whether it was set before.
+    max_irql = DISPATCH_LEVEL;
+    pub unsafe fn KeSetTimerEx(
+        timer: *mut KTIMER,
+        due: i64,
+        period: i32,
+        dpc: *const KDPC,
+    ) -> bool {
+        // SAFETY: the caller passes a timer.
+        let Some(header) = (unsafe { Header::at(timer.cast_const().cast()) }) else {
+            return false;
+        };
+        let state = kernel::state();
+        let timer = Timer {
+            header,
+            due: Deadline::from_timeout(due),
+            period: u64::from(period.unsigned_abs()) * MILLISECOND,
+            dpc: dpc as usize,
+            driver: attribution::responsible(),
+            stack: Stack::capture(),
+        };
+        state.timers.set(&state, timer)
+    }
+
+    /// Stops a timer; returns whether it was set. Its DPC may still be queued: KeFlushQueuedDpcs.
+    max_irql = DISPATCH_LEVEL;
+    pub unsafe fn KeCancelTimer(timer: *mut KTIMER) -> bool {
+        kernel::state().timers.cancel(timer as usize)
+    }
+
+    /// Initialises a DPC.
+    max_irql = HIGH_LEVEL;
+    pub unsafe fn KeInitializeDpc(
+        dpc: *mut KDPC,
+        routine: PKDEFERRED_ROUTINE,
+        context: *const c_void,
+    ) {
+        let content = KDPC {
+            Anonymous: KDPC_0 {
+                Anonymous: KDPC_0_0 { Type: DPC_OBJECT, Importance: 1, Number: 0 },
+            },
+            DeferredRoutine: routine,
+            DeferredContext: context.cast_mut(),
+            ..Default::default()
+        };
+        // SAFETY: the caller passes memory for a DPC.
+        unsafe { dpc.write(content) };
+    }
+
+    /// Waits until all DPCs that are queued have run.
+    max_irql = PASSIVE_LEVEL;
+    pub unsafe fn KeFlushQueuedDpcs() {
+        kernel::state().timers.flush();
+    }
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How a hosted kernel is to behave.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::ex::pool::AllocationRequest;
+use crate::verifier::OnReport;
+
+/// Whether the Filter Manager is up when the first driver is loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FilterManagerStart {
+    /// It is.
+    #[default]
+    Ready,
+    /// FltRegisterFilter answers STATUS_FLT_NOT_INITIALIZED until
+    /// [`Kernel::filter_manager_ready`](crate::Kernel::filter_manager_ready).
+    Late,
+}
+
+/// Where DbgPrintEx prints to.
+#[derive(Clone, Default)]
+pub enum DebugPrint {
+    /// The standard error stream.
+    #[default]
+    Stderr,
+    /// Nowhere.
+    Discard,
+    /// A function of the caller's.
+    Sink(Arc<dyn Fn(&str) + Send + Sync>),
+}
+
+/// Decides whether an allocation fails.
+pub type FailAllocation = Arc<dyn Fn(&AllocationRequest) -> bool + Send + Sync>;
+
+/// How a hosted kernel is to behave. The default is for tests.
+#[derive(Clone, Default)]
+pub struct Config {
+    /// What to do with a broken rule.
+    pub on_report: OnReport,
+    /// Whether the Filter Manager is up from the start.
+    pub filter_manager: FilterManagerStart,
+    /// Where DbgPrintEx prints to.
+    pub debug_print: DebugPrint,
+    /// Allocations that fail, for fault tests. See also
+    /// [`Kernel::fail_allocation_after`](crate::Kernel::fail_allocation_after).
+    pub fail_allocations: Option<FailAllocation>,
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Config")
+            .field("on_report", &self.on_report)
+            .field("filter_manager", &self.filter_manager)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The hosted kernel as tests and programs hold it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::config::FilterManagerStart;
+use super::drivers::{self, Unload};
+use super::{CURRENT, Config, State, TURN};
+use crate::abi::NTSTATUS;
+use crate::driver::DriverImage;
+use crate::entry;
+use crate::ex::pool::TagUsage;
+use crate::io::reinitialize;
+use crate::process::Process;
+use crate::ps::events::{self, ImageLoaded, ProcessCreated};
+use crate::registry::Registry;
+use crate::verifier::Report;
+
+/// A booted kernel. Clones stand for the same one. Shut it down with [`Kernel::shutdown`] and look
+/// at the reports; when the last clone is dropped without that, the kernel is shut down and any
+/// report is a panic.
+#[derive(Clone)]
+pub struct Kernel {
+    owner: Arc<Owner>,
+}
+
+struct Owner {
+    state: Arc<State>,
+}
+
+impl Kernel {
+    /// Boots a kernel. Waits until an earlier kernel of this process has been shut down.
+    #[must_use]
+    pub fn boot(config: Config) -> Kernel {
+        let mut running = TURN.0.lock();
+        while *running {
+            TURN.1.wait(&mut running);
+        }
+        *running = true;
+        drop(running);
+        // Naming every export here makes the linker keep them all.
+        debug_assert!(entry::exports().all(|export| (export.address)() != 0));
+        let late = config.filter_manager == FilterManagerStart::Late;
+        let state = State::new(config);
+        *CURRENT.write() = Some(state.clone());
+        crate::install_filter_manager(&state);
+        let kernel = Kernel {
+            owner: Arc::new(Owner { state }),
+        };
+        if !late {
+            kernel.filter_manager_ready();
+        }
+        kernel
+    }
+
+    fn state(&self) -> &Arc<State> {
+        &self.owner.state
+    }
+
+    /// Loads a driver and calls its entry point in a system thread. The error is DriverEntry's
+    /// status, or STATUS_IMAGE_ALREADY_LOADED.
+    pub fn load(&self, image: &DriverImage) -> Result<(), NTSTATUS> {
+        drivers::load(self.state(), image)
+    }
+
+    /// Unloads a driver, and reports what it left behind. STATUS_INVALID_DEVICE_REQUEST if it
+    /// cannot be unloaded this way; a filter's own status if it refuses.
+    pub fn unload(&self, name: &str, how: Unload) -> Result<(), NTSTATUS> {
+        drivers::unload(self.state(), name, how)
+    }
+
+    /// A process is made: calls the process notify routines in this thread, attached to the
+    /// creator. The status is an error if a driver refuses the process; the routines have then
+    /// been told of its end, too.
+    pub fn process_created(&self, event: &ProcessCreated) -> NTSTATUS {
+        events::process_created(self.state(), event)
+    }
+
+    /// A process has ended. Ignored for a process that is not known.
+    pub fn process_exited(&self, pid: u64, exit_status: i32) {
+        events::process_exited(self.state(), pid, exit_status);
+    }
+
+    /// A thread is made in a process.
+    pub fn thread_created(&self, pid: u64, tid: u64) {
+        events::thread_event(self.state(), pid, tid, true);
+    }
+
+    /// A thread has ended.
+    pub fn thread_exited(&self, pid: u64, tid: u64) {
+        events::thread_event(self.state(), pid, tid, false);
+    }
+
+    /// An image is mapped.
+    pub fn image_loaded(&self, event: &ImageLoaded) {
+        events::image_loaded(self.state(), event);
+    }
+
+    /// A process that is known: made by [`Kernel::process_created`], a peer, or System (4).
+    #[must_use]
+    pub fn process(&self, pid: u64) -> Option<Arc<Process>> {
+        self.state().processes.find(pid)
+    }
+
+    /// The process of a peer outside, made when it is not known; `uid` is its user.
+    #[must_use]
+    pub fn peer(&self, pid: u32, uid: u32) -> Arc<Process> {
+        self.state()
+            .processes
+            .open(self.state(), u64::from(pid), uid)
+    }
+
+    /// The Filter Manager is up from now on; see [`FilterManagerStart::Late`].
+    pub fn filter_manager_ready(&self) {
+        if let Some(filter_manager) = self.state().filter_manager() {
+            filter_manager.ready();
+        }
+    }
+
+    /// All boot drivers and their devices have started: boot reinitialisation routines run.
+    pub fn boot_drivers_initialized(&self) {
+        let state = self.state();
+        for driver in state.drivers.all() {
+            // The only failure is a stop of the system, which is a report already.
+            let _ = drivers::in_system_thread(state, move || reinitialize::run(&driver, true));
+        }
+    }
+
+    /// The registry, to prepare keys and to look at what drivers wrote.
+    #[must_use]
+    pub fn registry(&self) -> &Registry {
+        &self.state().registry
+    }
+
+    /// What is allocated from the pool now, by tag, largest first.
+    #[must_use]
+    pub fn pool_usage(&self) -> Vec<TagUsage> {
+        self.state().pool.usage()
+    }
+
+    /// How many allocations drivers have asked for.
+    #[must_use]
+    pub fn allocations(&self) -> u64 {
+        self.state().pool.allocations()
+    }
+
+    /// Lets the `n`th allocation from now, counted from zero, fail once.
+    pub fn fail_allocation_after(&self, n: u64) {
+        self.state().pool.fail_after(n);
+    }
+
+    /// The broken rules so far.
+    #[must_use]
+    pub fn reports(&self) -> Vec<Report> {
+        self.state().reports.lock().clone()
+    }
+
+    /// Stops every driver that can be stopped, the last one first, ends the kernel, and returns
+    /// all reports.
+    #[must_use = "a report is a broken rule; `shutdown_clean` panics if there is one"]
+    pub fn shutdown(self) -> Vec<Report> {
+        self.owner.shut_down();
+        std::mem::take(&mut *self.state().reports.lock())
+    }
+
+    /// Shuts down, and panics with all reports if there are any.
+    pub fn shutdown_clean(self) {
+        let reports = self.shutdown();
+        assert!(reports.is_empty(), "{}", listed(&reports));
+    }
+}
+
+fn listed(reports: &[Report]) -> String {
+    let mut text = format!("{} broken rules\n", reports.len());
+    for report in reports {
+        text.push_str(&format!("\n{report}"));
+    }
+    text
+}
+
+impl Owner {
+    fn shut_down(&self) {
+        let state = &self.state;
+        if state.shut_down.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        drivers::unload_all(state);
+        if let Some(filter_manager) = state.filter_manager() {
+            filter_manager.shut_down();
+        }
+        state.timers.close();
+        state.work_queue.close();
+        state.pool.check_freed();
+        *CURRENT.write() = None;
+        *TURN.0.lock() = false;
+        TURN.1.notify_one();
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.shut_down();
+        let reports = std::mem::take(&mut *self.state.reports.lock());
+        if !reports.is_empty() {
+            if std::thread::panicking() {
+                eprintln!("{}", listed(&reports));
+            } else {
+                panic!("{}", listed(&reports));
+            }
+        }
+    }
+}

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The kernel as a whole: booting, what can be done to it from outside, shutting down.
+//!
+//! NT's functions take no argument that names a kernel, so there is one kernel at a time in a
+//! process. [`Kernel::boot`] waits for its turn; threads of an older kernel keep to that one.
+
+pub(crate) mod config;
+pub(crate) mod drivers;
+mod handle;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parking_lot::{Condvar, Mutex, RwLock};
+
+pub use config::{Config, DebugPrint, FailAllocation, FilterManagerStart};
+pub use drivers::Unload;
+pub use handle::Kernel;
+
+use crate::ex::callback::CallbackTable;
+use crate::ex::pool::Pool;
+use crate::ex::rundown::RundownWaits;
+use crate::io::work_item::WorkItems;
+use crate::io::work_queue::WorkQueue;
+use crate::ke::dispatcher::Dispatcher;
+use crate::ke::timer::Timers;
+use crate::object::ObjectTable;
+use crate::process::ProcessTable;
+use crate::ps::notify::NotifyRoutines;
+use crate::ps::thread::SystemThreads;
+use crate::registry::Registry;
+use crate::sched::{self, Waiter};
+use crate::thread;
+use crate::verifier::{OnReport, Report};
+use drivers::{Drivers, FilterManagerSide};
+
+/// Everything that one kernel knows. Each part has a lock of its own; none is held while a driver
+/// runs, and the order in which two are held is: timers, dispatcher.
+pub(crate) struct State {
+    pub(crate) config: Config,
+    pub(crate) pool: Pool,
+    pub(crate) dispatcher: Dispatcher,
+    pub(crate) timers: Timers,
+    pub(crate) rundown_waits: RundownWaits,
+    pub(crate) callbacks: CallbackTable,
+    pub(crate) objects: ObjectTable,
+    pub(crate) processes: ProcessTable,
+    pub(crate) system_threads: SystemThreads,
+    pub(crate) notify: NotifyRoutines,
+    pub(crate) work_queue: WorkQueue,
+    pub(crate) work_items: WorkItems,
+    pub(crate) registry: Registry,
+    pub(crate) drivers: Drivers,
+    /// Threads that wait for a driver in the name of the outside world.
+    pub(crate) watchers: Mutex<Vec<Arc<Waiter>>>,
+    filter_manager: RwLock<Option<Arc<dyn FilterManagerSide>>>,
+    reports: Mutex<Vec<Report>>,
+    stopped: AtomicBool,
+    shut_down: AtomicBool,
+}
+
+impl State {
+    fn new(config: Config) -> Arc<State> {
+        let state = Arc::new(State {
+            config,
+            pool: Pool::default(),
+            dispatcher: Dispatcher::default(),
+            timers: Timers::default(),
+            rundown_waits: RundownWaits::default(),
+            callbacks: CallbackTable::default(),
+            objects: ObjectTable::default(),
+            processes: ProcessTable::new(),
+            system_threads: SystemThreads::default(),
+            notify: NotifyRoutines::default(),
+            work_queue: WorkQueue::default(),
+            work_items: WorkItems::default(),
+            registry: Registry::default(),
+            drivers: Drivers::default(),
+            watchers: Mutex::default(),
+            filter_manager: RwLock::default(),
+            reports: Mutex::default(),
+            stopped: AtomicBool::new(false),
+            shut_down: AtomicBool::new(false),
+        });
+        state.processes.enlist_system(&state);
+        state
+    }
+
+    /// Keeps a report, or ends the process with it, as configured.
+    pub(crate) fn file_report(&self, report: Report) {
+        if self.config.on_report == OnReport::Panic {
+            eprintln!("{report}");
+            std::process::abort();
+        }
+        self.reports.lock().push(report);
+    }
+
+    /// A driver has stopped the system: whoever waits for a driver goes on.
+    pub(crate) fn stopped(&self) {
+        self.stopped.store(true, Ordering::Release);
+        self.watchers
+            .lock()
+            .iter()
+            .for_each(|watcher| sched::wake(watcher));
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+
+    /// The Filter Manager's part, if it was installed.
+    pub(crate) fn filter_manager(&self) -> Option<Arc<dyn FilterManagerSide>> {
+        self.filter_manager.read().clone()
+    }
+
+    /// Installs the Filter Manager's part, once, at boot.
+    pub(crate) fn install_filter_manager(&self, side: Arc<dyn FilterManagerSide>) {
+        *self.filter_manager.write() = Some(side);
+    }
+}
+
+/// The kernel that runs now.
+static CURRENT: RwLock<Option<Arc<State>>> = RwLock::new(None);
+
+/// Whether a kernel runs, for those that wait for their turn.
+static TURN: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+
+/// The kernel that the calling thread belongs to; otherwise the one that runs now. Without any
+/// the process ends: a driver cannot run on nothing.
+pub(crate) fn state() -> Arc<State> {
+    if let Some(own) = thread::own_state() {
+        return own;
+    }
+    match CURRENT.read().as_ref() {
+        Some(state) => state.clone(),
+        None => {
+            eprintln!(
+                "nt-host: a driver called the kernel, but none is booted: keep the `Kernel` that \
+                 `Kernel::boot` returns until the driver is unloaded"
+            );
+            std::process::abort();
+        }
+    }
+}

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the hosted kernel knows about the thread that calls it.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+
+use crate::driver::Driver;
+use crate::kernel::{self, State};
+use crate::process::Process;
+use crate::ps::thread::Thread;
+
+/// A lock that a thread holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Held {
+    /// Where the lock lies.
+    pub address: usize,
+    /// Which kind it is.
+    pub kind: LockKind,
+    /// A second acquisition by the same thread, which a report was made of and which locks nothing.
+    pub again: bool,
+}
+
+/// The kinds of locks that restrict what a thread may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LockKind {
+    SpinLock,
+    FastMutex,
+}
+
+/// The context of one thread.
+#[derive(Default)]
+pub(crate) struct Context {
+    /// The current IRQL.
+    pub irql: Cell<u8>,
+    /// How many critical regions were entered and not left.
+    pub critical_regions: Cell<u32>,
+    /// The exported function that was called last.
+    pub function: Cell<&'static str>,
+    /// The locks held, oldest first.
+    pub held: RefCell<Vec<Held>>,
+    /// The notify routines that run on this thread, by their registration's address.
+    pub inside: RefCell<Vec<usize>>,
+    /// The drivers that run on this thread, the innermost last.
+    drivers: RefCell<Vec<Arc<Driver>>>,
+    /// The kernel that this thread belongs to, when the kernel started it.
+    state: RefCell<Option<Arc<State>>>,
+    /// The process the thread is attached to.
+    process: RefCell<Option<Arc<Process>>>,
+    /// The thread object, made when it is first asked for.
+    thread: RefCell<Option<(Arc<State>, Arc<Thread>)>>,
+}
+
+impl Drop for Context {
+    fn drop(&mut self) {
+        if let Some((state, thread)) = self.thread.take() {
+            thread.finish(&state, crate::status::STATUS_SUCCESS);
+        }
+    }
+}
+
+thread_local! {
+    static CONTEXT: Context = Context::default();
+}
+
+/// Runs a closure with the calling thread's context.
+pub(crate) fn with_context<R>(f: impl FnOnce(&Context) -> R) -> R {
+    CONTEXT.with(f)
+}
+
+/// The id that the host system gives the calling thread; NT's thread id here.
+pub(crate) fn native_id() -> u64 {
+    // SAFETY: gettid takes no arguments and cannot fail.
+    let id = unsafe { libc::gettid() };
+    u64::from(id.unsigned_abs())
+}
+
+/// The kernel that the calling thread was started by.
+pub(crate) fn own_state() -> Option<Arc<State>> {
+    with_context(|context| context.state.borrow().clone())
+}
+
+/// The driver whose code the calling thread runs.
+pub(crate) fn current_driver() -> Option<Arc<Driver>> {
+    with_context(|context| context.drivers.borrow().last().cloned())
+}
+
+/// The process the calling thread is attached to; otherwise System.
+pub(crate) fn current_process() -> Arc<Process> {
+    with_context(|context| context.process.borrow().clone())
+        .unwrap_or_else(|| kernel::state().processes.system())
+}
+
+/// The thread object of the calling thread.
+pub(crate) fn current_thread() -> Arc<Thread> {
+    let state = kernel::state();
+    let known = with_context(|context| context.thread.borrow().clone());
+    match known {
+        Some((owner, thread)) if Arc::ptr_eq(&owner, &state) => thread,
+        _ => {
+            let thread = Thread::new(current_process(), None);
+            thread.begin(native_id());
+            thread.enlist(&state);
+            adopt_thread(&state, &thread);
+            thread
+        }
+    }
+}
+
+/// Makes `thread` the thread object of the calling thread.
+pub(crate) fn adopt_thread(state: &Arc<State>, thread: &Arc<Thread>) {
+    let former = with_context(|context| {
+        context
+            .thread
+            .replace(Some((state.clone(), thread.clone())))
+    });
+    if let Some((former_state, former)) = former {
+        former.finish(&former_state, crate::status::STATUS_SUCCESS);
+    }
+}
+
+/// Binds the calling thread, which the kernel has just started, to its kernel for good.
+pub(crate) fn adopt_state(state: &Arc<State>) {
+    with_context(|context| *context.state.borrow_mut() = Some(state.clone()));
+}
+
+/// Runs a closure as code of `driver`: what it makes is the driver's to clean up.
+pub(crate) fn as_driver<R>(driver: Option<&Arc<Driver>>, f: impl FnOnce() -> R) -> R {
+    let Some(driver) = driver else {
+        return f();
+    };
+    with_context(|context| context.drivers.borrow_mut().push(driver.clone()));
+    let result = f();
+    with_context(|context| context.drivers.borrow_mut().pop());
+    result
+}
+
+/// Runs a closure in the address space of `process`.
+pub(crate) fn attached<R>(process: &Arc<Process>, f: impl FnOnce() -> R) -> R {
+    let former = with_context(|context| context.process.replace(Some(process.clone())));
+    let result = f();
+    with_context(|context| *context.process.borrow_mut() = former);
+    result
+}
