@@ -3,15 +3,25 @@
 //! Manager.
 
 use crate::machine::{FLTPORT, MONITOR, Machine};
-use crate::service::{PATIENCE, Service};
+use crate::service::{PATIENCE, Record, Service};
+use fltport_abi::frame::RecordKind;
 use fltport_abi::hello::{Hello, rights};
 use fltport_abi::message::{Message, Pid};
 use fltport_abi::process_monitor::ProcessStart;
 use fltport_nt::bindings::STATUS_OBJECT_NAME_NOT_FOUND;
 use std::time::Instant;
 
+/// What the process monitor had to say; the common driver announces it, too, if the service was
+/// there first.
+fn of_the_monitor(service: &mut Service) -> Vec<Record> {
+    let records = service.drain().into_iter();
+    records
+        .filter(|r| r.kind == RecordKind::Gap || r.header.provider != 0)
+        .collect()
+}
+
 fn started(service: &mut Service) -> Vec<Pid> {
-    let records = service.drain();
+    let records = of_the_monitor(service);
     records
         .iter()
         .map(|r| ProcessStart::decode(&r.payload).unwrap().pid)
@@ -68,7 +78,7 @@ fn what_does_not_fit_into_the_staging_buffer_is_told_of() {
     let mut service = Service::connect(&machine);
     wait_for_provider(&service);
     service.watch(&[1], &[]);
-    let records = service.drain();
+    let records = of_the_monitor(&mut service);
     let lost: u64 = records
         .iter()
         .flat_map(|r| &r.gap)
