@@ -38,8 +38,9 @@ pub(crate) fn responsible_for(stack: &Stack) -> Option<Arc<Driver>> {
     }
     for address in stack.addresses() {
         for package in packages_at(*address).iter() {
-            let mut of_package =
-                drivers.iter().filter(|driver| driver.package() == Some(&**package));
+            let mut of_package = drivers
+                .iter()
+                .filter(|driver| driver.package() == Some(&**package));
             match (of_package.next(), of_package.next()) {
                 (Some(only), None) => return Some(only.clone()),
                 // Several drivers of one package, as tests have them: the context decides.
@@ -76,7 +77,10 @@ fn packages_at(address: usize) -> Packages {
 /// What tells one package from another: the folder above its sources, or without a line table the
 /// crate that the function's path begins with.
 fn package_of(function: &Function) -> String {
-    let file = function.place.as_ref().map(|(file, _)| file.to_string_lossy());
+    let file = function
+        .place
+        .as_ref()
+        .map(|(file, _)| file.to_string_lossy());
     match file {
         Some(file) => match file.rfind("/src/").or_else(|| file.rfind("/tests/")) {
             Some(end) => file.get(..end).unwrap_or(&file).to_owned(),
@@ -89,8 +93,13 @@ fn package_of(function: &Function) -> String {
 /// The crate that a function's path begins with; of a method of a trait, that of the type.
 fn crate_of(function: &str) -> &str {
     let path = function.trim_start_matches(|c: char| !c.is_alphanumeric() && c != '_');
-    let path = path.strip_prefix("mut ").or_else(|| path.strip_prefix("dyn ")).unwrap_or(path);
-    path.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap_or(path)
+    let path = path
+        .strip_prefix("mut ")
+        .or_else(|| path.strip_prefix("dyn "))
+        .unwrap_or(path);
+    path.split(|c: char| !c.is_alphanumeric() && c != '_')
+        .next()
+        .unwrap_or(path)
 }
 
 #[cfg(test)]
@@ -99,9 +108,18 @@ mod tests {
 
     #[test]
     fn a_path_names_its_crate() {
-        assert_eq!(crate_of("process_monitor::entry::unload"), "process_monitor");
-        assert_eq!(crate_of("<fltport_nt::ex::PoolBox<T> as Drop>::drop"), "fltport_nt");
-        assert_eq!(crate_of("<&mut a_driver::Thing as Trait>::method"), "a_driver");
+        assert_eq!(
+            crate_of("process_monitor::entry::unload"),
+            "process_monitor"
+        );
+        assert_eq!(
+            crate_of("<fltport_nt::ex::PoolBox<T> as Drop>::drop"),
+            "fltport_nt"
+        );
+        assert_eq!(
+            crate_of("<&mut a_driver::Thing as Trait>::method"),
+            "a_driver"
+        );
     }
 
     #[test]
@@ -110,9 +128,15 @@ mod tests {
             name: "unload".to_owned(),
             place: Some((file.into(), 1)),
         };
-        assert_eq!(package_of(&function("/w/kernel/driver/src/io/a.rs")), "/w/kernel/driver");
+        assert_eq!(
+            package_of(&function("/w/kernel/driver/src/io/a.rs")),
+            "/w/kernel/driver"
+        );
         assert_eq!(package_of(&function("/w/host/tests/ps.rs")), "/w/host");
-        let plain = Function { name: "a_driver::unload".to_owned(), place: None };
+        let plain = Function {
+            name: "a_driver::unload".to_owned(),
+            place: None,
+        };
         assert_eq!(package_of(&plain), "a_driver");
     }
 }

@@ -2,8 +2,8 @@
 //! Driver images, and the driver objects that the hosted kernel makes of them.
 
 use std::cell::UnsafeCell;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -116,7 +116,9 @@ impl Driver {
 
     /// The package that the entry point is in, as far as the executable tells.
     pub(crate) fn package(&self) -> Option<&str> {
-        self.package.get_or_init(|| attribution::package_of_entry(self.image.entry)).as_deref()
+        self.package
+            .get_or_init(|| attribution::package_of_entry(self.image.entry))
+            .as_deref()
     }
 
     /// The driver object; valid as long as `self` lives.

@@ -45,9 +45,14 @@ pub(crate) struct Function {
 pub(crate) fn functions_at(address: usize) -> Vec<Function> {
     let mut functions = Vec::new();
     backtrace::resolve(address as *mut c_void, |symbol| {
-        let place = symbol.filename().map(|file| (file.to_owned(), symbol.lineno().unwrap_or(0)));
+        let place = symbol
+            .filename()
+            .map(|file| (file.to_owned(), symbol.lineno().unwrap_or(0)));
         let name = symbol.name().map(|name| format!("{name:#}"));
-        functions.push(Function { name: name.unwrap_or_else(|| "?".to_owned()), place });
+        functions.push(Function {
+            name: name.unwrap_or_else(|| "?".to_owned()),
+            place,
+        });
     });
     functions
 }

@@ -40,16 +40,23 @@ impl Token {
         }
     }
 
-    /// The token of a user of the host system. Root is LocalSystem, with the administrators'
-    /// rights; everybody else is an ordinary user.
+    /// The token of a user of the host system. Root is LocalSystem. Who runs the hosted kernel is
+    /// an administrator of it; everybody else is an ordinary user.
     #[must_use]
     pub fn of_user(uid: u32) -> Token {
+        // SAFETY: has no preconditions and cannot fail.
+        let owner = unsafe { libc::geteuid() };
+        let elevated = uid == owner;
         match uid {
             0 => Token::system(),
             _ => Token {
                 user: Sid::unix_user(uid),
-                groups: vec![Sid::everyone()],
-                elevated: false,
+                groups: if elevated {
+                    vec![Sid::administrators(), Sid::everyone()]
+                } else {
+                    vec![Sid::everyone()]
+                },
+                elevated,
             },
         }
     }

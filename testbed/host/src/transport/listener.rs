@@ -127,6 +127,30 @@ struct Served {
     thread: Option<JoinHandle<()>>,
 }
 
+/// A socket that is this host's. Whoever connects waits until a [`Server`] serves it.
+#[derive(Debug)]
+pub struct Endpoint {
+    path: PathBuf,
+    listener: UnixListener,
+    lock: File,
+}
+
+impl Endpoint {
+    /// Takes the socket at `path`. The directory is made if it is missing; the file of a host that died is replaced.
+    ///
+    /// # Errors
+    /// See [`BindError`].
+    pub fn bind(path: impl Into<PathBuf>) -> Result<Endpoint, BindError> {
+        let path = path.into();
+        let (listener, lock) = listen(&path)?;
+        Ok(Endpoint {
+            path,
+            listener,
+            lock,
+        })
+    }
+}
+
 /// The listening socket. Dropping it is stopping it.
 pub struct Server {
     path: PathBuf,
@@ -144,7 +168,7 @@ impl fmt::Debug for Server {
 }
 
 impl Server {
-    /// Listens at `path`. The directory is made if it is missing; the file of a host that died is replaced.
+    /// Takes the socket at `path` and serves it.
     ///
     /// # Errors
     /// See [`BindError`].
@@ -154,8 +178,24 @@ impl Server {
         capabilities: &Capabilities,
         log: Log,
     ) -> Result<Server, BindError> {
-        let path = path.into();
-        let (listener, lock) = listen(&path)?;
+        Server::start(Endpoint::bind(path)?, device, capabilities, log)
+    }
+
+    /// Serves a socket.
+    ///
+    /// # Errors
+    /// [`BindError::Io`] if there is no descriptor or thread left.
+    pub fn start<D: Device>(
+        endpoint: Endpoint,
+        device: D,
+        capabilities: &Capabilities,
+        log: Log,
+    ) -> Result<Server, BindError> {
+        let Endpoint {
+            path,
+            listener,
+            lock,
+        } = endpoint;
         let kept = listener
             .try_clone()
             .map_err(|e| BindError::Io(path.clone(), e))?;

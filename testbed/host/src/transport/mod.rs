@@ -18,7 +18,7 @@ mod message_device;
 mod peer;
 
 pub use device::{Device, Got, Handle, SendBuffers};
-pub use listener::{BindError, Capabilities, Log, Server};
+pub use listener::{BindError, Capabilities, Endpoint, Log, Server};
 pub use message_device::{MessageDevice, MessageHandle};
 pub use peer::Peer;
 

@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The command line.
+
+use clap::{Args, Parser, Subcommand};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Shows what drivers tell their service, through fltport.
+#[derive(Debug, Parser)]
+#[command(name = "fltport", version, about)]
+pub(crate) struct Arguments {
+    /// The hosted kernel's socket (Linux). With it, no other host is started.
+    #[arg(long, global = true, value_name = "PATH")]
+    pub(crate) socket: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    watch: Watch,
+}
+
+/// What to do; `watch` if nothing is said.
+#[derive(Clone, Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show process starts and exits, live, until Ctrl-C; then the ledger.
+    Watch(Watch),
+    /// Show providers, connections, the ledger and the account of requests.
+    Status(Status),
+    /// Print the patterns that the process monitor excludes, one a line.
+    Exclusions,
+    /// Run the hosted kernel in the foreground, for services to connect to.
+    #[cfg(target_os = "linux")]
+    Host(Host),
+}
+
+#[derive(Args, Clone, Debug, Default, PartialEq)]
+pub(crate) struct Watch {
+    /// One JSON object a line.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Stop by itself after this time: a number and ms, s, m or h.
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    pub(crate) duration: Option<Duration>,
+    /// Deny the creation of processes whose image matches: * stands for any characters, ? for one; without a / it is the file's name alone. May be repeated.
+    #[arg(long, value_name = "GLOB", value_parser = pattern)]
+    pub(crate) deny: Vec<String>,
+    /// Have the driver leave out processes whose image matches. Replaces its list. May be repeated.
+    #[arg(long, value_name = "GLOB", value_parser = pattern)]
+    pub(crate) exclude: Vec<String>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Status {
+    /// One JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[cfg(target_os = "linux")]
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Host {
+    /// For another fltport that starts its own host: ends with standard input.
+    #[arg(long, hide = true)]
+    pub(crate) private: bool,
+}
+
+impl Arguments {
+    /// The command, with the default in place. An error if options of `watch` stand before another command.
+    pub(crate) fn command(&self) -> Result<Command, clap::Error> {
+        match &self.command {
+            None => Ok(Command::Watch(self.watch.clone())),
+            Some(command) if self.watch == Watch::default() => Ok(command.clone()),
+            Some(_) => Err(<Arguments as clap::CommandFactory>::command().error(
+                clap::error::ErrorKind::ArgumentConflict,
+                "options must stand behind the command that they are for",
+            )),
+        }
+    }
+}
+
+/// A pattern as the driver takes it.
+fn pattern(text: &str) -> Result<String, String> {
+    let units = text.encode_utf16().count();
+    if text.is_empty() {
+        return Err("the pattern is empty; it would match nothing".into());
+    }
+    if units > fltport::glob::MAX_PATTERN {
+        let most = fltport::glob::MAX_PATTERN;
+        return Err(format!("{units} characters are too many; at most {most}"));
+    }
+    Ok(text.to_owned())
+}
+
+/// A number and a unit; a number alone is seconds.
+fn duration(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = text.get(digits.len()..).unwrap_or_default();
+    let seconds = match unit {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" => 60.0,
+        "h" => 3600.0,
+        _ => {
+            return Err(format!(
+                "\"{unit}\" is no unit; use ms, s, m or h, as in 5s"
+            ));
+        }
+    };
+    let number: f64 = digits
+        .parse()
+        .map_err(|_| "not a number with a unit, as in 5s".to_owned())?;
+    Duration::try_from_secs_f64(number * seconds)
+        .map_err(|_| "out of range; use a time from 0ms to some years".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations() {
+        assert_eq!(duration("5s"), Ok(Duration::from_secs(5)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("1.5m"), Ok(Duration::from_secs(90)));
+        assert_eq!(duration("2"), Ok(Duration::from_secs(2)));
+        assert_eq!(duration("1h"), Ok(Duration::from_secs(3600)));
+        for bad in ["", "s", "5 parsecs", "5d", "-1s", "nan", "1e999h"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn watch_is_the_default() {
+        let parsed = Arguments::try_parse_from(["fltport", "--json", "--for", "1s"]).unwrap();
+        assert!(
+            matches!(parsed.command(), Ok(Command::Watch(w)) if w.json && w.duration.is_some())
+        );
+        let parsed = Arguments::try_parse_from(["fltport", "status", "--socket", "/x"]).unwrap();
+        assert!(matches!(parsed.command(), Ok(Command::Status(_))));
+        assert_eq!(parsed.socket, Some(PathBuf::from("/x")));
+        let parsed =
+            Arguments::try_parse_from(["fltport", "--socket", "/x", "exclusions"]).unwrap();
+        assert!(matches!(parsed.command(), Ok(Command::Exclusions)));
+        let parsed = Arguments::try_parse_from(["fltport", "--json", "status"]).unwrap();
+        assert!(parsed.command().is_err());
+    }
+
+    #[test]
+    fn nonsense_is_refused() {
+        for bad in [
+            &["fltport", "watch", "--deny", ""][..],
+            &["fltport", "look"],
+            &["fltport", "--for"],
+        ] {
+            assert!(Arguments::try_parse_from(bad).is_err(), "{bad:?}");
+        }
+    }
+}

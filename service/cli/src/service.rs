@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Where the driver is: on Windows in the kernel; on Linux in a hosted kernel that runs, or in one of this command's own.
+
+use crate::failure::Failure;
+use fltport::{Client, Options};
+use std::path::Path;
+
+/// How long a hosted kernel may take to say what it is.
+#[cfg(unix)]
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// The driver's place, and what ends with this command.
+#[derive(Debug)]
+pub(crate) struct Service {
+    #[cfg(unix)]
+    socket: std::path::PathBuf,
+    #[cfg(unix)]
+    description: fltport::HostDescription,
+    #[cfg(target_os = "linux")]
+    own: Option<crate::private_host::PrivateHost>,
+}
+
+#[cfg(not(unix))]
+impl Service {
+    /// The driver of this machine.
+    pub(crate) fn find(socket: Option<&Path>) -> Result<Service, Failure> {
+        match socket {
+            Some(_) => Err(Failure::new(
+                "there are no sockets to a driver on this system. Leave --socket out",
+            )),
+            None => Ok(Service {}),
+        }
+    }
+
+    fn options(&self, name: &str) -> Options {
+        Options::new(name)
+    }
+
+    /// Whether a process creation can be denied.
+    pub(crate) fn require_denial(&self) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Nothing is missing where there is a real kernel.
+    pub(crate) fn tell_what_is_missing(&self) {}
+
+    /// Ends what was started for this command.
+    pub(crate) fn end(self) -> Result<(), Failure> {
+        Ok(())
+    }
+}
+
+#[cfg(unix)]
+impl Service {
+    /// The hosted kernel at `socket`, or the one that runs, or one of its own.
+    pub(crate) fn find(socket: Option<&Path>) -> Result<Service, Failure> {
+        let place = socket.map_or_else(fltport::socket_path, Path::to_owned);
+        match fltport::describe_host(&place, PATIENCE) {
+            Ok(description) => Ok(Service {
+                socket: place,
+                description,
+                #[cfg(target_os = "linux")]
+                own: None,
+            }),
+            #[cfg(target_os = "linux")]
+            Err(fltport::Error::NotRunning { .. }) if socket.is_none() => Service::start_own(),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn start_own() -> Result<Service, Failure> {
+        let own = crate::private_host::PrivateHost::start()?;
+        let description = fltport::describe_host(own.socket(), PATIENCE)?;
+        Ok(Service {
+            socket: own.socket().to_owned(),
+            description,
+            own: Some(own),
+        })
+    }
+
+    fn options(&self, name: &str) -> Options {
+        Options::new(name).socket(&self.socket)
+    }
+
+    /// Whether a process creation can be denied; if not, why.
+    pub(crate) fn require_denial(&self) -> Result<(), Failure> {
+        if self.description.holds_process_creation {
+            return Ok(());
+        }
+        let why = self.description.missing.join("; ");
+        Err(Failure::new(format!(
+            "process creations cannot be denied here: {why}. Run fltport (or fltport host) as root, outside of a container"
+        )))
+    }
+
+    /// Says in one line what this host cannot do.
+    pub(crate) fn tell_what_is_missing(&self) {
+        if !self.description.missing.is_empty() {
+            crate::failure::complain(&self.description.missing.join("; "));
+        }
+    }
+
+    /// Ends what was started for this command.
+    pub(crate) fn end(self) -> Result<(), Failure> {
+        #[cfg(target_os = "linux")]
+        if let Some(own) = self.own {
+            return own.stop();
+        }
+        Ok(())
+    }
+}
+
+impl Service {
+    /// Connects with these rights. The connection is not made again when it ends.
+    pub(crate) fn connect(&self, name: &str, rights: u32) -> Result<Client, Failure> {
+        let options = self.options(name).rights(rights).reconnect(false);
+        Ok(Client::connect(options)?)
+    }
+}

@@ -1,0 +1,312 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `fltport watch`.
+
+use crate::arguments::Watch;
+use crate::decider::Decider;
+use crate::exclusions;
+use crate::failure::{Failure, complain};
+use crate::ledger::{self, Names};
+use crate::narrator::Narrator;
+use crate::output::Output;
+use crate::service::Service;
+use crate::table;
+use fltport::{Client, Event, LedgerRow, MessageSet, Role, common_driver, rights};
+use std::io;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long the end waits for records that are on their way.
+const LAST_RECORDS: Duration = Duration::from_secs(3);
+
+/// Events to print before the output is flushed, at most.
+const BATCH: usize = 1024;
+
+/// What the main thread waits for.
+enum Input {
+    Event(Event),
+    /// Ctrl-C, or a request to end.
+    Stop,
+    /// No more events will come.
+    Over,
+}
+
+/// Why the stream was left.
+enum End {
+    Asked,
+    HostGone(fltport::Error),
+}
+
+/// Runs it.
+pub(crate) fn run(socket: Option<&Path>, arguments: &Watch) -> Result<ExitCode, Failure> {
+    let (sender, inputs) = sync_channel(4096);
+    stop_on_signal(sender.clone())?;
+    let service = Service::find(socket)?;
+    service.tell_what_is_missing();
+    let watched = Stream::open(&service, arguments, sender).and_then(|stream| {
+        let mut show = Show::new(arguments.json);
+        // The time is that of watching, not of starting a host.
+        let deadline = arguments
+            .duration
+            .and_then(|d| Instant::now().checked_add(d));
+        let end = show.run(&stream, &inputs, deadline);
+        // Nobody may wait for a place in the channel when the threads are joined.
+        drop(inputs);
+        stream.close(&mut show, end)
+    });
+    let ended = service.end();
+    watched?;
+    ended?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn stop_on_signal(sender: SyncSender<Input>) -> Result<(), Failure> {
+    ctrlc::set_handler(move || {
+        // If the channel is gone, the command is ending.
+        let _ending = sender.send(Input::Stop);
+    })
+    .map_err(|e| {
+        Failure::new(format!(
+            "signals cannot be handled: {e}. Raise the limit on threads"
+        ))
+    })
+}
+
+/// The connection, the thread that takes its events, and the decider.
+struct Stream {
+    client: Arc<Client>,
+    reader: JoinHandle<()>,
+    /// Gives its role up when the stream is closed.
+    _decider: Option<Decider>,
+}
+
+impl Stream {
+    fn open(
+        service: &Service,
+        arguments: &Watch,
+        sender: SyncSender<Input>,
+    ) -> Result<Stream, Failure> {
+        let wanted = rights::OBSERVE | rights::COMMAND;
+        let client = Arc::new(service.connect("fltport watch", wanted)?);
+        if !arguments.exclude.is_empty() {
+            exclusions::set(&client, &arguments.exclude)?;
+        }
+        let decider = if arguments.deny.is_empty() {
+            None
+        } else {
+            Some(Decider::start(service, &arguments.deny)?)
+        };
+        for provider in client.providers()? {
+            observe(&client, &provider.name)?;
+        }
+        let reader = std::thread::Builder::new()
+            .name("events".into())
+            .spawn({
+                let client = client.clone();
+                move || read(&client, &sender)
+            })
+            .map_err(|e| {
+                Failure::new(format!(
+                    "no thread can be started: {e}. Raise the limit on threads"
+                ))
+            })?;
+        Ok(Stream {
+            client,
+            reader,
+            _decider: decider,
+        })
+    }
+
+    /// The account of this connection, then the end of it.
+    fn close(self, show: &mut Show, end: Result<End, Failure>) -> Result<(), Failure> {
+        let ending = match end {
+            Ok(End::Asked) => self.account(show),
+            Ok(End::HostGone(reason)) => Err(reason.into()),
+            Err(failure) => Err(failure),
+        };
+        self.client.close();
+        // One that panicked has told its reason to standard error.
+        let _panicked = self.reader.join();
+        ending
+    }
+
+    fn account(&self, show: &mut Show) -> Result<(), Failure> {
+        let own = self.client.info()?.number;
+        let rows = self.client.ledger()?;
+        let of_this = |row: &LedgerRow| row.connection == own;
+        let rows: Vec<LedgerRow> = rows.into_iter().filter(of_this).collect();
+        let names = Names::ask(&self.client)?;
+        let lines = ledger::table(&rows, &names);
+        let missing = self.client.statistics().missing;
+        if missing > 0 {
+            complain(&format!(
+                "{missing} sequence numbers are missing without explanation. This is a fault; please report it"
+            ));
+        }
+        show.summary(&lines)
+    }
+}
+
+/// Subscribes to all that a provider tells.
+fn observe(client: &Client, provider: &str) -> Result<(), fltport::Error> {
+    let schema = client.schema(provider)?;
+    let all = schema.numbers(Role::Notification) | schema.numbers(Role::Request);
+    client.subscribe(provider, all, MessageSet::NONE)
+}
+
+/// The name of the provider that an event says has registered.
+fn registered(event: &Event) -> Option<String> {
+    match event {
+        Event::Notification(record) if record.provider() == common_driver::NUMBER => {
+            let change = record.decode::<common_driver::ProviderChange<'_>>().ok()?;
+            change.registered.then(|| change.name.to_string())
+        }
+        _ => None,
+    }
+}
+
+fn read(client: &Client, sender: &SyncSender<Input>) {
+    while !client.is_over() {
+        let Some(event) = client.next(Duration::from_secs(3600)) else {
+            continue;
+        };
+        if let Some(Err(error)) = registered(&event).map(|provider| observe(client, &provider)) {
+            complain(&error.to_string());
+        }
+        if sender.send(Input::Event(event)).is_err() {
+            return;
+        }
+    }
+    // If the channel is gone, the command is ending.
+    let _ending = sender.send(Input::Over);
+}
+
+/// Prints.
+struct Show {
+    output: Output,
+    narrator: Narrator,
+    json: bool,
+    /// The last sequence number that was printed.
+    last: u64,
+}
+
+impl Show {
+    fn new(json: bool) -> Show {
+        Show {
+            output: Output::new(),
+            narrator: Narrator::new(),
+            json,
+            last: 0,
+        }
+    }
+
+    /// Prints events until the end.
+    fn run(
+        &mut self,
+        stream: &Stream,
+        inputs: &Receiver<Input>,
+        deadline: Option<Instant>,
+    ) -> Result<End, Failure> {
+        if !self.json {
+            let header = table::header(self.output.width(), self.output.colour());
+            self.output.line(&header)?;
+            self.output.flush()?;
+        }
+        loop {
+            let mut end = self.take(wait(inputs, deadline))?;
+            for _ in 0..BATCH {
+                match inputs.try_recv() {
+                    Ok(input) if end.is_none() => end = self.take(Some(input))?,
+                    _ => break,
+                }
+            }
+            self.output.flush()?;
+            if deadline.is_some_and(|d| Instant::now() >= d) {
+                end = end.or(Some(End::Asked));
+            }
+            if let Some(end) = end {
+                if matches!(end, End::Asked) {
+                    self.last_records(stream, inputs)?;
+                }
+                return Ok(end);
+            }
+        }
+    }
+
+    /// Deals with one input; `None` is the deadline.
+    fn take(&mut self, input: Option<Input>) -> io::Result<Option<End>> {
+        match input {
+            Some(Input::Event(Event::Disconnected { reason })) => Ok(Some(End::HostGone(reason))),
+            Some(Input::Event(event)) => self.print(&event).map(|()| None),
+            Some(Input::Over) => {
+                let reason = fltport::Error::Disconnected(fltport::Code::None);
+                Ok(Some(End::HostGone(reason)))
+            }
+            Some(Input::Stop) | None => Ok(Some(End::Asked)),
+        }
+    }
+
+    /// Prints what the driver had numbered by now and is still on its way.
+    fn last_records(&mut self, stream: &Stream, inputs: &Receiver<Input>) -> Result<(), Failure> {
+        let next = stream.client.info()?.next_sequence;
+        let until = Some(Instant::now() + LAST_RECORDS);
+        while self.last + 1 < next {
+            match wait(inputs, until) {
+                Some(Input::Event(event)) => self.print(&event)?,
+                Some(Input::Stop) => {}
+                Some(Input::Over) | None => break,
+            }
+        }
+        Ok(self.output.flush()?)
+    }
+
+    fn print(&mut self, event: &Event) -> io::Result<()> {
+        self.last = match event {
+            Event::Notification(record) => record.sequence(),
+            Event::Outcome(outcome) => outcome.record.sequence(),
+            Event::Gap(gap) => gap.last,
+            Event::Missing { last, .. } => *last,
+            _ => self.last,
+        };
+        if self.json {
+            return match self.narrator.json(event) {
+                Some(line) => self.output.line(&line),
+                None => Ok(()),
+            };
+        }
+        let (width, colour) = (self.output.width(), self.output.colour());
+        for row in self.narrator.rows(event) {
+            self.output.line(&table::line(&row, width, colour))?;
+        }
+        Ok(())
+    }
+
+    /// The ledger: below the table, or beside the JSON.
+    fn summary(&mut self, lines: &[String]) -> Result<(), Failure> {
+        if self.json {
+            lines.iter().for_each(|line| eprintln!("{line}"));
+            return Ok(());
+        }
+        self.output.line("")?;
+        for line in lines {
+            self.output.line(line)?;
+        }
+        Ok(self.output.flush()?)
+    }
+}
+
+/// The next input; `None` at the deadline.
+fn wait(inputs: &Receiver<Input>, deadline: Option<Instant>) -> Option<Input> {
+    let Some(deadline) = deadline else {
+        return Some(inputs.recv().unwrap_or(Input::Over));
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    match inputs.recv_timeout(left) {
+        Ok(input) => Some(input),
+        Err(RecvTimeoutError::Timeout) => None,
+        Err(RecvTimeoutError::Disconnected) => Some(Input::Over),
+    }
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `fltport watch` and what it shows of real processes.
+
+use crate::bench::{Directory, Running, about, fltport, is_root, json, watch};
+use serde_json::Value;
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+
+#[test]
+fn every_start_and_exit_is_shown_with_its_fields() {
+    if !is_root() {
+        return;
+    }
+    let directory = Directory::new();
+    let program = directory.program("target");
+    let watch = watch(&directory, &[]);
+    let mut started = BTreeMap::new();
+    for n in 0..50 {
+        let mut child = Command::new(&program)
+            .arg(format!("{n} \"q\""))
+            .spawn()
+            .unwrap();
+        started.insert(u64::from(child.id()), n);
+        child.wait().unwrap();
+    }
+    let mut failing = Command::new("/bin/sh")
+        .args(["-c", "exit 7"])
+        .spawn()
+        .unwrap();
+    let failing_pid = u64::from(failing.id());
+    failing.wait().unwrap();
+    watch.find("last exit", |line| {
+        (json(line)["message"] == "exit" && json(line)["pid"] == failing_pid).then_some(())
+    });
+    watch.interrupt();
+    // The search above has taken the lines; a second, complete run follows below.
+    let ended = watch.end();
+    assert!(ended.status.success(), "{}", ended.errors);
+    assert!(
+        ended.errors.contains("the ledger balances"),
+        "{}",
+        ended.errors
+    );
+    assert!(!ended.errors.contains("DOES NOT"), "{}", ended.errors);
+    assert_eq!(started.len(), 50);
+}
+
+#[test]
+fn the_lines_add_up() {
+    if !is_root() {
+        return;
+    }
+    let directory = Directory::new();
+    let program = directory.program("target");
+    let mut command = fltport(&directory);
+    command.args(["--json", "--for", "4s"]);
+    let watch = Running::start(command);
+    watch.find("first line", |line| line.starts_with('{').then_some(()));
+    let pids: Vec<u64> = (0..100)
+        .map(|_| {
+            let mut child = Command::new(&program).spawn().unwrap();
+            child.wait().unwrap();
+            child.id().into()
+        })
+        .collect();
+    let ended = watch.end();
+    assert!(ended.status.success(), "{}", ended.errors);
+    let lines: Vec<Value> = ended.lines.iter().map(|l| json(l)).collect();
+    let starts = about(&lines, "start", &program);
+    let seen: Vec<u64> = starts.iter().map(|l| l["pid"].as_u64().unwrap()).collect();
+    assert_eq!(seen, pids, "each once, in order");
+    for start in starts {
+        assert_eq!(start["provider"], "process-monitor");
+        assert_eq!(start["parent_pid"], std::process::id());
+        assert_eq!(start["creating_pid"], std::process::id());
+        assert_eq!(start["command_line"], program.to_str().unwrap());
+        assert!(start["time"].as_str().unwrap().ends_with('Z'));
+        let exits = lines
+            .iter()
+            .filter(|l| l["message"] == "exit" && l["pid"] == start["pid"]);
+        let exits: Vec<&Value> = exits.collect();
+        assert_eq!(exits.len(), 1, "{start}");
+        assert_eq!(exits[0]["exit_status"], 0);
+        assert!(exits[0]["seq"].as_u64() > start["seq"].as_u64());
+    }
+    let numbers: Vec<u64> = lines.iter().map(|l| l["seq"].as_u64().unwrap()).collect();
+    assert!(numbers.is_sorted());
+}
+
+#[test]
+fn a_denied_image_does_not_start_and_the_others_do() {
+    if !is_root() {
+        return;
+    }
+    let directory = Directory::new();
+    let (denied, other) = (directory.program("denied-one"), directory.program("other"));
+    let watch = watch(&directory, &["--deny", "denied-*"]);
+    let refused = Command::new(&denied).status().unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
+    assert!(Command::new(&other).status().unwrap().success());
+    let verdict = watch.find("verdict", |line| {
+        line.contains("/denied-one\"").then(|| json(line))
+    });
+    assert_eq!(verdict["message"], "create");
+    assert_eq!(verdict["outcome"], "answered");
+    assert_eq!(verdict["deny"], true);
+    assert!(verdict["waited_us"].is_u64() && verdict["decider"].is_u64());
+    let allowed = watch.find("verdict", |line| {
+        line.contains("/other\"").then(|| json(line))
+    });
+    assert_eq!(
+        (&allowed["message"], &allowed["deny"]),
+        (&"create".into(), &false.into())
+    );
+    watch.interrupt();
+    let ended = watch.end();
+    assert!(ended.status.success(), "{}", ended.errors);
+    assert!(
+        Command::new(&denied).status().unwrap().success(),
+        "nobody decides any more"
+    );
+}
+
+#[test]
+fn excluded_images_are_not_shown() {
+    if !is_root() {
+        return;
+    }
+    let directory = Directory::new();
+    let (quiet, loud) = (directory.program("quiet"), directory.program("loud"));
+    let watch = watch(&directory, &["--exclude", "*/quiet", "--exclude", "x"]);
+    Command::new(&quiet).status().unwrap();
+    Command::new(&loud).status().unwrap();
+    watch.find("loud", |line| {
+        assert!(!line.contains("/quiet\""), "{line}");
+        line.contains("/loud\"").then_some(())
+    });
+}
+
+#[test]
+fn the_table_is_plain_in_a_pipe_and_ends_with_the_ledger() {
+    let directory = Directory::new();
+    let mut command = fltport(&directory);
+    command.args(["--for", "1s"]);
+    let ended = Running::start(command).end();
+    assert!(ended.status.success(), "{}", ended.errors);
+    assert!(ended.lines[0].starts_with("time "), "{:?}", ended.lines);
+    assert!(!ended.lines.iter().any(|l| l.contains('\u{1b}')));
+    let last = ended.lines.last().unwrap();
+    assert!(last.contains("ledger"), "{last}");
+}
+
+#[test]
+fn a_closed_pipe_ends_it_quietly() {
+    let directory = Directory::new();
+    let mut command = fltport(&directory);
+    command.args(["watch", "--json"]).stderr(Stdio::inherit());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    // Every process that starts is a line that cannot be written.
+    let status = loop {
+        let _seen = Command::new("/bin/true").status();
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+    };
+    assert_eq!(status.code(), Some(0));
+}

@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The blocking client.
+
+use crate::command::CommandResult;
+use crate::connection::Connection;
+use crate::error::Error;
+use crate::event::Event;
+use crate::failure::Code;
+use crate::lock::lock;
+use crate::message_set::MessageSet;
+use crate::options::Options;
+use crate::queue::EventQueue;
+use crate::rows::{ConnectionInfo, ProviderInfo};
+use crate::schema::Schema;
+use crate::statistics::{Counters, Statistics};
+use crate::supervisor::{self, Control, Shared, Wanted};
+use fltport_abi::Message;
+use fltport_abi::command::{ConnectionRow, LedgerRow, RequestRow, own};
+use fltport_abi::limits::MAX_COMMAND;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// A service's connection to the common driver. See the [crate](crate) for one in use.
+///
+/// All methods may be called from any thread. Dropping it closes the connection, ends its threads and wakes everybody who waits for it.
+#[derive(Debug)]
+pub struct Client {
+    pub(crate) shared: Arc<Shared>,
+    supervisor: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Client {
+    /// Connects.
+    ///
+    /// # Errors
+    /// [`Error::NotRunning`], [`Error::AccessDenied`], [`Error::VersionMismatch`], [`Error::TooManyConnections`],
+    /// [`Error::NoAnswer`], or what else the driver refuses with.
+    pub fn connect(options: Options) -> Result<Client, Error> {
+        let shared = Arc::new(Shared {
+            queue: EventQueue::new(options.queue),
+            options,
+            counters: Counters::default(),
+            control: Mutex::new(Control::default()),
+            changed: Condvar::new(),
+        });
+        let session = supervisor::establish(&shared, 0)?;
+        supervisor::install(&shared, &session);
+        let supervisor = supervisor::start(&shared, session)?;
+        Ok(Client {
+            shared,
+            supervisor: Mutex::new(Some(supervisor)),
+        })
+    }
+
+    /// The next event; `None` if there is none within `timeout`, or no more will come ([`Client::is_over`]).
+    pub fn next(&self, timeout: Duration) -> Option<Event> {
+        let now = Instant::now();
+        let deadline = now.checked_add(timeout);
+        // A timeout beyond what the clock can say is cut to a day; the caller asks again.
+        let event = self
+            .shared
+            .queue
+            .pop(deadline.unwrap_or(now + Duration::from_secs(86_400)));
+        if event.is_some() {
+            self.taken();
+        }
+        event
+    }
+
+    /// An event has been taken: gets that were held back may go.
+    pub(crate) fn taken(&self) {
+        let current = lock(&self.shared.control).current.clone();
+        if let Some(connection) = current {
+            // If this fails the connection has ended, and the pump says so.
+            let _ended = connection.refill(&self.shared.queue);
+        }
+    }
+
+    /// Whether all events have been taken and no more will come: the client was closed, or the connection ended and
+    /// [`Options::reconnect`] is off.
+    pub fn is_over(&self) -> bool {
+        self.shared.queue.is_over()
+    }
+
+    fn connection(&self) -> Result<Arc<Connection>, Error> {
+        let control = lock(&self.shared.control);
+        match &control.current {
+            Some(connection) => Ok(connection.clone()),
+            None if control.closing => Err(Error::Closed),
+            None => Err(Error::Disconnected(Code::None)),
+        }
+    }
+
+    /// Who this connection is to the driver, and the rights that it was granted.
+    ///
+    /// # Errors
+    /// [`Error::Disconnected`], [`Error::NoAnswer`], or what the driver refuses with; so with all commands below.
+    pub fn info(&self) -> Result<ConnectionInfo, Error> {
+        Ok(self.connection()?.info()?.into())
+    }
+
+    /// The registered providers.
+    ///
+    /// # Errors
+    /// As [`Client::info`].
+    pub fn providers(&self) -> Result<Vec<ProviderInfo>, Error> {
+        self.connection()?.providers()
+    }
+
+    /// A provider's schema.
+    ///
+    /// # Errors
+    /// As [`Client::info`], and [`Error::NoProvider`].
+    pub fn schema(&self, provider: &str) -> Result<Arc<Schema>, Error> {
+        let connection = self.connection()?;
+        connection.schema(connection.find(provider)?)
+    }
+
+    /// Subscribes to a provider: `observe` are the notifications, and the requests whose outcomes are wanted; `decide` are the requests that
+    /// this service answers. Replaces this client's former subscription to the same provider, and is made again after each reconnect.
+    ///
+    /// # Errors
+    /// As [`Client::info`]; [`Error::NoProvider`]; [`Error::DeciderTaken`] if somebody else answers one of these requests.
+    pub fn subscribe(
+        &self,
+        provider: &str,
+        observe: impl Into<MessageSet>,
+        decide: impl Into<MessageSet>,
+    ) -> Result<(), Error> {
+        let (observe, decide) = (observe.into(), decide.into());
+        let connection = self.connection()?;
+        connection.subscribe(provider, observe, decide)?;
+        let mut control = lock(&self.shared.control);
+        let still_current = control
+            .current
+            .as_ref()
+            .is_some_and(|c| Arc::ptr_eq(c, &connection));
+        if observe == MessageSet::NONE && decide == MessageSet::NONE {
+            control.subscriptions.remove(provider);
+        } else {
+            let wanted = Wanted {
+                observe,
+                decide,
+                in_force: still_current,
+            };
+            control.subscriptions.insert(provider.to_owned(), wanted);
+        }
+        Ok(())
+    }
+
+    /// Sends a provider one of its commands, and waits for the result.
+    ///
+    /// # Errors
+    /// As [`Client::info`]; [`Error::NoProvider`]; [`Error::Encode`] if the command is too large.
+    pub fn command<'m, C: Message<'m>>(
+        &self,
+        provider: &str,
+        command: &C,
+    ) -> Result<CommandResult, Error> {
+        let mut payload = vec![0; command.encoded_len()];
+        let length = command.encode(&mut payload)?;
+        payload.truncate(length);
+        self.command_bytes(provider, C::NUMBER, &payload)
+    }
+
+    /// [`Client::command`] with bytes that are a command of the provider's schema.
+    ///
+    /// # Errors
+    /// As [`Client::command`].
+    pub fn command_bytes(
+        &self,
+        provider: &str,
+        command: u16,
+        payload: &[u8],
+    ) -> Result<CommandResult, Error> {
+        let connection = self.connection()?;
+        let number = match connection.provider_number(provider) {
+            Some(number) => number,
+            None => connection.find(provider)?,
+        };
+        let result = connection.command(number.into(), command, payload, MAX_COMMAND)?;
+        Ok(CommandResult(result))
+    }
+
+    /// The connected services.
+    ///
+    /// # Errors
+    /// As [`Client::info`].
+    pub fn connections(&self) -> Result<Vec<ConnectionInfo>, Error> {
+        let rows = self.connection()?.list::<ConnectionRow>(own::CONNECTIONS)?;
+        Ok(rows.into_iter().map(ConnectionInfo::from).collect())
+    }
+
+    /// The account of every message type towards every receiver.
+    ///
+    /// # Errors
+    /// As [`Client::info`].
+    pub fn ledger(&self) -> Result<Vec<LedgerRow>, Error> {
+        self.connection()?.list(own::LEDGER)
+    }
+
+    /// The account of every request type.
+    ///
+    /// # Errors
+    /// As [`Client::info`].
+    pub fn requests(&self) -> Result<Vec<RequestRow>, Error> {
+        self.connection()?.list(own::REQUESTS)
+    }
+
+    /// What this client has counted.
+    pub fn statistics(&self) -> Statistics {
+        self.shared.counters.read()
+    }
+
+    /// Closes the connection: cancels the gets, ends the threads, wakes everybody who waits. Events that have come may still be taken.
+    pub fn close(&self) {
+        let current = {
+            let mut control = lock(&self.shared.control);
+            control.closing = true;
+            control.current.take()
+        };
+        self.shared.changed.notify_all();
+        if let Some(connection) = current {
+            connection.shutdown();
+        }
+        let supervisor = lock(&self.supervisor).take();
+        if let Some(thread) = supervisor {
+            // A thread that panicked has told its reason to standard error.
+            let _panicked = thread.join();
+        }
+        self.shared.queue.close();
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.close();
+    }
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Commands over a connection: the common driver's own, and a provider's.
+
+use crate::connection::Connection;
+use crate::error::Error;
+use crate::message_set::MessageSet;
+use crate::rows::ProviderInfo;
+use crate::schema::Schema;
+use fltport_abi::command::{ConnectionRow, Page, ProviderRow, Subscription, own};
+use fltport_abi::fixed::Fixed;
+use fltport_abi::limits::{MAX_COMMAND, MAX_SCHEMA};
+use fltport_abi::{DecodeError, Message};
+use std::sync::Arc;
+
+/// No list is longer than this many pages; a driver that keeps answering is not believed.
+const MAX_PAGES: u32 = 4096;
+
+/// What a provider answered to a command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandResult(pub(crate) Vec<u8>);
+
+impl CommandResult {
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The result as the type `M`.
+    ///
+    /// # Errors
+    /// If it is not one.
+    pub fn decode<'a, M: Message<'a>>(&'a self) -> Result<M, Error> {
+        Ok(M::decode(&self.0)?)
+    }
+}
+
+fn encode<T: Fixed>(value: &T) -> Vec<u8> {
+    let mut bytes = vec![0; T::SIZE];
+    // It fits: the vector was made for it.
+    let _fits = value.write(&mut bytes);
+    bytes
+}
+
+impl Connection {
+    /// All rows of one of the common driver's lists.
+    pub(crate) fn list<R: Fixed>(&self, command: u16) -> Result<Vec<R>, Error> {
+        let mut rows = Vec::new();
+        for _ in 0..MAX_PAGES {
+            let page = Page {
+                skip: u32::try_from(rows.len()).unwrap_or(u32::MAX),
+                reserved: 0,
+            };
+            let bytes = self.command(0, command, &encode(&page), MAX_COMMAND)?;
+            if bytes.is_empty() {
+                return Ok(rows);
+            }
+            if !bytes.len().is_multiple_of(R::SIZE) {
+                return Err(Error::Protocol("a list that ends within a row"));
+            }
+            rows.extend(bytes.chunks_exact(R::SIZE).filter_map(R::read));
+        }
+        Err(Error::Protocol("a list without an end"))
+    }
+
+    /// Who this connection is to the driver.
+    pub(crate) fn info(&self) -> Result<ConnectionRow, Error> {
+        let bytes = self.command(0, own::INFO, &[], ConnectionRow::SIZE)?;
+        ConnectionRow::read(&bytes).ok_or(Error::Protocol("a short answer about this connection"))
+    }
+
+    pub(crate) fn providers(&self) -> Result<Vec<ProviderInfo>, Error> {
+        let rows = self.list::<ProviderRow>(own::PROVIDERS)?;
+        Ok(rows.into_iter().map(ProviderInfo::from).collect())
+    }
+
+    /// The number of the provider with this name.
+    pub(crate) fn find(&self, provider: &str) -> Result<u16, Error> {
+        let providers = self.providers()?;
+        let found = providers.iter().find(|p| p.name == provider);
+        found
+            .map(|p| p.number)
+            .ok_or_else(|| Error::NoProvider(provider.to_owned()))
+    }
+
+    pub(crate) fn schema(&self, provider: u16) -> Result<Arc<Schema>, Error> {
+        let payload = u32::from(provider).to_le_bytes();
+        let bytes = self.command(0, own::SCHEMA, &payload, MAX_SCHEMA)?;
+        Ok(Arc::new(Schema::decode(&bytes)?))
+    }
+
+    /// Subscribes, and keeps the schema for the records that will come.
+    pub(crate) fn subscribe(
+        &self,
+        provider: &str,
+        observe: MessageSet,
+        decide: MessageSet,
+    ) -> Result<(), Error> {
+        let number = self.find(provider)?;
+        let schema = self.schema(number)?;
+        if schema.provider != provider {
+            return Err(Error::Decode(DecodeError::BadValue));
+        }
+        self.set_schema(number, schema);
+        let subscription = Subscription {
+            provider: number.into(),
+            reserved: 0,
+            observe: observe.bits(),
+            decide: decide.bits(),
+        };
+        self.command(0, own::SUBSCRIBE, &encode(&subscription), 0)
+            .map(drop)
+    }
+}

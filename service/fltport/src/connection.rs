@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One connection: the port, its gets, its commands.
+
+use crate::edge::{Got, Port};
+use crate::error::Error;
+use crate::event::{Event, Record};
+use crate::failure::{Failure, Fault};
+use crate::intake::Intake;
+use crate::lock::lock;
+use crate::options::Options;
+use crate::queue::EventQueue;
+use crate::schema::Schema;
+use crate::statistics::Counters;
+use fltport_abi::command::CommandHeader;
+use fltport_abi::common_driver;
+use fltport_abi::fixed::Fixed;
+use fltport_abi::hello::Hello;
+use fltport_abi::limits::{MAX_COMMAND, MAX_SCHEMA};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+/// The largest buffer that a get grows to: what the hosted kernel takes, and more than the largest frame.
+pub(crate) const MAX_BUFFER: usize = fltport_abi::hosted::MAX_GET;
+
+/// How often in a row a get's buffer is made larger for one message.
+const MAX_GROWTH: u32 = 4;
+
+/// See the module.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    port: Port,
+    place: String,
+    patience: Duration,
+    generation: u32,
+    /// The driver's number for it; 0 until it is known. No frame comes before that.
+    number: AtomicU32,
+    schemas: Mutex<HashMap<u16, Arc<Schema>>>,
+    gets: Mutex<Gets>,
+}
+
+/// The gets, by slot.
+#[derive(Debug)]
+struct Gets {
+    capacity: usize,
+    growth: u32,
+    /// Bit n: slot n is at the port.
+    waiting: u64,
+    /// Slots that are held back because the program does not take its events.
+    held_back: Vec<u32>,
+}
+
+impl Connection {
+    /// Connects. No get waits yet.
+    pub(crate) fn open(options: &Options, generation: u32) -> Result<Arc<Connection>, Error> {
+        let hello = Hello::new(&options.name, options.rights, generation);
+        let place = options.place();
+        let port = Port::connect(options, &hello.to_bytes())
+            .map_err(|f| Error::new(f, &place, options.patience))?;
+        let connection = Arc::new(Connection {
+            port,
+            place,
+            patience: options.patience,
+            generation,
+            number: AtomicU32::new(0),
+            schemas: Mutex::default(),
+            gets: Mutex::new(Gets {
+                capacity: options.buffer,
+                growth: 0,
+                waiting: 0,
+                held_back: (0..options.outstanding_gets).collect(),
+            }),
+        });
+        connection.set_schema(common_driver::NUMBER, Arc::new(own_schema()?));
+        Ok(connection)
+    }
+
+    pub(crate) fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    pub(crate) fn number(&self) -> u32 {
+        self.number.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_number(&self, number: u32) {
+        self.number.store(number, Ordering::Release);
+    }
+
+    pub(crate) fn schema_of(&self, provider: u16) -> Option<Arc<Schema>> {
+        lock(&self.schemas).get(&provider).cloned()
+    }
+
+    pub(crate) fn set_schema(&self, provider: u16, schema: Arc<Schema>) {
+        lock(&self.schemas).insert(provider, schema);
+    }
+
+    /// The number of the subscribed provider with this name.
+    pub(crate) fn provider_number(&self, name: &str) -> Option<u16> {
+        let schemas = lock(&self.schemas);
+        let found = schemas.iter().find(|(_, s)| s.provider == name);
+        found.map(|(number, _)| *number)
+    }
+
+    /// Takes what the gets bring until the connection ends; returns why it did.
+    /// `change` is told when a provider registers or goes.
+    pub(crate) fn pump(
+        self: &Arc<Self>,
+        queue: &EventQueue,
+        counters: &Counters,
+        change: impl Fn(&str, bool),
+    ) -> Error {
+        let mut intake = Intake::new(self, counters);
+        let failure = loop {
+            if let Err(failure) = self.refill(queue) {
+                break failure;
+            }
+            match self.port.wait(intake.patience()) {
+                Ok(Some(got)) => {
+                    if let Err(failure) = self.take(got, &mut intake, counters) {
+                        break failure;
+                    }
+                }
+                Ok(None) => intake.judge(lock(&self.gets).waiting),
+                Err(failure) => break failure,
+            }
+            let events = intake.events();
+            for (event, _) in &events {
+                if let Event::Notification(record) = event
+                    && let Some((name, registered)) = provider_change(record)
+                {
+                    change(&name, registered);
+                }
+            }
+            queue.push(events);
+        };
+        self.port.shutdown();
+        intake.judge(0);
+        queue.push(intake.events());
+        self.error(failure)
+    }
+
+    fn take(&self, got: Got, intake: &mut Intake<'_>, counters: &Counters) -> Result<(), Failure> {
+        let mut gets = lock(&self.gets);
+        gets.waiting &= !(1_u64 << (got.slot % 64));
+        gets.held_back.push(got.slot);
+        match got.outcome {
+            Ok(message) => {
+                gets.growth = 0;
+                let waiting = gets.waiting;
+                drop(gets);
+                intake.take(got.slot, message, waiting);
+                Ok(())
+            }
+            Err(Failure {
+                fault: Fault::TooSmall(needed),
+                ..
+            }) if needed <= MAX_BUFFER && gets.growth < MAX_GROWTH => {
+                counters.grown.add(1);
+                gets.growth += 1;
+                gets.capacity = gets.capacity.max(needed);
+                Ok(())
+            }
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Has gets wait at the port, unless the program is behind with taking events.
+    pub(crate) fn refill(&self, queue: &EventQueue) -> Result<(), Failure> {
+        let mut gets = lock(&self.gets);
+        while !gets.held_back.is_empty() && !queue.is_full() {
+            let Some(slot) = gets.held_back.pop() else {
+                break;
+            };
+            gets.waiting |= 1 << (slot % 64);
+            self.port.post(slot, gets.capacity)?;
+        }
+        Ok(())
+    }
+
+    /// Sends a command; the result has at most `capacity` bytes.
+    pub(crate) fn command(
+        &self,
+        provider: u32,
+        command: u16,
+        payload: &[u8],
+        capacity: usize,
+    ) -> Result<Vec<u8>, Error> {
+        let mut bytes = vec![0; CommandHeader::SIZE];
+        // It fits: the vector was made for it.
+        let _fits = CommandHeader::new(provider, command, payload.len()).write(&mut bytes);
+        bytes.extend_from_slice(payload);
+        if bytes.len() > MAX_COMMAND {
+            return Err(Error::Encode(fltport_abi::EncodeError::TooLarge));
+        }
+        let sent = self.port.send(&bytes, capacity.min(MAX_COMMAND));
+        sent.map_err(|f| self.error(f))
+    }
+
+    pub(crate) fn reply(&self, bytes: &[u8]) -> Result<(), Error> {
+        self.port.reply(bytes).map_err(|f| self.error(f))
+    }
+
+    /// Ends it, from any thread.
+    pub(crate) fn shutdown(&self) {
+        self.port.shutdown();
+    }
+
+    fn error(&self, failure: Failure) -> Error {
+        Error::new(failure, &self.place, self.patience)
+    }
+}
+
+/// The common driver's own messages, which come without a subscription.
+fn own_schema() -> Result<Schema, Error> {
+    let mut bytes = vec![0; MAX_SCHEMA];
+    let length = common_driver::PROVIDER.encode(&mut bytes)?;
+    bytes.truncate(length);
+    Ok(Schema::decode(&bytes)?)
+}
+
+fn provider_change(record: &Record) -> Option<(String, bool)> {
+    if record.provider() != common_driver::NUMBER {
+        return None;
+    }
+    let change = record.decode::<common_driver::ProviderChange<'_>>().ok()?;
+    Some((change.name.to_string(), change.registered))
+}

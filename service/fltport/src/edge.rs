@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The platform's way to the port. Both edges have the same face:
+//!
+//! * `Port::connect(options, context)`: opens the port;
+//! * `post(slot, capacity)`: has a get wait at the port; each slot has at most one;
+//! * `wait(limit)`: the next get that completed; called by one thread at a time, which also serves the other callers on the hosted edge;
+//! * `reply`, `send`: from any thread;
+//! * `shutdown()`: ends everything, from any thread; `wait` and all blocked callers return.
+//!
+//! The handle is closed when the port is dropped.
+
+use crate::failure::Failure;
+
+#[cfg(unix)]
+mod hosted;
+#[cfg(unix)]
+mod place;
+#[cfg(windows)]
+#[allow(unsafe_code)]
+mod windows;
+
+#[cfg(unix)]
+pub(crate) use hosted::Port;
+#[cfg(unix)]
+pub use hosted::{HostDescription, describe_host};
+#[cfg(unix)]
+pub use place::socket_path;
+#[cfg(windows)]
+pub(crate) use windows::Port;
+
+/// A get that has completed.
+#[derive(Debug)]
+pub(crate) struct Got {
+    /// Which one.
+    pub(crate) slot: u32,
+    /// The message with the Filter Manager's header.
+    pub(crate) outcome: Result<Vec<u8>, Failure>,
+}

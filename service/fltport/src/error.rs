@@ -1,0 +1,178 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Errors, named by what the user can do about them. Each prints as "cause. cure."
+
+use crate::failure::{Code, Failure, Fault};
+use fltport_abi::{DecodeError, EncodeError, status};
+use std::fmt;
+use std::time::Duration;
+
+/// Why a call failed. [`Error::code`] keeps what the platform said, for the log.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// Nobody listens: the driver (or the hosted kernel) is not running, or has no such port.
+    NotRunning {
+        /// Where it was looked for: the socket or the port's name.
+        place: String,
+        /// The platform's code.
+        code: Code,
+    },
+    /// The port's security descriptor, the driver or the socket's directory refuses this user.
+    AccessDenied(Code),
+    /// The driver and this library have no protocol version in common.
+    VersionMismatch(Code),
+    /// The driver takes no further connection.
+    TooManyConnections(Code),
+    /// The connection has ended, from whichever side.
+    Disconnected(Code),
+    /// A reply that nobody waits for any more: the deadline has passed and the miss policy has answered.
+    TooLate(Code),
+    /// No provider of that name is registered.
+    NoProvider(String),
+    /// The provider has no such message.
+    NotFound(Code),
+    /// Another service is the decider for one of these requests.
+    DeciderTaken(Code),
+    /// There was no answer within this time.
+    NoAnswer(Duration),
+    /// The driver refused.
+    Refused(Code),
+    /// The other side does not keep to the protocol.
+    Protocol(&'static str),
+    /// A message could not be written.
+    Encode(EncodeError),
+    /// A message could not be read.
+    Decode(DecodeError),
+    /// The client has been closed.
+    Closed,
+    /// A thread could not be started.
+    Thread(Code),
+}
+
+impl Error {
+    /// The code that the platform gave; [`Code::None`] if the error is this library's own.
+    pub fn code(&self) -> Code {
+        match self {
+            Error::NotRunning { code, .. }
+            | Error::AccessDenied(code)
+            | Error::VersionMismatch(code)
+            | Error::TooManyConnections(code)
+            | Error::Disconnected(code)
+            | Error::TooLate(code)
+            | Error::NotFound(code)
+            | Error::DeciderTaken(code)
+            | Error::Refused(code)
+            | Error::Thread(code) => *code,
+            _ => Code::None,
+        }
+    }
+
+    pub(crate) fn thread(error: &std::io::Error) -> Self {
+        Error::Thread(error.raw_os_error().map_or(Code::None, Code::Os))
+    }
+
+    /// An edge's failure at `place`; `limit` is the time after which it gave up, where it did.
+    pub(crate) fn new(failure: Failure, place: &str, limit: Duration) -> Self {
+        let code = failure.code;
+        match failure.fault {
+            Fault::NotThere => Error::NotRunning {
+                place: place.to_owned(),
+                code,
+            },
+            Fault::AccessDenied => Error::AccessDenied(code),
+            Fault::TooManyConnections => Error::TooManyConnections(code),
+            Fault::VersionMismatch => Error::VersionMismatch(code),
+            Fault::Disconnected | Fault::Cancelled => Error::Disconnected(code),
+            Fault::NoWaiter => Error::TooLate(code),
+            Fault::NotFound => Error::NotFound(code),
+            Fault::Taken => Error::DeciderTaken(code),
+            Fault::NoAnswer => Error::NoAnswer(limit),
+            Fault::Protocol(what) => Error::Protocol(what),
+            Fault::TooSmall(_) | Fault::Other => Error::Refused(code),
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::NotRunning { place, .. } => not_running(place, f),
+            Error::AccessDenied(_) => f.write_str(
+                "access denied. Run as root or Administrator, or have the port's security descriptor let this user in",
+            ),
+            Error::VersionMismatch(_) => f.write_str(
+                "the driver and this program speak no common protocol version. Update the older of the two",
+            ),
+            Error::TooManyConnections(_) => f.write_str(
+                "the driver takes no more connections. End a service that is connected; `fltport status` lists them",
+            ),
+            Error::Disconnected(_) => f.write_str(
+                "the connection has ended. The driver was unloaded, the hosted kernel stopped, or it closed the connection; connect again",
+            ),
+            Error::TooLate(_) => f.write_str(
+                "the reply came too late: the driver has gone on without it. Reply sooner, or have the driver wait longer",
+            ),
+            Error::NoProvider(name) => write!(
+                f,
+                "no driver has registered the provider \"{name}\". Load that driver; `fltport status` lists the providers"
+            ),
+            Error::NotFound(_) => f.write_str(
+                "the driver knows no such provider or message. It may have been unloaded, or be of another version; `fltport status` lists the providers",
+            ),
+            Error::DeciderTaken(_) => f.write_str(
+                "another service answers these requests already. End it first; `fltport status` lists the connections",
+            ),
+            Error::NoAnswer(limit) => write!(
+                f,
+                "no answer within {limit:?}. The hosted kernel or the driver's handler hangs; see whether its process is stopped"
+            ),
+            Error::Refused(code) => refused(*code, f),
+            Error::Protocol(what) => write!(
+                f,
+                "the other side does not keep to the protocol: {what}. Use the driver and the library of one version"
+            ),
+            Error::Encode(error) => write!(f, "{error}. Send less in one message"),
+            Error::Decode(error) => write!(f, "{error}. Use the definition that the driver was built with"),
+            Error::Closed => f.write_str("the client has been closed. Connect a new one"),
+            Error::Thread(code) => write!(f, "a thread could not be started ({code}). Raise the limit on threads"),
+        }
+    }
+}
+
+fn not_running(place: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if cfg!(windows) {
+        write!(
+            f,
+            "no driver listens on the port {place}. Start the service fltport: sc start fltport"
+        )
+    } else {
+        write!(
+            f,
+            "no hosted kernel listens at {place}. Start one: fltport host"
+        )
+    }
+}
+
+fn refused(code: Code, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match code {
+        Code::Status(number) => match status::describe(number) {
+            Some(text) => write!(f, "the driver refused: {text} ({code})"),
+            None => write!(f, "the driver refused with {code}"),
+        },
+        _ => write!(f, "refused with {code}"),
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<EncodeError> for Error {
+    fn from(error: EncodeError) -> Self {
+        Error::Encode(error)
+    }
+}
+
+impl From<DecodeError> for Error {
+    fn from(error: DecodeError) -> Self {
+        Error::Decode(error)
+    }
+}

@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a service is told.
+
+use crate::error::Error;
+use crate::request::Request;
+use crate::schema::{Schema, fixed_size, read_fields};
+use fltport_abi::frame::{GapEntry, OutcomeHeader, RecordHeader};
+use fltport_abi::schema::Value;
+use fltport_abi::{Cause, DecodeError, Message, Outcome, Time};
+use std::ops::Range;
+use std::sync::Arc;
+
+/// What [`Client::next`](crate::Client::next) brings. Notifications, outcomes and gaps come in the order of the connection's stream.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A provider's notification.
+    Notification(Record),
+    /// How a request ended that this service does not decide, or does.
+    Outcome(RequestOutcome),
+    /// Messages were lost at this place of the stream, and the driver says which and why.
+    Gap(Gap),
+    /// A provider asks. Overtakes whatever else waits to be taken.
+    Request(Request),
+    /// Sequence numbers are missing and the driver does not say why. This is an error of the driver, the Filter Manager or this library.
+    Missing {
+        /// The first missing number.
+        first: u64,
+        /// The last one.
+        last: u64,
+    },
+    /// The connection has ended. Its stream ends here; what was in flight is lost, and the driver's ledger says so.
+    Disconnected {
+        /// Why.
+        reason: Error,
+    },
+    /// A new connection has been made. Its stream begins here, with number 1.
+    Reconnected {
+        /// How many times this client has connected before.
+        generation: u32,
+    },
+    /// A subscription could not be made again on the new connection; it is tried again from time to time.
+    SubscriptionFailed {
+        /// The provider.
+        provider: String,
+        /// Why.
+        reason: Error,
+    },
+}
+
+/// A record of the stream. Cheap to clone: the bytes are shared.
+#[derive(Clone, Debug)]
+pub struct Record {
+    pub(crate) frame: Arc<[u8]>,
+    pub(crate) header: RecordHeader,
+    pub(crate) payload: Range<usize>,
+    pub(crate) schema: Option<Arc<Schema>>,
+}
+
+impl Record {
+    /// Its place in the connection's stream; for a request, its id.
+    pub fn sequence(&self) -> u64 {
+        self.header.sequence
+    }
+
+    /// When it happened.
+    pub fn time(&self) -> Time {
+        Time(self.header.time)
+    }
+
+    /// The provider's number.
+    pub fn provider(&self) -> u16 {
+        self.header.provider
+    }
+
+    /// The message's number.
+    pub fn message(&self) -> u16 {
+        self.header.message
+    }
+
+    /// The provider's schema, which came with the subscription.
+    pub fn schema(&self) -> Option<&Schema> {
+        self.schema.as_deref()
+    }
+
+    /// The message as it was sent.
+    pub fn payload(&self) -> &[u8] {
+        self.frame.get(self.payload.clone()).unwrap_or_default()
+    }
+
+    /// Bytes of the payload's fixed part.
+    pub fn fixed(&self) -> usize {
+        self.header.fixed.into()
+    }
+
+    /// The message as the type `M`.
+    ///
+    /// # Errors
+    /// If it is another message, or was written by a provider that does not know all of `M`'s fields; [`Record::fields`] reads
+    /// it in any case.
+    pub fn decode<'a, M: Message<'a>>(&'a self) -> Result<M, DecodeError> {
+        if M::NUMBER != self.message() {
+            return Err(DecodeError::BadValue);
+        }
+        if self.fixed() < M::FIXED {
+            return Err(DecodeError::TooShort);
+        }
+        M::decode(self.payload())
+    }
+
+    /// The message's fields by name, read with the provider's own schema. Empty if that does not have this message.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, Result<Value<'_>, DecodeError>)> {
+        self.schema().into_iter().flat_map(|s| s.fields(self))
+    }
+}
+
+/// How a request ended.
+#[derive(Clone, Debug)]
+pub struct RequestOutcome {
+    /// The record that says so; its payload is not the request's.
+    pub record: Record,
+    pub(crate) header: OutcomeHeader,
+    pub(crate) request: Range<usize>,
+    pub(crate) reply: Range<usize>,
+}
+
+impl RequestOutcome {
+    /// The request's id.
+    pub fn id(&self) -> u64 {
+        self.header.request
+    }
+
+    /// How it ended; `None` for a way that this version does not know.
+    pub fn outcome(&self) -> Option<Outcome> {
+        Outcome::from_wire(self.header.outcome)
+    }
+
+    /// How long the requester waited, in microseconds.
+    pub fn waited_us(&self) -> u32 {
+        self.header.waited_us
+    }
+
+    /// The connection that was asked; `None` if none was.
+    pub fn decider(&self) -> Option<u32> {
+        (self.header.decider != 0).then_some(self.header.decider)
+    }
+
+    /// What was asked.
+    pub fn request(&self) -> &[u8] {
+        self.record
+            .frame
+            .get(self.request.clone())
+            .unwrap_or_default()
+    }
+
+    /// What it was answered with: by the decider, or by default.
+    pub fn reply(&self) -> &[u8] {
+        self.record
+            .frame
+            .get(self.reply.clone())
+            .unwrap_or_default()
+    }
+
+    /// The request as the type `M`.
+    ///
+    /// # Errors
+    /// As [`Record::decode`].
+    pub fn decode_request<'a, M: Message<'a>>(&'a self) -> Result<M, DecodeError> {
+        if M::NUMBER != self.record.message() {
+            return Err(DecodeError::BadValue);
+        }
+        M::decode(self.request())
+    }
+
+    /// The reply as the type `M`.
+    ///
+    /// # Errors
+    /// If it is not one.
+    pub fn decode_reply<'a, M: Message<'a>>(&'a self) -> Result<M, DecodeError> {
+        M::decode(self.reply())
+    }
+
+    /// The request's fields by name.
+    pub fn request_fields(&self) -> impl Iterator<Item = (&str, Result<Value<'_>, DecodeError>)> {
+        let message = self
+            .record
+            .schema()
+            .and_then(|s| s.message(self.record.message()));
+        let fields = message.map_or(&[][..], |m| &m.fields);
+        read_fields(fields, self.request(), fixed_size(fields))
+    }
+
+    /// The reply's fields by name.
+    pub fn reply_fields(&self) -> impl Iterator<Item = (&str, Result<Value<'_>, DecodeError>)> {
+        let message = self
+            .record
+            .schema()
+            .and_then(|s| s.message(self.record.message()));
+        let fields = message.map_or(&[][..], |m| &m.reply);
+        read_fields(fields, self.reply(), fixed_size(fields))
+    }
+}
+
+/// Losses at one place of the stream.
+#[derive(Clone, Debug)]
+pub struct Gap {
+    /// The first missing sequence number.
+    pub first: u64,
+    /// The last one.
+    pub last: u64,
+    /// When the last of them would have been told.
+    pub time: Time,
+    /// What was lost, by type and cause; the counts add up to the number of missing sequence numbers.
+    pub losses: Vec<Loss>,
+}
+
+/// How many messages of one type were lost for one cause.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Loss {
+    /// The provider's number.
+    pub provider: u16,
+    /// The provider's schema, if it is subscribed to.
+    pub schema: Option<Arc<Schema>>,
+    /// The message's number.
+    pub message: u16,
+    /// The cause; `None` for one that this version does not know.
+    pub cause: Option<Cause>,
+    /// How many.
+    pub count: u64,
+}
+
+impl Loss {
+    pub(crate) fn new(entry: &GapEntry, schema: Option<Arc<Schema>>) -> Self {
+        Loss {
+            provider: entry.provider,
+            schema,
+            message: entry.message,
+            cause: entry.cause(),
+            count: entry.count,
+        }
+    }
+
+    /// The provider's name, if it is subscribed to.
+    pub fn provider_name(&self) -> Option<&str> {
+        self.schema.as_deref().map(|s| s.provider.as_str())
+    }
+
+    /// The message's name, if the provider is subscribed to and has it.
+    pub fn message_name(&self) -> Option<&str> {
+        let message = self.schema.as_deref()?.message(self.message)?;
+        Some(message.name.as_str())
+    }
+}

@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! From the bytes that gets bring to events in order. Everything in them is checked; what does not hold is dropped and counted, and
+//! the numbers that are then missing are told as such.
+
+use crate::connection::Connection;
+use crate::envelope::{ENVELOPE, MessageHeader};
+use crate::event::{Event, Gap, Loss, Record, RequestOutcome};
+use crate::request::Request;
+use crate::sequence::{Resequencer, Step};
+use crate::statistics::Counters;
+use fltport_abi::DecodeError;
+use fltport_abi::fixed::Fixed;
+use fltport_abi::frame::{
+    self, FRAME_REQUEST, Frame, FrameHeader, OutcomeHeader, RecordHeader, RecordKind,
+};
+use fltport_abi::limits::PROTOCOL_VERSION;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+type Sized = (Event, usize);
+
+/// The state of one connection's stream.
+#[derive(Debug)]
+pub(crate) struct Intake<'c> {
+    connection: &'c Arc<Connection>,
+    counters: &'c Counters,
+    order: Resequencer<Sized>,
+    steps: Vec<Step<Sized>>,
+    requests: Vec<Sized>,
+}
+
+impl<'c> Intake<'c> {
+    pub(crate) fn new(connection: &'c Arc<Connection>, counters: &'c Counters) -> Self {
+        Intake {
+            connection,
+            counters,
+            order: Resequencer::new(),
+            steps: Vec::new(),
+            requests: Vec::new(),
+        }
+    }
+
+    /// How long to wait for the next get before calling [`Intake::judge`].
+    pub(crate) fn patience(&self) -> Option<Duration> {
+        self.order.patience(Instant::now())
+    }
+
+    /// Takes what the get in `slot` brought; `waiting` are the slots of the others at the port.
+    pub(crate) fn take(&mut self, slot: u32, message: Vec<u8>, waiting: u64) {
+        self.counters.frames.add(1);
+        if self.read(&Arc::from(message)).is_err() {
+            self.counters.damaged.add(1);
+        }
+        self.order
+            .completed(slot, waiting, Instant::now(), &mut self.steps);
+    }
+
+    /// Declares holes that nothing can fill any more.
+    pub(crate) fn judge(&mut self, waiting: u64) {
+        self.order.judge(waiting, Instant::now(), &mut self.steps);
+    }
+
+    /// The events so far, in order.
+    pub(crate) fn events(&mut self) -> Vec<Sized> {
+        let mut events = std::mem::take(&mut self.requests);
+        for step in self.steps.drain(..) {
+            match step {
+                Step::Item(event) => events.push(event),
+                Step::Missing { first, last } => {
+                    self.counters.missing.add(last - first + 1);
+                    events.push((Event::Missing { first, last }, 0));
+                }
+                Step::Repeated => self.counters.repeated.add(1),
+            }
+        }
+        events
+    }
+
+    fn read(&mut self, message: &Arc<[u8]>) -> Result<(), DecodeError> {
+        let envelope = MessageHeader::read(message).ok_or(DecodeError::TooShort)?;
+        let bytes = message.get(ENVELOPE..).ok_or(DecodeError::TooShort)?;
+        let frame = Frame::parse(bytes)?;
+        if frame.header.version != PROTOCOL_VERSION {
+            return Err(DecodeError::BadValue);
+        }
+        if frame.header.connection != self.connection.number() {
+            self.counters.foreign_frames.add(1);
+            return Ok(());
+        }
+        let mut at = ENVELOPE + FrameHeader::SIZE;
+        for parsed in frame.records() {
+            let parsed = parsed?;
+            let start = at + RecordHeader::SIZE;
+            at += parsed.header.size as usize;
+            let record = Record {
+                frame: message.clone(),
+                header: parsed.header,
+                payload: start..start + parsed.payload.len(),
+                schema: self.connection.schema_of(parsed.header.provider),
+            };
+            let is_request = parsed.kind == RecordKind::Request;
+            if is_request != (frame.header.kind == FRAME_REQUEST) {
+                return Err(DecodeError::BadValue);
+            }
+            if is_request {
+                self.ask(record, &envelope, frame.header.deadline_ms);
+            } else {
+                self.enter(record, &parsed)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self, record: Record, envelope: &MessageHeader, deadline_ms: u32) {
+        self.counters.requests.add(1);
+        let size = record.payload.len();
+        let request = Request {
+            record,
+            message_id: envelope.message_id,
+            reply_capacity: envelope.reply_length as usize,
+            deadline: Instant::now() + Duration::from_millis(deadline_ms.into()),
+            connection: Arc::downgrade(self.connection),
+        };
+        self.requests.push((Event::Request(request), size));
+    }
+
+    fn enter(&mut self, record: Record, parsed: &frame::Record<'_>) -> Result<(), DecodeError> {
+        let (sequence, size) = (record.sequence(), record.payload.len());
+        let (first, event) = match parsed.kind {
+            RecordKind::Gap => {
+                let gap = frame::Gap::parse(parsed)?;
+                self.counters.explained.add(gap.last - gap.first + 1);
+                (gap.first, Event::Gap(self.gap(&gap, &record)))
+            }
+            RecordKind::Outcome => (sequence, Event::Outcome(outcome(record, parsed)?)),
+            _ => (sequence, Event::Notification(record)),
+        };
+        self.counters.records.add(1);
+        self.order
+            .push(first, sequence, (event, size), &mut self.steps);
+        Ok(())
+    }
+
+    fn gap(&self, gap: &frame::Gap<'_>, record: &Record) -> Gap {
+        let loss = |entry| Loss::new(&entry, self.connection.schema_of(entry.provider));
+        Gap {
+            first: gap.first,
+            last: gap.last,
+            time: record.time(),
+            losses: gap.entries().map(loss).collect(),
+        }
+    }
+}
+
+fn outcome(record: Record, parsed: &frame::Record<'_>) -> Result<RequestOutcome, DecodeError> {
+    let outcome = frame::OutcomeRecord::parse(parsed)?;
+    let request = record.payload.start + OutcomeHeader::SIZE;
+    let reply = request + outcome.request.len().next_multiple_of(8);
+    Ok(RequestOutcome {
+        header: outcome.header,
+        request: request..request + outcome.request.len(),
+        reply: reply..reply + outcome.reply.len(),
+        record,
+    })
+}

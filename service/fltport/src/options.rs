@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How to connect.
+
+use fltport_abi::hello::rights;
+use fltport_abi::limits::PORT_NAME;
+use std::time::Duration;
+
+/// How to connect, to be changed where the defaults do not fit.
+///
+/// ```
+/// use std::time::Duration;
+/// let options = fltport::Options::new("my-service")
+///     .rights(fltport::rights::OBSERVE)
+///     .backoff(Duration::from_millis(100), Duration::from_secs(30));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub(crate) name: String,
+    pub(crate) rights: u32,
+    pub(crate) port_name: String,
+    pub(crate) outstanding_gets: u32,
+    pub(crate) buffer: usize,
+    pub(crate) queue: usize,
+    pub(crate) backoff: (Duration, Duration),
+    pub(crate) reconnect: bool,
+    pub(crate) patience: Duration,
+    #[cfg(unix)]
+    pub(crate) socket: Option<std::path::PathBuf>,
+}
+
+impl Options {
+    /// The defaults, for a service that calls itself `name` (at most 48 bytes; shown to operators, trusted for nothing).
+    pub fn new(name: impl Into<String>) -> Self {
+        Options {
+            name: name.into(),
+            rights: rights::ALL,
+            port_name: PORT_NAME.to_owned(),
+            outstanding_gets: 4,
+            buffer: fltport_abi::limits::MAX_FRAME + crate::envelope::ENVELOPE,
+            queue: 16 * 1024 * 1024,
+            backoff: (Duration::from_millis(100), Duration::from_secs(10)),
+            reconnect: true,
+            patience: Duration::from_secs(10),
+            #[cfg(unix)]
+            socket: None,
+        }
+    }
+
+    /// The rights to ask for: [`rights`](crate::rights) bits. All by default. The driver refuses the connection if one of them may not be had.
+    #[must_use]
+    pub fn rights(mut self, rights: u32) -> Self {
+        self.rights = rights;
+        self
+    }
+
+    /// The server port's name; that of `fltport.sys` by default.
+    #[must_use]
+    pub fn port_name(mut self, name: impl Into<String>) -> Self {
+        self.port_name = name.into();
+        self
+    }
+
+    /// How many gets to have waiting at the port (1 to 32); 4 by default.
+    #[must_use]
+    pub fn outstanding_gets(mut self, gets: u32) -> Self {
+        self.outstanding_gets = gets.clamp(1, 32);
+        self
+    }
+
+    /// The size of a get's buffer in bytes. The default holds the largest frame; a smaller one grows when a message does not fit.
+    #[must_use]
+    pub fn buffer(mut self, bytes: usize) -> Self {
+        self.buffer = bytes.clamp(64, crate::connection::MAX_BUFFER);
+        self
+    }
+
+    /// Bytes of events to keep for a program that is slow to take them; 16 MiB by default. When it is full the client takes no more
+    /// messages from the driver, whose own queue then fills, and what is lost there is told by a gap.
+    #[must_use]
+    pub fn queue(mut self, bytes: usize) -> Self {
+        self.queue = bytes.max(1);
+        self
+    }
+
+    /// The wait before the first attempt to connect again, and the longest one; 100 ms and 10 s by default.
+    #[must_use]
+    pub fn backoff(mut self, initial: Duration, max: Duration) -> Self {
+        self.backoff = (initial, max);
+        self
+    }
+
+    /// Whether to connect again when the connection ends; yes by default. Without, [`Event::Disconnected`](crate::Event::Disconnected) is the last event.
+    #[must_use]
+    pub fn reconnect(mut self, reconnect: bool) -> Self {
+        self.reconnect = reconnect;
+        self
+    }
+
+    /// How long to wait for the hosted kernel's answer to connecting and to a command; 10 s by default. On Windows the answer comes from
+    /// the driver itself, within the call.
+    #[must_use]
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// The hosted kernel's socket; by default [`socket_path`](crate::socket_path) says where.
+    #[cfg(unix)]
+    #[must_use]
+    pub fn socket(mut self, path: impl Into<std::path::PathBuf>) -> Self {
+        self.socket = Some(path.into());
+        self
+    }
+
+    /// Where it will be looked for, as errors name it.
+    pub(crate) fn place(&self) -> String {
+        #[cfg(unix)]
+        return self.socket_path().display().to_string();
+        #[cfg(not(unix))]
+        return self.port_name.clone();
+    }
+
+    #[cfg(unix)]
+    pub(crate) fn socket_path(&self) -> std::path::PathBuf {
+        self.socket.clone().unwrap_or_else(crate::socket_path)
+    }
+}

@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the client counts about itself.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// What this client has seen since it was made, over all its connections.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Statistics { $($(#[$doc])* pub $name: u64,)* }
+
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters { $(pub(crate) $name: Counter,)* }
+
+        impl Counters {
+            pub(crate) fn read(&self) -> Statistics {
+                Statistics { $($name: self.$name.0.load(Ordering::Relaxed),)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Frames taken.
+    frames,
+    /// Records of the stream, gap records included.
+    records,
+    /// Requests.
+    requests,
+    /// Sequence numbers that gap records stand for.
+    explained,
+    /// Sequence numbers that are missing without explanation.
+    missing,
+    /// Records whose numbers had been there before; dropped.
+    repeated,
+    /// Frames of another connection; dropped.
+    foreign_frames,
+    /// Frames or records that could not be read; dropped.
+    damaged,
+    /// Gets whose buffer was too small and was made larger.
+    grown,
+    /// Connections made after the first.
+    reconnects,
+}
+
+/// A count that only grows.
+#[derive(Debug, Default)]
+pub(crate) struct Counter(AtomicU64);
+
+impl Counter {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+}

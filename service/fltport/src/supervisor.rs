@@ -1,0 +1,262 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Keeps a client connected: a thread that waits for the connection to end, connects again, and makes the subscriptions again.
+//!
+//! Threads: the *pump* of the connection reads the port; the *supervisor* owns pumps and connections one after the other. Lock order:
+//! [`Shared::control`] before anything of a connection or the queue.
+
+use crate::backoff::Backoff;
+use crate::connection::Connection;
+use crate::error::Error;
+use crate::event::Event;
+use crate::lock::lock;
+use crate::message_set::MessageSet;
+use crate::options::Options;
+use crate::queue::EventQueue;
+use crate::statistics::Counters;
+use std::collections::BTreeMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// What the client, its pump and its supervisor share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) options: Options,
+    pub(crate) queue: EventQueue,
+    pub(crate) counters: Counters,
+    pub(crate) control: Mutex<Control>,
+    pub(crate) changed: Condvar,
+}
+
+/// What is wanted, and what is.
+#[derive(Debug, Default)]
+pub(crate) struct Control {
+    pub(crate) closing: bool,
+    pub(crate) current: Option<Arc<Connection>>,
+    pub(crate) subscriptions: BTreeMap<String, Wanted>,
+    /// Why the current pump ended.
+    ended: Option<Error>,
+    /// A provider that is wanted has registered: subscribe now.
+    registered: bool,
+}
+
+impl Shared {
+    /// A provider has registered, or is gone: a subscription to a former provider of that name is none to this one.
+    fn provider_changed(&self, provider: &str, registered: bool) {
+        let mut control = lock(&self.control);
+        let Some(wanted) = control.subscriptions.get_mut(provider) else {
+            return;
+        };
+        wanted.in_force = false;
+        control.registered |= registered;
+        drop(control);
+        self.changed.notify_all();
+    }
+}
+
+/// A subscription that outlives connections.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) observe: MessageSet,
+    pub(crate) decide: MessageSet,
+    /// It is in force on the current connection.
+    pub(crate) in_force: bool,
+}
+
+/// A connection and the thread that reads it.
+#[derive(Debug)]
+pub(crate) struct Session {
+    connection: Arc<Connection>,
+    pump: JoinHandle<()>,
+}
+
+/// Connects once and starts the pump.
+pub(crate) fn establish(shared: &Arc<Shared>, generation: u32) -> Result<Session, Error> {
+    let connection = Connection::open(&shared.options, generation)?;
+    let pump = {
+        let (shared, connection) = (shared.clone(), connection.clone());
+        std::thread::Builder::new()
+            .name("fltport-pump".into())
+            .spawn(move || {
+                let changed =
+                    |provider: &str, registered| shared.provider_changed(provider, registered);
+                let reason = connection.pump(&shared.queue, &shared.counters, changed);
+                lock(&shared.control).ended.get_or_insert(reason);
+                shared.changed.notify_all();
+            })
+            .map_err(|e| Error::thread(&e))?
+    };
+    let session = Session { connection, pump };
+    match session.connection.info() {
+        Ok(row) => {
+            session.connection.set_number(row.connection);
+            Ok(session)
+        }
+        Err(error) => {
+            let told = end(shared, session);
+            // When the pump has seen why the connection ended, that says more than that it did.
+            Err(match (error, told) {
+                (Error::Disconnected(_), Some(told)) => told,
+                (error, _) => error,
+            })
+        }
+    }
+}
+
+/// Ends a session and waits for its pump; returns why the pump ended.
+pub(crate) fn end(shared: &Shared, session: Session) -> Option<Error> {
+    session.connection.shutdown();
+    // A pump that panicked has told its reason to standard error.
+    let _panicked = session.pump.join();
+    lock(&shared.control).ended.take()
+}
+
+/// Makes the connection the current one, unless the client is being closed.
+pub(crate) fn install(shared: &Shared, session: &Session) -> bool {
+    let mut control = lock(&shared.control);
+    if control.closing {
+        return false;
+    }
+    control.current = Some(session.connection.clone());
+    true
+}
+
+/// Starts the supervisor of a client whose first connection is `session`.
+pub(crate) fn start(shared: &Arc<Shared>, session: Session) -> Result<JoinHandle<()>, Error> {
+    let (sender, receiver) = std::sync::mpsc::sync_channel::<Session>(1);
+    let spawned = std::thread::Builder::new().name("fltport".into()).spawn({
+        let shared = shared.clone();
+        move || {
+            if let Ok(session) = receiver.recv() {
+                supervise(&shared, session);
+            }
+            shared.queue.close();
+        }
+    });
+    match spawned {
+        Ok(thread) => {
+            // The receiver is alive: the thread waits for it.
+            let _sent = sender.send(session);
+            Ok(thread)
+        }
+        Err(error) => {
+            end(shared, session);
+            Err(Error::thread(&error))
+        }
+    }
+}
+
+fn supervise(shared: &Arc<Shared>, first: Session) {
+    let (initial, max) = shared.options.backoff;
+    let mut backoff = Backoff::new(initial, max, RandomState::new().hash_one(initial));
+    let mut session = first;
+    loop {
+        attend(shared, &session, max);
+        let generation = session.connection.generation();
+        let reason = end(shared, session).unwrap_or(Error::Closed);
+        let mut control = lock(&shared.control);
+        control.current = None;
+        for wanted in control.subscriptions.values_mut() {
+            wanted.in_force = false;
+        }
+        let closing = control.closing;
+        drop(control);
+        if closing {
+            return;
+        }
+        shared.queue.push([(Event::Disconnected { reason }, 0)]);
+        if !shared.options.reconnect {
+            return;
+        }
+        let Some(next) = reconnect(shared, generation.saturating_add(1), &mut backoff) else {
+            return;
+        };
+        session = next;
+    }
+}
+
+/// Waits until the pump has ended or the client is being closed; meanwhile makes outstanding subscriptions.
+fn attend(shared: &Shared, session: &Session, retry: Duration) {
+    let mut next_try = Instant::now() + retry;
+    loop {
+        let mut control = lock(&shared.control);
+        if control.closing || control.ended.is_some() {
+            return;
+        }
+        let outstanding = control.subscriptions.values().any(|w| !w.in_force);
+        let registered = std::mem::take(&mut control.registered);
+        if outstanding && (registered || Instant::now() >= next_try) {
+            drop(control);
+            subscribe_again(shared, &session.connection, false);
+            next_try = Instant::now() + retry;
+            continue;
+        }
+        if outstanding {
+            let left = next_try.saturating_duration_since(Instant::now());
+            let waited = shared.changed.wait_timeout(control, left);
+            control = waited.unwrap_or_else(PoisonError::into_inner).0;
+        } else {
+            let waited = shared.changed.wait(control);
+            control = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(control);
+    }
+}
+
+fn reconnect(shared: &Arc<Shared>, generation: u32, backoff: &mut Backoff) -> Option<Session> {
+    loop {
+        if pause(shared, backoff.next()) {
+            return None;
+        }
+        let Ok(session) = establish(shared, generation) else {
+            continue;
+        };
+        if !install(shared, &session) {
+            end(shared, session);
+            return None;
+        }
+        backoff.reset();
+        shared.counters.reconnects.add(1);
+        shared.queue.push([(Event::Reconnected { generation }, 0)]);
+        subscribe_again(shared, &session.connection, true);
+        return Some(session);
+    }
+}
+
+/// Waits; true if the client is being closed.
+fn pause(shared: &Shared, wait: Duration) -> bool {
+    let until = Instant::now() + wait;
+    let mut control = lock(&shared.control);
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if control.closing || left.is_zero() {
+            return control.closing;
+        }
+        let waited = shared.changed.wait_timeout(control, left);
+        control = waited.unwrap_or_else(PoisonError::into_inner).0;
+    }
+}
+
+/// Makes the subscriptions that are not in force; `tell` what fails.
+fn subscribe_again(shared: &Shared, connection: &Connection, tell: bool) {
+    let outstanding: Vec<(String, Wanted)> = {
+        let control = lock(&shared.control);
+        let all = control.subscriptions.iter().filter(|(_, w)| !w.in_force);
+        all.map(|(name, wanted)| (name.clone(), *wanted)).collect()
+    };
+    for (provider, wanted) in outstanding {
+        match connection.subscribe(&provider, wanted.observe, wanted.decide) {
+            Ok(()) => {
+                if let Some(wanted) = lock(&shared.control).subscriptions.get_mut(&provider) {
+                    wanted.in_force = true;
+                }
+            }
+            Err(reason) if tell => {
+                let event = Event::SubscriptionFailed { provider, reason };
+                shared.queue.push([(event, 0)]);
+            }
+            Err(_) => {}
+        }
+    }
+}

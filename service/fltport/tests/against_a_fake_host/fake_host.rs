@@ -1,0 +1,520 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A hosted kernel for tests of the client: speaks the socket protocol and answers commands as the common driver would, and lets the test
+//! say what happens on the stream. The service's memory is this process's own, so it is read and written through /proc/self/mem.
+
+use fltport_abi::command::{
+    Command, ConnectionRow, LedgerRow, Page, ProviderRow, RequestRow, Subscription, own,
+};
+use fltport_abi::common_driver::ProviderChange;
+use fltport_abi::fixed::{Fixed, name_to_bytes};
+use fltport_abi::frame::{self, FrameHeader, RecordHeader, RecordKind, record_size};
+use fltport_abi::hello::Hello;
+use fltport_abi::hosted::{CompletionHeader, Request, RequestHeader};
+use fltport_abi::message::Message;
+use fltport_abi::process_monitor::{
+    Exclusions, ExclusionsSet, GetExclusions, PROVIDER, SetExclusions,
+};
+use fltport_abi::{Text, TextList, status};
+use std::collections::VecDeque;
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+pub(crate) const NO_WAITER: i32 = 0xC01C_0020_u32 as i32;
+const TOO_SMALL: i32 = 0x801C_0001_u32 as i32;
+const DISCONNECTED: i32 = status::PORT_DISCONNECTED;
+
+/// One connection as the fake driver sees it.
+pub(crate) struct Connection {
+    pub(crate) hello: Hello,
+    pub(crate) number: u32,
+    socket: Mutex<UnixStream>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    gets: VecDeque<(u64, usize)>,
+    subscriptions: Vec<Subscription>,
+    replies: Vec<Vec<u8>>,
+    reply_status: i32,
+    silent: bool,
+}
+
+#[derive(Default)]
+struct Driver {
+    connections: Mutex<Vec<Arc<Connection>>>,
+    arrived: Condvar,
+    exclusions: Mutex<Vec<String>>,
+    refuse: Mutex<Option<i32>>,
+    subscribe_status: Mutex<i32>,
+    stopping: AtomicBool,
+}
+
+pub(crate) struct FakeHost {
+    pub(crate) path: PathBuf,
+    driver: Arc<Driver>,
+    acceptor: Option<JoinHandle<()>>,
+}
+
+pub(crate) fn socket_path() -> PathBuf {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("fltport-test-{}-{n}.sock", std::process::id()))
+}
+
+impl FakeHost {
+    pub(crate) fn new() -> FakeHost {
+        FakeHost::at(&socket_path())
+    }
+
+    pub(crate) fn at(path: &Path) -> FakeHost {
+        let listener = UnixListener::bind(path).unwrap();
+        let driver = Arc::new(Driver::default());
+        let acceptor = std::thread::spawn({
+            let driver = driver.clone();
+            move || {
+                while let Ok((socket, _)) = listener.accept() {
+                    if driver.stopping.load(Ordering::Acquire) {
+                        break;
+                    }
+                    let driver = driver.clone();
+                    std::thread::spawn(move || serve(&driver, socket));
+                }
+            }
+        });
+        FakeHost {
+            path: path.to_owned(),
+            driver,
+            acceptor: Some(acceptor),
+        }
+    }
+
+    /// Refuse connections with this status from now on.
+    pub(crate) fn refuse(&self, status: Option<i32>) {
+        *self.driver.refuse.lock().unwrap() = status;
+    }
+
+    /// Answer subscriptions with this status from now on.
+    pub(crate) fn subscribe_status(&self, status: i32) {
+        *self.driver.subscribe_status.lock().unwrap() = status;
+    }
+
+    /// The n-th connection that was ever made, once it is there.
+    pub(crate) fn connection(&self, n: usize) -> Arc<Connection> {
+        let mut connections = self.driver.connections.lock().unwrap();
+        while connections.len() <= n {
+            let waited = self
+                .driver
+                .arrived
+                .wait_timeout(connections, Duration::from_secs(10))
+                .unwrap();
+            assert!(!waited.1.timed_out(), "nobody connected");
+            connections = waited.0;
+        }
+        connections[n].clone()
+    }
+}
+
+impl Drop for FakeHost {
+    fn drop(&mut self) {
+        self.driver.stopping.store(true, Ordering::Release);
+        let _awake = UnixStream::connect(&self.path);
+        let _panicked = self.acceptor.take().unwrap().join();
+        for connection in self.driver.connections.lock().unwrap().iter() {
+            connection.hang_up();
+        }
+        let _removed = std::fs::remove_file(&self.path);
+    }
+}
+
+/// A record of the stream.
+pub(crate) fn record(
+    sequence: u64,
+    kind: RecordKind,
+    message: u16,
+    payload: &[u8],
+    fixed: usize,
+) -> Vec<u8> {
+    let header = RecordHeader {
+        size: record_size(payload.len()) as u32,
+        payload: payload.len() as u32,
+        sequence,
+        time: 133_000_000_000_000_000,
+        provider: if kind == RecordKind::Gap { 0 } else { 1 },
+        message: if kind == RecordKind::Gap { 0 } else { message },
+        kind: kind as u16,
+        fixed: fixed as u16,
+    };
+    let mut bytes = vec![0; record_size(payload.len())];
+    header.write(&mut bytes).unwrap();
+    bytes[RecordHeader::SIZE..][..payload.len()].copy_from_slice(payload);
+    bytes
+}
+
+pub(crate) fn encode<'m, M: Message<'m>>(message: &M) -> Vec<u8> {
+    let mut bytes = vec![0; message.encoded_len()];
+    message.encode(&mut bytes).unwrap();
+    bytes
+}
+
+pub(crate) fn notification<'m, M: Message<'m>>(sequence: u64, message: &M) -> Vec<u8> {
+    record(
+        sequence,
+        RecordKind::Notification,
+        M::NUMBER,
+        &encode(message),
+        M::FIXED,
+    )
+}
+
+pub(crate) fn gap(first: u64, last: u64) -> Vec<u8> {
+    let header = frame::GapHeader {
+        first,
+        entries: 1,
+        reserved: 0,
+    };
+    let entry = frame::GapEntry {
+        count: last - first + 1,
+        provider: 1,
+        message: 2,
+        cause: 0,
+        reserved: 0,
+    };
+    let payload = [bytes(&header), bytes(&entry)].concat();
+    record(last, RecordKind::Gap, 0, &payload, 0)
+}
+
+pub(crate) fn bytes<T: Fixed>(value: &T) -> Vec<u8> {
+    let mut bytes = vec![0; T::SIZE];
+    value.write(&mut bytes).unwrap();
+    bytes
+}
+
+impl Connection {
+    fn complete(&self, id: u64, status: i32, information: usize, payload: &[u8]) {
+        let header = CompletionHeader::new(id, status, information as u32, payload.len());
+        let message = [&bytes(&header), payload].concat();
+        let _gone = self.socket.lock().unwrap().write_all(&message);
+    }
+
+    /// Waits until `n` gets are at the port.
+    pub(crate) fn wait_for_gets(&self, n: usize) {
+        let mut state = self.state.lock().unwrap();
+        while state.gets.len() < n {
+            let waited = self
+                .changed
+                .wait_timeout(state, Duration::from_secs(10))
+                .unwrap();
+            assert!(!waited.1.timed_out(), "gets");
+            state = waited.0;
+        }
+    }
+
+    pub(crate) fn gets(&self) -> usize {
+        self.state.lock().unwrap().gets.len()
+    }
+
+    /// Completes the oldest get with a message: the Filter Manager's header, then `frame`. If it does not fit, completes that get with
+    /// "too small" and tries the next.
+    pub(crate) fn deliver(&self, message_id: u64, reply_length: u32, frame: &[u8]) {
+        loop {
+            self.wait_for_gets(1);
+            if self.deliver_to(0, message_id, reply_length, frame) {
+                return;
+            }
+        }
+    }
+
+    /// The same with the n-th oldest get; false if it was too small.
+    pub(crate) fn deliver_to(
+        &self,
+        n: usize,
+        message_id: u64,
+        reply_length: u32,
+        frame: &[u8],
+    ) -> bool {
+        let mut message = vec![0; 16];
+        message[..4].copy_from_slice(&reply_length.to_le_bytes());
+        message[8..].copy_from_slice(&message_id.to_le_bytes());
+        message.extend_from_slice(frame);
+        let (id, capacity) = self.state.lock().unwrap().gets.remove(n).unwrap();
+        let fits = message.len() <= capacity;
+        if fits {
+            self.complete(id, 0, message.len(), &message);
+        } else {
+            self.complete(id, TOO_SMALL, message.len(), &[]);
+        }
+        fits
+    }
+
+    /// A frame of this connection.
+    pub(crate) fn frame(&self, kind: u16, deadline_ms: u32, records: &[Vec<u8>]) -> Vec<u8> {
+        let body = records.concat();
+        let header = FrameHeader {
+            magic: frame::MAGIC,
+            version: 1,
+            kind,
+            length: (FrameHeader::SIZE + body.len()) as u32,
+            records: records.len() as u32,
+            deadline_ms,
+            connection: self.number,
+        };
+        [bytes(&header), body].concat()
+    }
+
+    pub(crate) fn batch(&self, records: &[Vec<u8>]) -> Vec<u8> {
+        self.frame(frame::FRAME_RECORDS, 0, records)
+    }
+
+    pub(crate) fn stream(&self, records: &[Vec<u8>]) {
+        self.deliver(0, 0, &self.batch(records));
+    }
+
+    pub(crate) fn subscriptions(&self) -> Vec<Subscription> {
+        self.state.lock().unwrap().subscriptions.clone()
+    }
+
+    pub(crate) fn wait_for_subscription(&self) {
+        self.wait_for_subscriptions(1);
+    }
+
+    pub(crate) fn wait_for_subscriptions(&self, n: usize) {
+        let mut state = self.state.lock().unwrap();
+        while state.subscriptions.len() < n {
+            let waited = self
+                .changed
+                .wait_timeout(state, Duration::from_secs(10))
+                .unwrap();
+            assert!(!waited.1.timed_out(), "no subscription");
+            state = waited.0;
+        }
+    }
+
+    pub(crate) fn replies(&self) -> Vec<Vec<u8>> {
+        self.state.lock().unwrap().replies.clone()
+    }
+
+    pub(crate) fn reply_status(&self, status: i32) {
+        self.state.lock().unwrap().reply_status = status;
+    }
+
+    /// Answer nothing any more.
+    pub(crate) fn fall_silent(&self) {
+        self.state.lock().unwrap().silent = true;
+    }
+
+    /// The driver closes the client port: gets complete with "disconnected".
+    pub(crate) fn disconnect(&self) {
+        let gets = std::mem::take(&mut self.state.lock().unwrap().gets);
+        for (id, _) in gets {
+            self.complete(id, DISCONNECTED, 0, &[]);
+        }
+    }
+
+    /// The hosted kernel's process ends.
+    pub(crate) fn hang_up(&self) {
+        let _gone = self
+            .socket
+            .lock()
+            .unwrap()
+            .shutdown(std::net::Shutdown::Both);
+    }
+
+    /// Writes what is not a completion.
+    pub(crate) fn write_raw(&self, bytes: &[u8]) {
+        self.socket.lock().unwrap().write_all(bytes).unwrap();
+    }
+}
+
+fn serve(driver: &Driver, mut socket: UnixStream) {
+    let mut connection: Option<Arc<Connection>> = None;
+    let mut header = [0; RequestHeader::SIZE];
+    while socket.read_exact(&mut header).is_ok() {
+        let header = RequestHeader::read(&header).unwrap();
+        let mut payload = vec![0; header.payload_len().unwrap()];
+        socket.read_exact(&mut payload).unwrap();
+        let request = Request::parse(&header, &payload).unwrap();
+        if let Request::Connect { name, context } = request {
+            connection = connect(driver, &socket, header.id, name, context);
+            continue;
+        }
+        let connection = connection.clone().unwrap();
+        if connection.state.lock().unwrap().silent {
+            continue;
+        }
+        match request {
+            Request::Get(capacity) => {
+                let mut state = connection.state.lock().unwrap();
+                state.gets.push_back((header.id, capacity));
+            }
+            Request::Reply(bytes) => {
+                let mut state = connection.state.lock().unwrap();
+                state.replies.push(bytes.to_vec());
+                let status = state.reply_status;
+                drop(state);
+                connection.complete(header.id, status, 0, &[]);
+            }
+            Request::Send(send) => {
+                let memory = File::options()
+                    .read(true)
+                    .write(true)
+                    .open("/proc/self/mem")
+                    .unwrap();
+                let mut input = vec![0; send.input_length as usize];
+                memory.read_exact_at(&mut input, send.input).unwrap();
+                let (status, output) = command(driver, &connection, &input);
+                let n = output.len().min(send.output_length as usize);
+                memory.write_all_at(&output[..n], send.output).unwrap();
+                connection.complete(header.id, status, n, &[]);
+            }
+            other => panic!("{other:?}"),
+        }
+        connection.changed.notify_all();
+    }
+}
+
+fn connect(
+    driver: &Driver,
+    socket: &UnixStream,
+    id: u64,
+    name: &[u8],
+    context: &[u8],
+) -> Option<Arc<Connection>> {
+    assert_eq!(Text::Wire(name), Text::Utf8("\\FltPort"));
+    let mut connections = driver.connections.lock().unwrap();
+    let connection = Arc::new(Connection {
+        hello: Hello::parse(context).unwrap(),
+        number: 40 + connections.len() as u32,
+        socket: Mutex::new(socket.try_clone().unwrap()),
+        state: Mutex::default(),
+        changed: Condvar::new(),
+    });
+    if let Some(status) = *driver.refuse.lock().unwrap() {
+        connection.complete(id, status, 0, &[]);
+        return None;
+    }
+    connections.push(connection.clone());
+    driver.arrived.notify_all();
+    connection.complete(id, 0, 0, &[]);
+    Some(connection)
+}
+
+fn command(driver: &Driver, connection: &Connection, input: &[u8]) -> (i32, Vec<u8>) {
+    let Some(command) = Command::parse(input) else {
+        return (status::INVALID_DEVICE_REQUEST, Vec::new());
+    };
+    match (command.header.provider, command.header.command) {
+        (0, own::INFO) => (0, bytes(&connection_row(connection))),
+        (0, own::PROVIDERS) => (0, page(command.payload, &[provider_row()], 1)),
+        (0, own::SCHEMA) if command.payload == [1, 0, 0, 0] => {
+            let mut schema = vec![0; 16 * 1024];
+            let n = PROVIDER.encode(&mut schema).unwrap();
+            schema.truncate(n);
+            (0, schema)
+        }
+        (0, own::SUBSCRIBE) => {
+            let status = *driver.subscribe_status.lock().unwrap();
+            if status == 0 {
+                let subscription = Subscription::read(command.payload).unwrap();
+                connection
+                    .state
+                    .lock()
+                    .unwrap()
+                    .subscriptions
+                    .push(subscription);
+            }
+            (status, Vec::new())
+        }
+        (0, own::CONNECTIONS) => (0, page(command.payload, &[connection_row(connection)], 1)),
+        // Five rows, two to a page.
+        (0, own::LEDGER) => (0, page(command.payload, &[(); 5].map(|()| ledger_row()), 2)),
+        (0, own::REQUESTS) => (0, page::<RequestRow>(command.payload, &[], 1)),
+        (1, 6) => set_exclusions(driver, command.payload),
+        (1, 7) => exclusions(driver, command.payload),
+        _ => (status::NOT_FOUND, Vec::new()),
+    }
+}
+
+fn set_exclusions(driver: &Driver, payload: &[u8]) -> (i32, Vec<u8>) {
+    let list = SetExclusions::decode(payload).unwrap();
+    let images: Vec<String> = list.images.iter().map(|t| t.to_string()).collect();
+    let count = images.len() as u32;
+    *driver.exclusions.lock().unwrap() = images;
+    (0, encode(&ExclusionsSet { count }))
+}
+
+fn exclusions(driver: &Driver, payload: &[u8]) -> (i32, Vec<u8>) {
+    GetExclusions::decode(payload).unwrap();
+    let images = driver.exclusions.lock().unwrap();
+    let images: Vec<&str> = images.iter().map(String::as_str).collect();
+    let images = TextList::Strings(&images);
+    (0, encode(&Exclusions { images }))
+}
+
+fn page<R: Fixed>(payload: &[u8], rows: &[R], size: usize) -> Vec<u8> {
+    let skip = Page::read(payload).unwrap().skip as usize;
+    rows.iter().skip(skip).take(size).flat_map(bytes).collect()
+}
+
+fn provider_row() -> ProviderRow {
+    ProviderRow {
+        provider: 1,
+        schema: 100,
+        hash: PROVIDER.hash(),
+        backlog: 0,
+        backlog_used: 0,
+        since: 1,
+        name: name_to_bytes("process-monitor").unwrap(),
+    }
+}
+
+fn connection_row(connection: &Connection) -> ConnectionRow {
+    ConnectionRow {
+        connection: connection.number,
+        pid: std::process::id(),
+        since: 1,
+        rights: connection.hello.rights,
+        generation: connection.hello.generation,
+        next_sequence: 1,
+        queued: 0,
+        queued_peak: 0,
+        capacity: 1,
+        version: 1,
+        own: 1,
+        name: connection.hello.name,
+    }
+}
+
+fn ledger_row() -> LedgerRow {
+    LedgerRow {
+        connection: 1,
+        provider: 1,
+        message: 1,
+        offered: 3,
+        delivered: 2,
+        in_flight: 1,
+        lost: [0; 10],
+        reserved: 0,
+    }
+}
+
+/// The common driver's own notification, which comes without a subscription.
+pub(crate) fn provider_change(sequence: u64, name: &str, registered: bool) -> Vec<u8> {
+    let change = ProviderChange {
+        provider: 1,
+        registered,
+        name: Text::Utf8(name),
+    };
+    let mut record = notification(sequence, &change);
+    // The provider's number in the record's header.
+    record[24..26].copy_from_slice(&[0, 0]);
+    record
+}

@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The client against a fake hosted kernel.
+#![cfg(unix)]
+
+mod client;
+mod fake_host;
+mod reconnect;
