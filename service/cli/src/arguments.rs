@@ -40,7 +40,8 @@ pub(crate) struct Watch {
     /// Stop by itself after this time: a number and ms, s, m or h.
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     pub(crate) duration: Option<Duration>,
-    /// Deny the creation of processes whose image matches: * stands for any characters, ? for one; without a / it is the file's name alone. May be repeated.
+    /// Deny the creation of processes whose image matches: * stands for any characters, ? for one;
+    /// without a / it is the file's name alone. May be repeated.
     #[arg(long, value_name = "GLOB", value_parser = pattern)]
     pub(crate) deny: Vec<String>,
     /// Have the driver leave out processes whose image matches. Replaces its list. May be repeated.
@@ -64,7 +65,8 @@ pub(crate) struct Host {
 }
 
 impl Arguments {
-    /// The command, with the default in place. An error if options of `watch` stand before another command.
+    /// The command, with the default in place. An error if options of `watch` stand before another
+    /// command.
     pub(crate) fn command(&self) -> Result<Command, clap::Error> {
         match &self.command {
             None => Ok(Command::Watch(self.watch.clone())),

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `watch --deny`: answers the process monitor's request whether a process may be created.
 //!
-//! It has a connection and threads of its own, so that neither a slow terminal nor a full stream delays a verdict.
+//! It has a connection and threads of its own, so that neither a slow terminal nor a full stream
+//! delays a verdict.
 
 use crate::failure::Failure;
 use crate::service::Service;
@@ -24,7 +25,6 @@ pub(crate) struct Decider {
 impl Decider {
     /// Takes the role.
     pub(crate) fn start(service: &Service, deny: &[String]) -> Result<Decider, Failure> {
-        service.require_denial()?;
         let client = Arc::new(service.connect("fltport watch --deny", rights::DECIDE)?);
         let role = MessageSet::from(ProcessCreate::NUMBER);
         client.subscribe("process-monitor", MessageSet::NONE, role)?;
@@ -68,7 +68,8 @@ fn decide(client: &Client, deny: &[String]) {
         let image = image.and_then(|create| create.image);
         let deny = image.is_some_and(|image| matches_any(deny, image));
         match request.reply(&ProcessVerdict { deny }) {
-            // Too late, or the connection has ended: the driver has answered by itself, and the outcome shows in the stream.
+            // Too late, or the connection has ended: the driver has answered by itself, and the
+            // outcome shows in the stream.
             Ok(()) | Err(Error::TooLate(_) | Error::Disconnected(_)) => {}
             Err(error) => crate::failure::complain(&format!("a verdict was not taken: {error}")),
         }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How the command ends when it cannot do what it was asked: one line on standard error, exit code 1.
+//! How the command ends when it cannot do what it was asked: one line on standard error, exit code
+//! 1.
 
 use std::fmt;
 use std::io;

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! `fltport host`: the hosted kernel with the common driver and the process monitor in it, fed with this machine's real processes.
+//! `fltport host`: the hosted kernel with the common driver and the process monitor in it, fed with
+//! this machine's real processes.
 //!
-//! The one place where product code meets the hosted kernel. Up: kernel, drivers, sensor, socket; down in the opposite order, but that the socket
-//! stays until the drivers are gone, so that services see the port end and not the socket.
+//! The one place where product code meets the hosted kernel. Up: kernel, drivers, sensor, socket;
+//! down in the opposite order, but that the socket stays until the drivers are gone, so that
+//! services see the port end and not the socket.
 
 use crate::arguments::Host;
 use crate::failure::{Failure, complain};
@@ -166,7 +168,8 @@ impl ProcessEvents for Feeder {
     }
 }
 
-/// What tells this process to stop: Ctrl-C, SIGTERM, SIGHUP, and for a private host the end of standard input.
+/// What tells this process to stop: Ctrl-C, SIGTERM, SIGHUP, and for a private host the end of
+/// standard input.
 fn stop_signal(private: bool) -> Result<Receiver<()>, Failure> {
     let (sender, stop) = sync_channel(1);
     let on_signal: SyncSender<()> = sender.clone();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! JSON, written as it goes: what is here needs no tree in memory and keeps the order of the fields.
+//! JSON, written as it goes: what is here needs no tree in memory and keeps the order of the
+//! fields.
 
 use crate::clock;
 use fltport::{DecodeError, Value};

@@ -42,7 +42,8 @@ pub(crate) fn losses(row: &LedgerRow) -> impl Iterator<Item = (Cause, u64)> {
     causes.filter(|(_, n)| *n > 0).map(|(cause, n)| (*cause, n))
 }
 
-/// The rows of which something was offered as lines of a table: header, rows, and whether all of them balance.
+/// The rows of which something was offered as lines of a table: header, rows, and whether all of
+/// them balance.
 pub(crate) fn table(rows: &[LedgerRow], names: &Names) -> Vec<String> {
     let used = |row: &&LedgerRow| row.offered > 0 || !row.balances();
     let rows: Vec<&LedgerRow> = rows.iter().filter(used).collect();

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command `fltport`: watches what drivers tell, and shows how the common driver is doing.
 //!
-//! On Windows it talks to `fltport.sys`. On Linux it talks to a hosted kernel in a process of its own: one that runs already (`fltport host`), or
-//! one that it starts for itself and takes down with it.
+//! On Windows it talks to `fltport.sys`. On Linux it talks to a hosted kernel in a process of its
+//! own: one that runs already (`fltport host`), or one that it starts for itself and takes down
+//! with it.
 
 #![deny(unsafe_code)]
 

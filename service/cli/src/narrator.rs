@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Events as lines: of the table, or of JSON. Both are read from the provider's own field table; the table has places of its own for the fields that
-//! it knows by name, and prints the others as name=value.
+//! Events as lines: of the table, or of JSON. Both are read from the provider's own field table;
+//! the table has places of its own for the fields that it knows by name, and prints the others as
+//! name=value.
 
 use crate::clock;
 use crate::json::Json;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A hosted kernel for this command alone: another process of the same program, which ends when its standard input does, and so also when this
-//! process is killed.
+//! A hosted kernel for this command alone: another process of the same program, which ends when its
+//! standard input does, and so also when this process is killed.
 
 use crate::failure::Failure;
 use std::io::{BufRead, BufReader};

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Where the driver is: on Windows in the kernel; on Linux in a hosted kernel that runs, or in one of this command's own.
+//! Where the driver is: on Windows in the kernel; on Linux in a hosted kernel that runs, or in one
+//! of this command's own.
 
 use crate::failure::Failure;
 use fltport::{Client, Options};
@@ -88,9 +89,12 @@ impl Service {
         if self.description.holds_process_creation {
             return Ok(());
         }
-        let why = self.description.missing.join("; ");
+        let why = match self.description.missing.join("; ") {
+            why if why.is_empty() => "the host does not hold them. Start one as root".to_owned(),
+            why => why,
+        };
         Err(Failure::new(format!(
-            "process creations cannot be denied here: {why}. Run fltport (or fltport host) as root, outside of a container"
+            "process creations cannot be denied here: {why}"
         )))
     }
 

@@ -45,6 +45,9 @@ pub(crate) fn run(socket: Option<&Path>, arguments: &Watch) -> Result<ExitCode, 
     let (sender, inputs) = sync_channel(4096);
     stop_on_signal(sender.clone())?;
     let service = Service::find(socket)?;
+    if !arguments.deny.is_empty() {
+        service.require_denial()?;
+    }
     service.tell_what_is_missing();
     let watched = Stream::open(&service, arguments, sender).and_then(|stream| {
         let mut show = Show::new(arguments.json);

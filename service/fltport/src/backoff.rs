@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How long to wait before the next attempt to connect: twice as long each time, up to a cap, and never quite the same, so that
-//! many services do not come back in step.
+//! How long to wait before the next attempt to connect: twice as long each time, up to a cap, and
+//! never quite the same, so that many services do not come back in step.
 
 use std::time::Duration;
 

@@ -23,7 +23,8 @@ use std::time::{Duration, Instant};
 
 /// A service's connection to the common driver. See the [crate](crate) for one in use.
 ///
-/// All methods may be called from any thread. Dropping it closes the connection, ends its threads and wakes everybody who waits for it.
+/// All methods may be called from any thread. Dropping it closes the connection, ends its threads
+/// and wakes everybody who waits for it.
 #[derive(Debug)]
 pub struct Client {
     pub(crate) shared: Arc<Shared>,
@@ -34,8 +35,8 @@ impl Client {
     /// Connects.
     ///
     /// # Errors
-    /// [`Error::NotRunning`], [`Error::AccessDenied`], [`Error::VersionMismatch`], [`Error::TooManyConnections`],
-    /// [`Error::NoAnswer`], or what else the driver refuses with.
+    /// [`Error::NotRunning`], [`Error::AccessDenied`], [`Error::VersionMismatch`],
+    /// [`Error::TooManyConnections`], [`Error::NoAnswer`], or what else the driver refuses with.
     pub fn connect(options: Options) -> Result<Client, Error> {
         let shared = Arc::new(Shared {
             queue: EventQueue::new(options.queue),
@@ -53,7 +54,8 @@ impl Client {
         })
     }
 
-    /// The next event; `None` if there is none within `timeout`, or no more will come ([`Client::is_over`]).
+    /// The next event; `None` if there is none within `timeout`, or no more will come
+    /// ([`Client::is_over`]).
     pub fn next(&self, timeout: Duration) -> Option<Event> {
         let now = Instant::now();
         let deadline = now.checked_add(timeout);
@@ -77,8 +79,8 @@ impl Client {
         }
     }
 
-    /// Whether all events have been taken and no more will come: the client was closed, or the connection ended and
-    /// [`Options::reconnect`] is off.
+    /// Whether all events have been taken and no more will come: the client was closed, or the
+    /// connection ended and [`Options::reconnect`] is off.
     pub fn is_over(&self) -> bool {
         self.shared.queue.is_over()
     }
@@ -95,7 +97,8 @@ impl Client {
     /// Who this connection is to the driver, and the rights that it was granted.
     ///
     /// # Errors
-    /// [`Error::Disconnected`], [`Error::NoAnswer`], or what the driver refuses with; so with all commands below.
+    /// [`Error::Disconnected`], [`Error::NoAnswer`], or what the driver refuses with; so with all
+    /// commands below.
     pub fn info(&self) -> Result<ConnectionInfo, Error> {
         Ok(self.connection()?.info()?.into())
     }
@@ -117,11 +120,13 @@ impl Client {
         connection.schema(connection.find(provider)?)
     }
 
-    /// Subscribes to a provider: `observe` are the notifications, and the requests whose outcomes are wanted; `decide` are the requests that
-    /// this service answers. Replaces this client's former subscription to the same provider, and is made again after each reconnect.
+    /// Subscribes to a provider: `observe` are the notifications, and the requests whose outcomes
+    /// are wanted; `decide` are the requests that this service answers. Replaces this client's
+    /// former subscription to the same provider, and is made again after each reconnect.
     ///
     /// # Errors
-    /// As [`Client::info`]; [`Error::NoProvider`]; [`Error::DeciderTaken`] if somebody else answers one of these requests.
+    /// As [`Client::info`]; [`Error::NoProvider`]; [`Error::DeciderTaken`] if somebody else answers
+    /// one of these requests.
     pub fn subscribe(
         &self,
         provider: &str,
@@ -213,7 +218,8 @@ impl Client {
         self.shared.counters.read()
     }
 
-    /// Closes the connection: cancels the gets, ends the threads, wakes everybody who waits. Events that have come may still be taken.
+    /// Closes the connection: cancels the gets, ends the threads, wakes everybody who waits. Events
+    /// that have come may still be taken.
     pub fn close(&self) {
         let current = {
             let mut control = lock(&self.shared.control);

@@ -21,7 +21,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-/// The largest buffer that a get grows to: what the hosted kernel takes, and more than the largest frame.
+/// The largest buffer that a get grows to: what the hosted kernel takes, and more than the largest
+/// frame.
 pub(crate) const MAX_BUFFER: usize = fltport_abi::hosted::MAX_GET;
 
 /// How often in a row a get's buffer is made larger for one message.

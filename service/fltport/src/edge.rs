@@ -3,7 +3,8 @@
 //!
 //! * `Port::connect(options, context)`: opens the port;
 //! * `post(slot, capacity)`: has a get wait at the port; each slot has at most one;
-//! * `wait(limit)`: the next get that completed; called by one thread at a time, which also serves the other callers on the hosted edge;
+//! * `wait(limit)`: the next get that completed; called by one thread at a time, which also serves
+//!   the other callers on the hosted edge;
 //! * `reply`, `send`: from any thread;
 //! * `shutdown()`: ends everything, from any thread; `wait` and all blocked callers return.
 //!

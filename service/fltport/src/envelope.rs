@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The Filter Manager's own headers around what the driver and the service say to each other (`fltUserStructures.h`).
+//! The Filter Manager's own headers around what the driver and the service say to each other
+//! (`fltUserStructures.h`).
 //!
-//! Both are 16 bytes. A reply is sent with exactly its own length: trailing padding would count as payload, and the driver would get
-//! `STATUS_BUFFER_OVERFLOW` instead of an answer.
+//! Both are 16 bytes. A reply is sent with exactly its own length: trailing padding would count as
+//! payload, and the driver would get `STATUS_BUFFER_OVERFLOW` instead of an answer.
 
 use fltport_abi::fixed::Fixed;
 use fltport_abi::frame::{REPLY_MAGIC, ReplyHeader};

@@ -25,7 +25,8 @@ pub enum Error {
     TooManyConnections(Code),
     /// The connection has ended, from whichever side.
     Disconnected(Code),
-    /// A reply that nobody waits for any more: the deadline has passed and the miss policy has answered.
+    /// A reply that nobody waits for any more: the deadline has passed and the miss policy has
+    /// answered.
     TooLate(Code),
     /// No provider of that name is registered.
     NoProvider(String),

@@ -10,7 +10,8 @@ use fltport_abi::{Cause, DecodeError, Message, Outcome, Time};
 use std::ops::Range;
 use std::sync::Arc;
 
-/// What [`Client::next`](crate::Client::next) brings. Notifications, outcomes and gaps come in the order of the connection's stream.
+/// What [`Client::next`](crate::Client::next) brings. Notifications, outcomes and gaps come in the
+/// order of the connection's stream.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
@@ -22,14 +23,16 @@ pub enum Event {
     Gap(Gap),
     /// A provider asks. Overtakes whatever else waits to be taken.
     Request(Request),
-    /// Sequence numbers are missing and the driver does not say why. This is an error of the driver, the Filter Manager or this library.
+    /// Sequence numbers are missing and the driver does not say why. This is an error of the
+    /// driver, the Filter Manager or this library.
     Missing {
         /// The first missing number.
         first: u64,
         /// The last one.
         last: u64,
     },
-    /// The connection has ended. Its stream ends here; what was in flight is lost, and the driver's ledger says so.
+    /// The connection has ended. Its stream ends here; what was in flight is lost, and the driver's
+    /// ledger says so.
     Disconnected {
         /// Why.
         reason: Error,
@@ -39,7 +42,8 @@ pub enum Event {
         /// How many times this client has connected before.
         generation: u32,
     },
-    /// A subscription could not be made again on the new connection; it is tried again from time to time.
+    /// A subscription could not be made again on the new connection; it is tried again from time to
+    /// time.
     SubscriptionFailed {
         /// The provider.
         provider: String,
@@ -96,8 +100,8 @@ impl Record {
     /// The message as the type `M`.
     ///
     /// # Errors
-    /// If it is another message, or was written by a provider that does not know all of `M`'s fields; [`Record::fields`] reads
-    /// it in any case.
+    /// If it is another message, or was written by a provider that does not know all of `M`'s
+    /// fields; [`Record::fields`] reads it in any case.
     pub fn decode<'a, M: Message<'a>>(&'a self) -> Result<M, DecodeError> {
         if M::NUMBER != self.message() {
             return Err(DecodeError::BadValue);
@@ -108,7 +112,8 @@ impl Record {
         M::decode(self.payload())
     }
 
-    /// The message's fields by name, read with the provider's own schema. Empty if that does not have this message.
+    /// The message's fields by name, read with the provider's own schema. Empty if that does not
+    /// have this message.
     pub fn fields(&self) -> impl Iterator<Item = (&str, Result<Value<'_>, DecodeError>)> {
         self.schema().into_iter().flat_map(|s| s.fields(self))
     }
@@ -210,7 +215,8 @@ pub struct Gap {
     pub last: u64,
     /// When the last of them would have been told.
     pub time: Time,
-    /// What was lost, by type and cause; the counts add up to the number of missing sequence numbers.
+    /// What was lost, by type and cause; the counts add up to the number of missing sequence
+    /// numbers.
     pub losses: Vec<Loss>,
 }
 

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What an edge reports: one of a few faults that the client acts upon, with the code that the platform gave, for the log.
+//! What an edge reports: one of a few faults that the client acts upon, with the code that the
+//! platform gave, for the log.
 
 use fltport_abi::status;
 use std::fmt;
@@ -61,7 +62,8 @@ pub(crate) struct Failure {
     pub(crate) code: Code,
 }
 
-/// NT statuses that the Filter Manager and the object manager return on this path; values from `ntstatus.h`.
+/// NT statuses that the Filter Manager and the object manager return on this path; values from
+/// `ntstatus.h`.
 pub(crate) mod nt {
     pub(crate) const FLT_BUFFER_TOO_SMALL: i32 = 0x801C_0001_u32 as i32;
     pub(crate) const FLT_NO_WAITER_FOR_REPLY: i32 = 0xC01C_0020_u32 as i32;
@@ -98,8 +100,8 @@ impl Failure {
         }
     }
 
-    /// From an HRESULT that is not a success. The mapping that fltlib.dll applies to the driver's status is lossy; these are the values that it
-    /// makes of the statuses above.
+    /// From an HRESULT that is not a success. The mapping that fltlib.dll applies to the driver's
+    /// status is lossy; these are the values that it makes of the statuses above.
     #[cfg_attr(not(windows), allow(dead_code))]
     pub(crate) fn from_hresult(code: i32) -> Self {
         let fault = match code as u32 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! From the bytes that gets bring to events in order. Everything in them is checked; what does not hold is dropped and counted, and
-//! the numbers that are then missing are told as such.
+//! From the bytes that gets bring to events in order. Everything in them is checked; what does not
+//! hold is dropped and counted, and the numbers that are then missing are told as such.
 
 use crate::connection::Connection;
 use crate::envelope::{ENVELOPE, MessageHeader};

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The service's side of fltport: connect to the common driver, subscribe to what drivers tell, answer what they ask, send
-//! them commands.
+//! The service's side of fltport: connect to the common driver, subscribe to what drivers tell,
+//! answer what they ask, send them commands.
 //!
 //! A service:
 //!
@@ -25,18 +25,21 @@
 //! # }
 //! ```
 //!
-//! On Windows the library talks to `fltport.sys` through `fltlib.dll`; on Linux to the hosted kernel, over a Unix socket
-//! (`fltport host` runs one). The rest is the same.
+//! On Windows the library talks to `fltport.sys` through `fltlib.dll`; on Linux to the hosted
+//! kernel, over a Unix socket (`fltport host` runs one). The rest is the same.
 //!
-//! **Order and loss.** A connection's records are numbered without exception, and the client hands them out in that order. What the
-//! driver had to drop shows as [`Event::Gap`], with types, counts and causes; a number that is missing without one shows as
-//! [`Event::Missing`]. [`Client::ledger`] gives the accounts.
+//! **Order and loss.** A connection's records are numbered without exception, and the client hands
+//! them out in that order. What the driver had to drop shows as [`Event::Gap`], with types, counts
+//! and causes; a number that is missing without one shows as [`Event::Missing`]. [`Client::ledger`]
+//! gives the accounts.
 //!
-//! **Requests** overtake everything that waits in the queue, but they travel the same way: a service that is slow to take events and must
-//! decide in time uses one client to observe and one to decide.
+//! **Requests** overtake everything that waits in the queue, but they travel the same way: a
+//! service that is slow to take events and must decide in time uses one client to observe and one
+//! to decide.
 //!
-//! **The end of a connection** (the driver unloaded, the hosted kernel stopped) shows as [`Event::Disconnected`]; the client connects
-//! again with growing waits, makes its subscriptions again and goes on after [`Event::Reconnected`].
+//! **The end of a connection** (the driver unloaded, the hosted kernel stopped) shows as
+//! [`Event::Disconnected`]; the client connects again with growing waits, makes its subscriptions
+//! again and goes on after [`Event::Reconnected`].
 
 #![deny(unsafe_code)]
 

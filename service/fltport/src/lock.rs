@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A mutex whose holder panicked is still a mutex: what it guards here is valid after every statement.
+//! A mutex whose holder panicked is still a mutex: what it guards here is valid after every
+//! statement.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

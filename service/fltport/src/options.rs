@@ -29,7 +29,8 @@ pub struct Options {
 }
 
 impl Options {
-    /// The defaults, for a service that calls itself `name` (at most 48 bytes; shown to operators, trusted for nothing).
+    /// The defaults, for a service that calls itself `name` (at most 48 bytes; shown to operators,
+    /// trusted for nothing).
     pub fn new(name: impl Into<String>) -> Self {
         Options {
             name: name.into(),
@@ -46,7 +47,8 @@ impl Options {
         }
     }
 
-    /// The rights to ask for: [`rights`](crate::rights) bits. All by default. The driver refuses the connection if one of them may not be had.
+    /// The rights to ask for: [`rights`](crate::rights) bits. All by default. The driver refuses
+    /// the connection if one of them may not be had.
     #[must_use]
     pub fn rights(mut self, rights: u32) -> Self {
         self.rights = rights;
@@ -67,37 +69,41 @@ impl Options {
         self
     }
 
-    /// The size of a get's buffer in bytes. The default holds the largest frame; a smaller one grows when a message does not fit.
+    /// The size of a get's buffer in bytes. The default holds the largest frame; a smaller one
+    /// grows when a message does not fit.
     #[must_use]
     pub fn buffer(mut self, bytes: usize) -> Self {
         self.buffer = bytes.clamp(64, crate::connection::MAX_BUFFER);
         self
     }
 
-    /// Bytes of events to keep for a program that is slow to take them; 16 MiB by default. When it is full the client takes no more
-    /// messages from the driver, whose own queue then fills, and what is lost there is told by a gap.
+    /// Bytes of events to keep for a program that is slow to take them; 16 MiB by default. When it
+    /// is full the client takes no more messages from the driver, whose own queue then fills, and
+    /// what is lost there is told by a gap.
     #[must_use]
     pub fn queue(mut self, bytes: usize) -> Self {
         self.queue = bytes.max(1);
         self
     }
 
-    /// The wait before the first attempt to connect again, and the longest one; 100 ms and 10 s by default.
+    /// The wait before the first attempt to connect again, and the longest one; 100 ms and 10 s by
+    /// default.
     #[must_use]
     pub fn backoff(mut self, initial: Duration, max: Duration) -> Self {
         self.backoff = (initial, max);
         self
     }
 
-    /// Whether to connect again when the connection ends; yes by default. Without, [`Event::Disconnected`](crate::Event::Disconnected) is the last event.
+    /// Whether to connect again when the connection ends; yes by default. Without,
+    /// [`Event::Disconnected`](crate::Event::Disconnected) is the last event.
     #[must_use]
     pub fn reconnect(mut self, reconnect: bool) -> Self {
         self.reconnect = reconnect;
         self
     }
 
-    /// How long to wait for the hosted kernel's answer to connecting and to a command; 10 s by default. On Windows the answer comes from
-    /// the driver itself, within the call.
+    /// How long to wait for the hosted kernel's answer to connecting and to a command; 10 s by
+    /// default. On Windows the answer comes from the driver itself, within the call.
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;

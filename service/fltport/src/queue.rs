@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Events between the thread that reads the port and the program.
 //!
-//! The reading thread never waits for the program: it looks at [`EventQueue::is_full`] before it posts the next get, so the queue exceeds
-//! its bound by at most what the gets at the port bring.
+//! The reading thread never waits for the program: it looks at [`EventQueue::is_full`] before it
+//! posts the next get, so the queue exceeds its bound by at most what the gets at the port bring.
 
 use crate::event::Event;
 use crate::lock::lock;
@@ -109,7 +109,8 @@ impl EventQueue {
         state.closed && state.requests.is_empty() && state.stream.is_empty()
     }
 
-    /// The next event, `None` when no more will come; wakes the task when there is one. One task at a time.
+    /// The next event, `None` when no more will come; wakes the task when there is one. One task at
+    /// a time.
     #[cfg_attr(not(feature = "tokio"), allow(dead_code))]
     pub(crate) fn poll(&self, context: &Context<'_>) -> Poll<Option<Event>> {
         let mut state = lock(&self.state);

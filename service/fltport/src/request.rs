@@ -9,8 +9,8 @@ use fltport_abi::Message;
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
-/// A provider's question. Answer it with [`Request::reply`], from any thread. Dropped, it stays unanswered, and the driver's miss policy
-/// answers at the deadline.
+/// A provider's question. Answer it with [`Request::reply`], from any thread. Dropped, it stays
+/// unanswered, and the driver's miss policy answers at the deadline.
 #[derive(Debug)]
 #[must_use = "a request that is dropped stays unanswered until its deadline"]
 pub struct Request {
@@ -23,7 +23,8 @@ pub struct Request {
 }
 
 impl Request {
-    /// How much longer the requester waits. The driver's clock decides; the way here is not counted.
+    /// How much longer the requester waits. The driver's clock decides; the way here is not
+    /// counted.
     pub fn remaining(&self) -> Duration {
         self.deadline.saturating_duration_since(Instant::now())
     }
@@ -31,8 +32,8 @@ impl Request {
     /// Answers.
     ///
     /// # Errors
-    /// [`Error::TooLate`] if the deadline has passed, [`Error::Disconnected`] if the connection that asked has ended, [`Error::Encode`] if the
-    /// answer is larger than the driver takes.
+    /// [`Error::TooLate`] if the deadline has passed, [`Error::Disconnected`] if the connection
+    /// that asked has ended, [`Error::Encode`] if the answer is larger than the driver takes.
     pub fn reply<'m, M: Message<'m>>(self, reply: &M) -> Result<(), Error> {
         let mut payload = vec![0; reply.encoded_len()];
         let length = reply.encode(&mut payload)?;

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A provider's schema, owned: enough to name and print messages that this program has never heard of.
+//! A provider's schema, owned: enough to name and print messages that this program has never heard
+//! of.
 
 use crate::message_set::MessageSet;
 use fltport_abi::DecodeError;
@@ -98,7 +99,8 @@ impl Schema {
         with_role.map(|m| m.number).collect()
     }
 
-    /// The fields of a record's message, in order, with their values. Empty if the schema has no such message.
+    /// The fields of a record's message, in order, with their values. Empty if the schema has no
+    /// such message.
     pub fn fields<'a>(
         &'a self,
         record: &'a crate::Record,

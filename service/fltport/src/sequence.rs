@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Puts what several gets brought, in whatever order they completed, back into the order of the stream, and finds what is
-//! missing.
+//! Puts what several gets brought, in whatever order they completed, back into the order of the
+//! stream, and finds what is missing.
 //!
-//! Every item stands for a span of sequence numbers: a record for its own, a gap record for those it explains. A hole is declared only when
-//! nothing can fill it any more: every get that was waiting when the hole showed has since completed with something else, or nothing
-//! has come for a long time.
+//! Every item stands for a span of sequence numbers: a record for its own, a gap record for those
+//! it explains. A hole is declared only when nothing can fill it any more: every get that was
+//! waiting when the hole showed has since completed with something else, or nothing has come for a
+//! long time.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -79,7 +80,8 @@ impl<T> Resequencer<T> {
         }
     }
 
-    /// After everything of the get in `slot` has been pushed: `waiting` are the slots of the other gets at the port.
+    /// After everything of the get in `slot` has been pushed: `waiting` are the slots of the other
+    /// gets at the port.
     pub(crate) fn completed(
         &mut self,
         slot: u32,

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Keeps a client connected: a thread that waits for the connection to end, connects again, and makes the subscriptions again.
+//! Keeps a client connected: a thread that waits for the connection to end, connects again, and
+//! makes the subscriptions again.
 //!
-//! Threads: the *pump* of the connection reads the port; the *supervisor* owns pumps and connections one after the other. Lock order:
-//! [`Shared::control`] before anything of a connection or the queue.
+//! Threads: the *pump* of the connection reads the port; the *supervisor* owns pumps and
+//! connections one after the other. Lock order: [`Shared::control`] before anything of a connection
+//! or the queue.
 
 use crate::backoff::Backoff;
 use crate::connection::Connection;
@@ -42,7 +44,8 @@ pub(crate) struct Control {
 }
 
 impl Shared {
-    /// A provider has registered, or is gone: a subscription to a former provider of that name is none to this one.
+    /// A provider has registered, or is gone: a subscription to a former provider of that name is
+    /// none to this one.
     fn provider_changed(&self, provider: &str, registered: bool) {
         let mut control = lock(&self.control);
         let Some(wanted) = control.subscriptions.get_mut(provider) else {
@@ -176,7 +179,8 @@ fn supervise(shared: &Arc<Shared>, first: Session) {
     }
 }
 
-/// Waits until the pump has ended or the client is being closed; meanwhile makes outstanding subscriptions.
+/// Waits until the pump has ended or the client is being closed; meanwhile makes outstanding
+/// subscriptions.
 fn attend(shared: &Shared, session: &Session, retry: Duration) {
     let mut next_try = Instant::now() + retry;
     loop {

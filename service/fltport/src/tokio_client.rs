@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The same client for programs that run on tokio. Nothing of it blocks the runtime's threads: events wake the task, and calls that wait for the
-//! driver go to the runtime's blocking threads.
+//! The same client for programs that run on tokio. Nothing of it blocks the runtime's threads:
+//! events wake the task, and calls that wait for the driver go to the runtime's blocking threads.
 
 use crate::client::Client;
 use crate::command::CommandResult;
@@ -36,8 +36,8 @@ impl AsyncClient {
         Ok(AsyncClient(Arc::new(client)))
     }
 
-    /// The next event; `None` when no more will come. Dropping the future loses nothing. One task at a time: a second one that waits
-    /// takes the first one's place.
+    /// The next event; `None` when no more will come. Dropping the future loses nothing. One task
+    /// at a time: a second one that waits takes the first one's place.
     pub async fn next(&self) -> Option<Event> {
         let event = poll_fn(|context| self.0.shared.queue.poll(context)).await;
         if event.is_some() {
@@ -77,7 +77,8 @@ impl AsyncClient {
         blocking(move || client.command_bytes(&provider, C::NUMBER, &payload)).await
     }
 
-    /// Any other call of the blocking client, without blocking the runtime: `client.with(|c| c.ledger()).await`.
+    /// Any other call of the blocking client, without blocking the runtime: `client.with(|c|
+    /// c.ledger()).await`.
     ///
     /// # Errors
     /// As the call.
@@ -102,7 +103,8 @@ impl AsyncClient {
 }
 
 impl Request {
-    /// [`Request::reply`] without blocking the runtime. If the future is dropped after its first poll the answer is sent all the same.
+    /// [`Request::reply`] without blocking the runtime. If the future is dropped after its first
+    /// poll the answer is sent all the same.
     ///
     /// # Errors
     /// As [`Request::reply`].

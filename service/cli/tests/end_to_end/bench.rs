@@ -2,6 +2,7 @@
 //! Starts the command and processes for it to see.
 
 use serde_json::Value;
+use std::cell::RefCell;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -61,6 +62,7 @@ pub(crate) fn fltport(directory: &Directory) -> Command {
 pub(crate) struct Running {
     pub(crate) child: Child,
     lines: Receiver<String>,
+    seen: RefCell<Vec<String>>,
     errors: Receiver<String>,
 }
 
@@ -91,31 +93,44 @@ impl Running {
         Running {
             child,
             lines,
+            seen: RefCell::default(),
             errors,
         }
     }
 
     /// The next line that `wanted` takes something from.
     pub(crate) fn find<T>(&self, what: &str, wanted: impl Fn(&str) -> Option<T>) -> T {
-        let mut seen = Vec::new();
         let until = std::time::Instant::now() + LONG;
         while let Ok(line) = self.lines.recv_timeout(until - std::time::Instant::now()) {
-            if let Some(found) = wanted(&line) {
+            let found = wanted(&line);
+            self.seen.borrow_mut().push(line);
+            if let Some(found) = found {
                 return found;
             }
-            seen.push(line);
         }
+        let seen = self.seen.borrow();
         let errors = self.errors.try_recv().unwrap_or_default();
         panic!("no {what} in {seen:#?}\n{errors}");
+    }
+
+    /// The lines that have been looked through so far.
+    pub(crate) fn replay(&self, line: impl FnMut(&str)) {
+        self.seen.borrow().iter().map(String::as_str).for_each(line);
+    }
+
+    /// What comes until its end: of a command that has been killed, what it had written.
+    pub(crate) fn rest(&self) -> Vec<String> {
+        self.lines.iter().collect()
     }
 
     pub(crate) fn interrupt(&self) {
         signal(self.child.id(), "INT");
     }
 
-    /// Waits for the end; kills what does not end.
+    /// Waits for the end; kills what does not end. Gives all lines, also those that were looked
+    /// through.
     pub(crate) fn end(mut self) -> Ended {
-        let mut lines = Vec::new();
+        let mut lines = self.seen.take();
         let until = std::time::Instant::now() + LONG;
         while let Ok(line) = self.lines.recv_timeout(until - std::time::Instant::now()) {
             lines.push(line);

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The hosted edge: the Filter Manager's message device over a Unix socket ([`fltport_abi::hosted`] is the protocol).
+//! The hosted edge: the Filter Manager's message device over a Unix socket ([`fltport_abi::hosted`]
+//! is the protocol).
 //!
-//! No `unsafe` here, although [`Port::send`] passes addresses: it is the hosted kernel that reads and writes this process's memory, as NT
-//! would. The buffers belong to the table of pending calls until their completion has come, so that a caller that gives up does
-//! not take them away from under the kernel's hands; if this side ends the socket first, they are leaked for the same reason.
+//! No `unsafe` here, although [`Port::send`] passes addresses: it is the hosted kernel that reads
+//! and writes this process's memory, as NT would. The buffers belong to the table of pending calls
+//! until their completion has come, so that a caller that gives up does not take them away from
+//! under the kernel's hands; if this side ends the socket first, they are leaked for the same
+//! reason.
 
 use super::Got;
 use crate::failure::{Code, Failure, Fault, nt};
@@ -104,7 +107,8 @@ impl Port {
         }
     }
 
-    /// Gives the next request its id and lets `enter` put it into the table, unless the socket has ended.
+    /// Gives the next request its id and lets `enter` put it into the table, unless the socket has
+    /// ended.
     fn begin(&self, enter: impl FnOnce(&mut Table, u64)) -> Result<u64, Failure> {
         let mut table = lock(&self.table);
         if let Some(ended) = table.ended {
@@ -263,7 +267,8 @@ fn encode<T: Fixed>(value: &T) -> Vec<u8> {
     bytes
 }
 
-/// Reads one completion; `None` if nothing of it has come by the deadline. Once it has begun it is read to its end.
+/// Reads one completion; `None` if nothing of it has come by the deadline. Once it has begun it is
+/// read to its end.
 fn read_completion(
     socket: &UnixStream,
     reader: &mut BufReader<UnixStream>,
@@ -337,7 +342,8 @@ pub struct HostDescription {
     pub missing: Vec<String>,
 }
 
-/// Asks the hosted kernel at `socket` what it can do, without connecting to a port. Waits at most `patience`.
+/// Asks the hosted kernel at `socket` what it can do, without connecting to a port. Waits at most
+/// `patience`.
 ///
 /// # Errors
 /// As [`Client::connect`](crate::Client::connect), as far as the socket is concerned.

@@ -5,8 +5,8 @@ use fltport_abi::hosted::{SOCKET_NAME, SOCKET_VARIABLE};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// The hosted kernel's socket: `$FLTPORT_SOCKET`; otherwise, for root, `/run/fltport/host.sock`; for others
-/// `$XDG_RUNTIME_DIR/fltport/host.sock`, or `/tmp/fltport-UID/host.sock`.
+/// The hosted kernel's socket: `$FLTPORT_SOCKET`; otherwise, for root, `/run/fltport/host.sock`;
+/// for others `$XDG_RUNTIME_DIR/fltport/host.sock`, or `/tmp/fltport-UID/host.sock`.
 pub fn socket_path() -> PathBuf {
     let uid = rustix::process::geteuid().as_raw();
     choose(

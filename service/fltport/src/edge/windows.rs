@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The Windows edge: fltlib.dll, with overlapped gets on a completion port.
 //!
-//! The handle is asynchronous (no `FLT_PORT_FLAG_SYNC_HANDLE`): several gets wait at once, each with an OVERLAPPED of its own, while replies
-//! and sends go on from other threads. Only gets are overlapped, so the completion port sees nothing else.
+//! The handle is asynchronous (no `FLT_PORT_FLAG_SYNC_HANDLE`): several gets wait at once, each
+//! with an OVERLAPPED of its own, while replies and sends go on from other threads. Only gets are
+//! overlapped, so the completion port sees nothing else.
 //!
-//! A get's memory belongs to the kernel from the call until its completion packet has been taken; it is a box whose pointer travels as
-//! the OVERLAPPED's address. If packets are still missing when the port is dropped, their boxes are leaked.
+//! A get's memory belongs to the kernel from the call until its completion packet has been taken;
+//! it is a box whose pointer travels as the OVERLAPPED's address. If packets are still missing when
+//! the port is dropped, their boxes are leaked.
 
 use super::Got;
 use crate::failure::{Code, Failure, Fault, nt};
@@ -105,7 +107,8 @@ impl Port {
         let name: Vec<u16> = options.port_name.encode_utf16().chain([0]).collect();
         let size = u16::try_from(context.len()).unwrap_or(u16::MAX);
         let mut handle: HANDLE = INVALID_HANDLE_VALUE;
-        // SAFETY: the name is terminated, the context has the size that is passed, and the handle is a variable of ours.
+        // SAFETY: the name is terminated, the context has the size that is passed, and the handle
+        // is a variable of ours.
         let result = unsafe {
             FilterConnectCommunicationPort(
                 name.as_ptr(),
@@ -148,15 +151,18 @@ impl Port {
         // SAFETY: the box is alive and nobody else knows it yet.
         let buffer = unsafe { &mut (*get).buffer };
         let (message, size) = (buffer.as_mut_ptr().cast(), length(buffer.len() * 8));
-        // SAFETY: message buffer and OVERLAPPED lie in the box, which stays until its completion packet has been taken.
+        // SAFETY: message buffer and OVERLAPPED lie in the box, which stays until its completion
+        // packet has been taken.
         let result =
             unsafe { FilterGetMessage(self.handle.as_raw_handle(), message, size, get.cast()) };
-        // "Too small" is a warning for the I/O manager, which queues a packet for it as for a success.
+        // "Too small" is a warning for the I/O manager, which queues a packet for it as for a
+        // success.
         if result >= 0 || matches!(result as u32, PENDING | INSUFFICIENT_BUFFER) {
             gate.outstanding += 1;
             return Ok(());
         }
-        // SAFETY: the call failed at once, so no packet will come and the kernel does not know the box.
+        // SAFETY: the call failed at once, so no packet will come and the kernel does not know the
+        // box.
         drop(unsafe { Box::from_raw(get) });
         Err(Failure::from_hresult(result))
     }
@@ -201,7 +207,8 @@ impl Port {
         if !overlapped.is_null() {
             let mut gate = lock(&self.gate);
             gate.outstanding = gate.outstanding.saturating_sub(1);
-            // SAFETY: only `post` makes packets with an OVERLAPPED, each for one box, and this packet has been taken just once.
+            // SAFETY: only `post` makes packets with an OVERLAPPED, each for one box, and this
+            // packet has been taken just once.
             return Ok(Some(unsafe { Box::from_raw(overlapped.cast()) }));
         }
         if taken != 0 {
@@ -235,7 +242,8 @@ impl Port {
         let words = aligned(input);
         let mut output = vec![0_u64; capacity.div_ceil(8)];
         let mut returned = 0;
-        // SAFETY: the handle is open, input and output have the lengths that are passed, and the call is synchronous.
+        // SAFETY: the handle is open, input and output have the lengths that are passed, and the
+        // call is synchronous.
         let result = unsafe {
             FilterSendMessage(
                 self.handle.as_raw_handle(),

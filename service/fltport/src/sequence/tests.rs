@@ -89,7 +89,8 @@ fn what_was_there_before_is_not_told_twice() {
 }
 
 proptest! {
-    /// Frames are cut from the stream, handed to gets in order and completed in any order: the stream comes out as it went in.
+    /// Frames are cut from the stream, handed to gets in order and completed in any order: the
+    /// stream comes out as it went in.
     #[test]
     fn any_completion_order_gives_the_stream(
         lengths in prop::collection::vec(1_u64..5, 1..40), picks in prop::collection::vec(0_usize..4, 80)
@@ -113,7 +114,8 @@ proptest! {
         prop_assert_eq!(out.len() as u64, total);
     }
 
-    /// With frames lost on the way, every number comes out exactly once: as an item or as missing, in order.
+    /// With frames lost on the way, every number comes out exactly once: as an item or as missing,
+    /// in order.
     #[test]
     fn every_number_is_told_once(lost in prop::collection::vec(any::<bool>(), 1..60), swap in prop::collection::vec(any::<bool>(), 60)) {
         let (mut r, mut out, now) = (Resequencer::new(), Vec::new(), Instant::now());
