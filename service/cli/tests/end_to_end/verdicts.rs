@@ -21,7 +21,7 @@ fn a_stopped_decider_holds_an_exec_no_longer_than_the_deadline() {
     let denied = Command::new(&forbidden).status().unwrap_err();
     assert_eq!(denied.kind(), ErrorKind::PermissionDenied);
 
-    signal(decider.child.id(), "STOP");
+    stop(decider.child.id());
     let begun = Instant::now();
     let status = Command::new(&forbidden)
         .status()
@@ -41,6 +41,24 @@ fn a_stopped_decider_holds_an_exec_no_longer_than_the_deadline() {
     drop(decider);
     host.interrupt();
     assert!(host.end().status.success());
+}
+
+/// Stops a process, and waits until every thread of it stands still.
+fn stop(pid: u32) {
+    signal(pid, "STOP");
+    let until = Instant::now() + crate::bench::LONG;
+    let stands_still = |task: std::io::Result<std::fs::DirEntry>| {
+        let stat = std::fs::read_to_string(task.unwrap().path().join("stat"));
+        // A thread that has gone meanwhile does nothing more either.
+        stat.is_ok_and(|stat| stat.contains(") T ") || stat.contains(") t "))
+    };
+    while !std::fs::read_dir(format!("/proc/{pid}/task"))
+        .unwrap()
+        .all(stands_still)
+    {
+        assert!(Instant::now() < until, "it does not stop");
+        std::thread::yield_now();
+    }
 }
 
 #[test]
