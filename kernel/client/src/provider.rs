@@ -13,7 +13,8 @@ use fltport_abi::limits::{MAX_DEADLINE_MS, MAX_REPLY, MAX_SCHEMA};
 use fltport_abi::message::Message;
 use fltport_abi::schema;
 use fltport_nt::bindings::{
-    STATUS_DELETE_PENDING, STATUS_INTERNAL_ERROR, STATUS_INVALID_PARAMETER,
+    STATUS_DELETE_PENDING, STATUS_INSUFFICIENT_RESOURCES, STATUS_INTERNAL_ERROR,
+    STATUS_INVALID_PARAMETER,
 };
 use fltport_nt::ex::{
     CallbackObject, CallbackRegistration, Listener, PoolArc, PoolBytes, Rundown, Tag,
@@ -25,7 +26,8 @@ use fltport_nt::{NtError, Result, utf16};
 
 /// Handles a provider's commands.
 pub trait Handler: Send + Sync + 'static {
-    /// IRQL: PASSIVE_LEVEL, in the thread of the service that sends. `payload` is a kernel copy
+    /// IRQL: PASSIVE_LEVEL, in a critical region, in the thread of the service that sends. It should
+    /// be brief: unregistering waits for it. `payload` is a kernel copy
     /// that fits the schema; writes the result to `out` and returns its length. The status of an
     /// error reaches the service.
     fn command(
@@ -96,6 +98,10 @@ struct State {
     bound: Option<Bound>,
     /// The table that was announced and is to be bound to.
     announced: Option<Table>,
+    /// Somebody registers with it now: a second one would find the name taken, by ourselves.
+    binding: bool,
+    /// The table is being revoked: `bound` is about to end.
+    leaving: bool,
     /// The provider is being dropped: nothing is bound any more.
     ending: bool,
     staging: Staging,
@@ -129,10 +135,7 @@ impl<H: Handler> Provider<H> {
             client,
         };
         // From here on an announcement is heard; one that came before is asked for.
-        if let Some(table) = Table::ask(&registered._object) {
-            registered.client.state.lock().announced = Some(table);
-            registered.client.bind()?;
-        }
+        registered.client.ask_and_bind(&registered._object)?;
         Ok(registered)
     }
 
@@ -149,8 +152,12 @@ impl<H: Handler> Provider<H> {
             Ok(payload) => self
                 .client
                 .notify(M::NUMBER, M::FIXED as u16, time, payload),
-            Err(_) => {
+            Err(NtError(STATUS_INSUFFICIENT_RESOURCES)) => {
                 self.client.lose(M::NUMBER, Cause::NoMemory);
+                Ok(())
+            }
+            Err(_) => {
+                self.client.lose(M::NUMBER, Cause::TooLarge);
                 Ok(())
             }
         }
@@ -249,6 +256,8 @@ impl<H: Handler> Client<H> {
         let state = State {
             bound: None,
             announced: None,
+            binding: false,
+            leaving: false,
             ending: false,
             staging,
         };
@@ -284,37 +293,64 @@ impl<H: Handler> Client<H> {
             fixed,
             length: payload.len() as u32,
         };
+        self.bound_or_staged(
+            |bound| match bound.notify(message, fixed, time, payload) {
+                // The common driver has begun to go: what it does not take is kept for the next.
+                Err(NtError(STATUS_DELETE_PENDING)) => None,
+                accounted => Some(accounted),
+            },
+            |staging| {
+                staging.push(&staged, payload);
+                Ok(())
+            },
+        )
+    }
+
+    fn lose(&self, message: u16, cause: Cause) {
+        self.bound_or_staged(
+            |bound| {
+                bound.lost(message, cause, 1);
+                Some(())
+            },
+            |staging| staging.lose(message, cause, 1),
+        );
+    }
+
+    /// Does something with the common driver, if there is one and it takes it, else with the
+    /// staging buffer.
+    fn bound_or_staged<T>(
+        &self,
+        mut offer: impl FnMut(&Bound) -> Option<T>,
+        stage: impl FnOnce(&mut Staging) -> T,
+    ) -> T {
         loop {
-            // The common driver has begun to go, or is gone: what it does not take is kept for the
-            // next one.
-            let mut leaving = true;
-            if let Some(_inside) = self.gate.acquire() {
-                leaving = false;
-                if let Some(bound) = self.bound() {
-                    match bound.notify(message, fixed, time, payload) {
-                        Err(NtError(STATUS_DELETE_PENDING)) => leaving = true,
-                        accounted => return accounted,
-                    }
-                }
+            // Held to the end: while somebody is inside, a binding that was seen does not end.
+            let inside = self.gate.acquire();
+            let bound = inside.as_ref().and_then(|_| self.bound());
+            if let Some(done) = bound.as_ref().and_then(&mut offer) {
+                return done;
             }
             let mut state = self.state.lock();
-            if leaving || state.bound.is_none() {
-                state.staging.push(&staged, payload);
-                return Ok(());
+            if bound.is_some() || state.leaving || state.bound.is_none() {
+                return stage(&mut state.staging);
             }
             // Bound since we looked: the staging buffer has been emptied, and what is put there now
             // would lie there. At most once per binding.
         }
     }
 
-    fn lose(&self, message: u16, cause: Cause) {
-        if let Some(_inside) = self.gate.acquire()
-            && let Some(bound) = self.bound()
-        {
-            bound.lost(message, cause, 1);
-        } else {
-            self.state.lock().staging.lose(message, 1);
-        }
+    /// IRQL: PASSIVE_LEVEL. Binds to the common driver that is there already, if any.
+    fn ask_and_bind(&self, object: &CallbackObject) -> Result<()> {
+        // From before the question: a revocation that begins behind the answer waits until it has
+        // been used.
+        let Some(_inside) = self.gate.acquire() else {
+            return Ok(());
+        };
+        let Some(table) = Table::ask(object) else {
+            return Ok(());
+        };
+        self.state.lock().announced = Some(table);
+        self.bind()
     }
 
     /// The work item: errors have nobody to go to; notifications stay staged, and the next
@@ -331,8 +367,10 @@ impl<H: Handler> Client<H> {
         };
         let table = {
             let mut state = self.state.lock();
-            let announced = state.announced.take();
-            announced.filter(|_| state.bound.is_none() && !state.ending)
+            let wanted = !state.binding && state.bound.is_none() && !state.ending;
+            let announced = state.announced.take().filter(|_| wanted);
+            state.binding |= announced.is_some();
+            announced
         };
         let Some(table) = table else {
             return Ok(());
@@ -340,17 +378,20 @@ impl<H: Handler> Client<H> {
         let Options {
             backlog, policy, ..
         } = self.options;
-        let bound = table.register(&self.schema, backlog, policy as u32, &self.handler)?;
+        let bound = table.register(&self.schema, backlog, policy as u32, &self.handler);
         let mut state = self.state.lock();
+        state.binding = false;
+        let bound = bound?;
         // Under the lock, so that what is offered from now on comes behind it: at most the staging
         // buffer's bytes, once.
         let hand_over = |staged: &Staged, payload: &[u8]| {
-            // What the common driver refuses was not a notification of this provider when it was
-            // staged either.
-            let _refused = bound.notify(staged.message, staged.fixed, staged.time, payload);
+            // If the common driver has begun to go, the rest stays for the next one. What it refuses
+            // otherwise was not a notification of this provider when it was staged either.
+            bound.notify(staged.message, staged.fixed, staged.time, payload)
+                != Err(NtError(STATUS_DELETE_PENDING))
         };
-        state.staging.drain(hand_over, |message, count| {
-            bound.lost(message, Cause::RingFull, count)
+        state.staging.drain(hand_over, |message, cause, count| {
+            bound.lost(message, cause, count)
         });
         if state.ending {
             drop(state);
@@ -373,12 +414,17 @@ impl<H: Handler> Client<H> {
 
     /// IRQL: PASSIVE_LEVEL. The common driver goes: lets go of its table before this returns.
     fn revoked(&self) {
-        self.state.lock().announced = None;
+        {
+            let mut state = self.state.lock();
+            state.announced = None;
+            state.leaving = true;
+        }
         self.gate.wait();
         // Nobody is inside, and nobody can come in: not a caller, not a binder.
         let bound = {
             let mut state = self.state.lock();
             state.announced = None;
+            state.leaving = false;
             state.bound.take()
         };
         if let Some(bound) = bound {

@@ -4,10 +4,11 @@
 //!
 //! The oldest, because early in a machine's life the beginning is what cannot be learnt otherwise.
 
+use fltport_abi::account::{CAUSES, Cause};
 use fltport_abi::fixed::Fixed;
 use fltport_abi::limits::MAX_MESSAGE_NUMBER;
 use fltport_nt::Result;
-use fltport_nt::ex::{PoolBytes, Tag};
+use fltport_nt::ex::{PoolBytes, PoolSlice, Tag};
 
 fltport_abi::fixed! {
     /// The start of a staged notification; the payload follows.
@@ -28,8 +29,11 @@ const TYPES: usize = MAX_MESSAGE_NUMBER as usize + 1;
 /// The staging buffer.
 pub(crate) struct Staging {
     memory: PoolBytes,
-    used: usize,
-    lost: [u64; TYPES],
+    /// What lies before it has been taken out.
+    start: usize,
+    end: usize,
+    lost: PoolSlice<[u64; CAUSES]>,
+    any_lost: bool,
 }
 
 impl Staging {
@@ -37,60 +41,71 @@ impl Staging {
     pub(crate) fn new(tag: Tag, bytes: usize) -> Result<Self> {
         Ok(Staging {
             memory: PoolBytes::zeroed(tag, bytes)?,
-            used: 0,
-            lost: [0; TYPES],
+            start: 0,
+            end: 0,
+            lost: PoolSlice::filled(tag, TYPES, [0; CAUSES])?,
+            any_lost: false,
         })
     }
 
     /// Keeps a notification, or counts it as lost.
     pub(crate) fn push(&mut self, staged: &Staged, payload: &[u8]) {
         let end = self
-            .used
+            .end
             .saturating_add(Staged::SIZE)
             .saturating_add(payload.len());
         // Once something has been lost, everything behind it is, so that the loss has one place.
-        let any_lost = self.lost.iter().any(|count| *count != 0);
-        match self.memory.get_mut(self.used..end).filter(|_| !any_lost) {
-            Some(place) => {
-                let (start, rest) = place.split_at_mut(Staged::SIZE);
+        let any_lost = self.any_lost;
+        let place = self.memory.get_mut(self.end..end).filter(|_| !any_lost);
+        match place.and_then(|place| place.split_at_mut_checked(Staged::SIZE)) {
+            Some((start, rest)) => {
                 // Always fits: the place has the header's size.
                 let _fits = staged.write(start);
                 // Of equal length; not `copy_from_slice`, which would keep a path to a panic.
                 rest.iter_mut()
                     .zip(payload)
                     .for_each(|(to, from)| *to = *from);
-                self.used = end;
+                self.end = end;
             }
-            None => self.lose(staged.message, 1),
+            None => self.lose(staged.message, Cause::RingFull, 1),
         }
     }
 
     /// Counts losses.
-    pub(crate) fn lose(&mut self, message: u16, count: u64) {
-        if let Some(place) = self.lost.get_mut(usize::from(message)) {
+    pub(crate) fn lose(&mut self, message: u16, cause: Cause, count: u64) {
+        let causes = self.lost.get_mut(usize::from(message));
+        if let Some(place) = causes.and_then(|causes| causes.get_mut(cause.index())) {
             *place += count;
+            self.any_lost = true;
         }
     }
 
-    /// Takes everything out: each notification in order, then what was lost.
+    /// Takes everything out: each notification in order, then what was lost. When `kept` answers
+    /// false, that notification and everything behind it stay.
     pub(crate) fn drain(
         &mut self,
-        mut kept: impl FnMut(&Staged, &[u8]),
-        mut lost: impl FnMut(u16, u64),
+        mut kept: impl FnMut(&Staged, &[u8]) -> bool,
+        mut lost: impl FnMut(u16, Cause, u64),
     ) {
-        let mut rest = self.memory.get(..self.used).unwrap_or(&[]);
+        let mut rest = self.memory.get(self.start..self.end).unwrap_or(&[]);
         while let Some(staged) = Staged::read(rest) {
             let end = Staged::SIZE + staged.length as usize;
             let Some((record, behind)) = rest.split_at_checked(end) else {
                 break;
             };
-            kept(&staged, record.get(Staged::SIZE..).unwrap_or(&[]));
+            if !kept(&staged, record.get(Staged::SIZE..).unwrap_or(&[])) {
+                return;
+            }
+            self.start += end;
             rest = behind;
         }
-        self.used = 0;
-        for (message, count) in (0_u16..).zip(self.lost.iter_mut()) {
-            if *count != 0 {
-                lost(message, core::mem::take(count));
+        (self.start, self.end) = (0, 0);
+        self.any_lost = false;
+        for (message, causes) in (0_u16..).zip(self.lost.iter_mut()) {
+            for (cause, count) in Cause::ALL.iter().zip(causes) {
+                if *count != 0 {
+                    lost(message, *cause, core::mem::take(count));
+                }
             }
         }
     }

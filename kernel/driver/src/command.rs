@@ -3,7 +3,6 @@
 
 use crate::connection::Identity;
 use crate::driver::Driver;
-use crate::ledger::bit;
 use crate::receiver::Receiver;
 use crate::routes::{Prepared, Routes, taken};
 use fltport_abi::command::{
@@ -238,14 +237,7 @@ fn ledger(routes: &mut Routes, rows: &mut Rows<'_>) {
 fn requests(routes: &Routes, rows: &mut Rows<'_>) {
     for slot in routes.providers() {
         let number = slot.provider.number;
-        let decider = |message| {
-            let mut connections = routes.connections();
-            let decides = |s: &crate::receiver::Subscription| {
-                s.provider == number && s.decide & bit(message) != 0
-            };
-            let found = connections.find(|c| taken(&c.subscriptions).any(decides));
-            found.map_or(0, |receiver| receiver.connection.identity.number)
-        };
+        let decider = |message| routes.decider_number(number, message);
         slot.requests
             .rows(number, slot.provider.requests, decider)
             .for_each(|row| rows.add(row));

@@ -200,8 +200,13 @@ impl Sender {
                     // after a slice.
                     connection.wake.wait(RETRY_PAUSE);
                 }
+                SendOutcome::Disconnected => {
+                    // Whether the Filter Manager answers this before the connect callback has
+                    // returned is not documented, so it does not end the stream: the disconnect
+                    // callback does, and wakes this.
+                    connection.wake.wait(SEND_SLICE);
+                }
                 SendOutcome::Replied(_)
-                | SendOutcome::Disconnected
                 | SendOutcome::ThreadTerminating
                 | SendOutcome::ReplyTooLong => return false,
             }

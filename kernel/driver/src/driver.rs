@@ -23,8 +23,7 @@ use fltport_nt::bindings::{
 };
 use fltport_nt::ex::{FastMutex, Global, PoolArc, PoolBytes};
 use fltport_nt::flt::Filter;
-use fltport_nt::ke::{Event, EventKind, SpinLock, Timeout, current_irql, system_time};
-use fltport_nt::linked::DISPATCH_LEVEL;
+use fltport_nt::ke::{Event, EventKind, SpinLock, Timeout, system_time};
 use fltport_nt::{NtError, Result};
 
 /// The one instance, for callbacks to which NT passes no context.
@@ -218,18 +217,14 @@ impl Driver {
         }
     }
 
-    /// IRQL: any; above DISPATCH_LEVEL it is only counted as lost. Offers a notification of a
-    /// provider. Fails with `STATUS_DELETE_PENDING` when the driver is being unloaded: then it was
-    /// not offered, and the client's stub keeps it.
+    /// IRQL: <= DISPATCH_LEVEL. Offers a notification of a provider. Fails with
+    /// `STATUS_DELETE_PENDING` when the driver is being unloaded: then it was not offered, and the
+    /// client's stub keeps it.
     pub(crate) fn notify(&self, provider: &Provider, offer: &Offer<'_>) -> Result<()> {
         if self.is_closing() {
             return Err(NtError(STATUS_DELETE_PENDING));
         }
-        if current_irql() > DISPATCH_LEVEL {
-            provider.count_too_high(offer.message);
-        } else {
-            self.routes.lock().offer(provider.number, offer);
-        }
+        self.routes.lock().offer(provider.number, offer);
         Ok(())
     }
 
@@ -244,7 +239,7 @@ impl Driver {
     /// filter.
     ///
     /// Everything that is waited for is bounded by its own deadline, and those that could be long
-    /// have been woken before.
+    /// have been woken before; but a command handler takes as long as its client driver lets it.
     pub(crate) fn shut_down(&self) {
         self.closing.store(true, Ordering::SeqCst);
         let retry = self.retry.lock().take();

@@ -26,7 +26,7 @@ use fltport_nt::bindings::{
 };
 use fltport_nt::ex::{PoolArc, PoolBox};
 use fltport_nt::ke::{current_irql, system_time};
-use fltport_nt::linked::{APC_LEVEL, PASSIVE_LEVEL, STATUS_INVALID_LEVEL};
+use fltport_nt::linked::{APC_LEVEL, DISPATCH_LEVEL, PASSIVE_LEVEL, STATUS_INVALID_LEVEL};
 use fltport_nt::status::to_status;
 use fltport_nt::{NtError, Result};
 
@@ -162,10 +162,12 @@ unsafe extern "system" fn notify(
     let provider = unsafe { provider(handle) };
     // SAFETY: and a valid notification, for the duration of the call.
     let notification = unsafe { notification.as_ref() };
-    let (Some(provider), Some(notification), Some(driver)) = (provider, notification, DRIVER.get())
-    else {
+    let (Some(provider), Some(notification)) = (provider, notification) else {
         return STATUS_INVALID_PARAMETER;
     };
+    if (notification.size as usize) < size_of::<Notification>() {
+        return STATUS_INVALID_PARAMETER;
+    }
     // SAFETY: whose payload is valid for its length.
     let Ok(payload) = (unsafe { bytes(notification.payload, notification.length) }) else {
         return STATUS_INVALID_PARAMETER;
@@ -174,6 +176,14 @@ unsafe extern "system" fn notify(
     if !known || usize::from(notification.fixed) > payload.len() {
         return STATUS_INVALID_PARAMETER;
     }
+    // Before the first lock, which even finding the driver takes.
+    if current_irql() > DISPATCH_LEVEL {
+        provider.count_too_high(notification.message);
+        return STATUS_SUCCESS;
+    }
+    let Some(driver) = DRIVER.get() else {
+        return STATUS_INVALID_PARAMETER;
+    };
     let offer = Offer {
         message: notification.message,
         kind: RecordKind::Notification,
@@ -213,7 +223,10 @@ unsafe extern "system" fn request(handle: ProviderHandle, request: *mut Request)
     let (Some(provider), Some(request), Some(driver)) = (provider, request, DRIVER.get()) else {
         return STATUS_INVALID_PARAMETER;
     };
-    if request.deadline_ms == 0 || request.deadline_ms > MAX_DEADLINE_MS || request.reply.is_null()
+    if (request.size as usize) < size_of::<Request>()
+        || request.deadline_ms == 0
+        || request.deadline_ms > MAX_DEADLINE_MS
+        || request.reply.is_null()
     {
         return STATUS_INVALID_PARAMETER;
     }

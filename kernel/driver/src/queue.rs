@@ -43,6 +43,16 @@ impl Queue {
         self.peak as usize
     }
 
+    /// The position of the oldest record.
+    pub(crate) fn start(&self) -> u64 {
+        self.head
+    }
+
+    /// The position of the next record to be pushed.
+    pub(crate) fn end(&self) -> u64 {
+        self.tail
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
         self.head == self.tail
     }

@@ -31,7 +31,7 @@ pub(crate) struct Subscription {
     pub(crate) observe: u64,
     pub(crate) decide: u64,
     pub(crate) account: Account,
-    /// A backlog that was taken over and is sent before the connection's own queue.
+    /// A backlog that was taken over; it is sent before what was queued after that.
     pub(crate) replay: Option<Replay>,
     /// The provider is gone.
     pub(crate) orphaned: bool,
@@ -42,6 +42,9 @@ pub(crate) struct Replay {
     pub(crate) backlog: Backlog,
     /// The types that the subscriber wanted; the others have been accounted for.
     pub(crate) types: u64,
+    /// The end of the connection's queue when the backlog was taken over: what lies before it is
+    /// older than the backlog.
+    pub(crate) behind: u64,
 }
 
 impl Subscription {
@@ -202,7 +205,7 @@ impl Receiver {
 
     /// Queues gap records for all losses that have not been told; false if there was no room for
     /// all.
-    fn flush_gaps(&mut self) -> bool {
+    pub(crate) fn flush_gaps(&mut self) -> bool {
         loop {
             if self
                 .subscriptions
@@ -232,24 +235,41 @@ impl Receiver {
             next: self.next_sequence,
         };
         let emptied = self.take_replays(&mut batch)
-            && batch.take_queue(&mut self.queue, u64::MAX)
+            && batch.take_queue(&mut self.queue, u64::MAX, u64::MAX)
             && self.take_last_gaps(&mut batch);
         self.idle = emptied && batch.records == 0;
         self.next_sequence = batch.next;
         (batch.records, batch.at)
     }
 
-    /// The backlogs that were taken over; whether all have been emptied.
+    /// The subscription whose backlog comes next in the stream.
+    fn next_replay(&mut self) -> Option<&mut Subscription> {
+        taken_mut(&mut self.subscriptions)
+            .filter(|s| s.replay.is_some())
+            .min_by_key(|s| s.replay.as_ref().map(|replay| replay.behind))
+    }
+
+    /// The backlogs that were taken over, each with what was queued before; whether all have been
+    /// emptied.
     fn take_replays(&mut self, batch: &mut Batch<'_>) -> bool {
-        for subscription in taken_mut(&mut self.subscriptions) {
+        while let Some(behind) = self
+            .next_replay()
+            .and_then(|s| Some(s.replay.as_ref()?.behind))
+        {
+            if !batch.take_queue(&mut self.queue, u64::MAX, behind) {
+                return false;
+            }
+            let Some(subscription) = self.next_replay() else {
+                return true;
+            };
             let provider = subscription.provider;
-            let Some(Replay { backlog, types }) = subscription.replay.as_mut() else {
-                continue;
+            let Some(Replay { backlog, types, .. }) = subscription.replay.as_mut() else {
+                return true;
             };
             // The oldest were lost before what was kept, the newest behind it.
             let before = backlog.policy() == BacklogPolicy::KeepNewest;
             let done = (!before || batch.gaps(provider, backlog))
-                && batch.take_queue(backlog.queue(), *types)
+                && batch.take_queue(backlog.queue(), *types, u64::MAX)
                 && batch.gaps(provider, backlog);
             if !done {
                 return false;
@@ -371,9 +391,10 @@ impl Batch<'_> {
         self.at < BATCH_BYTES && record_size(payload) <= self.out.len() - self.at
     }
 
-    /// Moves records of these types out of the queue; whether it has been emptied.
-    fn take_queue(&mut self, queue: &mut Queue, types: u64) -> bool {
-        while let Some(header) = queue.front() {
+    /// Moves records of these types out of the queue, up to this position; whether there are none
+    /// left.
+    fn take_queue(&mut self, queue: &mut Queue, types: u64, until: u64) -> bool {
+        while let Some(header) = queue.front().filter(|_| queue.start() < until) {
             if header.kind != RecordKind::Gap as u16 && types & bit(header.message) == 0 {
                 queue.drop_front();
                 continue;

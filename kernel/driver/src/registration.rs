@@ -12,6 +12,7 @@ use crate::tag;
 use fltport_abi::limits::{MAX_CONNECTIONS, PORT_NAME};
 use fltport_nt::bindings::{
     STATUS_DELETE_PENDING, STATUS_FLT_DO_NOT_DETACH, STATUS_FLT_NOT_INITIALIZED,
+    STATUS_INSUFFICIENT_RESOURCES,
 };
 use fltport_nt::ex::PoolArc;
 use fltport_nt::flt::{Filter, FilterCallbacks, Instances, ServerPort};
@@ -133,7 +134,7 @@ impl Signals {
                     *self.driver.registration().lock() = listening;
                     return;
                 }
-                Err(NtError(STATUS_FLT_NOT_INITIALIZED)) => {}
+                Err(NtError(STATUS_FLT_NOT_INITIALIZED | STATUS_INSUFFICIENT_RESOURCES)) => {}
                 // Nothing that time would mend. Client drivers can go on; nobody will ever connect,
                 // which their ledger shows.
                 Err(_) => return,

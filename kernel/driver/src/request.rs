@@ -48,14 +48,14 @@ impl Ledger {
         )?))
     }
 
-    /// Counts a request; whether the decider may be asked. An open circuit whose time is over lets
-    /// this one through and waits again meanwhile.
-    fn begin(&mut self, message: u16, now: u64) -> bool {
+    /// Counts a request; whether the decider may be asked, if there is one `to_ask`. An open
+    /// circuit whose time is over lets this one through and waits again meanwhile.
+    fn begin(&mut self, message: u16, to_ask: bool, now: u64) -> bool {
         let Some(counters) = self.0.get_mut(usize::from(message)) else {
             return false;
         };
         counters.asked += 1;
-        if counters.misses_in_a_row < MISSES_TO_OPEN {
+        if !to_ask || counters.misses_in_a_row < MISSES_TO_OPEN {
             return true;
         }
         let over = now >= counters.open_until;
@@ -65,7 +65,9 @@ impl Ledger {
         over
     }
 
-    fn end(&mut self, message: u16, outcome: Outcome, now: u64) {
+    /// Counts an outcome. `present`: who was asked is still the decider; the misses of a former one
+    /// say nothing about its successor.
+    fn end(&mut self, message: u16, outcome: Outcome, present: bool, now: u64) {
         let Some(counters) = self.0.get_mut(usize::from(message)) else {
             return;
         };
@@ -73,8 +75,9 @@ impl Ledger {
             *count += 1;
         }
         match outcome {
-            Outcome::Answered => counters.misses_in_a_row = 0,
-            Outcome::Missed => {
+            // A wrong answer, too, came in time.
+            Outcome::Answered | Outcome::BadReply if present => counters.misses_in_a_row = 0,
+            Outcome::Missed if present => {
                 counters.misses_in_a_row = counters.misses_in_a_row.saturating_add(1);
                 counters.open_until = now + OPEN_FOR;
             }
@@ -144,27 +147,10 @@ pub(crate) fn ask(
     }
     let started = interrupt_time();
     let id = driver.next_request();
-    let decider = {
-        let mut routes = driver.routes().lock();
-        let decider = routes.decider(provider.number, asked.message);
-        let may_ask = routes
-            .provider(provider.number)
-            .is_some_and(|slot| slot.requests.begin(asked.message, started));
-        decider.map(|connection| (connection, may_ask))
-    };
-    let number = decider
-        .as_ref()
-        .map_or(0, |(connection, _)| connection.identity.number);
-    let outcome = match decider {
-        _ if driver.is_closing() => Outcome::Failed,
-        None => Outcome::NoDecider,
-        Some((connection, _)) if connection.identity.pid == ps::current_process_id() => {
-            Outcome::FromDecider
-        }
-        Some((_, false)) => Outcome::CircuitOpen,
-        Some((connection, true)) => {
-            send(&connection, provider, asked, id, reply).unwrap_or(Outcome::Failed)
-        }
+    let (number, found) = find_decider(driver, provider, asked.message, started);
+    let outcome = match found {
+        Ok(decider) => send(&decider, provider, asked, id, reply).unwrap_or(Outcome::Failed),
+        Err(at_once) => at_once,
     };
     let now = interrupt_time();
     let waited_us = u32::try_from(now.saturating_sub(started) / 10).unwrap_or(u32::MAX);
@@ -178,6 +164,35 @@ pub(crate) fn ask(
     };
     conclude(driver, provider, asked, &header, outcome, reply, now);
     Ok(outcome)
+}
+
+/// Counts the request and looks who is to be asked: the decider's number, 0 if there is none, and
+/// the decider, or the outcome of a request that is not sent.
+fn find_decider(
+    driver: &Driver,
+    provider: &Provider,
+    message: u16,
+    now: u64,
+) -> (u32, core::result::Result<PoolArc<Connection>, Outcome>) {
+    let asking = ps::current_process_id();
+    // References to the decider that are dropped in here are never the last: the routes have one.
+    let mut routes = driver.routes().lock();
+    let decider = routes.decider(provider.number, message);
+    let number = decider.as_ref().map_or(0, |d| d.identity.number);
+    let found = match decider {
+        _ if driver.is_closing() => Err(Outcome::Failed),
+        None => Err(Outcome::NoDecider),
+        Some(decider) if decider.identity.pid == asking => Err(Outcome::FromDecider),
+        Some(decider) => Ok(decider),
+    };
+    // Only a request that would be sent may be the one that tries an open circuit.
+    let may_ask = routes
+        .provider(provider.number)
+        .is_some_and(|slot| slot.requests.begin(message, found.is_ok(), now));
+    match found {
+        Ok(_) if !may_ask => (number, Err(Outcome::CircuitOpen)),
+        found => (number, found),
+    }
 }
 
 /// Accounts for the outcome and offers it to the observers; without a decider there is nothing to
@@ -195,8 +210,9 @@ fn conclude(
     // Always fits: the array has the header's size.
     let _fits = header.write(&mut start);
     let mut routes = driver.routes().lock();
+    let present = routes.decider_number(provider.number, asked.message) == header.decider;
     if let Some(slot) = routes.provider(provider.number) {
-        slot.requests.end(asked.message, outcome, now);
+        slot.requests.end(asked.message, outcome, present, now);
     }
     if outcome != Outcome::NoDecider {
         let offer = Offer {

@@ -137,6 +137,8 @@ impl Routes {
 
     /// Takes a provider out of its place. What it has queued is still delivered.
     pub(crate) fn remove_provider(&mut self, number: u16) -> Option<PoolBox<ProviderSlot>> {
+        // Nothing will be offered any more that would bring this along.
+        self.collect_too_high(number);
         for slot in self.connections.iter_mut().flatten() {
             for subscription in slot
                 .subscriptions
@@ -327,10 +329,16 @@ impl Routes {
             }
         }
         let backlog = core::mem::replace(backlog, fresh);
-        subscription.replay = Some(Replay {
-            backlog,
-            types: observe,
-        });
+        // What this connection was offered when it observed earlier came before all this.
+        let _told_later = target.flush_gaps();
+        let behind = target.queue.end();
+        if let Some(subscription) = target.subscription(provider) {
+            subscription.replay = Some(Replay {
+                backlog,
+                types: observe,
+                behind,
+            });
+        }
         target.wake();
     }
 
@@ -338,18 +346,29 @@ impl Routes {
     pub(crate) fn is_listening(&self, provider: u16, message: u16) -> bool {
         let mut subscriptions = self.connections().flat_map(|c| taken(&c.subscriptions));
         subscriptions.any(|s| s.provider == provider && (s.observe | s.decide) & bit(message) != 0)
-            || self
-                .providers()
-                .any(|slot| slot.provider.number == provider && slot.backlog.is_some())
+            || self.providers().any(|slot| {
+                slot.provider.number == provider
+                    && slot.backlog.is_some()
+                    && slot.provider.notifications & bit(message) != 0
+            })
+    }
+
+    fn deciding(&self, provider: u16, message: u16) -> Option<&Receiver> {
+        let decides = |s: &Subscription| s.provider == provider && s.decide & bit(message) != 0;
+        self.connections()
+            .find(|c| taken(&c.subscriptions).any(decides))
     }
 
     /// The decider for a request.
     pub(crate) fn decider(&self, provider: u16, message: u16) -> Option<PoolArc<Connection>> {
-        let decides = |s: &Subscription| s.provider == provider && s.decide & bit(message) != 0;
-        let slot = self
-            .connections()
-            .find(|c| taken(&c.subscriptions).any(decides))?;
-        Some(slot.connection.clone())
+        self.deciding(provider, message)
+            .map(|slot| slot.connection.clone())
+    }
+
+    /// The number of the connection that decides; 0 if there is none.
+    pub(crate) fn decider_number(&self, provider: u16, message: u16) -> u32 {
+        self.deciding(provider, message)
+            .map_or(0, |slot| slot.connection.identity.number)
     }
 
     /// Offers a notification to everybody who observes its type; without any, to the backlog. Never

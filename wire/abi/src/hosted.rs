@@ -21,6 +21,9 @@
 //! The buffers of [`op::SEND`] must stay where they are until its completion arrived or the socket
 //! has ended: the hosted kernel ends the socket only after the last access to the service's memory.
 //!
+//! A completion with the id [`NO_REQUEST`] answers nothing that was asked: the hosted kernel takes
+//! this socket no further, its status says why ([`TOO_MANY_SOCKETS`]), and the socket ends.
+//!
 //! Whoever breaks the protocol (unknown operation, a length beyond its bound, a magic that is none)
 //! is disconnected. All lengths are checked before anything is allocated for them:
 //! [`RequestHeader::payload_len`], [`CompletionHeader::payload_len`].
@@ -54,6 +57,11 @@ pub const MAX_SEND: u32 = 16 * 1024 * 1024;
 /// completion has been taken.
 pub const MAX_OUTSTANDING: usize = 128;
 
+/// The id that no request has.
+pub const NO_REQUEST: u64 = 0;
+/// The hosted kernel has as many sockets as it takes: NT's STATUS_TOO_MANY_SESSIONS.
+pub const TOO_MANY_SOCKETS: i32 = 0xC000_00CE_u32 as i32;
+
 /// What is asked.
 pub mod op {
     /// What the hosted kernel can do. Before or after connecting.
@@ -77,7 +85,8 @@ crate::fixed! {
         pub magic: u32,
         /// One of [`op`].
         pub op: u32,
-        /// The service's name for this request; not that of another outstanding one.
+        /// The service's name for this request; not that of another outstanding one, nor
+        /// [`NO_REQUEST`].
         pub id: u64,
         /// Bytes of the payload that follows.
         pub length: u32,
@@ -194,7 +203,7 @@ impl RequestHeader {
         if self.magic != REQUEST_MAGIC {
             return Err(Violation::Magic);
         }
-        if self.reserved != 0 {
+        if self.reserved != 0 || self.id == NO_REQUEST {
             return Err(Violation::Value);
         }
         let bounds = match self.op {

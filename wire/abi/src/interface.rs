@@ -67,8 +67,8 @@ pub struct CommandCaller {
     pub reserved: u32,
 }
 
-/// A provider's command handler. IRQL: called at PASSIVE_LEVEL, in the thread of the service that
-/// sends.
+/// A provider's command handler. IRQL: called at PASSIVE_LEVEL, in a critical region, in the thread
+/// of the service that sends. Unregistering waits for it, so it must come to an end by itself.
 ///
 /// `input` and `output` are kernel copies. Writes at most `capacity` bytes to `output` and their
 /// number to `returned`; the result reaches the service only with a success status.
@@ -120,7 +120,7 @@ pub struct Notification {
     pub fixed: u16,
     /// When it happened: NT system time; 0 for now.
     pub time: i64,
-    /// The payload, in memory that can be read at the caller's IRQL.
+    /// The payload, in non-paged memory whatever the caller's IRQL: it is copied under a spin lock.
     pub payload: *const u8,
     /// Its length in bytes.
     pub length: u32,
@@ -138,14 +138,15 @@ pub struct Request {
     pub message: u16,
     /// Bytes of the payload's fixed part.
     pub fixed: u16,
-    /// The payload.
+    /// The payload, in non-paged memory: observers get it with the outcome, copied under a spin
+    /// lock.
     pub payload: *const u8,
     /// Its length in bytes.
     pub length: u32,
     /// Milliseconds to wait at most; 1 to [`MAX_DEADLINE_MS`](crate::limits::MAX_DEADLINE_MS).
     pub deadline_ms: u32,
     /// In: the default reply, used as it is whenever the decider gives no answer. Out: the answer.
-    /// Kernel memory, non-paged not needed.
+    /// Non-paged memory, and not null even if it is empty.
     pub reply: *mut u8,
     /// The reply's length in bytes, which a decider's answer must have exactly.
     pub reply_length: u32,
@@ -167,7 +168,8 @@ pub struct Interface {
     /// afterwards. IRQL: PASSIVE_LEVEL; not from its command handler.
     pub unregister: unsafe extern "system" fn(ProviderHandle),
     /// Offers a notification to every subscriber. Never blocks. Success means that it is accounted
-    /// for, not that it was delivered. IRQL: <= DISPATCH_LEVEL.
+    /// for, not that it was delivered. IRQL: <= DISPATCH_LEVEL; above, it is accounted as lost and
+    /// told of with the next one.
     pub notify: unsafe extern "system" fn(ProviderHandle, *const Notification) -> i32,
     /// Accounts for notifications that were lost before they could be offered: message, cause,
     /// count. IRQL: <= DISPATCH_LEVEL.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is kept while nobody is connected, and who gets it.
 
+use crate::bare::BareClient;
 use crate::generator::{self, Blob};
 use crate::machine::{FLTPORT, Machine};
 use crate::service::{Record, Service};
@@ -142,5 +143,44 @@ fn a_successor_is_told_what_its_predecessor_did_not_get() {
     );
     assert!(ended.delivered >= before);
     drop((observed, second));
+    machine.check();
+}
+
+#[test]
+fn a_backlog_listens_for_notifications_only() {
+    let machine = Machine::bare();
+    machine.load(&FLTPORT);
+    let client = BareClient::register(&generator::PROVIDER, 4096);
+    assert!(client.is_listening(1));
+    assert!(!client.is_listening(2), "nobody would answer a request");
+    client.lost(1, Cause::NoMemory, 2);
+    let mut service = Service::connect(&machine);
+    let provider = service.provider("generator").unwrap();
+    service.subscribe(provider, 1 << 1, 0).unwrap();
+    let gap = service.next().unwrap();
+    assert_eq!(
+        (gap.gap[0].cause(), gap.gap[0].count),
+        (Some(Cause::NoMemory), 2)
+    );
+    drop((client, service));
+    machine.check();
+}
+
+#[test]
+fn who_unsubscribes_and_subscribes_again_gets_everything_in_order() {
+    let machine = machine(1024 * 1024, BacklogPolicy::KeepNewest);
+    let mut service = Service::connect(&machine);
+    let provider = service.provider("generator").unwrap();
+    service.subscribe(provider, 1 << 1, 0).unwrap();
+    // Two frames are taken by the gets that are outstanding, one waits for a reader: most of this
+    // is still in the queue.
+    let data = vec![0; 20 * 1024];
+    (0..20).for_each(|n| generator::blob(n, &data));
+    service.subscribe(provider, 0, 0).unwrap();
+    (20..30).for_each(|n| generator::blob(n, &data));
+    service.subscribe(provider, 1 << 1, 0).unwrap();
+    (30..35).for_each(|n| generator::blob(n, &data));
+    assert_eq!(numbers(&service.drain()), (0..35).collect::<Vec<_>>());
+    drop(service);
     machine.check();
 }

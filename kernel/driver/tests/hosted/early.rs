@@ -142,3 +142,14 @@ fn a_client_survives_the_common_driver() {
     drop(service);
     machine.check();
 }
+
+#[test]
+fn a_want_of_memory_does_not_end_the_waiting_for_the_filter_manager() {
+    let machine = Machine::without_filter_manager();
+    machine.load(&FLTPORT);
+    machine.kernel.fail_allocation_after(0);
+    machine.kernel.filter_manager_ready();
+    machine.kernel.boot_drivers_initialized();
+    drop(connect_when_possible(&machine));
+    machine.check();
+}

@@ -4,6 +4,7 @@
 //! Each test boots a kernel of its own; a broken rule of NT's is a panic at its end, and every
 //! ledger that is read must balance.
 
+mod bare;
 mod generator;
 mod machine;
 mod service;
@@ -13,6 +14,7 @@ mod commands;
 mod early;
 mod faults;
 mod hostile;
+mod laws;
 mod requests;
 mod stream;
 mod unload;

@@ -157,7 +157,8 @@ fn every_wrong_answer_is_a_bad_reply_and_the_default_stands() {
         answer(&service, &request);
         asked.join().unwrap()
     };
-    let wrong: [&dyn Fn(&Service, &crate::service::Request); 5] = [
+    type Answer<'a> = &'a dyn Fn(&Service, &crate::service::Request);
+    let wrong: [Answer<'_>; 5] = [
         &|s, r| {
             s.reply(r, &[]);
         },
@@ -268,6 +269,72 @@ fn many_requests_at_once_each_get_their_own_answer() {
         asker.join().unwrap();
     }
     assert_eq!(count(&service, Outcome::Answered), ASKERS * EACH);
+    drop(service);
+    machine.check();
+}
+
+#[test]
+fn what_a_former_decider_misses_is_not_held_against_its_successor() {
+    let (machine, mut former, provider) = with_decider();
+    let asked: Vec<_> = (0..3)
+        .map(|n| thread::spawn(move || generator::outcome(n, 300)))
+        .collect();
+    for _ in 0..3 {
+        former.next_request().unwrap();
+    }
+    former.subscribe(provider, 0, 0).unwrap();
+    let mut successor = Service::connect(&machine);
+    successor.subscribe(provider, 0, 1 << 2).unwrap();
+    for asked in asked {
+        assert_eq!(asked.join().unwrap(), Outcome::Missed);
+    }
+    let asked = thread::spawn(|| generator::outcome(4, 2_000));
+    let request = successor.next_request().unwrap();
+    successor.reply(&request, &[0; 8]);
+    assert_eq!(asked.join().unwrap(), Outcome::Answered);
+    drop((former, successor));
+    machine.check();
+}
+
+#[test]
+fn a_wrong_answer_is_no_miss() {
+    let (machine, mut service, _) = with_decider();
+    for round in 0..3 {
+        for n in 0..2 {
+            assert_eq!(generator::outcome(n, 20), Outcome::Missed, "round {round}");
+            service.next_request().unwrap();
+        }
+        let asked = thread::spawn(|| generator::outcome(9, 20_000));
+        let request = service.next_request().unwrap();
+        service.reply(&request, &[1; 3]);
+        assert_eq!(asked.join().unwrap(), Outcome::BadReply);
+    }
+    drop(service);
+    machine.check();
+}
+
+#[test]
+fn the_trial_of_an_open_circuit_is_not_spent_on_who_is_not_asked() {
+    let machine = Machine::new();
+    let mut service = Service::connect(&machine);
+    service.watch(&[], &[5]);
+    for pid in 0..3 {
+        machine.start_process(2000 + pid, "/bin/missed");
+        service.next_request().unwrap();
+    }
+    assert_eq!(service.request_rows()[0].circuit_open, 1);
+    let deadline = Instant::now() + PATIENCE;
+    while service.request_rows()[0].circuit_open == 1 {
+        assert!(Instant::now() < deadline, "the circuit stays open");
+        thread::yield_now();
+    }
+    machine.start_process_by(u64::from(std::process::id()), 3000, "/bin/own");
+    thread::scope(|scope| {
+        let asked = scope.spawn(|| machine.start_process(3001, "/bin/trial"));
+        let request = service.next_request().expect("the trial is asked");
+        service.reply(&request, &[1, 0, 0, 0]);
+        assert_ne!(asked.join().unwrap(), 0, "denied by the answer");
+    });
     drop(service);
     machine.check();
 }

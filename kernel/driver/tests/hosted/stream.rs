@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One connection's stream: order, losses, gaps, and several connections at once.
 
+use crate::bare::BareClient;
 use crate::generator::{self, Blob};
 use crate::machine::{FLTPORT, Machine};
 use crate::service::{Record, Service};
@@ -10,6 +11,7 @@ use fltport_abi::message::{Message, Pid, Status};
 use fltport_abi::process_monitor::{ProcessExit, ProcessStart};
 use fltport_abi::text::Text;
 use fltport_client::BacklogPolicy;
+use fltport_nt::bindings::{STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
 
 #[test]
 fn a_process_reaches_the_service() {
@@ -238,5 +240,59 @@ fn nobody_listens_unless_somebody_does() {
     assert!(!generator::is_listening(1) && generator::is_listening(2));
     drop(service);
     assert!(!generator::is_listening(1));
+    machine.check();
+}
+
+/// A device's interrupt level.
+const DIRQL: u8 = 5;
+
+#[test]
+fn what_comes_at_an_interrupt_is_accounted_for_and_told() {
+    let machine = Machine::bare();
+    machine.load(&FLTPORT);
+    let client = BareClient::register(&generator::PROVIDER, 0);
+    let mut service = Service::connect(&machine);
+    let provider = service.provider("generator").unwrap();
+    service.subscribe(provider, 1 << 1, 0).unwrap();
+    let blob = |number| Blob { number, data: b"x" };
+    for n in 0..3 {
+        assert_eq!(client.notify_at(DIRQL, &blob(n)), STATUS_SUCCESS);
+    }
+    assert_eq!(client.notify_at(0, &blob(3)), STATUS_SUCCESS);
+    let first = service.next().unwrap();
+    assert_eq!(
+        (first.kind, first.gap[0].cause(), first.gap[0].count),
+        (RecordKind::Gap, Some(Cause::WrongIrql), 3)
+    );
+    assert_eq!(account(&[service.next().unwrap()]).0, [3]);
+    // The last ones have no notification behind them that would tell of them.
+    assert_eq!(client.notify_at(DIRQL, &blob(4)), STATUS_SUCCESS);
+    drop(client);
+    let last = service.next().unwrap();
+    assert_eq!(
+        (last.kind, last.gap.first().map(|g| g.count)),
+        (RecordKind::Gap, Some(1)),
+        "told before the provider goes"
+    );
+    drop(service);
+    machine.check();
+}
+
+#[test]
+fn a_notification_of_the_wrong_size_is_refused() {
+    let machine = Machine::bare();
+    machine.load(&FLTPORT);
+    let client = BareClient::register(&generator::PROVIDER, 0);
+    let notification = fltport_abi::interface::Notification {
+        size: 8,
+        message: 1,
+        fixed: 0,
+        time: 0,
+        payload: core::ptr::null(),
+        length: 0,
+        reserved: 0,
+    };
+    assert_eq!(client.send_at(0, &notification), STATUS_INVALID_PARAMETER);
+    drop(client);
     machine.check();
 }

@@ -8,6 +8,7 @@ use crate::bindings::{
     ExReInitializeRundownProtection, ExReleaseRundownProtection, ExRundownCompleted,
     ExWaitForRundownProtectionRelease,
 };
+use crate::ke::CriticalRegion;
 use crate::status::Result;
 use core::cell::UnsafeCell;
 
@@ -30,16 +31,27 @@ impl Rundown {
         Ok(Rundown { reference })
     }
 
-    /// IRQL: <= DISPATCH_LEVEL. `None` once the rundown has begun.
+    /// IRQL: <= DISPATCH_LEVEL. `None` once the rundown has begun. The use is a critical region, so
+    /// that nobody can draw it out by suspending the thread; it ends at the IRQL at which it began.
     pub fn acquire(&self) -> Option<RundownGuard<'_>> {
-        // SAFETY: initialised by `new`.
-        let acquired = unsafe { ExAcquireRundownProtection(self.reference.get()) };
+        let region = CriticalRegion::enter();
         // Not `then_some`, which would make the guard, and drop it, in any case.
-        acquired.then(|| RundownGuard { owner: self })
+        self.acquire_for_another_thread().then(|| RundownGuard {
+            owner: self,
+            _region: region,
+        })
     }
 
-    /// IRQL: <= DISPATCH_LEVEL. Ends a use whose guard was forgotten, because the use went on in
-    /// another thread.
+    /// IRQL: <= DISPATCH_LEVEL. Begins a use that another thread ends with [`Rundown::release`];
+    /// false once the rundown has begun.
+    #[must_use = "a use that has begun must be ended"]
+    pub fn acquire_for_another_thread(&self) -> bool {
+        // SAFETY: initialised by `new`.
+        unsafe { ExAcquireRundownProtection(self.reference.get()) }
+    }
+
+    /// IRQL: <= DISPATCH_LEVEL. Ends a use that began with
+    /// [`Rundown::acquire_for_another_thread`].
     ///
     /// # Safety
     /// There is such a use, and it ends once.
@@ -69,6 +81,8 @@ impl Rundown {
 #[must_use = "the protection ends when the guard is dropped"]
 pub struct RundownGuard<'a> {
     owner: &'a Rundown,
+    // Left after `drop` has ended the use.
+    _region: Option<CriticalRegion>,
 }
 
 impl Drop for RundownGuard<'_> {

@@ -6,6 +6,7 @@ use crate::bindings::{
     FltBuildDefaultSecurityDescriptor, FltCloseCommunicationPort, FltCreateCommunicationPort,
     FltFreeSecurityDescriptor, NTSTATUS, OBJ_KERNEL_HANDLE, PFLT_PORT, STATUS_SUCCESS,
 };
+use crate::ke::CriticalRegion;
 use crate::linked::{FLT_PORT_ALL_ACCESS, object_attributes};
 use crate::rtl::UnicodeString;
 use crate::status::{Result, check};
@@ -21,6 +22,9 @@ pub struct PendingPort(pub(super) PFLT_PORT);
 /// What the Filter Manager calls a server port for. Connections are named by the cookie that
 /// `connect` gave them; a number rather than a pointer, so that nothing depends on the order in
 /// which the last callbacks of a connection come.
+///
+/// All run in a critical region: a service that suspends its thread in the middle of one would
+/// otherwise hold up the unload.
 pub trait PortCallbacks: 'static {
     /// IRQL: PASSIVE_LEVEL, in the connecting thread. Accepts, with the connection's cookie, or
     /// refuses; having taken `port` it must accept. `context` is a kernel copy of what the service
@@ -110,6 +114,7 @@ unsafe extern "system" fn connect_routine<T: PortCallbacks>(
     length: u32,
     cookie: *mut *mut c_void,
 ) -> NTSTATUS {
+    let _region = CriticalRegion::enter();
     let context = if context.is_null() || length == 0 {
         &[]
     } else {
@@ -128,6 +133,7 @@ unsafe extern "system" fn connect_routine<T: PortCallbacks>(
 }
 
 unsafe extern "system" fn disconnect_routine<T: PortCallbacks>(cookie: *const c_void) {
+    let _region = CriticalRegion::enter();
     T::disconnect(cookie as usize);
 }
 
@@ -139,6 +145,7 @@ unsafe extern "system" fn message_routine<T: PortCallbacks>(
     output_length: u32,
     returned: *mut u32,
 ) -> NTSTATUS {
+    let _region = CriticalRegion::enter();
     let result = T::message(
         cookie as usize,
         UserBuffer::new(input, input_length),

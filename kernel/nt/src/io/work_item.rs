@@ -12,7 +12,9 @@ use core::ffi::c_void;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 struct Inner<T> {
-    item: PoolBytes,
+    /// Points to `_memory`, which is never looked at as Rust's: NT changes it whenever it likes.
+    item: PIO_WORKITEM,
+    _memory: PoolBytes,
     queued: AtomicBool,
     in_flight: Rundown,
     context: PoolArc<T>,
@@ -25,23 +27,19 @@ pub struct WorkItem<T: Send + Sync + 'static> {
     inner: PoolBox<Inner<T>>,
 }
 
-impl<T> Inner<T> {
-    fn item(&self) -> PIO_WORKITEM {
-        self.item.as_ptr() as PIO_WORKITEM
-    }
-}
-
 impl<T: Send + Sync + 'static> WorkItem<T> {
     /// IRQL: <= DISPATCH_LEVEL. Work that calls `run(&context)`.
     pub fn new(driver: DriverObject, tag: Tag, context: PoolArc<T>, run: fn(&T)) -> Result<Self> {
         // SAFETY: takes nothing, returns a number.
         let size = unsafe { IoSizeofWorkItem() };
-        let item = PoolBytes::zeroed(tag, size as usize)?;
+        let mut memory = PoolBytes::zeroed(tag, size as usize)?;
+        let item = memory.as_mut_ptr() as PIO_WORKITEM;
         let in_flight = Rundown::new(tag)?;
         let inner = PoolBox::new(
             tag,
             Inner {
                 item,
+                _memory: memory,
                 queued: AtomicBool::new(false),
                 in_flight,
                 context,
@@ -49,7 +47,7 @@ impl<T: Send + Sync + 'static> WorkItem<T> {
             },
         )?;
         // SAFETY: non-paged memory of the size asked for, and this driver's object.
-        unsafe { IoInitializeWorkItem(driver.as_ptr().cast(), inner.item()) };
+        unsafe { IoInitializeWorkItem(driver.as_ptr().cast(), inner.item) };
         Ok(WorkItem { inner })
     }
 
@@ -60,11 +58,10 @@ impl<T: Send + Sync + 'static> WorkItem<T> {
         if self.inner.queued.swap(true, Ordering::AcqRel) {
             return false;
         }
-        let Some(in_flight) = self.inner.in_flight.acquire() else {
+        // Released at the end of `work_entry`.
+        if !self.inner.in_flight.acquire_for_another_thread() {
             return false;
-        };
-        // Given back at the end of `work_entry`.
-        core::mem::forget(in_flight);
+        }
         let routine: Routine = work_entry::<T>;
         // SAFETY: both are function pointers of the same calling convention; the metadata declares
         // PIO_WORKITEM_ROUTINE_EX without its parameters.
@@ -75,7 +72,7 @@ impl<T: Send + Sync + 'static> WorkItem<T> {
         // the work is done, because drop waits for the rundown.
         unsafe {
             IoQueueWorkItemEx(
-                self.inner.item(),
+                self.inner.item,
                 Some(routine),
                 DelayedWorkQueue,
                 context.cast(),
@@ -95,7 +92,7 @@ unsafe extern "system" fn work_entry<T>(
     let inner = unsafe { &*context.cast::<Inner<T>>() };
     inner.queued.store(false, Ordering::Release);
     (inner.run)(&inner.context);
-    // SAFETY: `queue` acquired once for this run and forgot its guard. Last of all: after this the
+    // SAFETY: `queue` acquired once for this run. Last of all: after this the
     // owner may free it.
     unsafe { inner.in_flight.release() };
 }
@@ -104,6 +101,6 @@ impl<T: Send + Sync + 'static> Drop for WorkItem<T> {
     fn drop(&mut self) {
         self.inner.in_flight.wait();
         // SAFETY: initialised, not queued, and it will not be queued again.
-        unsafe { IoUninitializeWorkItem(self.inner.item()) };
+        unsafe { IoUninitializeWorkItem(self.inner.item) };
     }
 }

@@ -1,0 +1,290 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The stub on the hosted kernel, against a common driver made by hand.
+
+mod client;
+mod common_driver;
+
+use client::{IMAGE, Reply};
+use common_driver::{Call, CommonDriver, calls, wait_for, wait_for_total};
+use fltport_abi::account::{Cause, Outcome};
+use fltport_client::Answer;
+use fltport_nt::bindings::{
+    KfRaiseIrql, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER, STATUS_SUCCESS,
+};
+use fltport_nt::linked::{DISPATCH_LEVEL, KeLowerIrql, STATUS_INVALID_LEVEL};
+use nt_host::{Config, Kernel, Unload};
+
+fn boot() -> Kernel {
+    Kernel::boot(Config::default())
+}
+
+fn stop(kernel: &Kernel) {
+    kernel.unload("client", Unload::Stop).expect("unloads");
+}
+
+fn numbers(calls: &[Call]) -> Vec<u64> {
+    let number = |call: &Call| match call {
+        Call::Number(number) => Some(*number),
+        _ => None,
+    };
+    calls.iter().filter_map(number).collect()
+}
+
+fn count(calls: &[Call], wanted: &Call) -> usize {
+    calls.iter().filter(|call| *call == wanted).count()
+}
+
+#[test]
+fn what_was_staged_comes_first_and_in_order() {
+    let kernel = boot();
+    kernel.load(&IMAGE).unwrap();
+    client::offer(0..8);
+    let driver = CommonDriver::announced();
+    wait_for(&Call::Number(7));
+    client::offer(8..20);
+    assert_eq!(
+        numbers(&wait_for(&Call::Number(19))),
+        (0..20).collect::<Vec<_>>()
+    );
+    stop(&kernel);
+    assert_eq!(calls().last(), Some(&Call::Unregister));
+    drop(driver);
+    kernel.shutdown_clean();
+}
+
+#[test]
+fn the_oldest_are_staged_and_the_rest_is_told_with_its_cause() {
+    let kernel = boot();
+    kernel.load(&IMAGE).unwrap();
+    client::offer(0..25);
+    let driver = CommonDriver::announced();
+    let lost = Call::Lost(1, Cause::RingFull as u16, 15);
+    let calls = wait_for(&lost);
+    assert_eq!(numbers(&calls), (0..10).collect::<Vec<_>>());
+    assert_eq!(calls.last(), Some(&lost), "behind what was kept");
+    stop(&kernel);
+    drop(driver);
+    kernel.shutdown_clean();
+}
+
+#[test]
+fn a_loss_for_want_of_memory_keeps_its_cause_while_it_is_staged() {
+    let kernel = boot();
+    kernel.load(&IMAGE).unwrap();
+    client::offer(0..1);
+    kernel.fail_allocation_after(0);
+    client::offer(1..2);
+    client::offer(2..3);
+    let driver = CommonDriver::announced();
+    let calls = wait_for(&Call::Lost(1, Cause::NoMemory as u16, 1));
+    assert_eq!(numbers(&calls), [0]);
+    wait_for(&Call::Lost(1, Cause::RingFull as u16, 1));
+    kernel.fail_allocation_after(0);
+    client::offer(3..4);
+    assert_eq!(
+        count(
+            &common_driver::calls(),
+            &Call::Lost(1, Cause::NoMemory as u16, 1)
+        ),
+        2,
+        "told at once when there is somebody to tell"
+    );
+    stop(&kernel);
+    drop(driver);
+    kernel.shutdown_clean();
+}
+
+#[test]
+fn without_a_common_driver_the_default_answers_and_everything_is_wanted() {
+    let kernel = boot();
+    kernel.load(&IMAGE).unwrap();
+    let nobody = Answer {
+        reply: Reply { yes: true },
+        outcome: Outcome::NoDecider,
+    };
+    assert_eq!(client::ask(60_000), Ok(nobody));
+    assert!(client::provider().is_listening(1) && client::provider().is_listening(63));
+    stop(&kernel);
+    kernel.shutdown_clean();
+}
+
+#[test]
+fn answers_are_passed_on_and_what_is_none_is_not() {
+    let kernel = boot();
+    let driver = CommonDriver::announced();
+    kernel.load(&IMAGE).unwrap();
+    let answer = |yes, outcome| {
+        Ok(Answer {
+            reply: Reply { yes },
+            outcome,
+        })
+    };
+    driver.answers(&[0, 0, 0, 0], Outcome::Answered as u32);
+    assert_eq!(client::ask(1), answer(false, Outcome::Answered));
+    driver.answers(&[], Outcome::Missed as u32);
+    assert_eq!(client::ask(60_000), answer(true, Outcome::Missed));
+    driver.answers(&[9, 9, 9, 9], Outcome::Answered as u32);
+    assert_eq!(
+        client::ask(1),
+        answer(true, Outcome::BadReply),
+        "not a bool"
+    );
+    driver.answers(&[], 99);
+    assert_eq!(
+        client::ask(1).unwrap_err().status(),
+        STATUS_INVALID_PARAMETER
+    );
+    assert!(client::provider().is_listening(1) && !client::provider().is_listening(2));
+    stop(&kernel);
+    drop(driver);
+    kernel.shutdown_clean();
+}
+
+#[test]
+fn a_question_without_a_deadline_or_at_a_high_irql_is_refused() {
+    let kernel = boot();
+    let driver = CommonDriver::announced();
+    kernel.load(&IMAGE).unwrap();
+    for deadline in [0, 60_001, u32::MAX] {
+        let refused = client::ask(deadline).unwrap_err();
+        assert_eq!(refused.status(), STATUS_INVALID_PARAMETER, "{deadline} ms");
+    }
+    // SAFETY: lowered below.
+    let former = unsafe { KfRaiseIrql(DISPATCH_LEVEL) };
+    let refused = client::ask(1).unwrap_err();
+    client::offer(1..2);
+    // SAFETY: to where it was.
+    unsafe { KeLowerIrql(former) };
+    assert_eq!(refused.status(), STATUS_INVALID_LEVEL);
+    assert_eq!(calls(), [Call::Register, Call::Number(1)]);
+    stop(&kernel);
+    drop(driver);
+    kernel.shutdown_clean();
+}
+
+#[test]
+fn what_a_leaving_common_driver_does_not_take_goes_to_the_next() {
+    let kernel = boot();
+    let driver = CommonDriver::announced();
+    kernel.load(&IMAGE).unwrap();
+    driver.takes(2);
+    client::offer(0..4);
+    assert_eq!(numbers(&calls()), [0, 1]);
+    driver.revoke();
+    client::offer(4..6);
+    assert_eq!(calls().last(), Some(&Call::Unregister));
+    driver.takes(u32::MAX);
+    driver.announce();
+    assert_eq!(
+        numbers(&wait_for(&Call::Number(5))),
+        (0..6).collect::<Vec<_>>()
+    );
+    stop(&kernel);
+    drop(driver);
+    kernel.shutdown_clean();
+}
+
+#[test]
+fn a_common_driver_that_goes_while_it_takes_over_leaves_the_rest_staged() {
+    let kernel = boot();
+    kernel.load(&IMAGE).unwrap();
+    client::offer(0..6);
+    let driver = CommonDriver::silent();
+    driver.takes(2);
+    driver.announce();
+    wait_for(&Call::Number(1));
+    driver.revoke();
+    client::offer(6..20);
+    driver.takes(u32::MAX);
+    driver.announce();
+    // The room of the first two is not used again before the buffer has been emptied.
+    let calls = wait_for(&Call::Lost(1, Cause::RingFull as u16, 10));
+    assert_eq!(numbers(&calls), (0..10).collect::<Vec<_>>());
+    stop(&kernel);
+    drop(driver);
+    kernel.shutdown_clean();
+}
+
+#[test]
+fn an_announcement_while_it_asks_does_not_make_a_client_meet_itself() {
+    let kernel = boot();
+    let driver = CommonDriver::silent();
+    driver.announces_when_asked();
+    assert_eq!(kernel.load(&IMAGE), Ok(()));
+    wait_for(&Call::Register);
+    stop(&kernel);
+    assert_eq!(count(&calls(), &Call::Register), 1);
+    assert_eq!(count(&calls(), &Call::Unregister), 1);
+    drop(driver);
+    kernel.shutdown_clean();
+}
+
+#[test]
+fn nobody_calls_a_table_that_was_revoked_while_he_asked_for_it() {
+    let kernel = boot();
+    let driver = CommonDriver::silent();
+    driver.goes_when_asked();
+    assert_eq!(kernel.load(&IMAGE), Ok(()));
+    client::offer(0..1);
+    stop(&kernel);
+    let calls = calls();
+    assert!(
+        !calls
+            .iter()
+            .any(|call| matches!(call, Call::AfterTheEnd(_))),
+        "{calls:?}"
+    );
+    drop(driver);
+    kernel.shutdown_clean();
+}
+
+#[test]
+fn commands_reach_the_handler_and_its_status_comes_back() {
+    let kernel = boot();
+    let driver = CommonDriver::announced();
+    kernel.load(&IMAGE).unwrap();
+    assert_eq!(driver.command(3, b"abc"), (STATUS_SUCCESS, b"abc".to_vec()));
+    assert_eq!(driver.command(3, b""), (STATUS_SUCCESS, Vec::new()));
+    assert_eq!(
+        driver.command(4, b"abc"),
+        (STATUS_INVALID_DEVICE_REQUEST, Vec::new())
+    );
+    stop(&kernel);
+    drop(driver);
+    kernel.shutdown_clean();
+}
+
+#[test]
+fn nothing_is_lost_or_told_twice_while_the_common_driver_comes_and_goes() {
+    const THREADS: u64 = 3;
+    const EACH: u64 = 3_000;
+    let kernel = boot();
+    let driver = CommonDriver::announced();
+    kernel.load(&IMAGE).unwrap();
+    std::thread::scope(|scope| {
+        let offering: Vec<_> = (0..THREADS)
+            .map(|thread| scope.spawn(move || client::offer(thread * EACH..(thread + 1) * EACH)))
+            .collect();
+        while offering.iter().any(|thread| !thread.is_finished()) {
+            driver.revoke();
+            driver.announce();
+        }
+    });
+    let calls = wait_for_total(THREADS * EACH);
+    let mut numbers = numbers(&calls);
+    for thread in 0..THREADS {
+        let mine = numbers.iter().filter(|n| *n / EACH == thread);
+        assert!(mine.is_sorted(), "each thread's numbers keep their order");
+    }
+    let all = numbers.len();
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert_eq!(numbers.len(), all, "twice");
+    let late = calls
+        .iter()
+        .any(|call| matches!(call, Call::AfterTheEnd(_)));
+    assert!(!late, "called after it had gone");
+    stop(&kernel);
+    drop(driver);
+    kernel.shutdown_clean();
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A client driver without the stub: it calls the function table as a C driver would, also where
+//! the stub would not let it.
+
+use fltport_abi::account::Cause;
+use fltport_abi::interface::{
+    ASK, Ask, CALLBACK_NAME, Interface, Notification, ProviderDescription, ProviderHandle, VERSION,
+};
+use fltport_abi::message::Message;
+use fltport_abi::schema::Provider;
+use fltport_nt::bindings::{KfRaiseIrql, STATUS_SUCCESS};
+use fltport_nt::ex::CallbackObject;
+use fltport_nt::linked::KeLowerIrql;
+use fltport_nt::utf16;
+
+/// One registered provider. Dropping it unregisters it.
+pub(crate) struct BareClient {
+    table: *const Interface,
+    handle: ProviderHandle,
+}
+
+impl BareClient {
+    /// Registers with the common driver, which must be there.
+    pub(crate) fn register(schema: &Provider, backlog: u32) -> Self {
+        let object = CallbackObject::open_or_create(utf16!(CALLBACK_NAME)).expect("opens");
+        let mut ask = Ask {
+            size: size_of::<Ask>() as u32,
+            version: VERSION,
+            interface: core::ptr::null(),
+        };
+        object.notify(ASK, (&raw mut ask).addr());
+        let table = std::hint::black_box(&ask).interface;
+        assert!(!table.is_null(), "the common driver answers");
+        let mut encoded = [0; 4096];
+        let length = schema.encode(&mut encoded).expect("fits");
+        let description = ProviderDescription {
+            size: size_of::<ProviderDescription>() as u32,
+            version: VERSION,
+            schema: encoded.as_ptr(),
+            schema_length: length as u32,
+            backlog,
+            backlog_policy: 0,
+            reserved: 0,
+            on_command: None,
+            context: core::ptr::null_mut(),
+        };
+        let mut handle = ProviderHandle(0);
+        // SAFETY: the table is valid until the common driver is unloaded, which tests do not do
+        // while they have this.
+        let register = unsafe { (*table).register };
+        // SAFETY: a valid description and place.
+        let status = unsafe { register(&raw const description, &raw mut handle) };
+        assert_eq!(status, STATUS_SUCCESS);
+        BareClient { table, handle }
+    }
+
+    /// Offers a message, as a driver would at this IRQL; the status.
+    pub(crate) fn notify_at<'m, M: Message<'m>>(&self, irql: u8, message: &M) -> i32 {
+        let mut payload = vec![0; message.encoded_len()];
+        message.encode(&mut payload).expect("fits");
+        let notification = Notification {
+            size: size_of::<Notification>() as u32,
+            message: M::NUMBER,
+            fixed: M::FIXED as u16,
+            time: 0,
+            payload: payload.as_ptr(),
+            length: payload.len() as u32,
+            reserved: 0,
+        };
+        self.send_at(irql, &notification)
+    }
+
+    /// Offers a notification as it is.
+    pub(crate) fn send_at(&self, irql: u8, notification: &Notification) -> i32 {
+        // SAFETY: as in `register`.
+        let notify = unsafe { (*self.table).notify };
+        // SAFETY: raises; lowered below.
+        let former = unsafe { KfRaiseIrql(irql) };
+        // SAFETY: a registered handle and a valid notification.
+        let status = unsafe { notify(self.handle, notification) };
+        // SAFETY: to where it was.
+        unsafe { KeLowerIrql(former) };
+        status
+    }
+
+    /// Accounts for losses.
+    pub(crate) fn lost(&self, message: u16, cause: Cause, count: u64) {
+        // SAFETY: as in `register`.
+        let lost = unsafe { (*self.table).lost };
+        // SAFETY: a registered handle.
+        unsafe { lost(self.handle, message, cause as u16, count) };
+    }
+
+    /// Whether anybody listens.
+    pub(crate) fn is_listening(&self, message: u16) -> bool {
+        // SAFETY: as in `register`.
+        let listening = unsafe { (*self.table).listening };
+        // SAFETY: a registered handle.
+        (unsafe { listening(self.handle, message) }) != 0
+    }
+}
+
+impl Drop for BareClient {
+    fn drop(&mut self) {
+        // SAFETY: as in `register`.
+        let unregister = unsafe { (*self.table).unregister };
+        // SAFETY: a registered handle, unregistered once.
+        unsafe { unregister(self.handle) };
+    }
+}
