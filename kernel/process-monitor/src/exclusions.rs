@@ -12,7 +12,7 @@ use fltport_client::{CommandCaller, Handler};
 use fltport_nt::bindings::{
     STATUS_BUFFER_TOO_SMALL, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER,
 };
-use fltport_nt::ex::{PoolArc, PoolBytes};
+use fltport_nt::ex::{PoolArc, PoolBytes, PoolSlice};
 use fltport_nt::ke::SpinLock;
 use fltport_nt::{NtError, Result, rtl};
 
@@ -20,22 +20,50 @@ use fltport_nt::{NtError, Result, rtl};
 ///
 /// Who uses it takes a reference, so that nothing is held while patterns are matched: NT's
 /// upper-case table may be asked at PASSIVE_LEVEL only.
-pub(crate) struct ExclusionList(SpinLock<PoolArc<PoolBytes>>);
+pub(crate) struct ExclusionList {
+    patterns: SpinLock<PoolArc<PoolBytes>>,
+    /// The processes that were excluded when they were created and still run, so that their exits
+    /// are not offered either. 0 is a free place.
+    running: SpinLock<PoolSlice<u32>>,
+}
+
+/// So many excluded processes are remembered; the exits of more than that are offered.
+const MAX_RUNNING: usize = 1024;
 
 impl ExclusionList {
     /// IRQL: PASSIVE_LEVEL. An empty list.
     pub(crate) fn new() -> Result<Self> {
-        let empty = PoolBytes::zeroed(TAG, 0)?;
-        Ok(ExclusionList(SpinLock::new(PoolArc::new(TAG, empty)?)))
+        let empty = PoolArc::new(TAG, PoolBytes::zeroed(TAG, 0)?)?;
+        let running = PoolSlice::filled(TAG, MAX_RUNNING, 0)?;
+        Ok(ExclusionList {
+            patterns: SpinLock::new(empty),
+            running: SpinLock::new(running),
+        })
     }
 
     /// IRQL: <= DISPATCH_LEVEL. The list as it is now.
     fn snapshot(&self) -> PoolArc<PoolBytes> {
-        self.0.lock().clone()
+        self.patterns.lock().clone()
     }
 
-    /// IRQL: PASSIVE_LEVEL. Whether a process of this image is not to be offered.
-    pub(crate) fn covers(&self, image: &[u16]) -> bool {
+    /// IRQL: PASSIVE_LEVEL. Whether a new process of this image is not to be offered; its exit will
+    /// not be then either.
+    pub(crate) fn hides(&self, pid: u32, image: &[u16]) -> bool {
+        let hidden = self.covers(image);
+        if hidden && let Some(free) = self.running.lock().iter_mut().find(|place| **place == 0) {
+            *free = pid;
+        }
+        hidden
+    }
+
+    /// IRQL: <= DISPATCH_LEVEL. Whether a process that has ended was hidden.
+    pub(crate) fn hid(&self, pid: u32) -> bool {
+        let mut running = self.running.lock();
+        let place = running.iter_mut().find(|place| **place == pid);
+        place.map(|place| *place = 0).is_some()
+    }
+
+    fn covers(&self, image: &[u16]) -> bool {
         let list = self.snapshot();
         TextList::Wire(&list)
             .iter()
@@ -55,7 +83,7 @@ impl ExclusionList {
         }
         let fresh = PoolArc::new(TAG, PoolBytes::copy_of(TAG, wire)?)?;
         // The former list is freed after the lock has been released.
-        let former = core::mem::replace(&mut *self.0.lock(), fresh);
+        let former = core::mem::replace(&mut *self.patterns.lock(), fresh);
         drop(former);
         Ok(count as u32)
     }

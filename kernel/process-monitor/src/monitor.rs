@@ -94,7 +94,7 @@ impl ProcessObserver for Monitor {
         };
         if info
             .image()
-            .is_some_and(|image| provider.handler().covers(image))
+            .is_some_and(|image| provider.handler().hides(pid, image))
         {
             return;
         }
@@ -119,7 +119,7 @@ impl ProcessObserver for Monitor {
     }
 
     fn exited(pid: u32, exit_status: NTSTATUS) {
-        if let Some(provider) = PROVIDER_OF_THIS.get() {
+        if let Some(provider) = PROVIDER_OF_THIS.get().filter(|p| !p.handler().hid(pid)) {
             let _accounted = provider.notify(&ProcessExit {
                 pid: Pid(pid),
                 exit_status: Status(exit_status),

@@ -85,7 +85,8 @@ crate::messages! {
         deny: bool,
     }
 
-    /// Replaces the list of images whose processes are not offered.
+    /// Replaces the list of images whose processes are not offered: not their starts, not their
+    /// exits, and the decider is not asked about them.
     command 6 "set-exclusions" SetExclusions<'a> {
         /// Patterns as in [`glob`](crate::glob).
         images: TextList<'a>,

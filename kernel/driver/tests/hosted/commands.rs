@@ -31,7 +31,7 @@ fn set_exclusions(service: &Service, provider: u32, patterns: &[&str]) -> Result
 fn excluded_images_are_not_offered() {
     let machine = Machine::new();
     let mut service = Service::connect(&machine);
-    let provider = service.watch(&[1], &[]);
+    let provider = service.watch(&[1, 2], &[]);
     assert_eq!(
         set_exclusions(&service, provider, &["*/quiet", "/opt/*"]),
         Ok(2)
@@ -43,6 +43,7 @@ fn excluded_images_are_not_offered() {
     );
     machine.start_process(1, "/bin/QUIET");
     machine.start_process(2, "/opt/x/y");
+    machine.end_process(1, 0);
     machine.start_process(3, "/bin/loud");
     let starts = service.drain();
     let pids: Vec<_> = starts

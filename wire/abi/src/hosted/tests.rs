@@ -156,6 +156,8 @@ fn wrong_magic_and_reserved_bits_are_refused() {
         ..RequestHeader::new(op::DESCRIBE, 1, 0)
     };
     assert_eq!(header.payload_len(), Err(Violation::Value));
+    let nameless = RequestHeader::new(op::DESCRIBE, NO_REQUEST, 0);
+    assert_eq!(nameless.payload_len(), Err(Violation::Value));
     let completion = CompletionHeader {
         magic: 0,
         ..CompletionHeader::new(1, 0, 0, 0)
