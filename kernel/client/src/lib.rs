@@ -7,21 +7,51 @@
 //! requests are answered by their defaults. When the common driver is unloaded, it is the same
 //! again. Nothing here imports `fltport.sys`.
 //!
-//! ```ignore
-//! static PROVIDER: Global<Provider<Monitor>> = Global::empty();
+//! A driver, but for its DriverEntry:
 //!
-//! struct Monitor;
+//! ```
+//! # extern crate nt_host; // the linker's other half on Linux
+//! use fltport_client::{BacklogPolicy, CommandCaller, Handler, Options, Provider};
+//! use fltport_nt::ex::{Global, PoolArc, Tag};
+//! use fltport_nt::{NtError, Result, bindings::STATUS_INVALID_DEVICE_REQUEST, io::DriverObject};
 //!
-//! impl Handler for Monitor {
-//!     fn command(&self, _: &CommandCaller, message: u16, payload: &[u8], out: &mut [u8]) -> Result<usize> {
+//! fltport_abi::messages! {
+//!     /// What this driver tells.
+//!     provider MESSAGES = "door-monitor";
+//!     /// A door has been opened.
+//!     notification 1 "opened" Opened { /** Which. */ door: u32, }
+//!     /// May it be opened?
+//!     request 2 "open" Open { /** Which. */ door: u32, } -> /** The verdict. */ Verdict { /** No. */ deny: bool, }
+//! }
+//!
+//! const TAG: Tag = Tag::new(b"Door");
+//! static PROVIDER: Global<Provider<NoCommands>> = Global::empty();
+//!
+//! struct NoCommands;
+//! impl Handler for NoCommands {
+//!     fn command(&self, _: &CommandCaller, _: u16, _: &[u8], _: &mut [u8]) -> Result<usize> {
 //!         Err(NtError(STATUS_INVALID_DEVICE_REQUEST))
 //!     }
 //! }
 //!
-//! let options = Options { tag: TAG, backlog: 256 * 1024, policy: BacklogPolicy::KeepNewest, staging: 64 * 1024 };
-//! let provider = Provider::register(object, &messages::PROVIDER, Monitor, options)?;
-//! provider.notify(&ProcessExit { pid, exit_status })?;
-//! let answer = provider.ask(&ProcessCreate { .. }, Timeout, ProcessVerdict { deny: false })?;
+//! /// From DriverEntry. Its mirror is `drop(PROVIDER.replace(None))`.
+//! fn start(driver: DriverObject) -> Result<()> {
+//!     let options = Options { tag: TAG, backlog: 65536, policy: BacklogPolicy::KeepNewest, staging: 4096 };
+//!     let provider = Provider::register(driver, &MESSAGES, NoCommands, options)?;
+//!     PROVIDER.replace(Some(PoolArc::new(TAG, provider)?));
+//!     Ok(())
+//! }
+//!
+//! fn may_open(provider: &Provider<NoCommands>, door: u32) -> bool {
+//!     let answer = provider.ask(&Open { door }, 500, Verdict { deny: false });
+//!     let allowed = !answer.is_ok_and(|answer| answer.reply.deny);
+//!     if allowed {
+//!         // Never refused, for it is one of the provider's own; a loss is in the ledger.
+//!         let _accounted = provider.notify(&Opened { door });
+//!     }
+//!     allowed
+//! }
+//! # fn main() { assert!(PROVIDER.get().is_none()); let _ = (start, may_open); }
 //! ```
 
 #![no_std]
