@@ -4,11 +4,13 @@
 //! It has a connection and threads of its own, so that neither a slow terminal nor a full stream
 //! delays a verdict.
 
-use crate::failure::Failure;
+use crate::failure::{Failure, complain};
 use crate::service::Service;
+use crate::watch::Input;
 use fltport::process_monitor::{ProcessCreate, ProcessVerdict};
 use fltport::{Client, Error, Event, Message, MessageSet, Text, glob, rights};
 use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -23,8 +25,12 @@ pub(crate) struct Decider {
 }
 
 impl Decider {
-    /// Takes the role.
-    pub(crate) fn start(service: &Service, deny: &[String]) -> Result<Decider, Failure> {
+    /// Takes the role. Tells `watch` when it is lost.
+    pub(crate) fn start(
+        service: &Service,
+        deny: &[String],
+        watch: &SyncSender<Input>,
+    ) -> Result<Decider, Failure> {
         let client = Arc::new(service.connect("fltport watch --deny", rights::DECIDE)?);
         let role = MessageSet::from(ProcessCreate::NUMBER);
         client.subscribe("process-monitor", MessageSet::NONE, role)?;
@@ -34,10 +40,10 @@ impl Decider {
         };
         let deny: Arc<[String]> = deny.into();
         for _ in 0..THREADS {
-            let (client, deny) = (decider.client.clone(), deny.clone());
+            let (client, deny, watch) = (decider.client.clone(), deny.clone(), watch.clone());
             let thread = std::thread::Builder::new()
                 .name("decider".into())
-                .spawn(move || decide(&client, &deny))
+                .spawn(move || decide(&client, &deny, &watch))
                 .map_err(|e| {
                     Failure::new(format!(
                         "no thread can be started: {e}. Raise the limit on threads"
@@ -59,10 +65,20 @@ impl Drop for Decider {
     }
 }
 
-fn decide(client: &Client, deny: &[String]) {
+fn decide(client: &Client, deny: &[String], watch: &SyncSender<Input>) {
     while !client.is_over() {
-        let Some(Event::Request(request)) = client.next(Duration::from_secs(3600)) else {
-            continue;
+        let request = match client.next(Duration::from_secs(3600)) {
+            Some(Event::Request(request)) => request,
+            Some(lost @ Event::Disconnected { .. }) => {
+                // If the channel is gone, the command is ending.
+                let _ending = watch.send(Input::Event(lost));
+                return;
+            }
+            Some(Event::SubscriptionFailed { reason, .. }) => {
+                complain(&format!("nothing is denied for now: {reason}"));
+                continue;
+            }
+            _ => continue,
         };
         let image = request.record.decode::<ProcessCreate<'_>>().ok();
         let image = image.and_then(|create| create.image);
@@ -71,7 +87,7 @@ fn decide(client: &Client, deny: &[String]) {
             // Too late, or the connection has ended: the driver has answered by itself, and the
             // outcome shows in the stream.
             Ok(()) | Err(Error::TooLate(_) | Error::Disconnected(_)) => {}
-            Err(error) => crate::failure::complain(&format!("a verdict was not taken: {error}")),
+            Err(error) => complain(&format!("a verdict was not taken: {error}")),
         }
     }
 }

@@ -4,10 +4,11 @@
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::service::Service;
+use crate::table;
 use fltport::process_monitor::{
     Exclusions, ExclusionsSet, GetExclusions, MAX_EXCLUSIONS, SetExclusions,
 };
-use fltport::{Client, TextList, rights};
+use fltport::{Client, Error, TextList, rights};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -18,7 +19,7 @@ pub(crate) fn run(socket: Option<&Path>) -> Result<ExitCode, Failure> {
     let result = client.command("process-monitor", &GetExclusions {})?;
     let mut output = Output::new();
     for pattern in result.decode::<Exclusions<'_>>()?.images.iter() {
-        output.line(&pattern.to_string())?;
+        output.line(&table::printable(&pattern.to_string()))?;
     }
     output.flush()?;
     drop(client);
@@ -36,7 +37,14 @@ pub(crate) fn set(client: &Client, patterns: &[String]) -> Result<(), Failure> {
     }
     let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
     let images = TextList::Strings(&patterns);
-    let result = client.command("process-monitor", &SetExclusions { images })?;
+    let result = match client.command("process-monitor", &SetExclusions { images }) {
+        Err(Error::Encode(_)) => {
+            return Err(Failure::new(
+                "the exclusions are too long together: the driver takes about 32,000 characters. Join some with *",
+            ));
+        }
+        result => result?,
+    };
     let taken = result.decode::<ExclusionsSet>()?.count;
     if taken as usize == patterns.len() {
         return Ok(());

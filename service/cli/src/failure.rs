@@ -2,6 +2,7 @@
 //! How the command ends when it cannot do what it was asked: one line on standard error, exit code
 //! 1.
 
+use crate::table;
 use std::fmt;
 use std::io;
 use std::process::ExitCode;
@@ -34,6 +35,8 @@ impl Failure {
 
 /// One line on standard error.
 pub(crate) fn complain(text: &str) {
+    let lines: Vec<String> = text.lines().map(table::printable).collect();
+    let text = lines.join("\n");
     let text = text.trim_end_matches('.');
     // Nothing is left to be done if nobody reads standard error.
     let _unread = io::Write::write_fmt(&mut io::stderr(), format_args!("fltport: {text}.\n"));

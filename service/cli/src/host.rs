@@ -8,7 +8,8 @@
 
 use crate::arguments::Host;
 use crate::failure::{Failure, complain};
-use crate::private_host::READY;
+use crate::private_host::{self, READY};
+use crate::stop::Stop;
 use nt_host::sensor::{self, ProcessEvents, ProcessExit, ProcessStart, Sensor, Verdict};
 use nt_host::transport::{BindError, Capabilities, Endpoint, MessageDevice, Server};
 use nt_host::{Config, DebugPrint, DriverImage, Kernel, ProcessCreated, Unload};
@@ -18,7 +19,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, sync_channel};
 
 /// Both drivers, in the order of loading.
 const IMAGES: [DriverImage; 2] = [
@@ -172,15 +173,10 @@ impl ProcessEvents for Feeder {
 /// standard input.
 fn stop_signal(private: bool) -> Result<Receiver<()>, Failure> {
     let (sender, stop) = sync_channel(1);
-    let on_signal: SyncSender<()> = sender.clone();
-    // A second signal finds the channel full, and the host stopping.
-    ctrlc::set_handler(move || {
+    let on_signal = sender.clone();
+    Stop::on_signal(move || {
+        // If the channel is full, the host is stopping.
         let _stopping = on_signal.try_send(());
-    })
-    .map_err(|e| {
-        Failure::new(format!(
-            "signals cannot be handled: {e}. Raise the limit on threads"
-        ))
     })?;
     if private {
         std::thread::Builder::new()
@@ -215,8 +211,7 @@ impl Place {
                 directory: None,
             });
         }
-        let parent = socket.parent().unwrap_or(Path::new("/tmp"));
-        let directory = parent.join(format!("private-{}", std::process::id()));
+        let directory = private_host::directory(&socket, std::process::id());
         let failed = |error: std::io::Error| {
             let directory = directory.display();
             Failure::new(format!(
@@ -227,17 +222,19 @@ impl Place {
             // Of an earlier process with this id.
             std::fs::remove_dir_all(&directory).map_err(failed)?;
         }
-        std::fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o755)
-            .create(parent)
-            .map_err(failed)?;
+        if let Some(parent) = directory.parent() {
+            std::fs::DirBuilder::new()
+                .recursive(true)
+                .mode(0o755)
+                .create(parent)
+                .map_err(failed)?;
+        }
         std::fs::DirBuilder::new()
             .mode(0o700)
             .create(&directory)
             .map_err(failed)?;
         Ok(Place {
-            socket: directory.join("host.sock"),
+            socket: private_host::socket(&directory),
             directory: Some(directory),
         })
     }

@@ -22,6 +22,7 @@ mod output;
 mod private_host;
 mod service;
 mod status;
+mod stop;
 mod table;
 mod watch;
 

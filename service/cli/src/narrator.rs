@@ -63,7 +63,8 @@ impl Narrator {
         };
         if let Ok(pid) = row.pid.parse() {
             match row.tone {
-                Tone::Start if self.images.len() < REMEMBERED => {
+                // A process id that is used again has another image.
+                Tone::Start if self.images.len() < REMEMBERED || self.images.contains_key(&pid) => {
                     self.images.insert(pid, row.image.to_string());
                 }
                 Tone::Exit => {

@@ -33,7 +33,9 @@ impl Output {
             return None;
         }
         let size = terminal_size::terminal_size_of(io::stdout());
-        Some(size.map_or(80, |(width, _)| width.0.into()))
+        // Some pseudo-terminals have no size, and say 0.
+        let width = size.map_or(0, |(width, _)| width.0);
+        Some(if width == 0 { 80 } else { width.into() })
     }
 
     pub(crate) fn line(&mut self, line: &str) -> io::Result<()> {

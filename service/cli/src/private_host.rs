@@ -10,8 +10,20 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::Duration;
 
-/// How the line that says that it is ready begins; the socket's path follows.
+/// How the line that says that it is ready begins; the socket's path follows, for people.
 pub(crate) const READY: &str = "ready ";
+
+/// The directory of the private host with this process id, where `shared` would be a shared one's
+/// socket.
+pub(crate) fn directory(shared: &Path, pid: u32) -> PathBuf {
+    let parent = shared.parent().unwrap_or(Path::new("/tmp"));
+    parent.join(format!("private-{pid}"))
+}
+
+/// A private host's socket in its directory.
+pub(crate) fn socket(directory: &Path) -> PathBuf {
+    directory.join("host.sock")
+}
 
 /// How long it may take to start, and to stop.
 const START: Duration = Duration::from_secs(20);
@@ -48,17 +60,17 @@ impl PrivateHost {
                 ))
             })?;
         let (lines, ended) = watch_output(child.stdout.take());
-        let mut host = PrivateHost {
+        let socket = socket(&directory(&fltport::socket_path(), child.id()));
+        let host = PrivateHost {
             child: Some(child),
-            socket: PathBuf::new(),
+            socket,
             ended,
         };
         match lines.recv_timeout(START) {
-            Ok(line) => {
-                let path = line.strip_prefix(READY).unwrap_or_default();
-                host.socket = PathBuf::from(path);
-                Ok(host)
-            }
+            Ok(line) if line.starts_with(READY) => Ok(host),
+            Ok(line) => Err(Failure::new(format!(
+                "the hosted kernel says \"{line}\" where it should say that it is ready. See whether this program was replaced while it ran"
+            ))),
             Err(RecvTimeoutError::Timeout) => Err(Failure::new(format!(
                 "the hosted kernel was not ready within {START:?}. Run `fltport host` to see where it hangs"
             ))),

@@ -13,6 +13,9 @@ const EXIT: usize = 6;
 /// Columns of all but image and command line, with the blanks between.
 const REST: usize = TIME + EVENT + PID + PID + EXIT + 6;
 
+/// Below this width there is one column for image, command line and exit code together.
+const NARROW: usize = REST + 16;
+
 /// What a row is about; decides the colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tone {
@@ -75,6 +78,35 @@ pub(crate) fn line(row: &Row<'_>, width: Option<usize>, colour: bool) -> String 
 }
 
 fn format_row(row: &Row<'_>, width: Option<usize>) -> String {
+    let text = match width {
+        Some(width) if width < NARROW => format_narrow(row, width),
+        _ => format_wide(row, width),
+    };
+    match width {
+        // Names and numbers may be wider than their columns.
+        Some(width) => cut_end(text.trim_end(), width),
+        None => text.trim_end().to_owned(),
+    }
+}
+
+/// The end of the path says most; of what has no path, the beginning.
+fn format_narrow(row: &Row<'_>, width: usize) -> String {
+    let event = printable(&row.event);
+    let head = format!("{:8.8} {event:EVENT$} {:>PID$}", row.time, row.pid);
+    let exit = match row.exit.as_str() {
+        "" => String::new(),
+        exit => format!(" {exit}"),
+    };
+    let left = width.saturating_sub(head.width() + exit.width() + 1);
+    let what = match printable(&row.image) {
+        image if image.is_empty() => cut_end(&printable(&row.command_line), left),
+        image => cut_front(&image, left),
+    };
+    format!("{head}{exit} {what}")
+}
+
+fn format_wide(row: &Row<'_>, width: Option<usize>) -> String {
+    let event = printable(&row.event);
     let image = printable(&row.image);
     let command_line = printable(&row.command_line);
     let (image, command_line) = match width.map(columns) {
@@ -84,11 +116,10 @@ fn format_row(row: &Row<'_>, width: Option<usize>) -> String {
         ),
         None => (pad(&image, 40), pad(&command_line, 40)),
     };
-    let text = format!(
-        "{:TIME$} {:EVENT$} {:>PID$} {:>PID$} {image} {command_line} {:>EXIT$}",
-        row.time, row.event, row.pid, row.parent, row.exit
-    );
-    text.trim_end().to_owned()
+    format!(
+        "{:TIME$} {event:EVENT$} {:>PID$} {:>PID$} {image} {command_line} {:>EXIT$}",
+        row.time, row.pid, row.parent, row.exit
+    )
 }
 
 /// The widths of image and command line in a terminal of `width` columns.
@@ -98,11 +129,23 @@ fn columns(width: usize) -> (usize, usize) {
     (image, left.saturating_sub(image).max(8))
 }
 
-/// Control characters, which a process may have in its command line, must not reach the terminal.
+/// Control characters, which a process may have in its command line, must not reach the terminal;
+/// nor characters that turn the direction of what follows, or end the line.
 pub(crate) fn printable(text: &str) -> String {
     text.chars()
-        .map(|c| if c.is_control() { '·' } else { c })
+        .map(|c| {
+            if c.is_control() || misleads(c) {
+                '·'
+            } else {
+                c
+            }
+        })
         .collect()
+}
+
+fn misleads(character: char) -> bool {
+    matches!(character,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 fn pad(text: &str, width: usize) -> String {
@@ -115,7 +158,11 @@ fn cut_front(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
     }
-    let kept: String = fitting(text.chars().rev(), width).chars().rev().collect();
+    let mut kept: String = fitting(text.chars().rev(), width).chars().rev().collect();
+    // Some characters are wider together than each by itself.
+    while kept.width() >= width && !kept.is_empty() {
+        kept.remove(0);
+    }
     format!("…{kept}")
 }
 
@@ -124,7 +171,11 @@ fn cut_end(text: &str, width: usize) -> String {
     if text.width() <= width {
         return text.to_owned();
     }
-    format!("{}…", fitting(text.chars(), width))
+    let mut kept = fitting(text.chars(), width);
+    while kept.width() >= width && !kept.is_empty() {
+        kept.pop();
+    }
+    format!("{kept}…")
 }
 
 /// The characters that fit into one column less than `width`.
@@ -176,6 +227,32 @@ mod tests {
     }
 
     #[test]
+    fn a_narrow_terminal_gets_what_matters_most() {
+        let mut exit = row("/usr/lib/very/long/path/thing", "");
+        (exit.event, exit.exit) = ("exit".into(), "-9".into());
+        let text = line(&exit, Some(40), false);
+        assert_eq!(text, "12:34:56 exit   1234567 -9 …g/path/thing");
+        let lost = Row {
+            pid: String::new(),
+            ..row("", "7 process-monitor/start: ring full")
+        };
+        assert_eq!(
+            line(&lost, Some(40), false),
+            "12:34:56 start          7 process-monit…"
+        );
+        assert!(header(Some(40), false).ends_with("exit image"));
+    }
+
+    #[test]
+    fn nothing_turns_the_line_around() {
+        assert_eq!(
+            printable("a\u{202e}exe.txt\u{2066}\u{2028}\u{85}b"),
+            "a·exe.txt···b"
+        );
+        assert_eq!(printable("naïve 日本 عربي"), "naïve 日本 عربي");
+    }
+
+    #[test]
     fn a_terminal_gets_colours_around_the_row() {
         let line = line(&row("/bin/a", "a"), Some(80), true);
         assert!(line.starts_with("\u{1b}[32m") && line.ends_with("\u{1b}[0m"));
@@ -183,7 +260,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_row_is_wider_than_the_terminal(image in ".{0,300}", command_line in ".{0,300}", width in (REST + 16)..300) {
+        fn no_row_is_wider_than_the_terminal(image in ".{0,300}", command_line in ".{0,300}", width in 1_usize..300) {
             let line = line(&row(&image, &command_line), Some(width), false);
             prop_assert!(line.width() <= width, "{} > {width}: {line}", line.width());
             prop_assert!(header(Some(width), false).width() <= width);

@@ -9,6 +9,7 @@ use crate::ledger::{self, Names};
 use crate::narrator::Narrator;
 use crate::output::Output;
 use crate::service::Service;
+use crate::stop::Stop;
 use crate::table;
 use fltport::{Client, Event, LedgerRow, MessageSet, Role, common_driver, rights};
 use std::io;
@@ -26,7 +27,7 @@ const LAST_RECORDS: Duration = Duration::from_secs(3);
 const BATCH: usize = 1024;
 
 /// What the main thread waits for.
-enum Input {
+pub(crate) enum Input {
     Event(Event),
     /// Ctrl-C, or a request to end.
     Stop,
@@ -43,14 +44,20 @@ enum End {
 /// Runs it.
 pub(crate) fn run(socket: Option<&Path>, arguments: &Watch) -> Result<ExitCode, Failure> {
     let (sender, inputs) = sync_channel(4096);
-    stop_on_signal(sender.clone())?;
+    let stop = Stop::on_signal({
+        let sender = sender.clone();
+        move || {
+            // If the channel is full, whoever takes from it looks whether the end is asked for.
+            let _full = sender.try_send(Input::Stop);
+        }
+    })?;
     let service = Service::find(socket)?;
     if !arguments.deny.is_empty() {
         service.require_denial()?;
     }
     service.tell_what_is_missing();
     let watched = Stream::open(&service, arguments, sender).and_then(|stream| {
-        let mut show = Show::new(arguments.json);
+        let mut show = Show::new(arguments.json, stop);
         // The time is that of watching, not of starting a host.
         let deadline = arguments
             .duration
@@ -64,18 +71,6 @@ pub(crate) fn run(socket: Option<&Path>, arguments: &Watch) -> Result<ExitCode, 
     watched?;
     ended?;
     Ok(ExitCode::SUCCESS)
-}
-
-fn stop_on_signal(sender: SyncSender<Input>) -> Result<(), Failure> {
-    ctrlc::set_handler(move || {
-        // If the channel is gone, the command is ending.
-        let _ending = sender.send(Input::Stop);
-    })
-    .map_err(|e| {
-        Failure::new(format!(
-            "signals cannot be handled: {e}. Raise the limit on threads"
-        ))
-    })
 }
 
 /// The connection, the thread that takes its events, and the decider.
@@ -100,7 +95,7 @@ impl Stream {
         let decider = if arguments.deny.is_empty() {
             None
         } else {
-            Some(Decider::start(service, &arguments.deny)?)
+            Some(Decider::start(service, &arguments.deny, &sender)?)
         };
         for provider in client.providers()? {
             observe(&client, &provider.name)?;
@@ -192,16 +187,18 @@ struct Show {
     output: Output,
     narrator: Narrator,
     json: bool,
+    stop: Stop,
     /// The last sequence number that was printed.
     last: u64,
 }
 
 impl Show {
-    fn new(json: bool) -> Show {
+    fn new(json: bool, stop: Stop) -> Show {
         Show {
             output: Output::new(),
             narrator: Narrator::new(),
             json,
+            stop,
             last: 0,
         }
     }
@@ -227,7 +224,8 @@ impl Show {
                 }
             }
             self.output.flush()?;
-            if deadline.is_some_and(|d| Instant::now() >= d) {
+            let over = deadline.is_some_and(|d| Instant::now() >= d);
+            if over || self.stop.is_asked() {
                 end = end.or(Some(End::Asked));
             }
             if let Some(end) = end {

@@ -13,7 +13,7 @@ use crate::queue::EventQueue;
 use crate::rows::{ConnectionInfo, ProviderInfo};
 use crate::schema::Schema;
 use crate::statistics::{Counters, Statistics};
-use crate::supervisor::{self, Control, Shared, Wanted};
+use crate::supervisor::{self, Control, Shared};
 use fltport_abi::Message;
 use fltport_abi::command::{ConnectionRow, LedgerRow, RequestRow, own};
 use fltport_abi::limits::MAX_COMMAND;
@@ -44,9 +44,11 @@ impl Client {
             counters: Counters::default(),
             control: Mutex::new(Control::default()),
             changed: Condvar::new(),
+            subscribing: Mutex::default(),
         });
         let session = supervisor::establish(&shared, 0)?;
         supervisor::install(&shared, &session);
+        session.connection.begin(&shared.queue);
         let supervisor = supervisor::start(&shared, session)?;
         Ok(Client {
             shared,
@@ -135,23 +137,8 @@ impl Client {
     ) -> Result<(), Error> {
         let (observe, decide) = (observe.into(), decide.into());
         let connection = self.connection()?;
-        connection.subscribe(provider, observe, decide)?;
-        let mut control = lock(&self.shared.control);
-        let still_current = control
-            .current
-            .as_ref()
-            .is_some_and(|c| Arc::ptr_eq(c, &connection));
-        if observe == MessageSet::NONE && decide == MessageSet::NONE {
-            control.subscriptions.remove(provider);
-        } else {
-            let wanted = Wanted {
-                observe,
-                decide,
-                in_force: still_current,
-            };
-            control.subscriptions.insert(provider.to_owned(), wanted);
-        }
-        Ok(())
+        self.shared
+            .subscribe(&connection, provider, observe, decide)
     }
 
     /// Sends a provider one of its commands, and waits for the result.
@@ -220,14 +207,17 @@ impl Client {
 
     /// Closes the connection: cancels the gets, ends the threads, wakes everybody who waits. Events
     /// that have come may still be taken.
+    ///
+    /// It returns soon, but while the client is connecting again it waits for that attempt, at most
+    /// [`Options::patience`].
     pub fn close(&self) {
         let current = {
             let mut control = lock(&self.shared.control);
             control.closing = true;
-            control.current.take()
+            [control.current.take(), control.opening.take()]
         };
         self.shared.changed.notify_all();
-        if let Some(connection) = current {
+        for connection in current.into_iter().flatten() {
             connection.shutdown();
         }
         let supervisor = lock(&self.supervisor).take();

@@ -44,6 +44,8 @@ pub(crate) struct Connection {
 /// The gets, by slot.
 #[derive(Debug)]
 struct Gets {
+    /// Frames may come: this connection's number is known.
+    open: bool,
     capacity: usize,
     growth: u32,
     /// Bit n: slot n is at the port.
@@ -67,6 +69,7 @@ impl Connection {
             number: AtomicU32::new(0),
             schemas: Mutex::default(),
             gets: Mutex::new(Gets {
+                open: false,
                 capacity: options.buffer,
                 growth: 0,
                 waiting: 0,
@@ -127,6 +130,7 @@ impl Connection {
                 Err(failure) => break failure,
             }
             let events = intake.events();
+            counters.overdue.add(queue.forget_overdue());
             for (event, _) in &events {
                 if let Event::Notification(record) = event
                     && let Some((name, registered)) = provider_change(record)
@@ -167,10 +171,18 @@ impl Connection {
         }
     }
 
+    /// The stream begins: from now on gets wait at the port. Not before the number is known and
+    /// everything of the former connection is in the queue.
+    pub(crate) fn begin(&self, queue: &EventQueue) {
+        lock(&self.gets).open = true;
+        // If this fails the connection has ended, and the pump says so.
+        let _ended = self.refill(queue);
+    }
+
     /// Has gets wait at the port, unless the program is behind with taking events.
     pub(crate) fn refill(&self, queue: &EventQueue) -> Result<(), Failure> {
         let mut gets = lock(&self.gets);
-        while !gets.held_back.is_empty() && !queue.is_full() {
+        while gets.open && !gets.held_back.is_empty() && !queue.is_full() {
             let Some(slot) = gets.held_back.pop() else {
                 break;
             };

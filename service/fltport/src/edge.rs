@@ -16,6 +16,8 @@ use crate::failure::Failure;
 mod hosted;
 #[cfg(unix)]
 mod place;
+#[cfg(unix)]
+mod socket;
 #[cfg(windows)]
 #[allow(unsafe_code)]
 mod windows;

@@ -23,6 +23,22 @@ pub enum Error {
     VersionMismatch(Code),
     /// The driver takes no further connection.
     TooManyConnections(Code),
+    /// The hosted kernel takes no further socket, whatever for.
+    TooManySockets(Code),
+    /// The hosted kernel belongs to another user, who is not root: it is not to be trusted.
+    ForeignHost {
+        /// The socket.
+        place: String,
+        /// The user's id.
+        uid: u32,
+    },
+    /// No socket can be at this path.
+    NotAPlace {
+        /// The path.
+        place: String,
+        /// What the operating system says of it.
+        code: Code,
+    },
     /// The connection has ended, from whichever side.
     Disconnected(Code),
     /// A reply that nobody waits for any more: the deadline has passed and the miss policy has
@@ -55,6 +71,8 @@ impl Error {
     pub fn code(&self) -> Code {
         match self {
             Error::NotRunning { code, .. }
+            | Error::NotAPlace { code, .. }
+            | Error::TooManySockets(code)
             | Error::AccessDenied(code)
             | Error::VersionMismatch(code)
             | Error::TooManyConnections(code)
@@ -82,6 +100,15 @@ impl Error {
             },
             Fault::AccessDenied => Error::AccessDenied(code),
             Fault::TooManyConnections => Error::TooManyConnections(code),
+            Fault::TooManySockets => Error::TooManySockets(code),
+            Fault::ForeignHost(uid) => Error::ForeignHost {
+                place: place.to_owned(),
+                uid,
+            },
+            Fault::NotAPlace => Error::NotAPlace {
+                place: place.to_owned(),
+                code,
+            },
             Fault::VersionMismatch => Error::VersionMismatch(code),
             Fault::Disconnected | Fault::Cancelled => Error::Disconnected(code),
             Fault::NoWaiter => Error::TooLate(code),
@@ -106,6 +133,17 @@ impl fmt::Display for Error {
             ),
             Error::TooManyConnections(_) => f.write_str(
                 "the driver takes no more connections. End a service that is connected; `fltport status` lists them",
+            ),
+            Error::TooManySockets(_) => f.write_str(
+                "the hosted kernel serves as many sockets as it takes. End a program that is connected to it; `ss -xp` lists them",
+            ),
+            Error::ForeignHost { place, uid } => write!(
+                f,
+                "the hosted kernel at {place} is run by user {uid}, neither root nor this user: it could do as it likes with this program. Start one: fltport host, or name another socket"
+            ),
+            Error::NotAPlace { place, code } => write!(
+                f,
+                "no hosted kernel can be at {place}: {code}. Name another socket: its path has at most 107 bytes and leads through directories"
             ),
             Error::Disconnected(_) => f.write_str(
                 "the connection has ended. The driver was unloaded, the hosted kernel stopped, or it closed the connection; connect again",

@@ -36,6 +36,15 @@ pub(crate) enum Fault {
     NotThere,
     AccessDenied,
     TooManyConnections,
+    /// The hosted kernel has too many sockets.
+    #[cfg_attr(windows, allow(dead_code))]
+    TooManySockets,
+    /// The hosted kernel is run by this other user.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    ForeignHost(u32),
+    /// No socket can be there.
+    #[cfg_attr(windows, allow(dead_code))]
+    NotAPlace,
     VersionMismatch,
     /// The connection has ended.
     Disconnected,
@@ -86,6 +95,7 @@ impl Failure {
             nt::OBJECT_NAME_NOT_FOUND => Fault::NotThere,
             status::ACCESS_DENIED => Fault::AccessDenied,
             nt::CONNECTION_COUNT_LIMIT => Fault::TooManyConnections,
+            fltport_abi::hosted::TOO_MANY_SOCKETS => Fault::TooManySockets,
             status::REVISION_MISMATCH => Fault::VersionMismatch,
             status::PORT_DISCONNECTED => Fault::Disconnected,
             nt::FLT_NO_WAITER_FOR_REPLY => Fault::NoWaiter,

@@ -62,6 +62,7 @@ mod rows;
 mod schema;
 mod sequence;
 mod statistics;
+mod subscriptions;
 mod supervisor;
 #[cfg(feature = "tokio")]
 mod tokio_client;

@@ -3,6 +3,8 @@
 //!
 //! The reading thread never waits for the program: it looks at [`EventQueue::is_full`] before it
 //! posts the next get, so the queue exceeds its bound by at most what the gets at the port bring.
+//! Requests count as the rest does; those whose deadline has passed are forgotten, for nobody waits
+//! for an answer to them.
 
 use crate::event::Event;
 use crate::lock::lock;
@@ -24,7 +26,7 @@ pub(crate) struct EventQueue {
 
 #[derive(Debug, Default)]
 struct State {
-    requests: VecDeque<Event>,
+    requests: VecDeque<(Event, usize)>,
     stream: VecDeque<(Event, usize)>,
     bytes: usize,
     closed: bool,
@@ -33,10 +35,8 @@ struct State {
 
 impl State {
     fn pop(&mut self) -> Option<Event> {
-        if let Some(request) = self.requests.pop_front() {
-            return Some(request);
-        }
-        let (event, size) = self.stream.pop_front()?;
+        let next = self.requests.pop_front();
+        let (event, size) = next.or_else(|| self.stream.pop_front())?;
         self.bytes = self.bytes.saturating_sub(size);
         Some(event)
     }
@@ -55,15 +55,30 @@ impl EventQueue {
     pub(crate) fn push(&self, events: impl IntoIterator<Item = (Event, usize)>) {
         let mut state = lock(&self.state);
         for (event, bytes) in events {
-            if matches!(event, Event::Request(_)) {
-                state.requests.push_back(event);
-            } else {
-                let size = bytes + OVERHEAD;
-                state.bytes += size;
-                state.stream.push_back((event, size));
+            let size = bytes + OVERHEAD;
+            state.bytes += size;
+            match event {
+                Event::Request(_) => state.requests.push_back((event, size)),
+                _ => state.stream.push_back((event, size)),
             }
         }
         Self::wake(state, &self.ready);
+    }
+
+    /// Drops the requests whose deadline has passed; returns how many.
+    pub(crate) fn forget_overdue(&self) -> u64 {
+        let mut state = lock(&self.state);
+        let (mut count, mut bytes) = (0, 0);
+        state.requests.retain(|(event, size)| {
+            let overdue = matches!(event, Event::Request(r) if r.remaining().is_zero());
+            if overdue {
+                count += 1;
+                bytes += size;
+            }
+            !overdue
+        });
+        state.bytes = state.bytes.saturating_sub(bytes);
+        count
     }
 
     fn wake(mut state: std::sync::MutexGuard<'_, State>, ready: &Condvar) {

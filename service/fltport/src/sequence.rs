@@ -13,6 +13,10 @@ use std::time::{Duration, Instant};
 /// How long a hole may stay open while other gets are still waiting.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// How many gets may bring something else while a hole stays open: what is held back meanwhile stays
+/// bounded, whatever the other side sends.
+const COMPLETIONS: u32 = 1024;
+
 /// What comes out.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step<T> {
@@ -40,6 +44,8 @@ struct Hole {
     /// Bit n: the get in slot n was waiting when the hole showed, and has not completed since.
     suspects: u64,
     since: Instant,
+    /// Gets that have completed since.
+    completions: u32,
 }
 
 impl<T> Resequencer<T> {
@@ -91,6 +97,7 @@ impl<T> Resequencer<T> {
     ) {
         if let Some(hole) = &mut self.hole {
             hole.suspects &= !(1 << (slot % 64));
+            hole.completions = hole.completions.saturating_add(1);
         }
         self.judge(waiting, now, out);
     }
@@ -105,9 +112,11 @@ impl<T> Resequencer<T> {
                     first,
                     suspects: waiting,
                     since: now,
+                    completions: 0,
                 }),
             };
-            if hole.suspects != 0 && now.saturating_duration_since(hole.since) < PATIENCE {
+            let in_time = now.saturating_duration_since(hole.since) < PATIENCE;
+            if hole.suspects != 0 && in_time && hole.completions < COMPLETIONS {
                 return;
             }
             let last = end - 1;

@@ -40,6 +40,8 @@ counters! {
     damaged,
     /// Gets whose buffer was too small and was made larger.
     grown,
+    /// Requests that nobody took before their deadline had passed; dropped.
+    overdue,
     /// Connections made after the first.
     reconnects,
 }

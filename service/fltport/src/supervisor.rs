@@ -3,18 +3,19 @@
 //! makes the subscriptions again.
 //!
 //! Threads: the *pump* of the connection reads the port; the *supervisor* owns pumps and
-//! connections one after the other. Lock order: [`Shared::control`] before anything of a connection
-//! or the queue.
+//! connections one after the other. Lock order: [`Shared::subscribing`], [`Shared::control`], anything
+//! of a connection or the queue.
 
 use crate::backoff::Backoff;
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::event::Event;
+use crate::failure::Code;
 use crate::lock::lock;
-use crate::message_set::MessageSet;
 use crate::options::Options;
 use crate::queue::EventQueue;
 use crate::statistics::Counters;
+use crate::subscriptions::Wanted;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Counters,
     pub(crate) control: Mutex<Control>,
     pub(crate) changed: Condvar,
+    /// Held while a subscription is made.
+    pub(crate) subscribing: Mutex<()>,
 }
 
 /// What is wanted, and what is.
@@ -36,41 +39,19 @@ pub(crate) struct Shared {
 pub(crate) struct Control {
     pub(crate) closing: bool,
     pub(crate) current: Option<Arc<Connection>>,
+    /// It is connected, but not known to the driver by number yet.
+    pub(crate) opening: Option<Arc<Connection>>,
     pub(crate) subscriptions: BTreeMap<String, Wanted>,
     /// Why the current pump ended.
     ended: Option<Error>,
     /// A provider that is wanted has registered: subscribe now.
-    registered: bool,
-}
-
-impl Shared {
-    /// A provider has registered, or is gone: a subscription to a former provider of that name is
-    /// none to this one.
-    fn provider_changed(&self, provider: &str, registered: bool) {
-        let mut control = lock(&self.control);
-        let Some(wanted) = control.subscriptions.get_mut(provider) else {
-            return;
-        };
-        wanted.in_force = false;
-        control.registered |= registered;
-        drop(control);
-        self.changed.notify_all();
-    }
-}
-
-/// A subscription that outlives connections.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Wanted {
-    pub(crate) observe: MessageSet,
-    pub(crate) decide: MessageSet,
-    /// It is in force on the current connection.
-    pub(crate) in_force: bool,
+    pub(crate) registered: bool,
 }
 
 /// A connection and the thread that reads it.
 #[derive(Debug)]
 pub(crate) struct Session {
-    connection: Arc<Connection>,
+    pub(crate) connection: Arc<Connection>,
     pump: JoinHandle<()>,
 }
 
@@ -84,14 +65,18 @@ pub(crate) fn establish(shared: &Arc<Shared>, generation: u32) -> Result<Session
             .spawn(move || {
                 let changed =
                     |provider: &str, registered| shared.provider_changed(provider, registered);
-                let reason = connection.pump(&shared.queue, &shared.counters, changed);
-                lock(&shared.control).ended.get_or_insert(reason);
-                shared.changed.notify_all();
+                let end = End(&shared);
+                end.note(connection.pump(&shared.queue, &shared.counters, changed));
             })
             .map_err(|e| Error::thread(&e))?
     };
     let session = Session { connection, pump };
-    match session.connection.info() {
+    let asked = match open(shared, &session.connection) {
+        true => session.connection.info(),
+        false => Err(Error::Closed),
+    };
+    lock(&shared.control).opening = None;
+    match asked {
         Ok(row) => {
             session.connection.set_number(row.connection);
             Ok(session)
@@ -104,6 +89,41 @@ pub(crate) fn establish(shared: &Arc<Shared>, generation: u32) -> Result<Session
                 (error, _) => error,
             })
         }
+    }
+}
+
+/// Lets [`Client::close`](crate::Client::close) end a connection that is still being made; false
+/// if it has been called already.
+fn open(shared: &Shared, connection: &Arc<Connection>) -> bool {
+    let mut control = lock(&shared.control);
+    if !control.closing {
+        control.opening = Some(connection.clone());
+    }
+    !control.closing
+}
+
+/// Notes a pump's end even if it panics: nobody may wait for it for ever.
+struct End<'s>(&'s Shared);
+
+impl End<'_> {
+    fn note(&self, reason: Error) {
+        lock(&self.0.control).ended.get_or_insert(reason);
+        self.0.changed.notify_all();
+    }
+}
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.note(Error::Disconnected(Code::None));
+    }
+}
+
+/// Says that no more events will come when the supervisor ends, in whatever way.
+struct CloseQueue(Arc<Shared>);
+
+impl Drop for CloseQueue {
+    fn drop(&mut self) {
+        self.0.queue.close();
     }
 }
 
@@ -131,10 +151,10 @@ pub(crate) fn start(shared: &Arc<Shared>, session: Session) -> Result<JoinHandle
     let spawned = std::thread::Builder::new().name("fltport".into()).spawn({
         let shared = shared.clone();
         move || {
+            let closes = CloseQueue(shared);
             if let Ok(session) = receiver.recv() {
-                supervise(&shared, session);
+                supervise(&closes.0, session);
             }
-            shared.queue.close();
         }
     });
     match spawned {
@@ -192,7 +212,8 @@ fn attend(shared: &Shared, session: &Session, retry: Duration) {
         let registered = std::mem::take(&mut control.registered);
         if outstanding && (registered || Instant::now() >= next_try) {
             drop(control);
-            subscribe_again(shared, &session.connection, false);
+            // That a new provider does not take it is news; that it still does not is none.
+            shared.subscribe_again(&session.connection, registered);
             next_try = Instant::now() + retry;
             continue;
         }
@@ -223,7 +244,8 @@ fn reconnect(shared: &Arc<Shared>, generation: u32, backoff: &mut Backoff) -> Op
         backoff.reset();
         shared.counters.reconnects.add(1);
         shared.queue.push([(Event::Reconnected { generation }, 0)]);
-        subscribe_again(shared, &session.connection, true);
+        session.connection.begin(&shared.queue);
+        shared.subscribe_again(&session.connection, true);
         return Some(session);
     }
 }
@@ -239,28 +261,5 @@ fn pause(shared: &Shared, wait: Duration) -> bool {
         }
         let waited = shared.changed.wait_timeout(control, left);
         control = waited.unwrap_or_else(PoisonError::into_inner).0;
-    }
-}
-
-/// Makes the subscriptions that are not in force; `tell` what fails.
-fn subscribe_again(shared: &Shared, connection: &Connection, tell: bool) {
-    let outstanding: Vec<(String, Wanted)> = {
-        let control = lock(&shared.control);
-        let all = control.subscriptions.iter().filter(|(_, w)| !w.in_force);
-        all.map(|(name, wanted)| (name.clone(), *wanted)).collect()
-    };
-    for (provider, wanted) in outstanding {
-        match connection.subscribe(&provider, wanted.observe, wanted.decide) {
-            Ok(()) => {
-                if let Some(wanted) = lock(&shared.control).subscriptions.get_mut(&provider) {
-                    wanted.in_force = true;
-                }
-            }
-            Err(reason) if tell => {
-                let event = Event::SubscriptionFailed { provider, reason };
-                shared.queue.push([(event, 0)]);
-            }
-            Err(_) => {}
-        }
     }
 }

@@ -6,30 +6,47 @@
 //! and writes this process's memory, as NT would. The buffers belong to the table of pending calls
 //! until their completion has come, so that a caller that gives up does not take them away from
 //! under the kernel's hands; if this side ends the socket first, they are leaked for the same
-//! reason.
+//! reason. That the hosted kernel has ended the socket is known from reading only: a write may fail
+//! while it is still at work.
 
 use super::Got;
+use super::socket::{self, Reader};
 use crate::failure::{Code, Failure, Fault, nt};
 use crate::lock::lock;
 use crate::options::Options;
 use fltport_abi::fixed::Fixed;
 use fltport_abi::hosted::{self, CompletionHeader, RequestHeader, op};
 use std::collections::HashMap;
-use std::io::{self, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+/// Replies and sends of one socket that wait for their completion. Fewer than the hosted kernel has
+/// places for, so that it always reads on and gets are never held up behind them.
+const MAX_CALLS: usize = hosted::MAX_OUTSTANDING / 2;
+
+/// Who ended the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum By {
+    /// The hosted kernel, after its last access to this process's memory.
+    Peer,
+    /// This side, or nobody knows.
+    Us,
+}
 
 /// One socket: one handle on the message device.
 #[derive(Debug)]
 pub(crate) struct Port {
     socket: UnixStream,
-    writer: Mutex<UnixStream>,
-    reader: Mutex<BufReader<UnixStream>>,
+    /// Held while a request is written.
+    writing: Mutex<()>,
+    reader: Mutex<Reader>,
     table: Mutex<Table>,
+    /// A call is complete, or the socket has ended.
+    changed: Condvar,
     patience: Duration,
 }
 
@@ -38,7 +55,7 @@ struct Table {
     last_id: u64,
     gets: HashMap<u64, u32>,
     calls: HashMap<u64, Call>,
-    /// Set once: the socket has ended, why, and whether the peer ended it.
+    /// Set once: the socket has ended, and why.
     ended: Option<Failure>,
 }
 
@@ -77,33 +94,34 @@ impl Port {
     }
 
     fn open(path: &Path, patience: Duration) -> Result<Port, Failure> {
-        let opened = || -> io::Result<Port> {
-            let socket = UnixStream::connect(path)?;
-            socket.set_write_timeout(Some(patience))?;
-            Ok(Port {
-                writer: Mutex::new(socket.try_clone()?),
-                reader: Mutex::new(BufReader::with_capacity(256 * 1024, socket.try_clone()?)),
-                table: Mutex::default(),
-                patience,
-                socket,
-            })
-        };
-        opened().map_err(|e| Failure::from_io(&e))
+        let socket = socket::connect(path, patience)?;
+        let reader = socket.try_clone().map_err(|e| Failure::from_io(&e))?;
+        Ok(Port {
+            writing: Mutex::default(),
+            reader: Mutex::new(Reader::new(reader)),
+            table: Mutex::default(),
+            changed: Condvar::new(),
+            patience,
+            socket,
+        })
     }
 
-    /// One request and its completion, while nobody else uses the socket yet.
+    /// One request and its completion, while nobody else uses the socket yet. A hosted kernel that
+    /// does not serve this socket may have ended it already, but has said why.
     fn exchange(&self, op: u32, payload: &[u8]) -> Result<Vec<u8>, Failure> {
         let id = self.begin(|_, _| {})?;
-        self.write(op, id, payload)?;
-        let deadline = Instant::now() + self.patience;
-        let mut reader = lock(&self.reader);
-        match read_completion(&self.socket, &mut reader, Some(deadline)) {
+        let written = self.write_request(op, id, payload);
+        let deadline = Some(Instant::now() + self.patience);
+        match lock(&self.reader).completion(deadline, deadline) {
             Ok(Some((header, payload))) if header.id == id => {
                 check(header.status).map(|()| payload)
             }
+            Ok(Some((header, _))) if header.id == hosted::NO_REQUEST && header.status != 0 => {
+                Err(Failure::from_status(header.status))
+            }
             Ok(Some(_)) => Err(Failure::new(Fault::Protocol("a completion of nothing"))),
             Ok(None) => Err(Failure::new(Fault::NoAnswer)),
-            Err(failure) => Err(failure),
+            Err(failure) => Err(written.err().unwrap_or(failure)),
         }
     }
 
@@ -120,12 +138,18 @@ impl Port {
         Ok(id)
     }
 
-    fn write(&self, op: u32, id: u64, payload: &[u8]) -> Result<(), Failure> {
+    fn write_request(&self, op: u32, id: u64, payload: &[u8]) -> Result<(), Failure> {
         let mut bytes = encode(&RequestHeader::new(op, id, payload.len()));
         bytes.extend_from_slice(payload);
-        let written = lock(&self.writer).write_all(&bytes);
-        // A request may have been written in part; nothing can follow it.
-        written.map_err(|e| self.end(Failure::from_io(&e)))
+        let _one_at_a_time = lock(&self.writing);
+        socket::write_all(&self.socket, &bytes).map_err(|e| Failure::from_io(&e))
+    }
+
+    fn write(&self, op: u32, id: u64, payload: &[u8]) -> Result<(), Failure> {
+        let written = self.write_request(op, id, payload);
+        // A request may have been written in part; nothing can follow it. That the peer reads no
+        // more does not mean that it has ended the socket.
+        written.map_err(|failure| self.end(failure, By::Us))
     }
 
     /// Has a get wait at the port.
@@ -145,10 +169,13 @@ impl Port {
         let deadline = limit.map(|limit| Instant::now() + limit);
         let mut reader = lock(&self.reader);
         loop {
-            let (header, payload) = match read_completion(&self.socket, &mut reader, deadline) {
+            let (header, payload) = match reader.completion(deadline, None) {
                 Ok(Some(completion)) => completion,
                 Ok(None) => return Ok(None),
-                Err(failure) => return Err(self.end(failure)),
+                Err(failure) if failure.fault == Fault::Disconnected => {
+                    return Err(self.end(failure, By::Peer));
+                }
+                Err(failure) => return Err(self.end(failure, By::Us)),
             };
             if let Some(got) = self.complete(header, payload)? {
                 return Ok(Some(got));
@@ -171,23 +198,46 @@ impl Port {
         }
         let Some(call) = table.calls.remove(&header.id) else {
             drop(table);
-            return Err(self.end(Failure::new(Fault::Protocol("a completion of nothing"))));
+            let nothing = Failure::new(Fault::Protocol("a completion of nothing"));
+            return Err(self.end(nothing, By::Us));
         };
         // A caller that gave up has dropped its receiver; then the buffers end here.
         let _given_up = call.done.send((header, call.buffers));
+        self.changed.notify_one();
         Ok(None)
     }
 
     fn call(&self, op: u32, payload: &[u8], buffers: Buffers) -> Result<(u32, Buffers), Failure> {
+        let deadline = Instant::now() + self.patience;
         let (done, result) = sync_channel(1);
-        let id = self.begin(|table, id| {
-            table.calls.insert(id, Call { done, buffers });
-        })?;
+        let id = self.begin_call(Call { done, buffers }, deadline)?;
         self.write(op, id, payload)?;
-        match result.recv_timeout(self.patience) {
+        match result.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok((header, buffers)) => check(header.status).map(|()| (header.information, buffers)),
             Err(RecvTimeoutError::Timeout) => Err(Failure::new(Fault::NoAnswer)),
             Err(RecvTimeoutError::Disconnected) => Err(self.ended()),
+        }
+    }
+
+    /// Waits until there are not too many calls, and enters this one.
+    fn begin_call(&self, call: Call, deadline: Instant) -> Result<u64, Failure> {
+        let mut table = lock(&self.table);
+        loop {
+            if let Some(ended) = table.ended {
+                return Err(ended);
+            }
+            if table.calls.len() < MAX_CALLS {
+                table.last_id += 1;
+                let id = table.last_id;
+                table.calls.insert(id, call);
+                return Ok(id);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Failure::new(Fault::NoAnswer));
+            }
+            let waited = self.changed.wait_timeout(table, left);
+            table = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -216,7 +266,7 @@ impl Port {
 
     /// Ends the socket: `wait` and everybody blocked returns.
     pub(crate) fn shutdown(&self) {
-        self.end(Failure::new(Fault::Cancelled));
+        self.end(Failure::new(Fault::Cancelled), By::Us);
     }
 
     fn ended(&self) -> Failure {
@@ -225,17 +275,17 @@ impl Port {
     }
 
     /// Notes the end, the first reason stays, and wakes everybody.
-    fn end(&self, failure: Failure) -> Failure {
+    fn end(&self, failure: Failure, by: By) -> Failure {
         let mut table = lock(&self.table);
-        let by_peer = failure.fault == Fault::Disconnected;
         let reason = *table.ended.get_or_insert(failure);
         for (_, call) in table.calls.drain() {
-            if !by_peer {
+            if by == By::Us {
                 // The hosted kernel may still be at work on them.
                 std::mem::forget(call.buffers);
             }
         }
         drop(table);
+        self.changed.notify_all();
         // Fails only if the peer has ended the socket already.
         let _ended = self.socket.shutdown(Shutdown::Both);
         reason
@@ -265,68 +315,6 @@ fn encode<T: Fixed>(value: &T) -> Vec<u8> {
     // It fits: the vector was made for it.
     let _fits = value.write(&mut bytes);
     bytes
-}
-
-/// Reads one completion; `None` if nothing of it has come by the deadline. Once it has begun it is
-/// read to its end.
-fn read_completion(
-    socket: &UnixStream,
-    reader: &mut BufReader<UnixStream>,
-    deadline: Option<Instant>,
-) -> Result<Option<(CompletionHeader, Vec<u8>)>, Failure> {
-    if reader.buffer().is_empty() && !wait_for_bytes(socket, reader, deadline)? {
-        return Ok(None);
-    }
-    let mut bytes = [0; CompletionHeader::SIZE];
-    read_all(reader, &mut bytes)?;
-    let header =
-        CompletionHeader::read(&bytes).ok_or(Failure::new(Fault::Protocol("a short header")))?;
-    let length = header
-        .payload_len()
-        .map_err(|_| Failure::new(Fault::Protocol("a completion that is none")))?;
-    let mut payload = vec![0; length];
-    read_all(reader, &mut payload)?;
-    Ok(Some((header, payload)))
-}
-
-fn wait_for_bytes(
-    socket: &UnixStream,
-    reader: &mut BufReader<UnixStream>,
-    deadline: Option<Instant>,
-) -> Result<bool, Failure> {
-    use std::io::BufRead;
-    loop {
-        let left = deadline.map(|d| d.saturating_duration_since(Instant::now()));
-        if left.is_some_and(|left| left.is_zero()) {
-            return Ok(false);
-        }
-        socket
-            .set_read_timeout(left)
-            .map_err(|e| Failure::from_io(&e))?;
-        match reader.fill_buf() {
-            Ok([]) => return Err(Failure::new(Fault::Disconnected)),
-            Ok(_) => return Ok(true),
-            Err(e) if is_pause(&e) => {}
-            Err(e) => return Err(Failure::from_io(&e)),
-        }
-    }
-}
-
-fn is_pause(error: &io::Error) -> bool {
-    use io::ErrorKind::{Interrupted, TimedOut, WouldBlock};
-    matches!(error.kind(), Interrupted | TimedOut | WouldBlock)
-}
-
-fn read_all(reader: &mut BufReader<UnixStream>, mut bytes: &mut [u8]) -> Result<(), Failure> {
-    while !bytes.is_empty() {
-        match reader.read(bytes) {
-            Ok(0) => return Err(Failure::new(Fault::Disconnected)),
-            Ok(n) => bytes = bytes.get_mut(n..).unwrap_or_default(),
-            Err(e) if is_pause(&e) => {}
-            Err(e) => return Err(Failure::from_io(&e)),
-        }
-    }
-    Ok(())
 }
 
 /// What a hosted kernel can do, as it says itself.

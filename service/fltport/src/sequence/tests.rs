@@ -88,6 +88,26 @@ fn what_was_there_before_is_not_told_twice() {
     );
 }
 
+#[test]
+fn a_hole_does_not_stay_open_for_more_than_so_many_completions() {
+    let (mut r, mut out, now) = (Resequencer::new(), Vec::new(), Instant::now());
+    for n in 2..=u64::from(COMPLETIONS) {
+        r.push(n, n, n, &mut out);
+        r.completed(0, 0b10, now, &mut out);
+    }
+    assert!(out.is_empty(), "the get in slot 1 may bring it yet");
+    for n in 1..=2 + u64::from(COMPLETIONS) {
+        r.push(
+            n + u64::from(COMPLETIONS),
+            n + u64::from(COMPLETIONS),
+            n,
+            &mut out,
+        );
+        r.completed(0, 0b10, now, &mut out);
+    }
+    assert_eq!(out[0], Step::Missing { first: 1, last: 1 });
+}
+
 proptest! {
     /// Frames are cut from the stream, handed to gets in order and completed in any order: the
     /// stream comes out as it went in.

@@ -46,6 +46,8 @@ struct State {
     replies: Vec<Vec<u8>>,
     reply_status: i32,
     silent: bool,
+    gets_at_first_info: Option<usize>,
+    register_while_subscribing: bool,
 }
 
 #[derive(Default)]
@@ -306,6 +308,16 @@ impl Connection {
         self.state.lock().unwrap().reply_status = status;
     }
 
+    /// How many gets waited when the service first asked who it is.
+    pub(crate) fn gets_at_first_info(&self) -> Option<usize> {
+        self.state.lock().unwrap().gets_at_first_info
+    }
+
+    /// Have the provider register while the next subscription is under way.
+    pub(crate) fn register_while_subscribing(&self) {
+        self.state.lock().unwrap().register_while_subscribing = true;
+    }
+
     /// Answer nothing any more.
     pub(crate) fn fall_silent(&self) {
         self.state.lock().unwrap().silent = true;
@@ -412,7 +424,12 @@ fn command(driver: &Driver, connection: &Connection, input: &[u8]) -> (i32, Vec<
         return (status::INVALID_DEVICE_REQUEST, Vec::new());
     };
     match (command.header.provider, command.header.command) {
-        (0, own::INFO) => (0, bytes(&connection_row(connection))),
+        (0, own::INFO) => {
+            let mut state = connection.state.lock().unwrap();
+            let gets = state.gets.len();
+            state.gets_at_first_info.get_or_insert(gets);
+            (0, bytes(&connection_row(connection)))
+        }
         (0, own::PROVIDERS) => (0, page(command.payload, &[provider_row()], 1)),
         (0, own::SCHEMA) if command.payload == [1, 0, 0, 0] => {
             let mut schema = vec![0; 16 * 1024];
@@ -422,6 +439,9 @@ fn command(driver: &Driver, connection: &Connection, input: &[u8]) -> (i32, Vec<
         }
         (0, own::SUBSCRIBE) => {
             let status = *driver.subscribe_status.lock().unwrap();
+            if std::mem::take(&mut connection.state.lock().unwrap().register_while_subscribing) {
+                connection.stream(&[provider_change(1, "process-monitor", true)]);
+            }
             if status == 0 {
                 let subscription = Subscription::read(command.payload).unwrap();
                 connection

@@ -2,6 +2,7 @@
 //! The client against a fake hosted kernel.
 #![cfg(unix)]
 
+mod bad_days;
 mod client;
 mod fake_host;
 mod reconnect;

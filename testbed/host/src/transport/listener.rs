@@ -9,15 +9,15 @@ use super::device::Device;
 use super::lane::Lane;
 use super::peer::Peer;
 use fltport_abi::fixed::Fixed;
-use fltport_abi::hosted::{self, MAX_OUTSTANDING, MAX_TEXT};
+use fltport_abi::hosted::{self, CompletionHeader, MAX_OUTSTANDING, MAX_TEXT};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fmt;
 use std::fs::{self, File, Permissions, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,7 +25,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 /// Sockets at one time. The driver has its own, smaller limit on connections.
-const MAX_SOCKETS: usize = 64;
+pub(super) const MAX_SOCKETS: usize = 64;
+
+/// Of these, how many users other than root and this host's own may have, all together: they cannot keep the service out.
+pub(super) const MAX_FOREIGN: usize = 16;
+
+/// Bytes that a socket's address holds, without the terminating zero.
+const MAX_PATH: usize = 107;
 
 /// What this host can do, for services to ask.
 #[derive(Clone, Debug, Default)]
@@ -80,6 +86,8 @@ pub enum BindError {
     InUse(PathBuf),
     /// Something that is not a socket is in the way.
     NotASocket(PathBuf),
+    /// The path has more bytes than a socket's address holds.
+    TooLong(PathBuf),
     /// The operating system refuses.
     Io(PathBuf, io::Error),
 }
@@ -96,6 +104,12 @@ impl fmt::Display for BindError {
                 f,
                 "{} exists and is not a socket. Remove it, or choose another socket",
                 path.display()
+            ),
+            BindError::TooLong(path) => write!(
+                f,
+                "the socket's path {} has {} bytes; a socket's may have {MAX_PATH}. Choose a shorter one",
+                path.display(),
+                path.as_os_str().len()
             ),
             BindError::Io(path, error) => write!(
                 f,
@@ -117,12 +131,15 @@ struct Shared<D> {
     log: Log,
     stopping: AtomicBool,
     next: AtomicU64,
+    /// The last peer was refused; so the next one that is has been told of.
+    refusing: AtomicBool,
     sockets: Mutex<HashMap<u64, Served>>,
 }
 
 struct Served {
     socket: UnixStream,
     lane: Arc<Lane>,
+    foreign: bool,
     /// Set once the thread runs.
     thread: Option<JoinHandle<()>>,
 }
@@ -205,6 +222,7 @@ impl Server {
             log,
             stopping: AtomicBool::new(false),
             next: AtomicU64::new(1),
+            refusing: AtomicBool::new(false),
             sockets: Mutex::default(),
         });
         let acceptor = std::thread::Builder::new()
@@ -250,6 +268,9 @@ impl Drop for Server {
 
 fn listen(path: &Path) -> Result<(UnixListener, File), BindError> {
     let failed = |e| BindError::Io(path.to_owned(), e);
+    if path.as_os_str().len() > MAX_PATH {
+        return Err(BindError::TooLong(path.to_owned()));
+    }
     make_directory(path).map_err(failed)?;
     let mut beside = path.as_os_str().to_owned();
     beside.push(".lock");
@@ -257,6 +278,8 @@ fn listen(path: &Path) -> Result<(UnixListener, File), BindError> {
         .create(true)
         .truncate(false)
         .write(true)
+        // Whoever else may write to the directory does not choose which file this is.
+        .custom_flags(libc::O_NOFOLLOW)
         .open(beside)
         .map_err(failed)?;
     match lock.try_lock() {
@@ -281,24 +304,53 @@ fn make_directory(path: &Path) -> io::Result<()> {
     let Some(directory) = path.parent().filter(|d| !d.as_os_str().is_empty()) else {
         return Ok(());
     };
-    // SAFETY: it has no preconditions.
-    let uid = unsafe { libc::geteuid() };
-    let mode = if uid == 0 { 0o755 } else { 0o700 };
+    let mode = if own_uid() == 0 { 0o755 } else { 0o700 };
     fs::DirBuilder::new()
         .recursive(true)
         .mode(mode)
         .create(directory)
 }
 
+fn own_uid() -> u32 {
+    // SAFETY: it has no preconditions.
+    unsafe { libc::geteuid() }
+}
+
+/// Whether one more socket may be served; `served` says of each whether it is a foreign user's.
+pub(super) fn has_room(served: impl Iterator<Item = bool>, foreign: bool) -> bool {
+    let (mut all, mut foreigners) = (0, 0);
+    for is_foreign in served {
+        all += 1;
+        foreigners += usize::from(is_foreign);
+    }
+    all < MAX_SOCKETS && !(foreign && foreigners >= MAX_FOREIGN)
+}
+
+/// Tells a peer that it is not served, and why.
+fn turn_away(mut socket: &UnixStream) {
+    let header = CompletionHeader::new(hosted::NO_REQUEST, hosted::TOO_MANY_SOCKETS, 0, 0);
+    let mut bytes = [0; CompletionHeader::SIZE];
+    // It fits: the array was made for it.
+    let _fits = header.write(&mut bytes);
+    // Nothing has been written to this socket yet, so there is room; it fails if the peer is gone.
+    let _gone = socket.write_all(&bytes);
+}
+
 fn accept<D: Device>(shared: &Arc<Shared<D>>, listener: &UnixListener) {
+    let mut failing = false;
     for socket in listener.incoming() {
         if shared.stopping.load(Ordering::Acquire) {
             break;
         }
         match socket {
-            Ok(socket) => admit(shared, socket),
+            Ok(socket) => {
+                failing = false;
+                admit(shared, socket);
+            }
             Err(error) => {
-                (shared.log)(&format!("transport: accepting failed: {error}"));
+                if !std::mem::replace(&mut failing, true) {
+                    (shared.log)(&format!("transport: accepting failed: {error}"));
+                }
                 // Out of descriptors or memory, most likely: let somebody go first.
                 std::thread::park_timeout(std::time::Duration::from_millis(50));
             }
@@ -324,13 +376,18 @@ fn admit<D: Device>(shared: &Arc<Shared<D>>, socket: UnixStream) {
         return;
     };
     let id = shared.next.fetch_add(1, Ordering::Relaxed);
+    let foreign = peer.uid != 0 && peer.uid != own_uid();
     let mut sockets = shared.sockets.lock();
-    if sockets.len() >= MAX_SOCKETS {
+    if !has_room(sockets.values().map(|s| s.foreign), foreign) {
         drop(sockets);
-        let pid = peer.pid;
-        (shared.log)(&format!("transport: pid {pid} refused: too many sockets"));
+        turn_away(&socket);
+        if !shared.refusing.swap(true, Ordering::Relaxed) {
+            let pid = peer.pid;
+            (shared.log)(&format!("transport: pid {pid} refused: too many sockets"));
+        }
         return;
     }
+    shared.refusing.store(false, Ordering::Relaxed);
     let lane = Arc::new(Lane::new(MAX_OUTSTANDING));
     // The lock is held until the thread is noted, so that the thread finds itself there when it ends.
     let thread = std::thread::Builder::new()
@@ -344,6 +401,7 @@ fn admit<D: Device>(shared: &Arc<Shared<D>>, socket: UnixStream) {
             let served = Served {
                 socket: kept,
                 lane,
+                foreign,
                 thread: Some(thread),
             };
             sockets.insert(id, served);

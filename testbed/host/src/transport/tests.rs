@@ -373,6 +373,68 @@ fn a_peer_that_asks_but_does_not_listen_is_not_read_any_further() {
 }
 
 #[test]
+fn one_socket_too_many_is_told_so() {
+    let bench = Bench::new();
+    let mut sockets: Vec<UnixStream> = (0..listener::MAX_SOCKETS)
+        .map(|_| bench.connected())
+        .collect();
+    let refusal = Some((hosted::NO_REQUEST, hosted::TOO_MANY_SOCKETS, 0, vec![]));
+    for _ in 0..3 {
+        let mut refused = bench.socket();
+        // The request may be too late to be written; the refusal is there all the same.
+        let header = bytes(&RequestHeader::new(op::DESCRIBE, 1, 0));
+        let _ended = refused.write_all(&header);
+        assert_eq!(answer(&mut refused), refusal);
+    }
+    let told = bench.told.lock().clone();
+    let refusals = told.iter().filter(|l| l.contains("too many sockets"));
+    assert_eq!(refusals.count(), 1, "{told:?}");
+    drop(sockets.pop());
+    bench.device.wait_for("close");
+    // The place is free a moment after the handle is closed.
+    let admitted = (0..1000).any(|_| {
+        let mut socket = bench.socket();
+        let _ended = socket.write_all(&bytes(&RequestHeader::new(op::DESCRIBE, 1, 0)));
+        answer(&mut socket).is_some_and(|(id, ..)| id == 1)
+    });
+    assert!(admitted);
+}
+
+#[test]
+fn other_users_cannot_keep_the_service_out() {
+    use listener::{MAX_FOREIGN, MAX_SOCKETS, has_room};
+    let foreigners = || std::iter::repeat_n(true, MAX_FOREIGN);
+    assert!(has_room(foreigners().skip(1), true));
+    assert!(!has_room(foreigners(), true));
+    assert!(has_room(foreigners(), false));
+    let own = std::iter::repeat_n(false, MAX_SOCKETS - MAX_FOREIGN);
+    assert!(!has_room(foreigners().chain(own), false));
+}
+
+#[test]
+fn a_path_that_no_socket_can_have_is_told_before_anything_is_made() {
+    let parent = directory();
+    let path = parent.join("x".repeat(108)).join("host.sock");
+    let refused = Endpoint::bind(&path).unwrap_err();
+    assert!(matches!(refused, BindError::TooLong(_)), "{refused}");
+    assert!(refused.to_string().contains("107"), "{refused}");
+    assert!(!parent.exists());
+}
+
+#[test]
+fn the_lock_is_no_file_of_somebody_elses_choice() {
+    let path = directory().join("host.sock");
+    let directory = path.parent().unwrap();
+    std::fs::create_dir_all(directory).unwrap();
+    let elsewhere = directory.join("elsewhere");
+    std::os::unix::fs::symlink(&elsewhere, directory.join("host.sock.lock")).unwrap();
+    let refused = Endpoint::bind(&path).unwrap_err();
+    assert!(matches!(refused, BindError::Io(..)), "{refused}");
+    assert!(!elsewhere.exists());
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
 fn death_is_a_close() {
     let bench = Bench::new();
     let mut socket = bench.connected();

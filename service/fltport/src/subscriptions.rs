@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Subscriptions that outlive connections and providers.
+//!
+//! Two make them: the program, and the supervisor on a new connection or for a provider that has
+//! registered again. They take turns ([`Shared::subscribing`], before anything else), so that the
+//! driver gets them in the order in which they are noted here.
+
+use crate::connection::Connection;
+use crate::error::Error;
+use crate::event::Event;
+use crate::lock::lock;
+use crate::message_set::MessageSet;
+use crate::supervisor::Shared;
+use std::sync::Arc;
+
+/// What is wanted of a provider.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    observe: MessageSet,
+    decide: MessageSet,
+    /// It is in force on the current connection, with the provider that is registered now.
+    pub(crate) in_force: bool,
+    /// How often that provider has registered or gone.
+    changes: u64,
+}
+
+impl Shared {
+    /// A provider has registered, or is gone: a subscription to a former provider of that name is
+    /// none to this one.
+    pub(crate) fn provider_changed(&self, provider: &str, registered: bool) {
+        let mut control = lock(&self.control);
+        let Some(wanted) = control.subscriptions.get_mut(provider) else {
+            return;
+        };
+        wanted.in_force = false;
+        wanted.changes += 1;
+        control.registered |= registered;
+        drop(control);
+        self.changed.notify_all();
+    }
+
+    /// Subscribes on `connection`, and remembers it for the next one.
+    pub(crate) fn subscribe(
+        &self,
+        connection: &Arc<Connection>,
+        provider: &str,
+        observe: MessageSet,
+        decide: MessageSet,
+    ) -> Result<(), Error> {
+        let _turn = lock(&self.subscribing);
+        let former = self.note(provider, observe, decide);
+        let changes = former.map_or(0, |f| f.changes);
+        let subscribed = connection.subscribe(provider, observe, decide);
+        let mut control = lock(&self.control);
+        let current = control.current.as_ref();
+        let still_current = current.is_some_and(|c| Arc::ptr_eq(c, connection));
+        let Some(wanted) = control.subscriptions.get_mut(provider) else {
+            return subscribed;
+        };
+        let valid = still_current && wanted.changes == changes;
+        match (&subscribed, former) {
+            (Ok(()), _) if observe == MessageSet::NONE && decide == MessageSet::NONE => {
+                control.subscriptions.remove(provider);
+            }
+            (Ok(()), _) => wanted.in_force = valid,
+            (Err(_), Some(former)) => {
+                (wanted.observe, wanted.decide) = (former.observe, former.decide);
+                wanted.in_force = former.in_force && valid;
+            }
+            (Err(_), None) => {
+                control.subscriptions.remove(provider);
+            }
+        }
+        // What was overtaken by a new connection or provider is made again at once.
+        control.registered |= !valid;
+        drop(control);
+        self.changed.notify_all();
+        subscribed
+    }
+
+    /// Notes what is wanted before it is asked for, so that a change of the provider meanwhile is
+    /// noticed; returns what was wanted before.
+    fn note(&self, provider: &str, observe: MessageSet, decide: MessageSet) -> Option<Wanted> {
+        let mut control = lock(&self.control);
+        let former = control.subscriptions.get(provider).copied();
+        let wanted = Wanted {
+            observe,
+            decide,
+            in_force: false,
+            changes: former.map_or(0, |f| f.changes),
+        };
+        control.subscriptions.insert(provider.to_owned(), wanted);
+        former
+    }
+
+    /// Makes the subscriptions that are not in force; `tell` what fails.
+    pub(crate) fn subscribe_again(&self, connection: &Connection, tell: bool) {
+        let outstanding: Vec<String> = {
+            let control = lock(&self.control);
+            let all = control.subscriptions.iter().filter(|(_, w)| !w.in_force);
+            all.map(|(name, _)| name.clone()).collect()
+        };
+        for provider in outstanding {
+            if let Err(reason) = self.make_again(connection, &provider)
+                && tell
+            {
+                let event = Event::SubscriptionFailed { provider, reason };
+                self.queue.push([(event, 0)]);
+            }
+        }
+    }
+
+    fn make_again(&self, connection: &Connection, provider: &str) -> Result<(), Error> {
+        let _turn = lock(&self.subscribing);
+        let wanted = lock(&self.control).subscriptions.get(provider).copied();
+        // The program may have subscribed anew, or not want it any more.
+        let Some(wanted) = wanted.filter(|w| !w.in_force) else {
+            return Ok(());
+        };
+        connection.subscribe(provider, wanted.observe, wanted.decide)?;
+        if let Some(now) = lock(&self.control).subscriptions.get_mut(provider) {
+            now.in_force = now.changes == wanted.changes;
+        }
+        Ok(())
+    }
+}
