@@ -20,6 +20,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
+use crate::command;
 use crate::workspace::Workspace;
 
 const LIST: &str = "kernel/nt/bindings.txt";
@@ -46,6 +47,10 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
 }
 
 fn generate(workspace: &Workspace) -> Result<String> {
+    // windows-bindgen formats with it, too, and without it writes everything in one line.
+    if !command::answers(Command::new("rustfmt").arg("--version")) {
+        bail!("no rustfmt; install it with `rustup component add rustfmt`");
+    }
     let path = workspace.path(LIST);
     let text =
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -87,7 +92,7 @@ fn format(source: &str) -> Result<String> {
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .context("cannot start rustfmt; install it with `rustup component add rustfmt`")?;
+        .context("cannot start rustfmt")?;
     let mut stdin = child
         .stdin
         .take()

@@ -26,10 +26,10 @@ use fltport_nt::{NtError, Result, utf16};
 
 /// Handles a provider's commands.
 pub trait Handler: Send + Sync + 'static {
-    /// IRQL: PASSIVE_LEVEL, in a critical region, in the thread of the service that sends. It should
-    /// be brief: unregistering waits for it. `payload` is a kernel copy
-    /// that fits the schema; writes the result to `out` and returns its length. The status of an
-    /// error reaches the service.
+    /// IRQL: PASSIVE_LEVEL, in a critical region, in the thread of the service that sends. It
+    /// should be brief: unregistering waits for it. `payload` is a kernel copy that fits the
+    /// schema; writes the result to `out` and returns its length. The status of an error reaches
+    /// the service.
     fn command(
         &self,
         caller: &CommandCaller,
@@ -385,8 +385,8 @@ impl<H: Handler> Client<H> {
         // Under the lock, so that what is offered from now on comes behind it: at most the staging
         // buffer's bytes, once.
         let hand_over = |staged: &Staged, payload: &[u8]| {
-            // If the common driver has begun to go, the rest stays for the next one. What it refuses
-            // otherwise was not a notification of this provider when it was staged either.
+            // If the common driver has begun to go, the rest stays for the next one. What it
+            // refuses otherwise was not a notification of this provider when it was staged either.
             bound.notify(staged.message, staged.fixed, staged.time, payload)
                 != Err(NtError(STATUS_DELETE_PENDING))
         };

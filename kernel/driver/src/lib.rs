@@ -11,11 +11,11 @@
 //! services ask for).
 //!
 //! **Locks.** One spin lock under which anything is done, that of the routes; nothing is called
-//! under it but what may be called at DISPATCH_LEVEL, and nothing that could take a lock. (The other
-//! spin locks only hand a reference out.) Client drivers call with their own locks held, so nothing
-//! here calls them with one of ours. The fast mutexes (`registration`,
-//! `retry`, `announcement`, a connection's `sender`) each guard one owner and are never held across
-//! a wait or together.
+//! under it but what may be called at DISPATCH_LEVEL, and nothing that could take a lock. (The
+//! other spin locks only hand a reference out.) Client drivers call with their own locks held, so
+//! nothing here calls them with one of ours. The fast mutexes (`registration`, `retry`,
+//! `announcement`, a connection's `sender`) each guard one owner and are never held across a wait
+//! or together.
 
 #![no_std]
 #![deny(unsafe_code)]

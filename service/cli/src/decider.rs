@@ -75,7 +75,7 @@ fn decide(client: &Client, deny: &[String], watch: &SyncSender<Input>) {
                 return;
             }
             Some(Event::SubscriptionFailed { reason, .. }) => {
-                complain(&format!("nothing is denied for now: {reason}"));
+                complain(&format!("nothing is denied until this is mended: {reason}"));
                 continue;
             }
             _ => continue,

@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 /// How long a hole may stay open while other gets are still waiting.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How many gets may bring something else while a hole stays open: what is held back meanwhile stays
-/// bounded, whatever the other side sends.
+/// How many gets may bring something else while a hole stays open: what is held back meanwhile
+/// stays bounded, whatever the other side sends.
 const COMPLETIONS: u32 = 1024;
 
 /// What comes out.

@@ -3,8 +3,8 @@
 //! makes the subscriptions again.
 //!
 //! Threads: the *pump* of the connection reads the port; the *supervisor* owns pumps and
-//! connections one after the other. Lock order: [`Shared::subscribing`], [`Shared::control`], anything
-//! of a connection or the queue.
+//! connections one after the other. Lock order: [`Shared::subscribing`], [`Shared::control`],
+//! anything of a connection or the queue.
 
 use crate::backoff::Backoff;
 use crate::connection::Connection;

@@ -13,8 +13,8 @@ use fltport_abi::Message;
 use std::future::poll_fn;
 use std::sync::Arc;
 
-/// [`Client`] for tokio. Await [`AsyncClient::close`] at the end: the drop of the last clone closes,
-/// too, but in the thread where it happens.
+/// [`Client`] for tokio. Await [`AsyncClient::close`] at the end: the drop of the last clone
+/// closes, too, but in the thread where it happens.
 #[derive(Clone, Debug)]
 pub struct AsyncClient(Arc<Client>);
 

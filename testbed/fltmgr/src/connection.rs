@@ -97,8 +97,8 @@ impl Connection {
 
 impl FilterManager {
     /// FilterConnectCommunicationPort up to the driver: the name is found, the caller is let in, a
-    /// slot is taken. The host now calls ConnectNotify in the caller's thread, without the lock, and
-    /// reports with [`connect_finish`](FilterManager::connect_finish).
+    /// slot is taken. The host now calls ConnectNotify in the caller's thread, without the lock,
+    /// and reports with [`connect_finish`](FilterManager::connect_finish).
     ///
     /// # Errors
     /// STATUS_INTEGER_OVERFLOW for a context above [`CONTEXT_LIMIT`]; STATUS_OBJECT_NAME_NOT_FOUND;

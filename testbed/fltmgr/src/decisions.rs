@@ -3,8 +3,9 @@
 //!
 //! Every field of [`Decisions`] is one open question about Windows. Where more than one answer is
 //! plausible the field is a switch, so that a driver can be tested under each of them: a driver
-//! that passes under one answer only relies on something nobody promised. `docs/filter-manager-facts.md`
-//! has the same list with the evidence. The numbers are those of that document.
+//! that passes under one answer only relies on something nobody promised.
+//! `docs/filter-manager-facts.md` has the same list with the evidence. The numbers are those of
+//! that document.
 
 use crate::id::Time;
 use crate::status::Status;
@@ -62,7 +63,8 @@ pub enum DriverClose {
 /// Question 7: message callbacks in flight when the last handle is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DisconnectOrder {
-    /// DisconnectNotify runs after they returned. The default, after the connection's rundown field.
+    /// DisconnectNotify runs after they returned. The default, after the connection's rundown
+    /// field.
     AfterMessageCallbacks,
     /// DisconnectNotify may overlap with them.
     Overlapping,
@@ -222,8 +224,8 @@ impl Decisions {
     /// The deadline that FltSendMessage's `Timeout` stands for; `None` is for ever.
     ///
     /// `timeout` is the value behind the pointer (`None` for NULL): negative is relative, positive
-    /// is a system time since 1601. `now` and `system_time` are the same moment on the monotonic and
-    /// on the system clock, all in 100 ns. An absolute time is fixed here: a host that lets its
+    /// is a system time since 1601. `now` and `system_time` are the same moment on the monotonic
+    /// and on the system clock, all in 100 ns. An absolute time is fixed here: a host that lets its
     /// system clock jump converts again.
     pub fn deadline(&self, timeout: Option<i64>, now: Time, system_time: u64) -> Option<Time> {
         let timeout = timeout?;

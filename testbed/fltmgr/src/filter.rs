@@ -303,9 +303,9 @@ impl FilterManager {
     /// it, then [`finish_unload`](FilterManager::finish_unload).
     ///
     /// # Errors
-    /// STATUS_FLT_FILTER_NOT_FOUND for an unknown filter, STATUS_FLT_DELETING_OBJECT while an unload
-    /// runs, and what [`Decisions`](crate::Decisions) says when there is no unload callback or
-    /// the driver does not support a service stop. The callback is not called then.
+    /// STATUS_FLT_FILTER_NOT_FOUND for an unknown filter, STATUS_FLT_DELETING_OBJECT while an
+    /// unload runs, and what [`Decisions`](crate::Decisions) says when there is no unload callback
+    /// or the driver does not support a service stop. The callback is not called then.
     pub fn request_unload(&mut self, id: FilterId, by: UnloadTrigger) -> Result<u32, Status> {
         let filter = self
             .filters

@@ -64,7 +64,8 @@ impl FilterManager {
     }
 
     /// Carries a connection as far as it can go: calls DisconnectNotify when it is due, frees the
-    /// slot, forgets the connection, and lets the filter go if that was the last thing it waited for.
+    /// slot, forgets the connection, and lets the filter go if that was the last thing it waited
+    /// for.
     pub(crate) fn settle(&mut self, id: ConnectionId, effects: &mut Vec<Effect>) {
         let in_callback = self.has_message_calls(id);
         let Some(connection) = self.connections.get_mut(&id) else {

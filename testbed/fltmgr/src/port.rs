@@ -78,9 +78,9 @@ impl FilterManager {
     /// FltCreateCommunicationPort. The port listens as soon as this returns.
     ///
     /// # Errors
-    /// STATUS_FLT_DELETING_OBJECT when the filter is being torn down; STATUS_INVALID_PARAMETER for a
-    /// missing kernel handle flag or callback, or a limit below 1; STATUS_OBJECT_NAME_COLLISION; or
-    /// what [`PortName::new`] says of the name.
+    /// STATUS_FLT_DELETING_OBJECT when the filter is being torn down; STATUS_INVALID_PARAMETER for
+    /// a missing kernel handle flag or callback, or a limit below 1; STATUS_OBJECT_NAME_COLLISION;
+    /// or what [`PortName::new`] says of the name.
     pub fn create_port(
         &mut self,
         filter: FilterId,

@@ -384,6 +384,22 @@ fn a_driver_that_closes_first_ends_the_connection_for_the_user() {
 }
 
 #[test]
+fn a_driver_that_closes_inside_connect_notify_accepts_a_dead_connection() {
+    let mut world = World::new();
+    let connection = world.begin().unwrap();
+    assert_eq!(world.manager.close_client_port(connection), []);
+    let accepted = world.manager.connect_finish(connection, Ok(1));
+    assert_eq!(accepted, (Ok(()), vec![]));
+    let (get, effects) = world.manager.get(connection, 64);
+    assert_eq!(effects, [got(connection, get, GetOutcome::Disconnected)]);
+    let effects = world.manager.close_handle(connection);
+    assert!(
+        matches!(effects[..], [Effect::CallDisconnect { .. }]),
+        "{effects:?}"
+    );
+}
+
+#[test]
 fn disconnect_notify_after_a_driver_close_runs_at_user_close() {
     let mut world = World::new();
     let connection = world.connect();

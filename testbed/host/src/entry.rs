@@ -67,7 +67,9 @@ macro_rules! nt {
         $(#[$attribute:meta])*
         $(min_irql = $min:expr;)?
         max_irql = $max:expr;
-        pub unsafe fn $name:ident($($argument:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block
+        pub unsafe fn $name:ident(
+            $($argument:ident: $type:ty),* $(,)?
+        ) $(-> $result:ty)? $body:block
     )*) => {
         $(
             $(#[$attribute])*

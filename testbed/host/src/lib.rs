@@ -2,13 +2,80 @@
 //! A hosted NT kernel: drivers compiled for Linux link against it instead of ntoskrnl.exe and
 //! fltmgr.sys, unchanged, because it exports the same symbols.
 //!
-//! [`Kernel::boot`] makes a kernel, [`Kernel::load`] loads a driver into it. Every call of a
-//! driver is checked against the rules of the road: the IRQL, locks, the pool, references,
-//! handles, what is left behind at unload. A broken rule is a [`Report`]; the system does not
-//! stop, so that one run shows them all, and what would corrupt memory is not done.
+//! # A first driver
+//!
+//! A driver is a crate that declares NT's functions (fltport's do it with `fltport-nt`) and has an
+//! entry point. A test boots a kernel, loads the driver, lets things happen, unloads it, and shuts
+//! the kernel down, which panics if the driver broke a rule:
+//!
+//! ```
+//! use fltport_nt::bindings::*;
+//! use nt_host::{Config, DriverImage, Kernel, ProcessCreated, Unload};
+//! use std::sync::atomic::{AtomicU32, Ordering};
+//!
+//! static STARTS: AtomicU32 = AtomicU32::new(0);
+//!
+//! unsafe extern "system" fn on_process(_parent: HANDLE, _pid: HANDLE, create: bool) {
+//!     STARTS.fetch_add(u32::from(create), Ordering::Relaxed);
+//! }
+//!
+//! unsafe extern "system" fn unload(_driver: *const DRIVER_OBJECT) {
+//!     // SAFETY: registered by the entry point, and not called from the routine itself.
+//!     unsafe { PsSetCreateProcessNotifyRoutine(Some(on_process), true) };
+//! }
+//!
+//! unsafe extern "system" fn driver_entry(
+//!     driver: *mut DRIVER_OBJECT,
+//!     _registry_path: *const UNICODE_STRING,
+//! ) -> NTSTATUS {
+//!     // SAFETY: the driver's own object.
+//!     unsafe { (*driver).DriverUnload = Some(unload) };
+//!     // SAFETY: a routine of the right kind, removed by `unload`.
+//!     unsafe { PsSetCreateProcessNotifyRoutine(Some(on_process), false) }
+//! }
+//!
+//! let kernel = Kernel::boot(Config::default());
+//! let image = DriverImage { name: "first", entry: driver_entry, force_integrity: false };
+//! kernel.load(&image).expect("the status of DriverEntry");
+//! kernel.process_created(&ProcessCreated { pid: 100, creator_pid: 4, ..Default::default() });
+//! kernel.process_exited(100, 0);
+//! kernel.unload("first", Unload::Stop).expect("it has an unload routine");
+//! assert_eq!(STARTS.load(Ordering::Relaxed), 1);
+//! kernel.shutdown_clean();
+//! ```
+//!
+//! Without the removal in `unload` that would end in a report: `NotifyRoutineLeft`, the driver's
+//! name, what was expected, what was found, and the stack on which the routine was registered.
+//! [`Kernel::unload`] and [`Kernel::shutdown`] leave the reports to the test, which may expect
+//! them: a test of a mistake compares [`Report::rule`] with a [`Rule`].
+//!
+//! # What drives a driver
+//!
+//! * *NT's own events*: [`Kernel::process_created`] and its kin call the notify routines, from
+//!   scripts; a [`sensor`] feeds them with the processes of this machine.
+//! * *Services*: [`flt::UserPort`] is fltlib.dll's side of a communication port, in this process;
+//!   [`transport`] offers the same to other processes over a socket, with the token that their
+//!   credentials give them.
+//! * *The order of the start*: [`Config::filter_manager`] and [`Kernel::filter_manager_ready`];
+//!   [`Kernel::boot_drivers_initialized`]; [`Kernel::registry`] for what has to be there before.
+//! * *Bad luck*: [`Kernel::fail_allocation_after`] and [`Config::fail_allocations`].
+//!
+//! # What is checked
+//!
+//! Every call of a driver is checked against the rules of the road: the IRQL, locks, the pool,
+//! references, handles, what is left behind at unload. A broken rule is a [`Report`]; the system
+//! does not stop, so that one run shows them all, and what would corrupt memory is not done.
+//! [`OnReport::Panic`] stops at the first one instead, for a debugger.
+//!
+//! There is one kernel at a time in a process, because NT's functions have no argument that says
+//! which; [`Kernel::boot`] waits for its turn, so tests need no lock of their own.
+//!
+//! # How it is built
 //!
 //! Files are named by NT's prefixes: `ke`, `ex`, `ps`, `ob`, `io`, `zw`, `rtl`, `se`, `mm`.
-//! [`sched`] and [`clock`] are the two places that know the host system's threads and time.
+//! [`entry`] is the one place through which every call enters; [`sched`] and [`clock`] are the two
+//! that know the host system's threads and time. The hosted kernel asserts its own invariants: a
+//! panic in it is a fault of its own, never an answer to a driver.
 
 mod abi;
 mod attribution;

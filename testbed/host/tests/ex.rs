@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The pool, fast mutexes, rundown protection, callback objects.
+//! The pool, fast mutexes, rundown protection.
 
 mod support;
 
@@ -7,9 +7,8 @@ use fltport_nt::bindings::*;
 use fltport_nt::linked::*;
 use nt_host::irql::{self, APC_LEVEL, DISPATCH_LEVEL, PASSIVE_LEVEL};
 use nt_host::{Config, Kernel, Rule};
-use std::ffi::c_void;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 use support::*;
 
 fn allocate(size: usize) -> *mut u8 {
@@ -273,78 +272,4 @@ fn releasing_rundown_protection_that_nobody_holds_is_reported() {
     // SAFETY: zero is initialised protection; the release is the mistake.
     unsafe { ExReleaseRundownProtection(&raw mut rundown) };
     expect(kernel, &[Rule::RundownMisuse]);
-}
-
-static NOTIFIED: AtomicUsize = AtomicUsize::new(0);
-
-unsafe extern "system" fn notified(context: *mut c_void, first: *mut c_void, second: *mut c_void) {
-    let sum = context as usize + first as usize + second as usize;
-    NOTIFIED.fetch_add(sum, Ordering::SeqCst);
-}
-
-fn create_callback(name: &str, create: bool, multiple: bool) -> Result<PCALLBACK_OBJECT, NTSTATUS> {
-    let attributes = attributes(name, std::ptr::null_mut(), OBJ_CASE_INSENSITIVE);
-    let mut object = 0;
-    // SAFETY: valid attributes and memory for the pointer.
-    match unsafe { ExCreateCallback(&raw mut object, &raw const attributes, create, multiple) } {
-        STATUS_SUCCESS => Ok(object),
-        error => Err(error),
-    }
-}
-
-fn register(object: PCALLBACK_OBJECT, context: usize) -> *mut c_void {
-    // SAFETY: the metadata leaves the arguments out of the type.
-    let routine = unsafe {
-        std::mem::transmute::<*const (), Option<unsafe extern "system" fn()>>(notified as *const ())
-    };
-    // SAFETY: a callback object and its routine.
-    unsafe { ExRegisterCallback(object, routine, context as *const c_void) }
-}
-
-#[test]
-fn callback_objects_are_found_by_name_and_notify_all() {
-    let kernel = boot();
-    let missing = create_callback("\\Callback\\Test", false, true);
-    assert_eq!(missing, Err(STATUS_OBJECT_NAME_NOT_FOUND));
-    let object = create_callback("\\Callback\\Test", true, true).unwrap();
-    assert_eq!(
-        create_callback("\\CALLBACK\\test", false, false),
-        Ok(object)
-    );
-    let (first, second) = (register(object, 1), register(object, 10));
-    let notify = || {
-        // SAFETY: a referenced object.
-        unsafe { ExNotifyCallback(object as *const c_void, 100 as _, 1000 as _) };
-        NOTIFIED.swap(0, Ordering::SeqCst)
-    };
-    assert_eq!(notify(), 2211);
-    // SAFETY: a registration.
-    unsafe { ExUnregisterCallback(first) };
-    assert_eq!(notify(), 1110);
-    for _ in 0..2 {
-        // SAFETY: referenced twice above. The registration keeps the object.
-        unsafe { ObfDereferenceObject(object as *const c_void) };
-    }
-    assert_eq!(notify(), 1110);
-    // SAFETY: a registration.
-    unsafe { ExUnregisterCallback(second) };
-    let gone = create_callback("\\Callback\\Test", false, true);
-    assert_eq!(gone, Err(STATUS_OBJECT_NAME_NOT_FOUND));
-    kernel.shutdown_clean();
-}
-
-#[test]
-fn an_exclusive_callback_object_takes_one_routine() {
-    let kernel = boot();
-    let object = create_callback("\\Callback\\One", true, false).unwrap();
-    let handle = register(object, 0);
-    assert!(!handle.is_null());
-    assert!(register(object, 0).is_null());
-    // SAFETY: a registration.
-    unsafe { ExUnregisterCallback(handle) };
-    // SAFETY: not registered any more, which is the mistake.
-    unsafe { ExUnregisterCallback(handle) };
-    // SAFETY: referenced above.
-    unsafe { ObfDereferenceObject(object as *const c_void) };
-    expect(kernel, &[Rule::CallbackUnknown]);
 }

@@ -118,7 +118,7 @@ pub struct Notification {
     pub message: u16,
     /// Bytes of the payload's fixed part.
     pub fixed: u16,
-    /// When it happened: NT system time; 0 for now.
+    /// When it happened: NT system time; 0 stands for this moment.
     pub time: i64,
     /// The payload, in non-paged memory whatever the caller's IRQL: it is copied under a spin lock.
     pub payload: *const u8,

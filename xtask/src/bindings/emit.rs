@@ -77,9 +77,10 @@ fn function(line: &str) -> Result<Option<Function<'_>>> {
     let Some(inner) = line.strip_prefix("windows_link::link!(") else {
         return Ok(None);
     };
-    let inner = inner
-        .strip_suffix(");")
-        .with_context(|| format!("a link! goes over several lines: {line}"))?;
+    let inner = inner.strip_suffix(");").with_context(|| {
+        let begin: String = line.chars().take(100).collect();
+        format!("a line does not end with its link!: {begin}…")
+    })?;
     let mut parts = inner.splitn(5, '"');
     let (Some(""), Some(library), Some(" "), Some(abi), Some(declaration)) = (
         parts.next(),

@@ -4,18 +4,26 @@
 
 use std::ops::AddAssign;
 
-/// Tests that ran.
+/// Tests that ran, and those that did not.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) passed: u64,
     pub(super) failed: u64,
     pub(super) ignored: u64,
+    /// Said themselves that they did not run, for want of rights; counted as passed, too, by the
+    /// test runner, which knows no better.
+    pub(super) skipped: u64,
 }
 
 impl Counts {
-    /// Takes `test result: ok. 28 passed; 0 failed; 1 ignored; …` apart; other lines count nothing.
+    /// Takes `test result: ok. 28 passed; 0 failed; 1 ignored; …` apart, and counts a line with
+    /// `SKIPPED` and a reason; other lines count nothing.
     pub(super) fn of_line(line: &str) -> Counts {
         let mut counts = Counts::default();
+        if line.contains("SKIPPED ") {
+            counts.skipped = 1;
+            return counts;
+        }
         let Some(rest) = line.trim().strip_prefix("test result: ") else {
             return counts;
         };
@@ -46,6 +54,7 @@ impl AddAssign for Counts {
         self.passed += other.passed;
         self.failed += other.failed;
         self.ignored += other.ignored;
+        self.skipped += other.skipped;
     }
 }
 
@@ -62,9 +71,18 @@ mod tests {
             Counts {
                 passed: 27,
                 failed: 2,
-                ignored: 1
+                ignored: 1,
+                skipped: 0
             }
         );
+    }
+
+    #[test]
+    fn a_test_that_says_it_did_not_run_is_counted() {
+        let line = "SKIPPED sensor::watching: it needs root";
+        assert_eq!(Counts::of_line(line).skipped, 1);
+        let behind_its_name = "test sensor::watching ... SKIPPED sensor: it needs root";
+        assert_eq!(Counts::of_line(behind_its_name).skipped, 1);
     }
 
     #[test]

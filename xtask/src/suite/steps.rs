@@ -212,7 +212,7 @@ fn windows_build(workspace: &Workspace, _: &mut Counts) -> Result<Outcome> {
     Ok(Outcome::Passed)
 }
 
-/// Runs `cargo test …`, shows its output and counts the tests in it.
+/// Runs `cargo test …`, shows what is worth it of its output and counts the tests in it.
 fn tests(cargo: &mut Command, counts: &mut Counts) -> Result<Outcome> {
     let mut child = cargo
         .stdout(Stdio::piped())
@@ -222,12 +222,22 @@ fn tests(cargo: &mut Command, counts: &mut Counts) -> Result<Outcome> {
     for line in BufReader::new(output).split(b'\n') {
         let line = line.context("cannot read the output of cargo")?;
         let line = String::from_utf8_lossy(&line);
-        println!("{line}");
+        if is_worth_showing(&line) {
+            println!("{line}");
+        }
         *counts += Counts::of_line(&line);
     }
     let status = child.wait().context("cannot wait for cargo")?;
     command::judge(cargo, status)?;
     Ok(Outcome::Passed)
+}
+
+/// Not each test that passed, and not what stands around them.
+fn is_worth_showing(line: &str) -> bool {
+    let passed = line.starts_with("test ") && line.ends_with(" ... ok");
+    let opening = line.starts_with("running ") && line.ends_with(['t', 's']);
+    let nothing_ran = line.starts_with("test result: ok. 0 passed; 0 failed; 0 ignored");
+    !(passed || opening || nothing_ran || line.is_empty())
 }
 
 /// Makes sure of `cargo <subcommand>`.
@@ -236,7 +246,12 @@ fn component(workspace: &Workspace, subcommand: &str, name: &str) -> Result<()> 
     if is_there() {
         return Ok(());
     }
-    provision::component(name).with_context(|| format!("`cargo {subcommand}` is missing"))?;
+    provision::component(name).with_context(|| {
+        format!(
+            "`cargo {subcommand}` is missing, and rustup does not bring it; install {name} for \
+             this Rust by hand"
+        )
+    })?;
     if is_there() {
         return Ok(());
     }
@@ -299,10 +314,30 @@ mod tests {
             counts,
             Counts {
                 passed: 3,
-                failed: 0,
-                ignored: 0
+                ..Counts::default()
             }
         );
         assert!(tests(Command::new("sh").args(["-c", "exit 101"]), &mut counts).is_err());
+    }
+
+    #[test]
+    fn a_test_that_passed_is_not_shown_and_anything_else_is() {
+        for line in [
+            "test ke::an_event ... ok",
+            "running 12 tests",
+            "running 1 test",
+            "",
+        ] {
+            assert!(!is_worth_showing(line), "{line}");
+        }
+        let closing = "test result: ok. 3 passed; 0 failed; 0 ignored; 0 measured";
+        for line in [
+            "test a ... FAILED",
+            "test a ... ignored",
+            "  left: 1",
+            closing,
+        ] {
+            assert!(is_worth_showing(line), "{line}");
+        }
     }
 }

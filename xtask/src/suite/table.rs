@@ -7,6 +7,10 @@ use std::fmt::Write;
 use super::counts::Counts;
 use super::{Outcome, Record};
 
+/// No step runs there yet, and a floor that is missing is said.
+const OTHER_FLOORS: &str =
+    "\nnot tested: the floors Wine and Windows (the images are built and checked, not run)\n\n";
+
 /// The table, the reasons for what was not tested, and as the last line `N passed, N failed`.
 pub(super) fn render(records: &[Record]) -> String {
     let mut text = format!(
@@ -39,7 +43,7 @@ pub(super) fn render(records: &[Record]) -> String {
             );
         }
     }
-    text.push('\n');
+    text.push_str(OTHER_FLOORS);
     text.push_str(&closing_line(records));
     text
 }
@@ -64,12 +68,10 @@ fn closing_line(records: &[Record]) -> String {
             sum.failed += 1;
         }
     }
-    match sum.ignored {
-        0 => format!("{} passed, {} failed", sum.passed, sum.failed),
-        ignored => format!(
-            "{} passed, {} failed, {ignored} skipped",
-            sum.passed, sum.failed
-        ),
+    let passed = sum.passed.saturating_sub(sum.skipped);
+    match sum.skipped + sum.ignored {
+        0 => format!("{passed} passed, {} failed", sum.failed),
+        skipped => format!("{passed} passed, {} failed, {skipped} skipped", sum.failed),
     }
 }
 
@@ -84,7 +86,7 @@ mod tests {
         let counts = Counts {
             passed,
             failed,
-            ignored: 0,
+            ..Counts::default()
         };
         Record {
             step: &STEPS[step],
@@ -117,6 +119,14 @@ mod tests {
     }
 
     #[test]
+    fn what_skipped_itself_has_not_passed() {
+        let mut skipping = record(3, Outcome::Passed, 40, 0);
+        skipping.counts.skipped = 3;
+        let text = render(&[skipping]);
+        assert_eq!(text.lines().last(), Some("37 passed, 0 failed, 3 skipped"));
+    }
+
+    #[test]
     fn what_was_not_tested_is_said_with_its_reason() {
         let reason = Outcome::NotTested("no linker".to_string());
         let text = render(&[record(8, reason, 0, 0)]);
@@ -124,6 +134,7 @@ mod tests {
             text.contains("not tested: windows (Windows build): no linker"),
             "{text}"
         );
+        assert!(text.contains("the floors Wine and Windows"), "{text}");
         assert_eq!(text.lines().last(), Some("0 passed, 0 failed"));
     }
 }

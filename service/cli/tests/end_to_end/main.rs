@@ -3,7 +3,8 @@
 //! of its own, the drivers, the socket, the output. Good days, then bad ones: floods, kills, stops,
 //! garbage, unloads. What the command says is compared with what the test knows it did.
 //!
-//! Tests that need the process connector and fanotify need root; without, they say so and pass over.
+//! Tests that need the process connector and fanotify need root; without, they say so and pass
+//! over.
 #![cfg(target_os = "linux")]
 
 mod bench;

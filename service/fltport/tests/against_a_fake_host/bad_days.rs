@@ -165,7 +165,8 @@ fn requests_hold_gets_back_as_everything_does() {
         let request = record(asked, RecordKind::Request, 5, &encode(&exit(1)), 8);
         let frame = connection.frame(FRAME_REQUEST, 60_000, &[request]);
         connection.deliver(asked, 100, &frame);
-        // When the first is answered, the get that follows has been written; the second comes after.
+        // When the first is answered, the get that follows has been written; the second comes
+        // after.
         client.info().unwrap();
         client.info().unwrap();
     }

@@ -366,7 +366,8 @@ fn a_program_that_does_not_take_its_events_holds_the_gets_back() {
     while connection.gets() > 0 {
         sent += 1;
         connection.stream(&[notification(sent.into(), &exit(sent))]);
-        // When the first is answered, the get that follows has been written; the second comes after.
+        // When the first is answered, the get that follows has been written; the second comes
+        // after.
         client.info().unwrap();
         client.info().unwrap();
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A hosted kernel for tests of the client: speaks the socket protocol and answers commands as the common driver would, and lets the test
-//! say what happens on the stream. The service's memory is this process's own, so it is read and written through /proc/self/mem.
+//! A hosted kernel for tests of the client: speaks the socket protocol and answers commands as the
+//! common driver would, and lets the test say what happens on the stream. The service's memory is
+//! this process's own, so it is read and written through /proc/self/mem.
 
 use fltport_abi::command::{
     Command, ConnectionRow, LedgerRow, Page, ProviderRow, RequestRow, Subscription, own,
@@ -224,8 +225,8 @@ impl Connection {
         self.state.lock().unwrap().gets.len()
     }
 
-    /// Completes the oldest get with a message: the Filter Manager's header, then `frame`. If it does not fit, completes that get with
-    /// "too small" and tries the next.
+    /// Completes the oldest get with a message: the Filter Manager's header, then `frame`. If it
+    /// does not fit, completes that get with "too small" and tries the next.
     pub(crate) fn deliver(&self, message_id: u64, reply_length: u32, frame: &[u8]) {
         loop {
             self.wait_for_gets(1);

@@ -169,8 +169,8 @@ nt! {
         });
     }
 
-    /// Sends a message to the service at the other end, and waits for it to be read, and if there is
-    /// a reply buffer for the reply, no longer than the timeout.
+    /// Sends a message to the service at the other end, and waits for it to be read, and if there
+    /// is a reply buffer for the reply, no longer than the timeout.
     max_irql = APC_LEVEL;
     pub unsafe fn FltSendMessage(
         filter: PFLT_FILTER,

@@ -128,8 +128,8 @@ pub(super) fn close_server(filters: &FilterTable, value: isize) {
     filters.execute(effects);
 }
 
-/// Closes the driver's end of a connection. `take` reads the driver's variable and stores NULL in it;
-/// it runs under the lock that sends read the variable under.
+/// Closes the driver's end of a connection. `take` reads the driver's variable and stores NULL in
+/// it; it runs under the lock that sends read the variable under.
 pub(super) fn close_client(
     filters: &FilterTable,
     filter: PFLT_FILTER,

@@ -184,7 +184,11 @@ fn report_hang(holders: &Holders) {
     Report::new(Rule::UnregisterHangs)
         .expected("nothing holds the filter, or lets go of it soon")
         .found(held.join(", "))
-        .detail("on NT this call never returns: close the server ports first, give back every reference, and let callbacks return; the hosted kernel goes on as if that had been done")
+        .detail(
+            "on NT this call never returns: close the server ports first, give back every \
+             reference, and let callbacks return; the hosted kernel goes on as if that had been \
+             done",
+        )
         .file();
 }
 

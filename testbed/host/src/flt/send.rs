@@ -40,7 +40,8 @@ pub(super) fn send(
                 misuse(
                     "the address of a variable that holds an open client port of this filter",
                     format!("{value:#x}: {mistake}"),
-                    "pass the address of the variable that FltCloseClientPort is given, never of a copy",
+                    "pass the address of the variable that FltCloseClientPort is given, never of a \
+                     copy",
                 );
             }
             return SendOutcome {
@@ -119,12 +120,18 @@ fn object_to(request: &Request) {
         None => Report::new(Rule::MessageWithoutDeadline)
             .expected("a timeout")
             .found("a NULL pointer, which waits for ever")
-            .detail("a service that hangs then stalls whoever caused the message; pass a negative (relative) timeout")
+            .detail(
+                "a service that hangs then stalls whoever caused the message; pass a negative \
+                 (relative) timeout",
+            )
             .file(),
         Some(0) => Report::new(Rule::MessageWithoutDeadline)
             .expected("a timeout other than zero")
             .found("a pointer to zero")
-            .detail("the documentation contradicts itself about zero (at once, or for ever); pass a negative (relative) timeout")
+            .detail(
+                "the documentation contradicts itself about zero (at once, or for ever); pass a \
+                 negative (relative) timeout",
+            )
             .file(),
         Some(_) => {}
     }

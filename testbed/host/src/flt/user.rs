@@ -38,8 +38,8 @@ impl UserPort {
     ///
     /// # Errors
     /// STATUS_OBJECT_NAME_NOT_FOUND, STATUS_ACCESS_DENIED by the port's descriptor,
-    /// STATUS_CONNECTION_COUNT_LIMIT, STATUS_INTEGER_OVERFLOW for a context that is too long, or the
-    /// driver's refusal.
+    /// STATUS_CONNECTION_COUNT_LIMIT, STATUS_INTEGER_OVERFLOW for a context that is too long, or
+    /// the driver's refusal.
     pub fn connect(
         caller: &Arc<Process>,
         name: &[u16],
@@ -80,8 +80,8 @@ impl UserPort {
         self.connection
     }
 
-    /// FilterGetMessage with a buffer of `capacity` bytes, header included. `done` is called once, now
-    /// or later, from whatever thread, with no lock held.
+    /// FilterGetMessage with a buffer of `capacity` bytes, header included. `done` is called once,
+    /// now or later, from whatever thread, with no lock held.
     pub fn get(&self, capacity: usize, done: Box<dyn FnOnce(GetOutcome) + Send>) -> GetId {
         let mut tables = self.filters.lock();
         let (get, effects) = tables.machine.get(self.connection, capacity);
@@ -111,8 +111,8 @@ impl UserPort {
         result.map_or_else(|status| status.0, |()| Status::SUCCESS.0)
     }
 
-    /// FilterSendMessage: MessageNotify runs in this thread, attached to `caller`, with the caller's
-    /// own addresses. Returns the status and the number of bytes put into `output`.
+    /// FilterSendMessage: MessageNotify runs in this thread, attached to `caller`, with the
+    /// caller's own addresses. Returns the status and the number of bytes put into `output`.
     #[must_use]
     pub fn send(
         &self,
@@ -160,8 +160,9 @@ impl UserPort {
         self.close_one();
     }
 
-    /// CloseHandle. With the last handle the gets are cancelled, senders are woken, and DisconnectNotify
-    /// runs in this thread, after the message callbacks that still run. Closing twice does nothing.
+    /// CloseHandle. With the last handle the gets are cancelled, senders are woken, and
+    /// DisconnectNotify runs in this thread, after the message callbacks that still run. Closing
+    /// twice does nothing.
     pub fn close(&self) {
         if !self.closed.swap(true, Ordering::AcqRel) {
             self.close_one();
@@ -267,8 +268,8 @@ fn connect_notify(
     let client = handle::of_client_port(connecting.connection);
     let mut cookie = std::ptr::null_mut();
     let status = frame::call("ConnectNotify", Some(&port.driver), || {
-        // SAFETY: the driver registered this routine and its port is open or was a moment ago, which
-        // keeps the driver loaded; context and cookie live across the call.
+        // SAFETY: the driver registered this routine and its port is open or was a moment ago,
+        // which keeps the driver loaded; context and cookie live across the call.
         Status(unsafe {
             callback(
                 client,
@@ -334,8 +335,8 @@ fn check_returned(returned: u32, room: u32) -> u32 {
     returned
 }
 
-/// What ProbeForRead and ProbeForWrite check of a range: nothing if it is empty, else that it lies in
-/// user space. The pages themselves are met by the copy.
+/// What ProbeForRead and ProbeForWrite check of a range: nothing if it is empty, else that it lies
+/// in user space. The pages themselves are met by the copy.
 fn is_user_memory(slice: &UserSlice) -> bool {
     let end = slice.address.checked_add(u64::from(slice.length));
     slice.length == 0 || slice.address == 0 || end.is_some_and(|end| end <= USER_LIMIT)

@@ -83,8 +83,10 @@ impl Thread {
     /// Ends the thread: whoever waits for it goes on.
     pub(crate) fn finish(self: &Arc<Self>, state: &State, _exit_status: NTSTATUS) {
         if !self.finished.swap(true, Ordering::AcqRel) {
-            state.dispatcher.signal(self.header.header());
+            // Before the signal: whoever joins it may unload the driver at once, and must not find
+            // it among the threads that still run.
             state.system_threads.remove(self);
+            state.dispatcher.signal(self.header.header());
             state.objects.retire(self.address());
         }
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The way back: completions are put into a queue from any thread, without blocking, and one thread writes them.
+//! The way back: completions are put into a queue from any thread, without blocking, and one thread
+//! writes them.
 
 use super::lane::{Held, Lane};
 use fltport_abi::fixed::Fixed;
@@ -18,7 +19,8 @@ const BATCH: usize = 128 * 1024;
 /// How long a peer that does not listen is given for the last completions.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
-/// Puts completions in. The queue is unbounded, but a completion goes only with what it holds of the [`Lane`].
+/// Puts completions in. The queue is unbounded, but a completion goes only with what it holds of
+/// the [`Lane`].
 #[derive(Clone, Debug)]
 pub(super) struct Completions(Sender<(Held, Vec<u8>)>);
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One socket: reads requests and has them carried out.
 //!
-//! The end: the handle is closed (which completes every get), sends under way are waited for, and only then the socket is shut down. A service may
-//! thus take its buffers back as soon as it sees the end of the socket.
+//! The end: the handle is closed (which completes every get), sends under way are waited for, and
+//! only then the socket is shut down. A service may thus take its buffers back as soon as it sees
+//! the end of the socket.
 
 use super::completions::Completions;
 use super::device::{Device, Got, Handle, SendBuffers};
@@ -259,7 +260,8 @@ impl<D: Device> Drop for Connection<'_, D> {
             handle.close();
         }
         for thread in self.sends.drain(..) {
-            // One that panicked has told its reason to standard error; its request stays without a completion.
+            // One that panicked has told its reason to standard error; its request stays without a
+            // completion.
             let _panicked = thread.join();
         }
     }

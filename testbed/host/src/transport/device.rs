@@ -41,7 +41,8 @@ pub trait Handle: Send + Sync + 'static {
     /// Names a get that waits.
     type Get: Copy + Send;
 
-    /// Has a get wait; `done` is called once, now or later, from whatever thread, and does not block.
+    /// Has a get wait; `done` is called once, now or later, from whatever thread, and does not
+    /// block.
     fn get(&self, capacity: usize, done: Box<dyn FnOnce(Got) + Send>) -> Self::Get;
     /// Cancels one get, or all.
     fn cancel(&self, get: Option<Self::Get>);

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! How much of one socket may be under way, so that what a peer can make this process hold is bounded.
+//! How much of one socket may be under way, so that what a peer can make this process hold is
+//! bounded.
 //!
-//! The reader takes a *place* before it reads a request, and the writer gives it back when the completion is written: a peer that asks
-//! but does not listen is not read any further. A get that waits holds no place, for it may wait for ever; gets are counted by
-//! themselves, until their completion is written, and one too many is refused.
+//! The reader takes a *place* before it reads a request, and the writer gives it back when the
+//! completion is written: a peer that asks but does not listen is not read any further. A get that
+//! waits holds no place, for it may wait for ever; gets are counted by themselves, until their
+//! completion is written, and one too many is refused.
 
 use parking_lot::{Condvar, Mutex};
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The socket's file, and who is connected to it.
 //!
-//! Whether a socket's file is left over from a host that died, or belongs to one that lives, is decided by a lock on a file beside it, which
-//! the kernel of this machine releases with its holder.
+//! Whether a socket's file is left over from a host that died, or belongs to one that lives, is
+//! decided by a lock on a file beside it, which the kernel of this machine releases with its
+//! holder.
 
 use super::connection::{self, End};
 use super::device::Device;
@@ -27,7 +28,8 @@ use std::thread::JoinHandle;
 /// Sockets at one time. The driver has its own, smaller limit on connections.
 pub(super) const MAX_SOCKETS: usize = 64;
 
-/// Of these, how many users other than root and this host's own may have, all together: they cannot keep the service out.
+/// Of these, how many users other than root and this host's own may have, all together: they cannot
+/// keep the service out.
 pub(super) const MAX_FOREIGN: usize = 16;
 
 /// Bytes that a socket's address holds, without the terminating zero.
@@ -153,7 +155,8 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Takes the socket at `path`. The directory is made if it is missing; the file of a host that died is replaced.
+    /// Takes the socket at `path`. The directory is made if it is missing; the file of a host that
+    /// died is replaced.
     ///
     /// # Errors
     /// See [`BindError`].
@@ -255,13 +258,15 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         (self.stop)();
-        // SAFETY: the descriptor is open as long as the listener lives. Wakes the acceptor, for which the socket has then ended.
+        // SAFETY: the descriptor is open as long as the listener lives. Wakes the acceptor, for
+        // which the socket has then ended.
         unsafe { libc::shutdown(self.listener.as_raw_fd(), libc::SHUT_RDWR) };
         if let Some(thread) = self.acceptor.take() {
             // One that panicked has told its reason to standard error.
             let _panicked = thread.join();
         }
-        // The lock's file stays: a host that waits for it holds it open, and must find the same one.
+        // The lock's file stays: a host that waits for it holds it open, and must find the same
+        // one.
         let _removed = fs::remove_file(&self.path);
     }
 }
@@ -294,12 +299,14 @@ fn listen(path: &Path) -> Result<(UnixListener, File), BindError> {
         Err(e) => return Err(failed(e)),
     }
     let listener = UnixListener::bind(path).map_err(failed)?;
-    // Any user of this machine may connect to the socket; the port's security descriptor decides who gets further.
+    // Any user of this machine may connect to the socket; the port's security descriptor decides
+    // who gets further.
     fs::set_permissions(path, Permissions::from_mode(0o666)).map_err(failed)?;
     Ok((listener, lock))
 }
 
-/// Makes the socket's directory: root's can be entered by everybody, a user's own only by that user.
+/// Makes the socket's directory: root's can be entered by everybody, a user's own only by that
+/// user.
 fn make_directory(path: &Path) -> io::Result<()> {
     let Some(directory) = path.parent().filter(|d| !d.as_os_str().is_empty()) else {
         return Ok(());
@@ -358,7 +365,8 @@ fn accept<D: Device>(shared: &Arc<Shared<D>>, listener: &UnixListener) {
     }
     let served: Vec<Served> = shared.sockets.lock().drain().map(|(_, s)| s).collect();
     for served in &served {
-        // Both end the reader, wherever it is; the second fails if the peer has ended the socket already.
+        // Both end the reader, wherever it is; the second fails if the peer has ended the socket
+        // already.
         served.lane.close();
         let _gone = served.socket.shutdown(Shutdown::Read);
     }
@@ -389,7 +397,8 @@ fn admit<D: Device>(shared: &Arc<Shared<D>>, socket: UnixStream) {
     }
     shared.refusing.store(false, Ordering::Relaxed);
     let lane = Arc::new(Lane::new(MAX_OUTSTANDING));
-    // The lock is held until the thread is noted, so that the thread finds itself there when it ends.
+    // The lock is held until the thread is noted, so that the thread finds itself there when it
+    // ends.
     let thread = std::thread::Builder::new()
         .name("transport-reader".into())
         .spawn({

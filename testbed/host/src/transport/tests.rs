@@ -515,7 +515,8 @@ impl Dice {
     }
 }
 
-/// Whatever is written: the server neither panics nor stops to serve others, and the handle is closed.
+/// Whatever is written: the server neither panics nor stops to serve others, and the handle is
+/// closed.
 #[test]
 fn any_bytes() {
     for seed in 1..=200_u64 {

@@ -336,3 +336,20 @@ fn ports_are_made_at_passive_level_only() {
     assert_eq!(reports[0].rule, Rule::IrqlTooHigh);
     assert_eq!(reports[0].function, "FltCloseCommunicationPort");
 }
+
+#[test]
+fn a_message_at_dispatch_level_is_reported() {
+    let kernel = with_driver(Hooks::default());
+    let service = connect_service(&kernel);
+    let got = get(&service, 64);
+    let former = crate::irql::set(crate::irql::DISPATCH_LEVEL);
+    let sent = notify(b"too high", Some(SECOND));
+    crate::irql::set(former);
+    assert_eq!(sent, OK, "a reader was there, so it did not have to wait");
+    assert_eq!(message_of(&got.recv().unwrap()).1, b"too high");
+    service.close();
+    let reports = reports(kernel);
+    assert_eq!(reports.len(), 1);
+    assert_eq!(reports[0].rule, Rule::IrqlTooHigh);
+    assert_eq!(reports[0].function, "FltSendMessage");
+}

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Connects, access, contexts, disconnects.
 
+use std::ffi::c_void;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread;
@@ -9,8 +10,11 @@ use parking_lot::Mutex;
 
 use super::driver::*;
 use crate::UserSlice;
+use crate::abi::*;
 use crate::flt::UserPort;
+use crate::se::token::Sid;
 use crate::thread as nt_thread;
+use crate::transport::{Device, Handle, MessageDevice, Peer};
 
 fn wide(name: &str) -> Vec<u16> {
     name.encode_utf16().collect()
@@ -94,6 +98,94 @@ fn a_port_without_descriptor_has_the_default_one() {
         nt(0xC000_0022)
     );
     connect_service(&kernel).close();
+    finish(kernel);
+}
+
+/// A list that allows one user to connect, in memory of its own.
+fn list_for(user: &Sid) -> Box<[u64; 32]> {
+    let mut memory = Box::new([0_u64; 32]);
+    let list = memory.as_mut_ptr().cast::<ACL>();
+    // SAFETY: 256 bytes.
+    assert_eq!(unsafe { RtlCreateAcl(list, 256, 2) }, OK);
+    let sid = user.as_bytes().as_ptr().cast_mut().cast();
+    // SAFETY: a list with room and a SID.
+    let added = unsafe { RtlAddAccessAllowedAce(list, 2, FLT_PORT_CONNECT, sid) };
+    assert_eq!(added, OK);
+    memory
+}
+
+/// Opens the port again, for one user only.
+fn listen_for(user: &Sid) -> NTSTATUS {
+    let mut list = list_for(user);
+    let mut descriptor = SECURITY_DESCRIPTOR::default();
+    let pointer = (&raw mut descriptor).cast::<c_void>();
+    // SAFETY: memory for a descriptor.
+    assert_eq!(unsafe { RtlCreateSecurityDescriptor(pointer, 1) }, OK);
+    let list = list.as_mut_ptr().cast();
+    // SAFETY: a descriptor, and a list that lives as long.
+    let set = unsafe { RtlSetDaclSecurityDescriptor(pointer, true, list, false) };
+    assert_eq!(set, OK);
+    listen_with(NAME, pointer)
+}
+
+#[test]
+fn a_descriptor_of_the_drivers_own_admits_whom_it_names() {
+    let entry = Arc::new(|object| {
+        assert_eq!(register_and_listen(object, &full_registration()), OK);
+        close_server();
+        // The descriptor is gone when the port is there: it was copied.
+        listen_for(&Sid::unix_user(1000))
+    });
+    let kernel = with_driver(Hooks {
+        entry,
+        ..Hooks::default()
+    });
+    let connect = |uid| {
+        let user = kernel.peer(std::process::id() + 1_000_000 + uid, uid);
+        UserPort::connect(&user, &wide(NAME), b"")
+    };
+    connect(1000).unwrap().close();
+    assert_eq!(connect(1001).unwrap_err(), nt(0xC000_0022));
+    assert_eq!(
+        connect(0).unwrap_err(),
+        nt(0xC000_0022),
+        "the list does not name SYSTEM"
+    );
+    finish(kernel);
+}
+
+#[test]
+fn the_credentials_of_a_sockets_peer_become_the_token_that_the_driver_sees() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = seen.clone();
+    let connect = Arc::new(move |port, _: &[u8]| {
+        set_client(port);
+        let process = nt_thread::current_process();
+        log.lock()
+            .push((process.pid(), process.token().user().clone()));
+        Ok(1)
+    });
+    let kernel = with_driver(Hooks {
+        connect,
+        ..Hooks::default()
+    });
+    let (socket, _other_end) = std::os::unix::net::UnixStream::pair().unwrap();
+    let own = Peer::of(&socket).unwrap();
+    MessageDevice
+        .connect(&own, &wide(NAME), b"")
+        .unwrap()
+        .close();
+    let stranger = Peer {
+        pid: own.pid + 1_000_000,
+        uid: own.uid + 1000,
+    };
+    let refused = MessageDevice.connect(&stranger, &wide(NAME), b"");
+    assert_eq!(refused.err(), Some(nt(0xC000_0022)));
+    let user = match own.uid {
+        0 => Sid::local_system(),
+        uid => Sid::unix_user(uid),
+    };
+    assert_eq!(*seen.lock(), [(u64::from(std::process::id()), user)]);
     finish(kernel);
 }
 

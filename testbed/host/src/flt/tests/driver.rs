@@ -158,7 +158,6 @@ pub(super) fn register_and_listen(
 
 /// Creates the server port, with the default descriptor or none.
 pub(super) fn listen(name: &str, secured: bool) -> NTSTATUS {
-    let filter = ports().filter;
     let mut descriptor = std::ptr::null_mut();
     if secured {
         // SAFETY: memory for the result.
@@ -168,13 +167,24 @@ pub(super) fn listen(name: &str, secured: bool) -> NTSTATUS {
             return status;
         }
     }
+    let status = listen_with(name, descriptor.cast());
+    if secured {
+        // SAFETY: built above.
+        unsafe { FltFreeSecurityDescriptor(descriptor) };
+    }
+    status
+}
+
+/// Creates the server port with a descriptor, which is valid during the call, or null.
+pub(super) fn listen_with(name: &str, descriptor: *mut c_void) -> NTSTATUS {
+    let filter = ports().filter;
     let name = crate::unicode::OwnedUnicodeString::from_text(name);
     let name = name.descriptor();
     let attributes = OBJECT_ATTRIBUTES {
         Length: size_of::<OBJECT_ATTRIBUTES>() as u32,
         ObjectName: &raw const name,
         Attributes: OBJ_KERNEL_HANDLE,
-        SecurityDescriptor: descriptor.cast(),
+        SecurityDescriptor: descriptor.cast_const().cast(),
         ..Default::default()
     };
     let mut server = 0;
@@ -192,10 +202,6 @@ pub(super) fn listen(name: &str, secured: bool) -> NTSTATUS {
         )
     };
     PORTS.lock().server = server;
-    if secured {
-        // SAFETY: built above.
-        unsafe { FltFreeSecurityDescriptor(descriptor) };
-    }
     status
 }
 

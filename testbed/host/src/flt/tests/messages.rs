@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread;
 
 use super::driver::*;
+use crate::abi::FltSendMessage;
 use crate::flt::{Decisions, GetOutcome, ReplyStatus, configure};
 use crate::{UserSlice, fltport_copy_from_user, fltport_copy_to_user};
 
@@ -60,6 +61,38 @@ fn a_request_gets_its_reply() {
             "a second reply"
         );
     });
+    service.close();
+    finish(kernel);
+}
+
+#[test]
+fn the_reply_may_take_the_place_of_the_message_and_a_length_alone_asks_for_none() {
+    let kernel = with_driver(Hooks::default());
+    let service = connect_service(&kernel);
+    let send = |reply: *mut u8, buffer: *const u8, length: &mut u32| {
+        let (filter, port, timeout) = (ports().filter, client(), 10 * SECOND);
+        let (buffer, reply) = (buffer.cast(), reply.cast());
+        // SAFETY: the filter, the variable, a message of six bytes, a buffer of that size or null,
+        // a length, and a time.
+        unsafe { FltSendMessage(filter, port, buffer, 6, reply, length, &raw const timeout) }
+    };
+    thread::scope(|scope| {
+        let asked = scope.spawn(|| {
+            let mut both = *b"may I?";
+            let mut length = 6;
+            let status = send(both.as_mut_ptr(), both.as_ptr(), &mut length);
+            (status, length, both)
+        });
+        let (id, question) = message_of(&get(&service, 64).recv().unwrap());
+        assert_eq!(question, b"may I?");
+        assert_eq!(service.reply(&reply_bytes(id, b"yes")), OK);
+        assert_eq!(asked.join().unwrap(), (OK, 3, *b"yes I?"));
+    });
+    let got = get(&service, 64);
+    let mut length = 0;
+    let told = send(std::ptr::null_mut(), b"by the".as_ptr(), &mut length);
+    assert_eq!(told, OK, "nobody replies, and nobody waits for it");
+    assert_eq!(message_of(&got.recv().unwrap()).1, b"by the");
     service.close();
     finish(kernel);
 }
