@@ -17,7 +17,8 @@ pub(crate) fn is_root() -> bool {
     let root = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()) == 0;
     if !root {
         // Not `println!`, which the test runner would keep to itself; `cargo xtask test` counts it.
-        let note = "SKIPPED: needs root, for the process connector and fanotify\n";
+        let note =
+            "SKIPPED an end-to-end test: it needs root, for the process connector and fanotify\n";
         std::io::stdout().write_all(note.as_bytes()).unwrap();
     }
     root
