@@ -134,6 +134,7 @@ fn clippy(workspace: &Workspace, _: &mut Counts) -> Result<Outcome> {
         "clippy",
         "--workspace",
         "--all-targets",
+        "--all-features",
         "--",
         "-D",
         "warnings",
@@ -143,21 +144,27 @@ fn clippy(workspace: &Workspace, _: &mut Counts) -> Result<Outcome> {
 
 fn unit(workspace: &Workspace, counts: &mut Counts) -> Result<Outcome> {
     tests(
-        command::cargo(workspace).args(["test", "--workspace", "--lib", "--bins"]),
+        command::cargo(workspace).args([
+            "test",
+            "--workspace",
+            "--all-features",
+            "--lib",
+            "--bins",
+        ]),
         counts,
     )
 }
 
 fn integration(workspace: &Workspace, counts: &mut Counts) -> Result<Outcome> {
     tests(
-        command::cargo(workspace).args(["test", "--workspace", "--test", "*"]),
+        command::cargo(workspace).args(["test", "--workspace", "--all-features", "--test", "*"]),
         counts,
     )
 }
 
 fn doctest(workspace: &Workspace, counts: &mut Counts) -> Result<Outcome> {
     tests(
-        command::cargo(workspace).args(["test", "--workspace", "--doc"]),
+        command::cargo(workspace).args(["test", "--workspace", "--all-features", "--doc"]),
         counts,
     )
 }
@@ -196,7 +203,7 @@ fn doc(workspace: &Workspace, _: &mut Counts) -> Result<Outcome> {
     let mut cargo = command::cargo(workspace);
     command::run(
         cargo
-            .args(["doc", "--workspace", "--no-deps"])
+            .args(["doc", "--workspace", "--all-features", "--no-deps"])
             .env("RUSTDOCFLAGS", "-D warnings"),
     )?;
     Ok(Outcome::Passed)

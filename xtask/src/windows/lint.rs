@@ -67,6 +67,7 @@ fn lint(cargo: &mut Command, workspace: &Workspace, target: &str, packages: &[&s
     for package in packages {
         cargo.args(["--package", package]);
     }
+    cargo.arg("--all-features");
     command::run(cargo).with_context(|| format!("not clean for {target}"))?;
     println!("{}: clean for {target}", packages.join(", "));
     Ok(())

@@ -15,6 +15,7 @@ mod early;
 mod faults;
 mod hostile;
 mod laws;
+mod monitor;
 mod registration;
 mod requests;
 mod stream;
