@@ -44,6 +44,7 @@ fn a_running_host_is_used_and_keeps_the_exclusions() {
     let ended = host.end();
     assert!(ended.status.success(), "{}", ended.errors);
     assert!(!directory.0.join("host.sock").exists());
+    assert!(!directory.0.join("host.sock.lock").exists());
 }
 
 #[test]

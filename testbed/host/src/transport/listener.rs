@@ -9,16 +9,17 @@ use super::connection::{self, End};
 use super::device::Device;
 use super::lane::Lane;
 use super::peer::Peer;
+use super::place::PlaceLock;
 use fltport_abi::fixed::Fixed;
 use fltport_abi::hosted::{self, CompletionHeader, MAX_OUTSTANDING, MAX_TEXT};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fmt;
-use std::fs::{self, File, Permissions, TryLockError};
+use std::fs::{self, Permissions};
 use std::io::{self, Write};
 use std::net::Shutdown;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -151,7 +152,7 @@ struct Served {
 pub struct Endpoint {
     path: PathBuf,
     listener: UnixListener,
-    lock: File,
+    lock: PlaceLock,
 }
 
 impl Endpoint {
@@ -178,7 +179,7 @@ pub struct Server {
     listener: UnixListener,
     acceptor: Option<JoinHandle<()>>,
     /// Held as long as the socket is this host's.
-    _lock: File,
+    _lock: PlaceLock,
 }
 
 impl fmt::Debug for Server {
@@ -265,33 +266,18 @@ impl Drop for Server {
             // One that panicked has told its reason to standard error.
             let _panicked = thread.join();
         }
-        // The lock's file stays: a host that waits for it holds it open, and must find the same
-        // one.
         let _removed = fs::remove_file(&self.path);
     }
 }
 
-fn listen(path: &Path) -> Result<(UnixListener, File), BindError> {
+fn listen(path: &Path) -> Result<(UnixListener, PlaceLock), BindError> {
     let failed = |e| BindError::Io(path.to_owned(), e);
     if path.as_os_str().len() > MAX_PATH {
         return Err(BindError::TooLong(path.to_owned()));
     }
     make_directory(path).map_err(failed)?;
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".lock");
-    let lock = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        // Whoever else may write to the directory does not choose which file this is.
-        .custom_flags(libc::O_NOFOLLOW)
-        .open(beside)
-        .map_err(failed)?;
-    match lock.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(BindError::InUse(path.to_owned())),
-        Err(TryLockError::Error(e)) => return Err(failed(e)),
-    }
+    let lock = PlaceLock::take(path).map_err(failed)?;
+    let lock = lock.ok_or_else(|| BindError::InUse(path.to_owned()))?;
     match fs::symlink_metadata(path) {
         Ok(found) if found.file_type().is_socket() => fs::remove_file(path).map_err(failed)?,
         Ok(_) => return Err(BindError::NotASocket(path.to_owned())),

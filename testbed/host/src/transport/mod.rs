@@ -19,6 +19,7 @@ mod lane;
 mod listener;
 mod message_device;
 mod peer;
+mod place;
 
 pub use device::{Device, Got, Handle, SendBuffers};
 pub use listener::{BindError, Capabilities, Endpoint, Log, Server};
