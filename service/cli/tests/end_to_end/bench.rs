@@ -39,7 +39,10 @@ impl Directory {
     /// A copy of /bin/true under this name: an image that only this test starts.
     pub(crate) fn program(&self, name: &str) -> PathBuf {
         let path = self.0.join(name);
-        std::fs::copy("/bin/true", &path).unwrap();
+        // By another process: a descriptor of ours that writes to the file would be inherited by
+        // what other tests start at this moment, and the file would be busy.
+        let copied = Command::new("/bin/cp").arg("/bin/true").arg(&path).status();
+        assert!(copied.unwrap().success());
         path
     }
 }

@@ -191,19 +191,26 @@ impl Directory {
     /// A copy of the program that does nothing, under a name that no other process runs.
     fn copy_of_true(&self, name: &str) -> PathBuf {
         let path = self.0.join(name);
-        fs::copy("/bin/true", &path).unwrap();
+        copy(Path::new("/bin/true"), &path);
         path
     }
 
-    /// A script, made executable by a program, because a file that this process has just written
-    /// may still be open for writing in a child of another thread.
+    /// A script.
     fn script(&self, name: &str, text: &str) -> PathBuf {
         let path = self.0.join(name);
-        fs::write(&path, text).unwrap();
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(&path, mode).unwrap();
+        let source = self.0.join(format!("{name}.text"));
+        fs::write(&source, text).unwrap();
+        copy(&source, &path);
         path
     }
+}
+
+/// Makes an executable copy, by another process: a descriptor of ours that writes to the file would
+/// be inherited by what other tests start at this moment, and the file would be busy.
+fn copy(from: &Path, to: &Path) {
+    let mut install = std::process::Command::new("/usr/bin/install");
+    let status = install.args(["-m", "755"]).args([from, to]).status();
+    assert!(status.unwrap().success());
 }
 
 impl Drop for Directory {
