@@ -73,14 +73,14 @@ fn a_denied_image_does_not_start_and_the_others_do() {
     assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
     assert!(Command::new(&other).status().unwrap().success());
     let verdict = watch.find("verdict", |line| {
-        line.contains("/denied-one\"").then(|| json(line))
+        line.contains(denied.to_str().unwrap()).then(|| json(line))
     });
     assert_eq!(verdict["message"], "create");
     assert_eq!(verdict["outcome"], "answered");
     assert_eq!(verdict["deny"], true);
     assert!(verdict["waited_us"].is_u64() && verdict["decider"].is_u64());
     let allowed = watch.find("verdict", |line| {
-        line.contains("/other\"").then(|| json(line))
+        line.contains(other.to_str().unwrap()).then(|| json(line))
     });
     assert_eq!(
         (&allowed["message"], &allowed["deny"]),
