@@ -206,7 +206,7 @@ fn connection_row(receiver: &Receiver, caller: &Identity) -> ConnectionRow {
 }
 
 /// For every provider: the backlog's account, each connection's, and that of the connections that
-/// have ended.
+/// have ended; then what connections had from providers that are gone.
 fn ledger(routes: &mut Routes, rows: &mut Rows<'_>) {
     let mut number = 0;
     while let Some(next) = routes.next_provider_number(number) {
@@ -231,6 +231,16 @@ fn ledger(routes: &mut Routes, rows: &mut Rows<'_>) {
         slot.ended
             .rows(ENDED, provider, types)
             .for_each(|row| rows.add(row));
+    }
+    // What a connection was offered by providers that are gone since is in its books all the same.
+    for receiver in routes.connections() {
+        let connection = receiver.connection.identity.number;
+        for gone in taken(&receiver.subscriptions).filter(|s| s.orphaned) {
+            let rows_of = gone.account.rows(connection, gone.provider, u64::MAX);
+            rows_of
+                .filter(|row| row.offered != 0)
+                .for_each(|row| rows.add(row));
+        }
     }
 }
 

@@ -160,9 +160,11 @@ impl Receiver {
         let found = self.subscriptions.iter().position(is_it);
         let done = |p: &Option<PoolBox<Subscription>>| {
             p.as_ref()
-                .is_none_or(|s| s.orphaned && s.replay.is_none() && s.account.is_settled())
+                .is_some_and(|s| s.orphaned && s.replay.is_none() && s.account.is_settled())
         };
+        // A free place first: the books of a provider that is gone are kept while there is room.
         let place = found
+            .or_else(|| self.subscriptions.iter().position(Option::is_none))
             .or_else(|| self.subscriptions.iter().position(done))
             .ok_or(full)?;
         let place = self.subscriptions.get_mut(place).ok_or(full)?;

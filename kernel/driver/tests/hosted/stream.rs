@@ -214,6 +214,8 @@ fn a_service_that_does_not_read_loses_only_its_own() {
 fn a_provider_that_comes_and_goes_is_announced() {
     let (machine, mut service, first) = with_generator();
     let image = generator::image(0, BacklogPolicy::KeepNewest);
+    generator::blob(1, b"before it went");
+    assert_eq!(account(&service.drain()).0, [1]);
     machine.stop(&image);
     machine.load(&image);
     let changes: Vec<_> = (0..2).map(|_| service.next().unwrap()).collect();
@@ -228,6 +230,13 @@ fn a_provider_that_comes_and_goes_is_announced() {
     service.subscribe(decoded[1].provider, 1 << 1, 0).unwrap();
     generator::blob(5, b"again");
     assert_eq!(account(&[service.next().unwrap()]).0, [5]);
+    let rows = service.settled_ledger();
+    let gone = rows.iter().find(|row| u32::from(row.provider) == first);
+    assert_eq!(
+        gone.map(|row| row.delivered),
+        Some(1),
+        "in the books all the same"
+    );
     drop(service);
     machine.check();
 }
