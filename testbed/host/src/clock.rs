@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The one clock of the hosted kernel. All times are in units of 100 ns.
+//! The one clock of the hosted kernel: that of the host system, or in a simulation virtual time.
+//! All times are in units of 100 ns.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::sim;
 
 /// 100 ns units in one second.
 pub const SECOND: u64 = 10_000_000;
 
 /// 100 ns units from 1601-01-01, where NT's system time begins, to 1970-01-01.
 const UNIX_EPOCH_AS_SYSTEM_TIME: i64 = 116_444_736_000_000_000;
+
+/// The system time at which every simulation boots: 2026-01-01.
+const SIMULATED_BOOT: i64 = 134_117_184_000_000_000;
 
 fn read(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec {
@@ -23,18 +29,21 @@ fn read(clock: libc::clockid_t) -> u64 {
 /// The time since boot, sleep included (interrupt time).
 #[must_use]
 pub fn interrupt_time() -> u64 {
-    read(libc::CLOCK_BOOTTIME)
+    sim::now().unwrap_or_else(|| read(libc::CLOCK_BOOTTIME))
 }
 
 /// The time since boot without the time asleep (unbiased interrupt time).
 #[must_use]
 pub fn unbiased_interrupt_time() -> u64 {
-    read(libc::CLOCK_MONOTONIC)
+    sim::now().unwrap_or_else(|| read(libc::CLOCK_MONOTONIC))
 }
 
 /// The wall clock as a FILETIME: 100 ns units since 1601-01-01 UTC.
 #[must_use]
 pub fn system_time() -> i64 {
+    if let Some(now) = sim::now() {
+        return SIMULATED_BOOT.saturating_add_unsigned(now);
+    }
     let since_1970 = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

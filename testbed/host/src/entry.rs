@@ -2,6 +2,7 @@
 //! The one door through which every call of a driver enters the hosted kernel.
 
 use crate::irql;
+use crate::sched;
 use crate::thread;
 use crate::verifier::{Report, Rule};
 
@@ -27,6 +28,7 @@ pub struct Export {
 
 /// Checks what must hold for every call. Faults will be injected here, too.
 pub(crate) fn enter(function: &'static Function) {
+    sched::point(function.name);
     let irql = thread::with_context(|context| {
         context.function.set(function.name);
         context.irql.get()

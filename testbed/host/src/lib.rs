@@ -100,6 +100,7 @@ mod rtl;
 pub mod sched;
 pub mod se;
 pub mod sensor;
+pub mod sim;
 mod stack;
 pub mod status;
 mod thread;

@@ -8,6 +8,7 @@ use crate::driver::Driver;
 use crate::kernel::{self, State};
 use crate::process::Process;
 use crate::ps::thread::Thread;
+use crate::sim;
 
 /// A lock that a thread holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,15 +61,37 @@ impl Drop for Context {
 
 thread_local! {
     static CONTEXT: Context = Context::default();
+    /// The context of the simulated thread that runs; null outside of a simulation.
+    static SIMULATED: Cell<*const Context> = const { Cell::new(std::ptr::null()) };
 }
 
 /// Runs a closure with the calling thread's context.
 pub(crate) fn with_context<R>(f: impl FnOnce(&Context) -> R) -> R {
-    CONTEXT.with(f)
+    // SAFETY: null, or the context of the simulated thread that runs now, which owns it until it
+    // ends and takes it out before that (`sim::enter_context`).
+    match unsafe { SIMULATED.get().as_ref() } {
+        Some(context) => f(context),
+        None => CONTEXT.with(f),
+    }
 }
 
-/// The id that the host system gives the calling thread; NT's thread id here.
+/// The context of the simulated thread that runs, for its scheduler.
+pub(crate) fn context() -> Option<*const Context> {
+    let context = SIMULATED.get();
+    (!context.is_null()).then_some(context)
+}
+
+/// Makes a context that of the simulated thread that runs from now on. It stays alive until another
+/// one, or none, takes its place.
+pub(crate) fn set_context(context: Option<*const Context>) {
+    SIMULATED.set(context.unwrap_or(std::ptr::null()));
+}
+
+/// The id that the host system, or the simulation, gives the calling thread; NT's thread id here.
 pub(crate) fn native_id() -> u64 {
+    if let Some(id) = sim::thread_id() {
+        return id;
+    }
     // SAFETY: gettid takes no arguments and cannot fail.
     let id = unsafe { libc::gettid() };
     u64::from(id.unsigned_abs())

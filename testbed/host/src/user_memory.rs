@@ -12,6 +12,7 @@ use crate::abi::NTSTATUS;
 use crate::entry::{Function, enter};
 use crate::irql::APC_LEVEL;
 use crate::process::SYSTEM_PROCESS_ID;
+use crate::sim;
 use crate::status::{STATUS_ACCESS_VIOLATION, STATUS_SUCCESS};
 use crate::thread;
 
@@ -27,6 +28,8 @@ pub struct UserSlice {
 /// The host system's process that holds the user memory now.
 fn owner() -> libc::pid_t {
     match thread::current_process().pid() {
+        // One process of the host system plays all of a simulation's.
+        _ if sim::is_simulated() => std::process::id().cast_signed(),
         SYSTEM_PROCESS_ID => std::process::id().cast_signed(),
         pid => libc::pid_t::try_from(pid).unwrap_or(-1),
     }

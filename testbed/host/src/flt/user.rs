@@ -45,6 +45,7 @@ impl UserPort {
         name: &[u16],
         context: &[u8],
     ) -> Result<Arc<UserPort>, NTSTATUS> {
+        sched::point("FilterConnectCommunicationPort");
         let filters = table::current();
         let (connecting, port) =
             begin(&filters, caller, name, context).map_err(|status| status.0)?;
@@ -83,6 +84,7 @@ impl UserPort {
     /// FilterGetMessage with a buffer of `capacity` bytes, header included. `done` is called once,
     /// now or later, from whatever thread, with no lock held.
     pub fn get(&self, capacity: usize, done: Box<dyn FnOnce(GetOutcome) + Send>) -> GetId {
+        sched::point("FilterGetMessage");
         let mut tables = self.filters.lock();
         let (get, effects) = tables.machine.get(self.connection, capacity);
         tables.gets.insert(get, done);
@@ -93,6 +95,7 @@ impl UserPort {
 
     /// CancelIoEx: cancels one get, or all of this handle.
     pub fn cancel(&self, get: Option<GetId>) {
+        sched::point("CancelIoEx");
         let mut tables = self.filters.lock();
         let effects = match get {
             Some(get) => tables.machine.cancel_get(self.connection, get),
@@ -106,6 +109,7 @@ impl UserPort {
     /// STATUS_FLT_NO_WAITER_FOR_REPLY when the sender has stopped waiting.
     #[must_use]
     pub fn reply(&self, bytes: &[u8]) -> NTSTATUS {
+        sched::point("FilterReplyMessage");
         let (result, effects) = self.filters.lock().machine.reply(self.connection, bytes);
         self.filters.execute(effects);
         result.map_or_else(|status| status.0, |()| Status::SUCCESS.0)
@@ -120,6 +124,7 @@ impl UserPort {
         input: UserSlice,
         output: UserSlice,
     ) -> (NTSTATUS, u32) {
+        sched::point("FilterSendMessage");
         if !is_user_memory(&input) || !is_user_memory(&output) {
             return (Status::ACCESS_VIOLATION.0, 0);
         }
@@ -164,6 +169,7 @@ impl UserPort {
     /// DisconnectNotify runs in this thread, after the message callbacks that still run. Closing
     /// twice does nothing.
     pub fn close(&self) {
+        sched::point("CloseHandle");
         if !self.closed.swap(true, Ordering::AcqRel) {
             self.close_one();
         }

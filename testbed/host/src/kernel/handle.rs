@@ -4,9 +4,11 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use parking_lot::Mutex;
+
 use super::config::FilterManagerStart;
 use super::drivers::{self, Unload};
-use super::{CURRENT, Config, State, TURN};
+use super::{CURRENT, Config, State, Turn};
 use crate::abi::NTSTATUS;
 use crate::driver::DriverImage;
 use crate::ex::pool::TagUsage;
@@ -14,6 +16,8 @@ use crate::io::reinitialize;
 use crate::process::Process;
 use crate::ps::events::{self, ImageLoaded, ProcessCreated};
 use crate::registry::Registry;
+use crate::sched;
+use crate::sim;
 use crate::verifier::Report;
 
 /// A booted kernel. Clones stand for the same one. Shut it down with [`Kernel::shutdown`] and look
@@ -26,26 +30,28 @@ pub struct Kernel {
 
 struct Owner {
     state: Arc<State>,
+    /// Given back at the end; a simulation has one for all its kernels.
+    turn: Mutex<Option<Turn>>,
 }
 
 impl Kernel {
     /// Boots a kernel. Waits until an earlier kernel of this process has been shut down.
     #[must_use]
     pub fn boot(config: Config) -> Kernel {
-        let mut running = TURN.0.lock();
-        while *running {
-            TURN.1.wait(&mut running);
-        }
-        *running = true;
-        drop(running);
+        let turn = (!sim::is_simulated()).then(Turn::take);
         // Naming every export here makes any linker keep them for the drivers.
         std::hint::black_box((crate::EXPORTS, crate::dbg::DbgPrintEx as *const ()));
         let late = config.filter_manager == FilterManagerStart::Late;
         let state = State::new(config);
-        *CURRENT.write() = Some(state.clone());
+        if !sim::boot(Some(state.clone())) {
+            *CURRENT.write() = Some(state.clone());
+        }
         crate::install_filter_manager(&state);
         let kernel = Kernel {
-            owner: Arc::new(Owner { state }),
+            owner: Arc::new(Owner {
+                state,
+                turn: Mutex::new(turn),
+            }),
         };
         if !late {
             kernel.filter_manager_ready();
@@ -60,12 +66,14 @@ impl Kernel {
     /// Loads a driver and calls its entry point in a system thread. The error is DriverEntry's
     /// status, or STATUS_IMAGE_ALREADY_LOADED.
     pub fn load(&self, image: &DriverImage) -> Result<(), NTSTATUS> {
+        sched::point("a load");
         drivers::load(self.state(), image)
     }
 
     /// Unloads a driver, and reports what it left behind. STATUS_INVALID_DEVICE_REQUEST if it
     /// cannot be unloaded this way; a filter's own status if it refuses.
     pub fn unload(&self, name: &str, how: Unload) -> Result<(), NTSTATUS> {
+        sched::point("an unload");
         drivers::unload(self.state(), name, how)
     }
 
@@ -73,26 +81,31 @@ impl Kernel {
     /// creator. The status is an error if a driver refuses the process; the routines have then
     /// been told of its end, too.
     pub fn process_created(&self, event: &ProcessCreated) -> NTSTATUS {
+        sched::point("a process's creation");
         events::process_created(self.state(), event)
     }
 
     /// A process has ended. Ignored for a process that is not known.
     pub fn process_exited(&self, pid: u64, exit_status: i32) {
+        sched::point("a process's end");
         events::process_exited(self.state(), pid, exit_status);
     }
 
     /// A thread is made in a process.
     pub fn thread_created(&self, pid: u64, tid: u64) {
+        sched::point("a thread's creation");
         events::thread_event(self.state(), pid, tid, true);
     }
 
     /// A thread has ended.
     pub fn thread_exited(&self, pid: u64, tid: u64) {
+        sched::point("a thread's end");
         events::thread_event(self.state(), pid, tid, false);
     }
 
     /// An image is mapped.
     pub fn image_loaded(&self, event: &ImageLoaded) {
+        sched::point("an image's load");
         events::image_loaded(self.state(), event);
     }
 
@@ -112,6 +125,7 @@ impl Kernel {
 
     /// The Filter Manager is up from now on; see [`FilterManagerStart::Late`].
     pub fn filter_manager_ready(&self) {
+        sched::point("the Filter Manager's start");
         if let Some(filter_manager) = self.state().filter_manager() {
             filter_manager.ready();
         }
@@ -191,14 +205,19 @@ impl Owner {
         state.timers.close();
         state.work_queue.close();
         state.pool.check_freed();
-        *CURRENT.write() = None;
-        *TURN.0.lock() = false;
-        TURN.1.notify_one();
+        if !sim::boot(None) {
+            *CURRENT.write() = None;
+        }
+        self.turn.lock().take();
     }
 }
 
 impl Drop for Owner {
     fn drop(&mut self) {
+        if std::thread::panicking() && sim::is_simulated() {
+            // The seed has failed, and no other thread gets a turn any more.
+            return;
+        }
         self.shut_down();
         let reports = std::mem::take(&mut *self.state.reports.lock());
         if !reports.is_empty() {

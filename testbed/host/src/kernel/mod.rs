@@ -30,6 +30,7 @@ use crate::ps::notify::NotifyRoutines;
 use crate::ps::thread::SystemThreads;
 use crate::registry::Registry;
 use crate::sched::{self, Waiter};
+use crate::sim;
 use crate::thread;
 use crate::verifier::{OnReport, Report};
 use drivers::{Drivers, FilterManagerSide};
@@ -125,10 +126,32 @@ static CURRENT: RwLock<Option<Arc<State>>> = RwLock::new(None);
 /// Whether a kernel runs, for those that wait for their turn.
 static TURN: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
 
+/// The right to run a kernel: there is one at a time in a process. Dropping it passes it on.
+pub(crate) struct Turn(());
+
+impl Turn {
+    /// Waits for it.
+    pub(crate) fn take() -> Turn {
+        let mut running = TURN.0.lock();
+        while *running {
+            TURN.1.wait(&mut running);
+        }
+        *running = true;
+        Turn(())
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        *TURN.0.lock() = false;
+        TURN.1.notify_one();
+    }
+}
+
 /// The kernel that the calling thread belongs to; otherwise the one that runs now. Without any
 /// the process ends: a driver cannot run on nothing.
 pub(crate) fn state() -> Arc<State> {
-    if let Some(own) = thread::own_state() {
+    if let Some(own) = thread::own_state().or_else(sim::current_kernel) {
         return own;
     }
     match CURRENT.read().as_ref() {

@@ -1,0 +1,348 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What one seed's run consists of, and what its threads do to it.
+//!
+//! All of it lives on one thread of the host system, so nothing here needs a lock. A thread of the
+//! simulation gives up its turn in [`switch`] only, which puts its kernel context back when it goes
+//! on.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::future::poll_fn;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+
+use fastrand::Rng;
+
+use super::time::{Due, Time};
+use super::{Failure, Summary};
+use crate::clock::Deadline;
+use crate::kernel::State;
+use crate::sched::{Blocked, Waiter};
+use crate::thread::{self, Context};
+
+/// How many calls a failure shows.
+const LAST_CALLS: usize = 24;
+
+/// A multiplier that mixes well (FxHash's).
+const MIX: u64 = 0x517C_C1B7_2722_0A95;
+
+/// The run of a series of seeds, one after another.
+pub(super) struct World {
+    seeds: RefCell<Range<u64>>,
+    seed: Cell<u64>,
+    summary: Cell<Summary>,
+    time: RefCell<Time>,
+    random: RefCell<Rng>,
+    /// Of 256 calls of the kernel, how many let another thread go on.
+    preemption: Cell<u8>,
+    /// The kernel that the scenario booted.
+    kernel: RefCell<Option<Arc<State>>>,
+    /// The threads that have not ended, by number.
+    threads: RefCell<BTreeMap<u64, ThreadState>>,
+    next_thread: Cell<u64>,
+    /// Whether the scenario has returned.
+    returned: Cell<bool>,
+    /// Whether nothing is left that could run.
+    over: Cell<bool>,
+    /// Whether the clock got its turn because nobody else could run.
+    idle: Cell<bool>,
+    last_calls: RefCell<VecDeque<(u64, &'static str)>>,
+}
+
+struct ThreadState {
+    name: String,
+    last_call: &'static str,
+}
+
+thread_local! {
+    static WORLD: Cell<*const World> = const { Cell::new(std::ptr::null()) };
+    /// The number of the simulated thread that runs.
+    static THREAD: Cell<u64> = const { Cell::new(0) };
+}
+
+/// The world of the calling thread.
+fn world<'a>() -> Option<&'a World> {
+    // SAFETY: null, or the world that `install` put there, which stays alive until `uninstall` has
+    // taken it out again. No reference is kept by code that runs beyond that: `explore` calls
+    // `uninstall` when the last thread of the simulation has had its last turn.
+    unsafe { WORLD.get().as_ref() }
+}
+
+fn expect_world<'a>() -> &'a World {
+    world().expect("nt-host: only called from inside a simulation")
+}
+
+/// Whether the calling thread is one of a simulation.
+pub(crate) fn is_simulated() -> bool {
+    !WORLD.get().is_null()
+}
+
+/// The virtual time since boot in 100 ns, in a simulation.
+pub(crate) fn now() -> Option<u64> {
+    world().map(|world| world.time.borrow().now())
+}
+
+/// The number of the calling thread, in a simulation.
+pub(crate) fn thread_id() -> Option<u64> {
+    is_simulated().then(|| THREAD.get())
+}
+
+/// The kernel that the simulation runs.
+pub(crate) fn current_kernel() -> Option<Arc<State>> {
+    world().and_then(|world| world.kernel.borrow().clone())
+}
+
+/// Makes a kernel the one of this simulation, or with none forgets it; false outside of one.
+pub(crate) fn boot(kernel: Option<Arc<State>>) -> bool {
+    match world() {
+        Some(world) => {
+            *world.kernel.borrow_mut() = kernel;
+            true
+        }
+        None => false,
+    }
+}
+
+impl World {
+    pub(super) fn install(seeds: Range<u64>) -> Rc<World> {
+        let world = Rc::new(World {
+            seeds: RefCell::new(seeds),
+            seed: Cell::new(0),
+            summary: Cell::default(),
+            time: RefCell::new(Time::new()),
+            random: RefCell::new(Rng::with_seed(0)),
+            preemption: Cell::new(0),
+            kernel: RefCell::new(None),
+            threads: RefCell::default(),
+            next_thread: Cell::new(0),
+            returned: Cell::new(false),
+            over: Cell::new(false),
+            idle: Cell::new(false),
+            last_calls: RefCell::default(),
+        });
+        WORLD.set(Rc::as_ptr(&world));
+        world
+    }
+
+    pub(super) fn uninstall(&self) {
+        WORLD.set(std::ptr::null());
+        thread::set_context(None);
+    }
+
+    pub(super) fn next_seed(&self) -> Option<u64> {
+        self.close_books();
+        self.seeds.borrow_mut().next()
+    }
+
+    /// Starts with a seed.
+    pub(super) fn begin(&self, seed: u64, random: Rng, preemption: u8) {
+        self.seed.set(seed);
+        *self.time.borrow_mut() = Time::new();
+        *self.random.borrow_mut() = random;
+        self.preemption.set(preemption);
+        *self.kernel.borrow_mut() = None;
+        self.threads.borrow_mut().clear();
+        self.next_thread.set(0);
+        self.returned.set(false);
+        self.over.set(false);
+        self.last_calls.borrow_mut().clear();
+        self.count(|summary| {
+            summary.seeds += 1;
+            mix(&mut summary.trace, seed);
+        });
+    }
+
+    /// Adds the time of the seed that ended to the sum.
+    fn close_books(&self) {
+        let passed = self.time.borrow().passed();
+        self.count(|summary| summary.time += passed);
+        *self.time.borrow_mut() = Time::new();
+    }
+
+    /// A thread gets its turn; `idle` if it is the clock and nobody else could run.
+    pub(super) fn turn(&self, thread: usize, idle: bool) {
+        self.idle.set(idle);
+        self.count(|summary| {
+            summary.turns += 1;
+            mix(&mut summary.trace, thread as u64);
+        });
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.over.get()
+    }
+
+    pub(super) fn summary(&self) -> Summary {
+        self.summary.get()
+    }
+
+    pub(super) fn failure(&self, payload: &(dyn Any + Send)) -> Failure {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+        Failure {
+            seed: self.seed.get(),
+            message: text.unwrap_or("a panic without a text").to_owned(),
+            last_calls: self.last_calls.borrow().iter().copied().collect(),
+        }
+    }
+
+    fn count(&self, f: impl FnOnce(&mut Summary)) {
+        let mut summary = self.summary.get();
+        f(&mut summary);
+        self.summary.set(summary);
+    }
+
+    /// Who waits, for a deadlock.
+    fn waiting(&self) -> String {
+        let threads = self.threads.borrow();
+        let lines = threads.iter().map(|(number, thread)| {
+            let ThreadState { name, last_call } = thread;
+            format!("\n    thread {number} ({name}), whose last call was {last_call}")
+        });
+        lines.collect()
+    }
+}
+
+fn mix(hash: &mut u64, value: u64) {
+    *hash = (hash.rotate_left(5) ^ value).wrapping_mul(MIX);
+}
+
+/// Lets other threads run with `f`, and puts the caller's own context back afterwards.
+fn switch<R>(f: impl FnOnce() -> R) -> R {
+    let (context, number) = (thread::context(), THREAD.get());
+    let result = f();
+    thread::set_context(context);
+    THREAD.set(number);
+    result
+}
+
+/// As [`sched::block`](crate::sched::block).
+pub(crate) fn block(waiter: &Waiter, deadline: Option<Deadline>) -> Blocked {
+    let world = expect_world();
+    let mut armed: Option<Due> = None;
+    let blocked = switch(|| {
+        shuttle::future::block_on(poll_fn(|context| {
+            if waiter.take_or_enlist(context.waker()) {
+                return Poll::Ready(Blocked::Wakened);
+            }
+            let Some(deadline) = deadline else {
+                return Poll::Pending;
+            };
+            let mut time = world.time.borrow_mut();
+            if time.now() >= deadline.0 {
+                return Poll::Ready(Blocked::TimedOut);
+            }
+            if armed.is_none() {
+                armed = Some(time.arm(deadline.0, context.waker().clone()));
+            }
+            Poll::Pending
+        }))
+    });
+    if let Some(due) = armed {
+        world.time.borrow_mut().disarm(due);
+    }
+    blocked
+}
+
+/// As [`sched::pause`](crate::sched::pause).
+pub(crate) fn pause() {
+    expect_world().time.borrow_mut().tick(1);
+    switch(shuttle::thread::yield_now);
+}
+
+/// As [`sched::point`](crate::sched::point).
+pub(crate) fn point(what: &'static str) {
+    let Some(world) = world() else { return };
+    let number = THREAD.get();
+    world.count(|summary| {
+        summary.calls += 1;
+        mix(&mut summary.trace, number);
+        mix(&mut summary.trace, what.len() as u64);
+    });
+    if let Some(thread) = world.threads.borrow_mut().get_mut(&number) {
+        thread.last_call = what;
+    }
+    let mut last = world.last_calls.borrow_mut();
+    if last.len() == LAST_CALLS {
+        last.pop_front();
+    }
+    last.push_back((number, what));
+    drop(last);
+    // A call takes some time, so that no two moments are the same.
+    world.time.borrow_mut().tick(1);
+    if world.random.borrow_mut().u8(..) < world.preemption.get() {
+        switch(shuttle::thread::yield_now);
+    }
+}
+
+/// As [`sched::spawn`](crate::sched::spawn).
+pub(crate) fn spawn(name: String, body: impl FnOnce() + Send + 'static) {
+    let world = expect_world();
+    let number = enlist(world, name);
+    switch(|| drop(shuttle::thread::spawn(move || live(number, body))));
+}
+
+fn enlist(world: &World, name: String) -> u64 {
+    // Thread ids are multiples of four on NT.
+    let number = world.next_thread.get() + 4;
+    world.next_thread.set(number);
+    let state = ThreadState {
+        name,
+        last_call: "none",
+    };
+    world.threads.borrow_mut().insert(number, state);
+    number
+}
+
+/// A thread's life, with a kernel context of its own.
+fn live(number: u64, body: impl FnOnce()) {
+    THREAD.set(number);
+    enter_context(body);
+    expect_world().threads.borrow_mut().remove(&number);
+}
+
+/// Runs `body` with a kernel context of its own.
+fn enter_context(body: impl FnOnce()) {
+    let context = Box::new(Context::default());
+    thread::set_context(Some(&raw const *context));
+    body();
+    thread::set_context(None);
+    // Ends the thread object, if it has one.
+    drop(context);
+}
+
+/// The first thread of a seed: starts the clock, runs the scenario.
+pub(super) fn run_scenario(scenario: &dyn Fn(u64)) {
+    let world = expect_world();
+    let number = enlist(world, "scenario".to_owned());
+    THREAD.set(number);
+    let clock = shuttle::thread::spawn(keep_time);
+    THREAD.set(number);
+    let seed = world.seed.get();
+    live(number, || scenario(seed));
+    world.returned.set(true);
+    drop(clock);
+}
+
+/// The clock's thread: it gets a turn when nobody else can run, or as the seed says.
+fn keep_time() {
+    let world = expect_world();
+    loop {
+        if world.returned.get() && world.threads.borrow().is_empty() {
+            return;
+        }
+        let jumped = world.time.borrow_mut().jump();
+        if !jumped && world.idle.get() {
+            if world.returned.get() {
+                // What is left has been given up on purpose: threads that never return.
+                world.over.set(true);
+            } else {
+                panic!("nothing can run any more; waiting are:{}", world.waiting());
+            }
+        }
+        shuttle::thread::yield_now();
+    }
+}
