@@ -51,6 +51,9 @@ impl PortCallbacks for Callbacks {
         let added = driver.routes().lock().add_connection(receiver);
         // The port is taken last: once it is taken, this must not fail any more.
         let refusal = match added {
+            // The look at `closing` comes after the connection can be found, and the unload sets it
+            // before it looks for connections for the last time: one of the two ends this one.
+            Ok(()) if driver.is_closing() => STATUS_DELETE_PENDING,
             Ok(()) if connection.accept(port) => return Ok(identity.number as usize),
             Ok(()) => STATUS_DELETE_PENDING,
             Err(receiver) => {

@@ -11,7 +11,6 @@ use fltmgr::{
 use super::table::{FilterRecord, FilterTable, misuse};
 use super::{attach, unload};
 use crate::abi::FLT_REGISTRATION;
-use crate::clock::Deadline;
 use crate::driver::Driver;
 use crate::kernel::State;
 use crate::sched::{self, Blocked, Waiter};
@@ -154,7 +153,7 @@ pub(super) fn unregister(filters: &FilterTable, id: FilterId) {
 
 /// Waits until the filter is gone; false when that takes longer than `limit`.
 fn wait(record: &FilterRecord, limit: u64) -> bool {
-    sched::block(&record.gone, Some(Deadline::after(limit))) == Blocked::Wakened
+    sched::expect(&record.gone, limit) == Blocked::Wakened
 }
 
 fn report_hang(holders: &Holders) {

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use crate::attribution;
-use crate::clock::Deadline;
 use crate::driver::Driver;
 use crate::kernel::State;
 use crate::ps;
@@ -84,8 +83,9 @@ impl WorkQueue {
         }
     }
 
-    /// Waits until no job of `driver` is queued or runs; false if the deadline passed first.
-    pub(crate) fn drain(&self, driver: &Arc<Driver>, deadline: Deadline) -> bool {
+    /// Waits until no job of `driver` is queued or runs; false if that takes longer than `limit`
+    /// (100 ns) from one end of a job to the next.
+    pub(crate) fn drain(&self, driver: &Arc<Driver>, limit: u64) -> bool {
         let waiter = Arc::new(Waiter::new());
         self.0.lock().drains.push(waiter.clone());
         let mut drained = false;
@@ -94,7 +94,7 @@ impl WorkQueue {
                 drained = true;
                 break;
             }
-            if sched::block(&waiter, Some(deadline)) == Blocked::TimedOut {
+            if sched::expect(&waiter, limit) == Blocked::TimedOut {
                 break;
             }
         }

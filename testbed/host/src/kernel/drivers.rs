@@ -7,7 +7,7 @@ use parking_lot::Mutex;
 
 use super::State;
 use crate::abi::NTSTATUS;
-use crate::clock::{Deadline, SECOND};
+use crate::clock::SECOND;
 use crate::driver::{self, Driver, DriverImage};
 use crate::frame;
 use crate::io::reinitialize;
@@ -211,7 +211,7 @@ fn clean_up(state: &Arc<State>, driver: &Arc<Driver>) {
     // A work item references its driver object: NT unmaps the image only after the last one.
     let drained = state
         .work_queue
-        .drain(driver, Deadline::after(WORK_ITEMS_LIMIT));
+        .drain(driver, WORK_ITEMS_LIMIT);
     if let Some(filter_manager) = state.filter_manager() {
         filter_manager.report_left_by(driver);
     }

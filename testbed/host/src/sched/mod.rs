@@ -67,6 +67,17 @@ pub fn block(waiter: &Waiter, deadline: Option<Deadline>) -> Blocked {
     }
 }
 
+/// Waits for something that must come: the limit (100 ns) is where a delay counts as a hang. In a
+/// simulation only time in which no thread could run counts: one that merely was not chosen does
+/// not hang.
+pub fn expect(waiter: &Waiter, limit: u64) -> Blocked {
+    if sim::is_simulated() {
+        sim::expect(waiter, limit)
+    } else {
+        live::block(waiter, Some(Deadline::after(limit)))
+    }
+}
+
 /// Ends the wait of the thread that blocks on this waiter, or the next one that begins. Nothing
 /// else runs meanwhile, so it may be called with a lock held.
 pub fn wake(waiter: &Waiter) {

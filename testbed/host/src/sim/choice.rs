@@ -90,7 +90,8 @@ impl Scheduler for Choice {
         };
         self.late = [0, 1000, 100, 30][self.random.usize(..4)];
         let preemption = [0, 1, 4, 16, 40, 64][self.random.usize(..6)];
-        self.world.begin(seed, self.random.fork(), preemption);
+        self.world
+            .begin(seed, self.random.fork(), preemption, self.late == 0);
         Some(Schedule::new(seed))
     }
 

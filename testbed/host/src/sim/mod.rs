@@ -47,7 +47,7 @@ use crate::kernel;
 use choice::Choice;
 use world::World;
 pub(crate) use world::{
-    block, boot, current_kernel, is_simulated, now, pause, point, spawn, thread_id,
+    block, boot, current_kernel, expect, is_simulated, now, pause, point, spawn, thread_id,
 };
 
 /// Each thread's stack. Untouched pages cost nothing.
@@ -80,6 +80,8 @@ pub struct Failure {
     pub message: String,
     /// The calls that were made last, the latest at the end: thread and function.
     pub last_calls: Vec<(u64, &'static str)>,
+    /// The threads that had not ended, each with its last call.
+    pub threads: String,
 }
 
 impl fmt::Display for Failure {
@@ -89,6 +91,7 @@ impl fmt::Display for Failure {
         for (thread, call) in &self.last_calls {
             writeln!(f, "    {thread:>4} {call}")?;
         }
+        writeln!(f, "  the threads that had not ended:{}", self.threads)?;
         write!(f, "  the same seed fails in the same way each time")
     }
 }
@@ -123,6 +126,13 @@ pub fn explore(
         Ok(()) => Ok(world.summary()),
         Err(payload) => Err(world.failure(payload.as_ref())),
     }
+}
+
+/// Whether the clock of the seed that runs here moves only when nobody can run, so that a thread
+/// that is due is never late. Outside of a simulation nothing is punctual.
+#[must_use]
+pub fn is_punctual() -> bool {
+    world::is_punctual()
 }
 
 fn config() -> shuttle::Config {

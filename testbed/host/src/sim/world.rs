@@ -12,7 +12,7 @@ use std::future::poll_fn;
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 
 use fastrand::Rng;
 
@@ -38,6 +38,8 @@ pub(super) struct World {
     random: RefCell<Rng>,
     /// Of 256 calls of the kernel, how many let another thread go on.
     preemption: Cell<u8>,
+    /// Whether the clock moves only when nobody can run.
+    punctual: Cell<bool>,
     /// The kernel that the scenario booted.
     kernel: RefCell<Option<Arc<State>>>,
     /// The threads that have not ended, by number.
@@ -95,6 +97,11 @@ pub(crate) fn current_kernel() -> Option<Arc<State>> {
     world().and_then(|world| world.kernel.borrow().clone())
 }
 
+/// Whether the clock of this seed moves only when nobody can run.
+pub(super) fn is_punctual() -> bool {
+    world().is_some_and(|world| world.punctual.get())
+}
+
 /// Makes a kernel the one of this simulation, or with none forgets it; false outside of one.
 pub(crate) fn boot(kernel: Option<Arc<State>>) -> bool {
     match world() {
@@ -115,6 +122,7 @@ impl World {
             time: RefCell::new(Time::new()),
             random: RefCell::new(Rng::with_seed(0)),
             preemption: Cell::new(0),
+            punctual: Cell::new(false),
             kernel: RefCell::new(None),
             threads: RefCell::default(),
             next_thread: Cell::new(0),
@@ -138,11 +146,12 @@ impl World {
     }
 
     /// Starts with a seed.
-    pub(super) fn begin(&self, seed: u64, random: Rng, preemption: u8) {
+    pub(super) fn begin(&self, seed: u64, random: Rng, preemption: u8, punctual: bool) {
         self.seed.set(seed);
         *self.time.borrow_mut() = Time::new();
         *self.random.borrow_mut() = random;
         self.preemption.set(preemption);
+        self.punctual.set(punctual);
         *self.kernel.borrow_mut() = None;
         self.threads.borrow_mut().clear();
         self.next_thread.set(0);
@@ -186,6 +195,7 @@ impl World {
             seed: self.seed.get(),
             message: text.unwrap_or("a panic without a text").to_owned(),
             last_calls: self.last_calls.borrow().iter().copied().collect(),
+            threads: self.waiting(),
         }
     }
 
@@ -195,7 +205,7 @@ impl World {
         self.summary.set(summary);
     }
 
-    /// Who waits, for a deadlock.
+    /// Who has not ended.
     fn waiting(&self) -> String {
         let threads = self.threads.borrow();
         let lines = threads.iter().map(|(number, thread)| {
@@ -221,6 +231,39 @@ fn switch<R>(f: impl FnOnce() -> R) -> R {
 
 /// As [`sched::block`](crate::sched::block).
 pub(crate) fn block(waiter: &Waiter, deadline: Option<Deadline>) -> Blocked {
+    wait(waiter, deadline.map(|deadline| Limit::Seen(deadline.0)))
+}
+
+/// As [`sched::expect`](crate::sched::expect).
+pub(crate) fn expect(waiter: &Waiter, limit: u64) -> Blocked {
+    let now = expect_world().time.borrow().idle_now();
+    wait(waiter, Some(Limit::Idle(now.saturating_add(limit))))
+}
+
+/// When a wait ends, and by which clock.
+#[derive(Clone, Copy)]
+enum Limit {
+    Seen(u64),
+    Idle(u64),
+}
+
+impl Limit {
+    fn is_over(self, time: &Time) -> bool {
+        match self {
+            Limit::Seen(at) => time.now() >= at,
+            Limit::Idle(at) => time.idle_now() >= at,
+        }
+    }
+
+    fn arm(self, time: &mut Time, waker: Waker) -> Due {
+        match self {
+            Limit::Seen(at) => time.arm(at, waker),
+            Limit::Idle(at) => time.arm_idle(at, waker),
+        }
+    }
+}
+
+fn wait(waiter: &Waiter, limit: Option<Limit>) -> Blocked {
     let world = expect_world();
     let mut armed: Option<Due> = None;
     let blocked = switch(|| {
@@ -228,15 +271,15 @@ pub(crate) fn block(waiter: &Waiter, deadline: Option<Deadline>) -> Blocked {
             if waiter.take_or_enlist(context.waker()) {
                 return Poll::Ready(Blocked::Wakened);
             }
-            let Some(deadline) = deadline else {
+            let Some(limit) = limit else {
                 return Poll::Pending;
             };
             let mut time = world.time.borrow_mut();
-            if time.now() >= deadline.0 {
+            if limit.is_over(&time) {
                 return Poll::Ready(Blocked::TimedOut);
             }
             if armed.is_none() {
-                armed = Some(time.arm(deadline.0, context.waker().clone()));
+                armed = Some(limit.arm(&mut time, context.waker().clone()));
             }
             Poll::Pending
         }))
@@ -262,6 +305,7 @@ pub(crate) fn point(what: &'static str) {
         mix(&mut summary.trace, number);
         mix(&mut summary.trace, what.len() as u64);
     });
+    if std::env::var_os("TRACE_DEBUG").is_some() { eprintln!("{number} {what} {}", world.time.borrow().now()); }
     if let Some(thread) = world.threads.borrow_mut().get_mut(&number) {
         thread.last_call = what;
     }
@@ -334,13 +378,14 @@ fn keep_time() {
         if world.returned.get() && world.threads.borrow().is_empty() {
             return;
         }
-        let jumped = world.time.borrow_mut().jump();
-        if !jumped && world.idle.get() {
+        if !world.idle.get() {
+            world.time.borrow_mut().be_late();
+        } else if !world.time.borrow_mut().jump() {
             if world.returned.get() {
                 // What is left has been given up on purpose: threads that never return.
                 world.over.set(true);
             } else {
-                panic!("nothing can run any more; waiting are:{}", world.waiting());
+                panic!("nothing can run any more: every thread waits for another one");
             }
         }
         shuttle::thread::yield_now();

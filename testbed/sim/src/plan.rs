@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a seed makes happen.
+
+use fastrand::Rng;
+use fltport_client::BacklogPolicy;
+use nt_host::Unload;
+
+/// 100 ns units in a millisecond.
+pub const MILLISECOND: u64 = 10_000;
+
+/// One seed's machine, drivers, services and accidents.
+#[derive(Debug)]
+pub struct Plan {
+    /// The Filter Manager comes up so long (100 ns) after the first driver; zero if it is up.
+    pub filter_manager_after: u64,
+    /// The client driver is loaded before the common driver.
+    pub client_first: bool,
+    /// Bytes of backlog that the client driver declares.
+    pub backlog: u32,
+    /// What its backlog keeps.
+    pub policy: BacklogPolicy,
+    /// What each of its threads does.
+    pub threads: Vec<Vec<Act>>,
+    /// What processes do; empty without the process monitor.
+    pub processes: Vec<Story>,
+    /// The services, each with one life after another.
+    pub seats: Vec<Vec<Life>>,
+    /// What the operator does.
+    pub operations: Vec<Operation>,
+    /// Services end before the drivers, and read to the end.
+    pub orderly: bool,
+}
+
+/// Something that a thread of the client driver does.
+#[derive(Clone, Copy, Debug)]
+pub enum Act {
+    /// Offers a notification with so many bytes, at this IRQL.
+    Notify { bytes: usize, irql: u8 },
+    /// Asks, with a deadline in milliseconds.
+    Ask { deadline_ms: u32 },
+    /// Waits (milliseconds).
+    Rest(u32),
+}
+
+impl Act {
+    /// Whether it offers a notification.
+    #[must_use]
+    pub fn notifies(&self) -> bool {
+        matches!(self, Act::Notify { .. })
+    }
+}
+
+/// A process that is created and, if it may run, ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Story {
+    /// How long (100 ns) it waits before it comes.
+    pub after: u64,
+    /// Whether a service that was asked would refuse it.
+    pub bad: bool,
+    /// How long (100 ns) it lives.
+    pub lives: u64,
+}
+
+/// One life of a service.
+#[derive(Clone, Copy, Debug)]
+pub struct Life {
+    /// How long (100 ns) before it connects.
+    pub after: u64,
+    /// Which notifications of the client driver it observes.
+    pub observes: bool,
+    /// Whether it wants to decide.
+    pub decides: bool,
+    /// How many gets it keeps outstanding.
+    pub gets: usize,
+    /// How it answers.
+    pub habit: Habit,
+    /// After so many of its steps it stops reading, but stays connected.
+    pub hangs_after: Option<u32>,
+    /// After so many of its steps it dies.
+    pub dies_after: Option<u32>,
+    /// How it dies.
+    pub death: Death,
+    /// One step in so many is a command; zero for none.
+    pub commands: u32,
+}
+
+/// How a decider answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Habit {
+    /// At once.
+    Prompt,
+    /// After so many milliseconds.
+    Late(u32),
+    /// At once, and once more.
+    Twice,
+    /// Not at all.
+    Never,
+    /// With bytes that are no answer.
+    Garbage,
+}
+
+/// How a service ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Death {
+    /// Its handle is closed by the thread that uses it.
+    Closes,
+    /// Its handle is closed by another thread while it uses it.
+    Killed,
+}
+
+/// Something that an operator does.
+#[derive(Clone, Copy, Debug)]
+pub enum Operation {
+    /// Waits (100 ns).
+    Rest(u64),
+    /// Unloads and loads again.
+    Reload(Image, Unload),
+}
+
+/// A driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Image {
+    /// The common driver.
+    Fltport,
+    /// The process monitor.
+    Monitor,
+    /// The client driver of the simulation.
+    Generator,
+}
+
+fn some<T>(rng: &mut Rng, range: std::ops::Range<usize>, f: impl Fn(&mut Rng) -> T) -> Vec<T> {
+    let count = rng.usize(range);
+    (0..count).map(|_| f(rng)).collect()
+}
+
+fn one_in(rng: &mut Rng, n: u32) -> bool {
+    rng.u32(..n) == 0
+}
+
+impl Plan {
+    /// The plan of a seed.
+    #[must_use]
+    pub fn of(seed: u64) -> Plan {
+        let rng = &mut Rng::with_seed(seed);
+        let filter_manager_after = match rng.u32(..8) {
+            0 => rng.u64(1..50 * MILLISECOND),
+            _ => 0,
+        };
+        let processes = match rng.bool() {
+            true => some(rng, 1..5, story),
+            false => Vec::new(),
+        };
+        let orderly = rng.bool();
+        Plan {
+            filter_manager_after,
+            client_first: one_in(rng, 4),
+            backlog: [0, 2048, 65_536][rng.usize(..3)],
+            policy: match rng.bool() {
+                true => BacklogPolicy::KeepNewest,
+                false => BacklogPolicy::KeepOldest,
+            },
+            threads: some(rng, 1..4, |rng| some(rng, 1..10, act)),
+            processes,
+            seats: some(rng, 1..4, |rng| some(rng, 1..3, life)),
+            operations: match orderly {
+                true => Vec::new(),
+                false => some(rng, 0..4, operation),
+            },
+            orderly,
+        }
+    }
+}
+
+fn act(rng: &mut Rng) -> Act {
+    match rng.u32(..10) {
+        0..=5 => Act::Notify {
+            bytes: match rng.u32(..8) {
+                0 => rng.usize(..70_000),
+                1 => rng.usize(..20_000),
+                _ => rng.usize(..200),
+            },
+            irql: [0, 0, 1, 2][rng.usize(..4)],
+        },
+        6..=8 => Act::Ask {
+            deadline_ms: [1, 20, 500][rng.usize(..3)],
+        },
+        _ => Act::Rest(rng.u32(1..40)),
+    }
+}
+
+fn story(rng: &mut Rng) -> Story {
+    Story {
+        after: rng.u64(..60 * MILLISECOND),
+        bad: rng.bool(),
+        lives: rng.u64(..60 * MILLISECOND),
+    }
+}
+
+fn life(rng: &mut Rng) -> Life {
+    Life {
+        after: rng.u64(..30 * MILLISECOND),
+        observes: !one_in(rng, 5),
+        decides: rng.bool(),
+        gets: rng.usize(1..4),
+        habit: match rng.u32(..8) {
+            0 => Habit::Late(rng.u32(1..1000)),
+            1 => Habit::Twice,
+            2 => Habit::Never,
+            3 => Habit::Garbage,
+            _ => Habit::Prompt,
+        },
+        hangs_after: one_in(rng, 6).then(|| rng.u32(..12)),
+        dies_after: one_in(rng, 2).then(|| rng.u32(..16)),
+        death: match rng.bool() {
+            true => Death::Closes,
+            false => Death::Killed,
+        },
+        commands: [0, 2, 5][rng.usize(..3)],
+    }
+}
+
+fn operation(rng: &mut Rng) -> Operation {
+    let how = match rng.bool() {
+        true => Unload::Stop,
+        false => Unload::Filter,
+    };
+    match rng.u32(..5) {
+        0 => Operation::Reload(Image::Fltport, how),
+        1 => Operation::Reload(Image::Monitor, Unload::Stop),
+        2 => Operation::Reload(Image::Generator, Unload::Stop),
+        _ => Operation::Rest(rng.u64(..100 * MILLISECOND)),
+    }
+}

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! One seed's run: the plan put into threads, and what must be true at its end.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use fltport_abi::message::{Message, Pid};
+use fltport_abi::process_monitor::ProcessCreate;
+use nt_host::sched::{self, Thread, Waiter};
+use nt_host::{
+    Config, DebugPrint, DriverImage, FilterManagerStart, Kernel, ProcessCreated, Unload,
+};
+use parking_lot::Mutex;
+
+use crate::generator::{self, Work};
+use crate::journal::Journal;
+use crate::laws;
+use crate::plan::{Image, Operation, Plan, Story};
+use crate::seat::{self, rest};
+use crate::service::Service;
+use crate::stream::Request;
+
+const FLTPORT: DriverImage = DriverImage {
+    name: fltport_driver::IMAGE_NAME,
+    entry: fltport_driver::driver_entry,
+    force_integrity: false,
+};
+
+const MONITOR: DriverImage = DriverImage {
+    name: process_monitor::IMAGE_NAME,
+    entry: process_monitor::driver_entry,
+    force_integrity: true,
+};
+
+impl Image {
+    fn driver(self) -> &'static DriverImage {
+        match self {
+            Image::Fltport => &FLTPORT,
+            Image::Monitor => &MONITOR,
+            Image::Generator => &generator::IMAGE,
+        }
+    }
+}
+
+/// What the threads of a run share.
+pub struct Shared {
+    /// The machine.
+    pub kernel: Kernel,
+    /// The truth.
+    pub journal: Journal,
+    /// Services read to the end.
+    pub orderly: bool,
+    bad: Mutex<BTreeSet<u64>>,
+    end: Mutex<(bool, Vec<Arc<Waiter>>)>,
+}
+
+impl Shared {
+    /// Whether services are to come to their end.
+    pub fn ends(&self) -> bool {
+        self.end.lock().0
+    }
+
+    /// Waits until they are.
+    pub fn wait_for_the_end(&self) {
+        let waiter = Arc::new(Waiter::new());
+        self.end.lock().1.push(waiter.clone());
+        while !self.ends() {
+            sched::block(&waiter, None);
+        }
+    }
+
+    fn announce_the_end(&self) {
+        let mut end = self.end.lock();
+        end.0 = true;
+        end.1.iter().for_each(|waiter| sched::wake(waiter));
+    }
+
+    /// Whether a request asks about a process that must not run.
+    pub fn is_bad(&self, request: &Request) -> bool {
+        let pid = ProcessCreate::decode(&request.payload).map(|it| it.pid);
+        matches!(pid, Ok(Pid(pid)) if self.bad.lock().contains(&u64::from(pid)))
+    }
+}
+
+/// Runs a seed.
+///
+/// # Panics
+/// A law is broken.
+pub fn run(seed: u64) {
+    let plan = Plan::of(seed);
+    let shared = boot(&plan);
+    let loaded = load(&shared, &plan);
+    let services = start_services(&shared, &plan);
+    let processes = start_processes(&shared, &plan);
+    for operation in &plan.operations {
+        operate(&shared.kernel, *operation);
+    }
+    processes.iter().for_each(Thread::join);
+    if plan.orderly {
+        audit(&shared, &plan);
+        shared.announce_the_end();
+        services.iter().for_each(Thread::join);
+        unload_all(&shared.kernel);
+    } else {
+        unload_all(&shared.kernel);
+        shared.announce_the_end();
+        services.iter().for_each(Thread::join);
+    }
+    loaded.join();
+    shared.journal.check(nt_host::sim::is_punctual());
+    let shared = Arc::into_inner(shared).expect("all threads have ended");
+    let left = shared.kernel.pool_usage();
+    assert!(left.is_empty(), "left in the pool: {left:?}");
+    shared.kernel.shutdown_clean();
+}
+
+fn boot(plan: &Plan) -> Arc<Shared> {
+    let late = plan.filter_manager_after > 0;
+    let kernel = Kernel::boot(Config {
+        filter_manager: match late {
+            true => FilterManagerStart::Late,
+            false => FilterManagerStart::Ready,
+        },
+        debug_print: DebugPrint::Discard,
+        ..Config::default()
+    });
+    Arc::new(Shared {
+        kernel,
+        journal: Journal::default(),
+        orderly: plan.orderly,
+        bad: Mutex::default(),
+        end: Mutex::default(),
+    })
+}
+
+/// Loads the drivers; the thread that starts the Filter Manager, or one that has nothing to do.
+fn load(shared: &Arc<Shared>, plan: &Plan) -> Thread {
+    generator::set_work(Work {
+        threads: plan.threads.clone(),
+        backlog: plan.backlog,
+        policy: plan.policy,
+        journal: shared.journal.clone(),
+    });
+    let (after, inner) = (plan.filter_manager_after, shared.clone());
+    let starter = spawn("filter manager", move || {
+        if after > 0 {
+            rest(after);
+            inner.kernel.filter_manager_ready();
+        }
+    });
+    let order = match plan.client_first {
+        true => [Image::Generator, Image::Fltport],
+        false => [Image::Fltport, Image::Generator],
+    };
+    for image in order {
+        must_load(&shared.kernel, image);
+    }
+    if !plan.processes.is_empty() {
+        must_load(&shared.kernel, Image::Monitor);
+    }
+    starter
+}
+
+fn must_load(kernel: &Kernel, image: Image) {
+    let status = kernel.load(image.driver());
+    assert_eq!(status, Ok(()), "{image:?} is loaded");
+}
+
+fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Thread {
+    sched::spawn(name.to_owned(), body).expect("a simulation always has room for a thread")
+}
+
+fn start_services(shared: &Arc<Shared>, plan: &Plan) -> Vec<Thread> {
+    let seats = plan.seats.iter().enumerate();
+    let start = seats.map(|(number, lives)| {
+        let (shared, lives) = (shared.clone(), lives.clone());
+        spawn("service", move || seat::live(&shared, number, &lives))
+    });
+    start.collect()
+}
+
+fn start_processes(shared: &Arc<Shared>, plan: &Plan) -> Vec<Thread> {
+    let stories = plan.processes.iter().zip(2000_u64..);
+    let start = stories.map(|(story, pid)| {
+        let (shared, story) = (shared.clone(), *story);
+        spawn("a process's creator", move || tell(&shared, pid, story))
+    });
+    start.collect()
+}
+
+fn tell(shared: &Shared, pid: u64, story: Story) {
+    if story.bad {
+        shared.bad.lock().insert(pid);
+    }
+    rest(story.after);
+    let status = shared.kernel.process_created(&ProcessCreated {
+        pid,
+        parent_pid: 1000,
+        creator_pid: 1000,
+        creator_tid: 1004,
+        image: Some("/bin/simulated".encode_utf16().collect()),
+        command_line: None,
+        uid: Some(0),
+    });
+    assert!(
+        status >= 0 || story.bad,
+        "a good process was refused: {status:#x}"
+    );
+    if status >= 0 {
+        rest(story.lives);
+        shared.kernel.process_exited(pid, 0);
+    }
+}
+
+fn operate(kernel: &Kernel, operation: Operation) {
+    match operation {
+        Operation::Rest(ticks) => rest(ticks),
+        Operation::Reload(image, how) => {
+            // A driver that is not loaded, or has no filter yet, cannot be unloaded so.
+            if kernel.unload(image.driver().name, how).is_ok() {
+                must_load(kernel, image);
+            }
+        }
+    }
+}
+
+fn unload_all(kernel: &Kernel) {
+    for image in [Image::Monitor, Image::Generator, Image::Fltport] {
+        let status = kernel.unload(image.driver().name, Unload::Stop);
+        let monitor_is_not_loaded = image == Image::Monitor && status.is_err();
+        assert!(
+            status.is_ok() || monitor_is_not_loaded,
+            "{image:?}: {status:?}"
+        );
+    }
+}
+
+/// When the driver has nothing to do any more, everything it offered is in the books.
+fn audit(shared: &Arc<Shared>, plan: &Plan) {
+    let expected: usize = plan
+        .threads
+        .iter()
+        .flatten()
+        .filter(|act| act.notifies())
+        .count();
+    while shared.journal.notifications() < expected as u64 {
+        rest(crate::plan::MILLISECOND);
+    }
+    if plan.filter_manager_after > 0 || plan.client_first {
+        // Staged notifications are handed over at a moment that nobody outside can see.
+        rest(1000 * crate::plan::MILLISECOND);
+    }
+    let Ok(auditor) = Service::connect(&shared.kernel, 9999, 0) else {
+        return;
+    };
+    if let Ok(Some(provider)) = auditor.provider("generator") {
+        let observers = plan
+            .seats
+            .iter()
+            .flatten()
+            .filter(|life| life.observes)
+            .count();
+        laws::nothing_is_missing(&auditor, provider, expected as u64, observers as u64);
+    }
+}

@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The lives of a service: it connects, reads, answers, commands, hangs, dies, and comes again.
+
+use std::sync::Arc;
+
+use fltport_abi::fixed::Fixed;
+use fltport_abi::message::Message;
+use nt_host::Kernel;
+use nt_host::clock::Deadline;
+use nt_host::sched::{self, Waiter};
+
+use crate::generator::{Question, Reply};
+use crate::journal::{Journal, answer_to};
+use crate::laws;
+use crate::plan::{Death, Habit, Life, MILLISECOND};
+use crate::scenario::Shared;
+use crate::service::{Received, Service};
+use crate::stream::Request;
+
+/// How often a service tries to connect, and to find its provider.
+const PATIENCE: u32 = 20;
+
+/// The message numbers of the generator and of the process monitor.
+const BLOB: u64 = 1 << 1;
+const QUESTION: u64 = 1 << 2;
+const STARTS_AND_EXITS: u64 = 0b110;
+const CREATE: u64 = 1 << 5;
+
+/// Waits.
+pub fn rest(ticks: u64) {
+    if ticks > 0 {
+        sched::block(&Waiter::new(), Some(Deadline::after(ticks)));
+    }
+}
+
+/// One life.
+struct Living<'a> {
+    life: &'a Life,
+    shared: &'a Shared,
+    service: Service,
+    generator: Option<u32>,
+    /// Requests that are answered later, with the moment.
+    later: Vec<(Deadline, Request)>,
+    steps: u32,
+}
+
+/// All lives of the seat with this number.
+pub fn live(shared: &Arc<Shared>, seat: usize, lives: &[Life]) {
+    for (number, life) in lives.iter().enumerate() {
+        rest(life.after);
+        let pid = u32::try_from(10_000 + seat * 100 + number).expect("few lives");
+        let Some(service) = connect(&shared.kernel, pid, life.gets) else {
+            continue;
+        };
+        let killer = plan_death(life, &service);
+        let mut living = Living {
+            life,
+            shared,
+            service,
+            generator: None,
+            later: Vec::new(),
+            steps: 0,
+        };
+        living.subscribe();
+        living.run();
+        drop(living);
+        if let Some(killer) = killer {
+            killer.join();
+        }
+    }
+}
+
+fn connect(kernel: &Kernel, pid: u32, gets: usize) -> Option<Service> {
+    for _ in 0..PATIENCE {
+        match Service::connect(kernel, pid, gets) {
+            Ok(service) => return Some(service),
+            Err(_) => rest(5 * MILLISECOND),
+        }
+    }
+    None
+}
+
+/// Somebody else closes the handle, at some moment.
+fn plan_death(life: &Life, service: &Service) -> Option<sched::Thread> {
+    let after = life.dies_after.filter(|_| life.death == Death::Killed)?;
+    let port = service.port();
+    let body = move || {
+        rest(u64::from(after) * MILLISECOND);
+        port.close();
+    };
+    sched::spawn("killer".to_owned(), body).ok()
+}
+
+impl Living<'_> {
+    fn subscribe(&mut self) {
+        for _ in 0..PATIENCE {
+            self.steps += 1;
+            if self.dies_now() {
+                return;
+            }
+            match self.service.provider("generator") {
+                Ok(Some(generator)) => {
+                    self.generator = Some(generator);
+                    break;
+                }
+                Ok(None) => rest(5 * MILLISECOND),
+                Err(_) => return,
+            }
+        }
+        let observe = if self.life.observes {
+            BLOB | QUESTION
+        } else {
+            0
+        };
+        self.take_role(self.generator, observe, QUESTION);
+        let monitor = self.service.provider("process-monitor");
+        let observe = if self.life.observes {
+            STARTS_AND_EXITS
+        } else {
+            0
+        };
+        self.take_role(monitor.unwrap_or(None), observe, CREATE);
+    }
+
+    /// Subscribes, as the decider if that is free.
+    fn take_role(&self, provider: Option<u32>, observe: u64, decide: u64) {
+        let Some(provider) = provider else { return };
+        let decide = if self.life.decides { decide } else { 0 };
+        if self.service.subscribe(provider, observe, decide).is_err() && decide != 0 {
+            // Another service decides, or the provider has gone.
+            let _ = self.service.subscribe(provider, observe, 0);
+        }
+    }
+
+    fn dies_now(&self) -> bool {
+        self.life.death == Death::Closes && self.life.dies_after.is_some_and(|n| self.steps >= n)
+    }
+
+    fn run(&mut self) {
+        loop {
+            self.steps += 1;
+            if self.dies_now() {
+                return;
+            }
+            if self.life.hangs_after.is_some_and(|n| self.steps >= n) {
+                self.shared.wait_for_the_end();
+                return;
+            }
+            if self.shared.ends() {
+                return self.end();
+            }
+            if self.life.commands != 0 && self.steps % self.life.commands == 0 {
+                self.command();
+            }
+            match self.service.receive(self.next_moment()) {
+                Received::Request(request) => self.answer(request),
+                Received::Records | Received::Nothing => {}
+                Received::Ended => return,
+            }
+            self.answer_late_ones();
+        }
+    }
+
+    /// Until when nothing has to be done but reading.
+    fn next_moment(&self) -> Deadline {
+        let soon = Deadline::after(10 * MILLISECOND);
+        self.later
+            .iter()
+            .map(|(due, _)| *due)
+            .fold(soon, Deadline::min)
+    }
+
+    fn answer_late_ones(&mut self) {
+        let due = self
+            .later
+            .extract_if(.., |(due, _)| due.remaining().is_zero());
+        let due: Vec<(Deadline, Request)> = due.collect();
+        due.iter().for_each(|(_, request)| self.reply(request));
+    }
+
+    fn answer(&mut self, request: Request) {
+        match self.life.habit {
+            Habit::Prompt => self.reply(&request),
+            Habit::Late(ms) => {
+                let due = Deadline::after(u64::from(ms) * MILLISECOND);
+                self.later.push((due, request));
+            }
+            Habit::Twice => {
+                self.reply(&request);
+                self.reply(&request);
+            }
+            Habit::Never => {}
+            Habit::Garbage => {
+                let status = self.service.reply_garbage(&request);
+                note(&self.shared.journal, &request, status);
+            }
+        }
+    }
+
+    fn reply(&self, request: &Request) {
+        let status = match Question::decode(&request.payload) {
+            Ok(Question { number }) if self.is_question(request) => {
+                let mut payload = [0; 8];
+                let reply = Reply {
+                    number: answer_to(number),
+                };
+                reply.encode(&mut payload).expect("a reply of its own size");
+                self.service.reply(request, &payload)
+            }
+            // A process that wants to run: it may not if it is bad.
+            _ => {
+                let deny = u32::from(self.shared.is_bad(request));
+                self.service.reply(request, &deny.to_le_bytes())
+            }
+        };
+        note(&self.shared.journal, request, status);
+    }
+
+    fn is_question(&self, request: &Request) -> bool {
+        request.header.message == 2
+    }
+
+    fn command(&self) {
+        match self.steps % 3 {
+            0 => {
+                let _ = self.service.ledger();
+            }
+            1 => {
+                let _ = self.service.info();
+            }
+            _ => {
+                let payload = self.steps.to_le_bytes();
+                let echo = self
+                    .generator
+                    .map(|it| self.service.command(it, 3, &payload));
+                if let Some(Ok(echo)) = echo {
+                    assert_eq!(echo, payload, "a command's result is its own");
+                }
+            }
+        }
+    }
+
+    /// The drivers are still there: what was read is what the books say.
+    fn end(&mut self) {
+        self.later.clear();
+        if self.shared.orderly && self.life.dies_after.is_none() {
+            laws::settle(&mut self.service, self.generator);
+        }
+    }
+}
+
+/// Writes a taken reply into the journal.
+fn note(journal: &Journal, request: &Request, status: i32) {
+    if status == 0 && request.header.message == 2 {
+        let number = u64::read(&request.payload).expect("a question");
+        journal.reply_taken(number);
+    }
+}

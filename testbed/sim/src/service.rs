@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A service, connected: gets, commands, replies, and the books it reads.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use fltmgr::GetOutcome;
+use fltport_abi::command::{
+    CommandHeader, ConnectionRow, LedgerRow, Page, ProviderRow, Subscription, own,
+};
+use fltport_abi::fixed::{Fixed, name_from_bytes};
+use fltport_abi::frame::{REPLY_MAGIC, ReplyHeader};
+use fltport_abi::hello::{Hello, rights};
+use fltport_abi::limits::PORT_NAME;
+use nt_host::clock::Deadline;
+use nt_host::flt::UserPort;
+use nt_host::sched::{self, Waiter};
+use nt_host::{Kernel, Process, UserSlice};
+use parking_lot::Mutex;
+
+use crate::stream::{MESSAGE_HEADER, Request, Stream};
+
+/// Bytes of a get's buffer: the largest frame and the Filter Manager's header.
+const BUFFER: usize = MESSAGE_HEADER + 64 * 1024;
+
+/// A connection and its service's side of it.
+pub struct Service {
+    port: Arc<UserPort>,
+    process: Arc<Process>,
+    inbox: Arc<Inbox>,
+    /// What was read.
+    pub stream: Stream,
+}
+
+#[derive(Default)]
+struct Inbox {
+    outcomes: Mutex<VecDeque<GetOutcome>>,
+    arrived: Waiter,
+}
+
+/// What a read gave.
+pub enum Received {
+    /// Records, which the stream has taken in.
+    Records,
+    /// A request.
+    Request(Request),
+    /// Nothing by the deadline.
+    Nothing,
+    /// The connection has ended.
+    Ended,
+}
+
+impl Service {
+    /// Connects as the process `pid`, with so many gets outstanding. The error is the driver's.
+    pub fn connect(kernel: &Kernel, pid: u32, gets: usize) -> Result<Service, i32> {
+        let process = kernel.peer(pid, 0);
+        let name: Vec<u16> = PORT_NAME.encode_utf16().collect();
+        let hello = Hello::new("simulated", rights::ALL, 0).to_bytes();
+        let port = UserPort::connect(&process, &name, &hello)?;
+        let service = Service {
+            port,
+            process,
+            inbox: Arc::default(),
+            stream: Stream::default(),
+        };
+        (0..gets).for_each(|_| service.post_get());
+        Ok(service)
+    }
+
+    /// The handle, for whoever closes it from outside.
+    #[must_use]
+    pub fn port(&self) -> Arc<UserPort> {
+        self.port.clone()
+    }
+
+    fn post_get(&self) {
+        let inbox = self.inbox.clone();
+        let done = move |outcome| {
+            inbox.outcomes.lock().push_back(outcome);
+            sched::wake(&inbox.arrived);
+        };
+        self.port.get(BUFFER, Box::new(done));
+    }
+
+    /// Waits for what the driver sends.
+    pub fn receive(&mut self, deadline: Deadline) -> Received {
+        loop {
+            let outcome = self.inbox.outcomes.lock().pop_front();
+            match outcome {
+                Some(GetOutcome::Message(message)) => {
+                    self.post_get();
+                    return match self.stream.take(&message) {
+                        Some(request) => Received::Request(request),
+                        None => Received::Records,
+                    };
+                }
+                Some(GetOutcome::TooSmall { needed }) => {
+                    panic!("a frame of {needed} bytes does not fit the largest buffer")
+                }
+                Some(GetOutcome::Cancelled | GetOutcome::Disconnected) => return Received::Ended,
+                None if deadline.remaining().is_zero() => return Received::Nothing,
+                None => {
+                    sched::block(&self.inbox.arrived, Some(deadline));
+                }
+            }
+        }
+    }
+
+    /// Sends a command; its result.
+    pub fn command(&self, provider: u32, command: u16, payload: &[u8]) -> Result<Vec<u8>, i32> {
+        let mut bytes = vec![0; CommandHeader::SIZE];
+        let header = CommandHeader::new(provider, command, payload.len());
+        header.write(&mut bytes).expect("the header's own size");
+        bytes.extend(payload);
+        let mut out = vec![0_u8; 4096];
+        let slice = |address: *const u8, length: usize| UserSlice {
+            address: address.addr() as u64,
+            length: u32::try_from(length).expect("a small buffer"),
+        };
+        let input = slice(bytes.as_ptr(), bytes.len());
+        let output = slice(out.as_mut_ptr(), out.len());
+        let (status, returned) = self.port.send(&self.process, input, output);
+        // The kernel wrote to it behind the compiler's back.
+        let mut out = std::hint::black_box(out);
+        out.truncate(returned as usize);
+        if status == 0 { Ok(out) } else { Err(status) }
+    }
+
+    fn rows<T: Fixed>(&self, command: u16) -> Result<Vec<T>, i32> {
+        let mut rows = Vec::new();
+        loop {
+            let mut page = [0; Page::SIZE];
+            let skip = u32::try_from(rows.len()).expect("few rows");
+            Page { skip, reserved: 0 }
+                .write(&mut page)
+                .expect("the page's own size");
+            let result = self.command(0, command, &page)?;
+            if result.is_empty() {
+                return Ok(rows);
+            }
+            rows.extend(result.chunks_exact(T::SIZE).filter_map(T::read));
+        }
+    }
+
+    /// The ledger.
+    ///
+    /// # Panics
+    /// A row of it does not balance.
+    pub fn ledger(&self) -> Result<Vec<LedgerRow>, i32> {
+        let rows: Vec<LedgerRow> = self.rows(own::LEDGER)?;
+        for row in &rows {
+            assert!(row.balances(), "the ledger does not balance: {row:?}");
+        }
+        Ok(rows)
+    }
+
+    /// What the driver knows of this connection.
+    pub fn info(&self) -> Result<ConnectionRow, i32> {
+        let row = self.command(0, own::INFO, &[])?;
+        Ok(ConnectionRow::read(&row).expect("one row"))
+    }
+
+    /// The number of the provider with this name; none if it is not registered.
+    pub fn provider(&self, name: &str) -> Result<Option<u32>, i32> {
+        let rows: Vec<ProviderRow> = self.rows(own::PROVIDERS)?;
+        let row = rows
+            .iter()
+            .find(|row| name_from_bytes(&row.name) == Some(name));
+        Ok(row.map(|row| row.provider))
+    }
+
+    /// Subscribes to messages by their bits.
+    pub fn subscribe(&self, provider: u32, observe: u64, decide: u64) -> Result<(), i32> {
+        let mut payload = [0; Subscription::SIZE];
+        let subscription = Subscription {
+            provider,
+            reserved: 0,
+            observe,
+            decide,
+        };
+        subscription
+            .write(&mut payload)
+            .expect("the subscription's own size");
+        self.command(0, own::SUBSCRIBE, &payload).map(drop)
+    }
+
+    /// Answers a request with this payload; the status.
+    pub fn reply(&self, request: &Request, payload: &[u8]) -> i32 {
+        let header = ReplyHeader {
+            magic: REPLY_MAGIC,
+            provider: request.header.provider,
+            message: request.header.message,
+            request: request.header.sequence,
+        };
+        let mut bytes = vec![0; MESSAGE_HEADER + ReplyHeader::SIZE];
+        bytes[8..16].copy_from_slice(&request.message_id.to_le_bytes());
+        header
+            .write(&mut bytes[MESSAGE_HEADER..])
+            .expect("the reply header's own size");
+        bytes.extend(payload);
+        self.port.reply(&bytes)
+    }
+
+    /// Answers with bytes that are no reply; the status.
+    pub fn reply_garbage(&self, request: &Request) -> i32 {
+        let mut bytes = vec![0xEE; MESSAGE_HEADER + 5];
+        bytes[8..16].copy_from_slice(&request.message_id.to_le_bytes());
+        self.port.reply(&bytes)
+    }
+
+    /// Closes the handle, as the death of the process does.
+    pub fn close(&self) {
+        self.port.close();
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        self.port.close();
+    }
+}

@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a service reads: frames in, records and requests out, and the law that no number is
+//! missing without a gap record.
+
+use std::collections::BTreeMap;
+
+use fltport_abi::fixed::Fixed;
+use fltport_abi::frame::{FRAME_REQUEST, Frame, Gap, RecordHeader, RecordKind};
+
+/// Bytes of the Filter Manager's own header in front of a message.
+pub const MESSAGE_HEADER: usize = 16;
+
+/// A request, to be answered.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The Filter Manager's number of the message.
+    pub message_id: u64,
+    /// The record's header.
+    pub header: RecordHeader,
+    /// Its payload.
+    pub payload: Vec<u8>,
+}
+
+/// One connection's stream so far.
+#[derive(Debug)]
+pub struct Stream {
+    next: u64,
+    /// Notifications and outcomes received, by provider and message.
+    got: BTreeMap<(u16, u16), u64>,
+    /// Losses told of, by provider and message.
+    told: BTreeMap<(u16, u16), u64>,
+}
+
+impl Default for Stream {
+    fn default() -> Self {
+        Stream {
+            next: 1,
+            got: BTreeMap::new(),
+            told: BTreeMap::new(),
+        }
+    }
+}
+
+impl Stream {
+    /// Takes in a message as FilterGetMessage returned it; the request, if it is one.
+    ///
+    /// # Panics
+    /// The message is not what the driver may send, or the stream is broken.
+    pub fn take(&mut self, message: &[u8]) -> Option<Request> {
+        let message_id = u64::read(&message[8..]).expect("a message header");
+        let frame = Frame::parse(&message[MESSAGE_HEADER..]).expect("a frame");
+        let mut request = None;
+        for record in frame.records() {
+            let record = record.expect("a record");
+            let RecordHeader {
+                sequence,
+                provider,
+                message,
+                ..
+            } = record.header;
+            if frame.header.kind == FRAME_REQUEST {
+                request = Some(Request {
+                    message_id,
+                    header: record.header,
+                    payload: record.payload.to_vec(),
+                });
+                continue;
+            }
+            if record.kind == RecordKind::Gap {
+                let gap = Gap::parse(&record).expect("a gap that adds up");
+                assert_eq!(
+                    gap.first, self.next,
+                    "a gap begins where the stream stopped"
+                );
+                for entry in gap.entries() {
+                    *self
+                        .told
+                        .entry((entry.provider, entry.message))
+                        .or_default() += entry.count;
+                }
+            } else {
+                assert_eq!(sequence, self.next, "no number is missing without a gap");
+                *self.got.entry((provider, message)).or_default() += 1;
+            }
+            self.next = sequence + 1;
+        }
+        request
+    }
+
+    /// The number that the next record must have.
+    #[must_use]
+    pub fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// How many records of this provider and message came.
+    #[must_use]
+    pub fn got(&self, provider: u16, message: u16) -> u64 {
+        self.got.get(&(provider, message)).copied().unwrap_or(0)
+    }
+
+    /// How many losses it told of.
+    #[must_use]
+    pub fn told(&self, provider: u16, message: u16) -> u64 {
+        self.told.get(&(provider, message)).copied().unwrap_or(0)
+    }
+}
