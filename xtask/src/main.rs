@@ -6,6 +6,7 @@
 mod bindings;
 mod command;
 mod provision;
+mod sim;
 mod suite;
 mod windows;
 mod workspace;
@@ -28,6 +29,7 @@ struct Arguments {
 enum Chore {
     Bindings(bindings::Arguments),
     Windows(windows::Arguments),
+    Sim(sim::Arguments),
     Test(suite::Arguments),
 }
 
@@ -37,6 +39,7 @@ fn main() -> ExitCode {
     let outcome = match arguments.chore {
         Chore::Bindings(arguments) => bindings::run(&workspace, &arguments),
         Chore::Windows(arguments) => windows::run(&workspace, &arguments),
+        Chore::Sim(arguments) => sim::run(&workspace, &arguments),
         Chore::Test(arguments) => suite::run(&workspace, &arguments),
     };
     match outcome {

@@ -4,7 +4,8 @@
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Instant;
 
-use clap::Parser;
+use clap::{Parser, ValueEnum};
+use fltport_sim::plan::{Plan, Size};
 use fltport_sim::scenario;
 use nt_host::sim;
 
@@ -22,9 +23,36 @@ struct Arguments {
     /// How many processes share them; as many as there are processors if it is not given.
     #[arg(long, value_name = "N")]
     jobs: Option<u64>,
-    /// Prints what a seed makes happen, and the fingerprint of its run.
+    /// How much each makes happen.
+    #[arg(long, value_enum, default_value_t = Extent::Full)]
+    size: Extent,
+    /// Prints what the first seed makes happen, and every call of the kernel in its run.
     #[arg(long)]
-    plan: bool,
+    trace: bool,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Extent {
+    /// One service, few steps.
+    Small,
+    /// Several services, operators, processes.
+    Full,
+}
+
+impl Extent {
+    fn name(self) -> &'static str {
+        match self {
+            Extent::Small => "small",
+            Extent::Full => "full",
+        }
+    }
+
+    fn size(self) -> Size {
+        match self {
+            Extent::Small => Size::Small,
+            Extent::Full => Size::Full,
+        }
+    }
 }
 
 fn main() -> ExitCode {
@@ -35,8 +63,8 @@ fn main() -> ExitCode {
         .unwrap_or(processors)
         .min(arguments.seeds)
         .max(1);
-    if arguments.plan {
-        println!("{:#?}", fltport_sim::plan::Plan::of(arguments.from));
+    if arguments.trace {
+        return trace(&arguments);
     }
     if jobs == 1 {
         return run(&arguments);
@@ -51,18 +79,36 @@ fn main() -> ExitCode {
     }
 }
 
+/// Runs one seed, and shows all of it.
+fn trace(arguments: &Arguments) -> ExitCode {
+    let size = arguments.size.size();
+    println!("{:#?}", Plan::of(arguments.from, size));
+    let outcome = sim::replay(
+        arguments.from,
+        move |seed| scenario::run(seed, size),
+        |call| {
+            let (thread, name, function) = (call.thread, call.name, call.function);
+            println!("{:>12} {thread:>4} {name:<20} {function}", call.time);
+        },
+    );
+    outcome.map_or_else(|failure| end(arguments, &failure), |_| ExitCode::SUCCESS)
+}
+
 /// Runs all seeds here.
 fn run(arguments: &Arguments) -> ExitCode {
     let begin = Instant::now();
-    let end = arguments.from.saturating_add(arguments.seeds);
-    match sim::explore(arguments.from..end, scenario::run) {
+    let end_of_seeds = arguments.from.saturating_add(arguments.seeds);
+    let size = arguments.size.size();
+    let outcome = sim::explore(arguments.from..end_of_seeds, move |seed| {
+        scenario::run(seed, size);
+    });
+    match outcome {
         Ok(summary) => {
             let seconds = begin.elapsed().as_secs_f64();
             println!(
-                "seeds {}..{end}: {} runs, {} calls, {} turns, {} s of virtual time in {seconds:.2} s: \
-                 {:.0} seeds a second, fingerprint {:016x}",
+                "seeds {}..{end_of_seeds}: {} calls, {} turns, {} s of virtual time in \
+                 {seconds:.1} s, {:.0} seeds a second, fingerprint {:016x}",
                 arguments.from,
-                summary.seeds,
                 summary.calls,
                 summary.turns,
                 summary.time / nt_host::clock::SECOND,
@@ -71,14 +117,20 @@ fn run(arguments: &Arguments) -> ExitCode {
             );
             ExitCode::SUCCESS
         }
-        Err(failure) => {
-            eprintln!("{failure}");
-            eprintln!("  again: cargo xtask sim --from {} --seeds 1", failure.seed);
-            // The threads of the failed seed are still there, with their stacks: no destructor
-            // of a static may run into them.
-            std::process::exit(1);
-        }
+        Err(failure) => end(arguments, &failure),
     }
+}
+
+/// Tells of a failure and ends the process at once: the threads of the failed seed are still there,
+/// with their stacks, and no destructor of a static may run into them.
+fn end(arguments: &Arguments, failure: &sim::Failure) -> ! {
+    eprintln!("{failure}");
+    eprintln!(
+        "  see it: cargo xtask sim --size {} --from {} --trace",
+        arguments.size.name(),
+        failure.seed
+    );
+    std::process::exit(1);
 }
 
 /// Divides the seeds among processes; false if one of them found something.
@@ -92,7 +144,12 @@ fn share(arguments: &Arguments, jobs: u64) -> std::io::Result<bool> {
         let seeds = each + u64::from(job < rest);
         let child = Command::new(&program)
             .args(["--jobs", "1", "--from", &from.to_string()])
-            .args(["--seeds", &seeds.to_string()])
+            .args([
+                "--seeds",
+                &seeds.to_string(),
+                "--size",
+                arguments.size.name(),
+            ])
             .stdin(Stdio::null())
             .spawn()?;
         children.push(child);
@@ -105,8 +162,9 @@ fn share(arguments: &Arguments, jobs: u64) -> std::io::Result<bool> {
     let seconds = begin.elapsed().as_secs_f64();
     if clean {
         println!(
-            "{} seeds are clean: {:.0} a second in {jobs} processes",
+            "{} seeds of the {} scenario are clean: {:.0} a second in {jobs} processes",
             arguments.seeds,
+            arguments.size.name(),
             arguments.seeds as f64 / seconds
         );
     }

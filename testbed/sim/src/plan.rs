@@ -34,10 +34,18 @@ pub struct Plan {
 /// Something that a thread of the client driver does.
 #[derive(Clone, Copy, Debug)]
 pub enum Act {
-    /// Offers a notification with so many bytes, at this IRQL.
-    Notify { bytes: usize, irql: u8 },
-    /// Asks, with a deadline in milliseconds.
-    Ask { deadline_ms: u32 },
+    /// Offers a notification.
+    Notify {
+        /// With so many bytes.
+        bytes: usize,
+        /// At this IRQL.
+        irql: u8,
+    },
+    /// Asks.
+    Ask {
+        /// With this deadline in milliseconds.
+        deadline_ms: u32,
+    },
     /// Waits (milliseconds).
     Rest(u32),
 }
@@ -72,6 +80,8 @@ pub struct Life {
     pub decides: bool,
     /// How many gets it keeps outstanding.
     pub gets: usize,
+    /// How large their buffers are at first; too small ones are replaced.
+    pub first_buffer: usize,
     /// How it answers.
     pub habit: Habit,
     /// After so many of its steps it stops reading, but stays connected.
@@ -137,10 +147,46 @@ fn one_in(rng: &mut Rng, n: u32) -> bool {
     rng.u32(..n) == 0
 }
 
+/// How much a seed makes happen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Size {
+    /// One service, one thread of the client driver, few steps: hundreds of calls of the kernel.
+    Small,
+    /// All of it: thousands.
+    #[default]
+    Full,
+}
+
 impl Plan {
     /// The plan of a seed.
     #[must_use]
-    pub fn of(seed: u64) -> Plan {
+    pub fn of(seed: u64, size: Size) -> Plan {
+        match size {
+            Size::Small => Plan::small(seed),
+            Size::Full => Plan::full(seed),
+        }
+    }
+
+    fn small(seed: u64) -> Plan {
+        let rng = &mut Rng::with_seed(seed);
+        let orderly = rng.bool();
+        Plan {
+            filter_manager_after: 0,
+            client_first: one_in(rng, 4),
+            backlog: [0, 2048][rng.usize(..2)],
+            policy: BacklogPolicy::KeepNewest,
+            threads: vec![some(rng, 1..6, small_act)],
+            processes: Vec::new(),
+            seats: vec![vec![life(rng)]],
+            operations: match orderly {
+                true => Vec::new(),
+                false => some(rng, 0..2, operation),
+            },
+            orderly,
+        }
+    }
+
+    fn full(seed: u64) -> Plan {
         let rng = &mut Rng::with_seed(seed);
         let filter_manager_after = match rng.u32(..8) {
             0 => rng.u64(1..50 * MILLISECOND),
@@ -188,6 +234,16 @@ fn act(rng: &mut Rng) -> Act {
     }
 }
 
+fn small_act(rng: &mut Rng) -> Act {
+    match act(rng) {
+        Act::Notify { irql, .. } => Act::Notify {
+            bytes: rng.usize(..100),
+            irql,
+        },
+        other => other,
+    }
+}
+
 fn story(rng: &mut Rng) -> Story {
     Story {
         after: rng.u64(..60 * MILLISECOND),
@@ -202,6 +258,10 @@ fn life(rng: &mut Rng) -> Life {
         observes: !one_in(rng, 5),
         decides: rng.bool(),
         gets: rng.usize(1..4),
+        first_buffer: match rng.u32(..4) {
+            0 => rng.usize(16..200),
+            _ => crate::service::BUFFER,
+        },
         habit: match rng.u32(..8) {
             0 => Habit::Late(rng.u32(1..1000)),
             1 => Habit::Twice,

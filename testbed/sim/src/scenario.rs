@@ -15,7 +15,7 @@ use parking_lot::Mutex;
 use crate::generator::{self, Work};
 use crate::journal::Journal;
 use crate::laws;
-use crate::plan::{Image, Operation, Plan, Story};
+use crate::plan::{Image, Operation, Plan, Size, Story};
 use crate::seat::{self, rest};
 use crate::service::Service;
 use crate::stream::Request;
@@ -82,12 +82,12 @@ impl Shared {
     }
 }
 
-/// Runs a seed.
+/// Runs a seed of this size.
 ///
 /// # Panics
 /// A law is broken.
-pub fn run(seed: u64) {
-    let plan = Plan::of(seed);
+pub fn run(seed: u64, size: Size) {
+    let plan = Plan::of(seed, size);
     let shared = boot(&plan);
     let loaded = load(&shared, &plan);
     let services = start_services(&shared, &plan);
@@ -250,7 +250,7 @@ fn audit(shared: &Arc<Shared>, plan: &Plan) {
         // Staged notifications are handed over at a moment that nobody outside can see.
         rest(1000 * crate::plan::MILLISECOND);
     }
-    let Ok(auditor) = Service::connect(&shared.kernel, 9999, 0) else {
+    let Ok(auditor) = Service::connect(&shared.kernel, 9999, 0, 0) else {
         return;
     };
     if let Ok(Some(provider)) = auditor.provider("generator") {

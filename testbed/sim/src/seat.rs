@@ -49,7 +49,7 @@ pub fn live(shared: &Arc<Shared>, seat: usize, lives: &[Life]) {
     for (number, life) in lives.iter().enumerate() {
         rest(life.after);
         let pid = u32::try_from(10_000 + seat * 100 + number).expect("few lives");
-        let Some(service) = connect(&shared.kernel, pid, life.gets) else {
+        let Some(service) = connect(&shared.kernel, pid, life) else {
             continue;
         };
         let killer = plan_death(life, &service);
@@ -70,9 +70,9 @@ pub fn live(shared: &Arc<Shared>, seat: usize, lives: &[Life]) {
     }
 }
 
-fn connect(kernel: &Kernel, pid: u32, gets: usize) -> Option<Service> {
+fn connect(kernel: &Kernel, pid: u32, life: &Life) -> Option<Service> {
     for _ in 0..PATIENCE {
-        match Service::connect(kernel, pid, gets) {
+        match Service::connect(kernel, pid, life.gets, life.first_buffer) {
             Ok(service) => return Some(service),
             Err(_) => rest(5 * MILLISECOND),
         }
@@ -132,6 +132,21 @@ impl Living<'_> {
         }
     }
 
+    /// Lets go of its roles and takes them again, as at a hand-over to another service.
+    fn change_roles(&self) {
+        let Some(generator) = self.generator else {
+            return;
+        };
+        if self.service.subscribe(generator, 0, 0).is_ok() {
+            let observe = if self.life.observes {
+                BLOB | QUESTION
+            } else {
+                0
+            };
+            self.take_role(self.generator, observe, QUESTION);
+        }
+    }
+
     fn dies_now(&self) -> bool {
         self.life.death == Death::Closes && self.life.dies_after.is_some_and(|n| self.steps >= n)
     }
@@ -149,7 +164,7 @@ impl Living<'_> {
             if self.shared.ends() {
                 return self.end();
             }
-            if self.life.commands != 0 && self.steps % self.life.commands == 0 {
+            if self.life.commands != 0 && self.steps.is_multiple_of(self.life.commands) {
                 self.command();
             }
             match self.service.receive(self.next_moment()) {
@@ -221,13 +236,15 @@ impl Living<'_> {
     }
 
     fn command(&self) {
-        match self.steps % 3 {
+        match self.steps % 5 {
             0 => {
                 let _ = self.service.ledger();
             }
             1 => {
                 let _ = self.service.info();
             }
+            2 => self.service.send_garbage(self.steps),
+            3 => self.change_roles(),
             _ => {
                 let payload = self.steps.to_le_bytes();
                 let echo = self

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use crate::stream::{MESSAGE_HEADER, Request, Stream};
 
 /// Bytes of a get's buffer: the largest frame and the Filter Manager's header.
-const BUFFER: usize = MESSAGE_HEADER + 64 * 1024;
+pub const BUFFER: usize = MESSAGE_HEADER + 64 * 1024;
 
 /// A connection and its service's side of it.
 pub struct Service {
@@ -51,8 +51,14 @@ pub enum Received {
 }
 
 impl Service {
-    /// Connects as the process `pid`, with so many gets outstanding. The error is the driver's.
-    pub fn connect(kernel: &Kernel, pid: u32, gets: usize) -> Result<Service, i32> {
+    /// Connects as the process `pid`, with so many gets outstanding, the first ones with buffers of
+    /// so many bytes. The error is the driver's.
+    pub fn connect(
+        kernel: &Kernel,
+        pid: u32,
+        gets: usize,
+        first_buffer: usize,
+    ) -> Result<Service, i32> {
         let process = kernel.peer(pid, 0);
         let name: Vec<u16> = PORT_NAME.encode_utf16().collect();
         let hello = Hello::new("simulated", rights::ALL, 0).to_bytes();
@@ -63,7 +69,7 @@ impl Service {
             inbox: Arc::default(),
             stream: Stream::default(),
         };
-        (0..gets).for_each(|_| service.post_get());
+        (0..gets).for_each(|_| service.post_get(first_buffer));
         Ok(service)
     }
 
@@ -73,13 +79,13 @@ impl Service {
         self.port.clone()
     }
 
-    fn post_get(&self) {
+    fn post_get(&self, capacity: usize) {
         let inbox = self.inbox.clone();
         let done = move |outcome| {
             inbox.outcomes.lock().push_back(outcome);
             sched::wake(&inbox.arrived);
         };
-        self.port.get(BUFFER, Box::new(done));
+        self.port.get(capacity, Box::new(done));
     }
 
     /// Waits for what the driver sends.
@@ -88,14 +94,15 @@ impl Service {
             let outcome = self.inbox.outcomes.lock().pop_front();
             match outcome {
                 Some(GetOutcome::Message(message)) => {
-                    self.post_get();
+                    self.post_get(BUFFER);
                     return match self.stream.take(&message) {
                         Some(request) => Received::Request(request),
                         None => Received::Records,
                     };
                 }
                 Some(GetOutcome::TooSmall { needed }) => {
-                    panic!("a frame of {needed} bytes does not fit the largest buffer")
+                    assert!(needed <= BUFFER, "a frame of {needed} bytes is too large");
+                    self.post_get(BUFFER);
                 }
                 Some(GetOutcome::Cancelled | GetOutcome::Disconnected) => return Received::Ended,
                 None if deadline.remaining().is_zero() => return Received::Nothing,
@@ -124,6 +131,24 @@ impl Service {
         let mut out = std::hint::black_box(out);
         out.truncate(returned as usize);
         if status == 0 { Ok(out) } else { Err(status) }
+    }
+
+    /// Sends bytes that are no command; `salt` says which.
+    ///
+    /// # Panics
+    /// The driver takes them.
+    pub fn send_garbage(&self, salt: u32) {
+        let bytes = salt.wrapping_mul(0x9E37_79B9).to_le_bytes().repeat(6);
+        let length = salt as usize % bytes.len();
+        let input = UserSlice {
+            address: bytes.as_ptr().addr() as u64,
+            length: u32::try_from(length).expect("a small buffer"),
+        };
+        let (status, returned) = self.port.send(&self.process, input, UserSlice::default());
+        assert!(
+            status < 0 && returned == 0,
+            "garbage was taken: {status:#x}"
+        );
     }
 
     fn rows<T: Fixed>(&self, command: u16) -> Result<Vec<T>, i32> {

@@ -3,6 +3,7 @@
 //! The steps of `cargo xtask test`, in the order in which they run: cheap ones first.
 
 use std::env;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::process::{Command, Stdio};
 
@@ -12,7 +13,7 @@ use serde_json::Value;
 use super::counts::Counts;
 use super::{Floor, Outcome};
 use crate::workspace::Workspace;
-use crate::{bindings, command, provision, windows};
+use crate::{bindings, command, provision, sim, windows};
 
 /// The name of a step on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -24,6 +25,7 @@ pub(super) enum Name {
     Integration,
     Doctest,
     Loom,
+    Sim,
     Doc,
     Windows,
 }
@@ -38,6 +40,7 @@ impl Name {
             Name::Integration => "integration",
             Name::Doctest => "doctest",
             Name::Loom => "loom",
+            Name::Sim => "sim",
             Name::Doc => "doc",
             Name::Windows => "windows",
         }
@@ -53,7 +56,7 @@ pub(super) struct Step {
     pub(super) run: fn(&Workspace, &mut Counts) -> Result<Outcome>,
 }
 
-pub(super) const STEPS: [Step; 9] = [
+pub(super) const STEPS: [Step; 10] = [
     Step {
         name: Name::Format,
         floor: Floor::Host,
@@ -95,6 +98,12 @@ pub(super) const STEPS: [Step; 9] = [
         floor: Floor::Host,
         what: "every interleaving of the concurrent code",
         run: loom,
+    },
+    Step {
+        name: Name::Sim,
+        floor: Floor::HostedKernel,
+        what: "the whole system under a seeded scheduler, the laws checked after each seed",
+        run: simulation,
     },
     Step {
         name: Name::Doc,
@@ -195,6 +204,17 @@ fn loom(workspace: &Workspace, counts: &mut Counts) -> Result<Outcome> {
         if counts.ran() == before {
             bail!("{package} depends on loom, but no test of its library runs under `cfg(loom)`");
         }
+    }
+    Ok(Outcome::Passed)
+}
+
+/// A bounded number of seeds, always the same ones: what failed once is in the regression tests.
+fn simulation(workspace: &Workspace, _: &mut Counts) -> Result<Outcome> {
+    for (size, seeds) in [("small", "10000"), ("full", "1000")] {
+        sim::seeds(
+            workspace,
+            &["--size", size, "--seeds", seeds].map(OsString::from),
+        )?;
     }
     Ok(Outcome::Passed)
 }

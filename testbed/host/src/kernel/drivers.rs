@@ -209,9 +209,7 @@ fn stop(state: &Arc<State>, driver: &Arc<Driver>) -> Result<(), NTSTATUS> {
 /// Waits for what NT itself waits for, reports the rest, and forgets the driver.
 fn clean_up(state: &Arc<State>, driver: &Arc<Driver>) {
     // A work item references its driver object: NT unmaps the image only after the last one.
-    let drained = state
-        .work_queue
-        .drain(driver, WORK_ITEMS_LIMIT);
+    let drained = state.work_queue.drain(driver, WORK_ITEMS_LIMIT);
     if let Some(filter_manager) = state.filter_manager() {
         filter_manager.report_left_by(driver);
     }

@@ -45,7 +45,7 @@ use shuttle::{FailurePersistence, MaxSteps, Runner};
 
 use crate::kernel;
 use choice::Choice;
-use world::World;
+use world::{Listener, World};
 pub(crate) use world::{
     block, boot, current_kernel, expect, is_simulated, now, pause, point, spawn, thread_id,
 };
@@ -98,6 +98,19 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
+/// One call of the kernel, or of the user's side of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Call<'a> {
+    /// When: virtual time since the seed began, in units of 100 ns.
+    pub time: u64,
+    /// The thread's number.
+    pub thread: u64,
+    /// The thread's name.
+    pub name: &'a str,
+    /// What was called.
+    pub function: &'static str,
+}
+
 /// Runs `scenario` under a seeded scheduler, once for each seed; stops at the first that panics.
 ///
 /// Drivers keep their statics between two runs, as they do between two loads on the hosted kernel.
@@ -110,13 +123,38 @@ pub fn explore(
     seeds: Range<u64>,
     scenario: impl Fn(u64) + Send + Sync + 'static,
 ) -> Result<Summary, Failure> {
+    run(seeds, scenario, None)
+}
+
+/// Runs `scenario` for one seed, and tells of every call of the kernel in their order: what led to
+/// a failure.
+///
+/// # Errors
+/// As [`explore`].
+pub fn replay(
+    seed: u64,
+    scenario: impl Fn(u64) + Send + Sync + 'static,
+    on_call: impl FnMut(&Call<'_>) + 'static,
+) -> Result<Summary, Failure> {
+    run(
+        seed..seed.saturating_add(1),
+        scenario,
+        Some(Box::new(on_call)),
+    )
+}
+
+fn run(
+    seeds: Range<u64>,
+    scenario: impl Fn(u64) + Send + Sync + 'static,
+    listener: Option<Listener>,
+) -> Result<Summary, Failure> {
     assert!(
         !is_simulated(),
         "nt-host: a simulation cannot be started from inside another one"
     );
     // Drivers have one set of statics in a process: no live kernel may run beside this one.
     let _turn = kernel::Turn::take();
-    let world = World::install(seeds);
+    let world = World::install(seeds, listener);
     let runner = Runner::new(Choice::new(world.clone()), config());
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| {
         runner.run(move || world::run_scenario(&scenario));

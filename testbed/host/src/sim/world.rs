@@ -17,7 +17,7 @@ use std::task::{Poll, Waker};
 use fastrand::Rng;
 
 use super::time::{Due, Time};
-use super::{Failure, Summary};
+use super::{Call, Failure, Summary};
 use crate::clock::Deadline;
 use crate::kernel::State;
 use crate::sched::{Blocked, Waiter};
@@ -52,7 +52,12 @@ pub(super) struct World {
     /// Whether the clock got its turn because nobody else could run.
     idle: Cell<bool>,
     last_calls: RefCell<VecDeque<(u64, &'static str)>>,
+    /// Whoever wants to hear of each call.
+    listener: RefCell<Option<Listener>>,
 }
+
+/// Hears of calls.
+pub(super) type Listener = Box<dyn FnMut(&Call<'_>)>;
 
 struct ThreadState {
     name: String,
@@ -114,7 +119,7 @@ pub(crate) fn boot(kernel: Option<Arc<State>>) -> bool {
 }
 
 impl World {
-    pub(super) fn install(seeds: Range<u64>) -> Rc<World> {
+    pub(super) fn install(seeds: Range<u64>, listener: Option<Listener>) -> Rc<World> {
         let world = Rc::new(World {
             seeds: RefCell::new(seeds),
             seed: Cell::new(0),
@@ -130,6 +135,7 @@ impl World {
             over: Cell::new(false),
             idle: Cell::new(false),
             last_calls: RefCell::default(),
+            listener: RefCell::new(listener),
         });
         WORLD.set(Rc::as_ptr(&world));
         world
@@ -203,6 +209,28 @@ impl World {
         let mut summary = self.summary.get();
         f(&mut summary);
         self.summary.set(summary);
+    }
+
+    /// Writes a call down.
+    fn note(&self, thread: u64, function: &'static str) {
+        let mut threads = self.threads.borrow_mut();
+        let name = threads.get_mut(&thread).map(|state| {
+            state.last_call = function;
+            &*state.name
+        });
+        if let Some(listener) = &mut *self.listener.borrow_mut() {
+            listener(&Call {
+                time: self.time.borrow().passed(),
+                thread,
+                name: name.unwrap_or_default(),
+                function,
+            });
+        }
+        let mut last = self.last_calls.borrow_mut();
+        if last.len() == LAST_CALLS {
+            last.pop_front();
+        }
+        last.push_back((thread, function));
     }
 
     /// Who has not ended.
@@ -305,16 +333,7 @@ pub(crate) fn point(what: &'static str) {
         mix(&mut summary.trace, number);
         mix(&mut summary.trace, what.len() as u64);
     });
-    if std::env::var_os("TRACE_DEBUG").is_some() { eprintln!("{number} {what} {}", world.time.borrow().now()); }
-    if let Some(thread) = world.threads.borrow_mut().get_mut(&number) {
-        thread.last_call = what;
-    }
-    let mut last = world.last_calls.borrow_mut();
-    if last.len() == LAST_CALLS {
-        last.pop_front();
-    }
-    last.push_back((number, what));
-    drop(last);
+    world.note(number, what);
     // A call takes some time, so that no two moments are the same.
     world.time.borrow_mut().tick(1);
     if world.random.borrow_mut().u8(..) < world.preemption.get() {

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Seeds that have found something stay here, and a seed is the same run wherever it runs.
+
+use std::process::Command;
+
+use fltport_sim::plan::Size;
+use fltport_sim::scenario;
+use nt_host::sim;
+
+/// Runs a seed that failed once.
+fn regression(seed: u64, size: Size) {
+    let outcome = sim::explore(seed..seed + 1, move |seed| scenario::run(seed, size));
+    if let Err(failure) = outcome {
+        panic!("{failure}");
+    }
+}
+
+/// A service that connected during the unload was ended by nobody, and the unload waited for it for
+/// ever.
+#[test]
+fn a_connect_during_the_unload_is_ended() {
+    regression(31, Size::Full);
+}
+
+/// A callback of the Filter Manager that was late was taken for one that hangs.
+#[test]
+fn a_late_callback_does_not_hang() {
+    regression(245, Size::Full);
+}
+
+/// The lines that the program prints about its seeds.
+fn fingerprints(arguments: &[&str]) -> Vec<String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_fltport-sim"))
+        .args(arguments)
+        .output()
+        .expect("starts");
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let lines = text
+        .lines()
+        .filter_map(|line| line.rsplit_once(", fingerprint "));
+    lines.map(|(_, it)| it.to_owned()).collect()
+}
+
+#[test]
+fn a_seed_is_the_same_run_in_every_process() {
+    for size in ["small", "full"] {
+        let arguments = [
+            "--size", size, "--jobs", "1", "--from", "40", "--seeds", "30",
+        ];
+        let first = fingerprints(&arguments);
+        assert_eq!(first.len(), 1);
+        assert_eq!(first, fingerprints(&arguments), "{size}");
+    }
+}
+
+#[test]
+fn processes_share_the_seeds() {
+    let arguments = ["--size", "small", "--jobs", "3", "--seeds", "8"];
+    let output = Command::new(env!("CARGO_BIN_EXE_fltport-sim"))
+        .args(arguments)
+        .output()
+        .expect("starts");
+    let text = String::from_utf8(output.stdout).expect("text");
+    for part in [
+        "seeds 0..3:",
+        "seeds 3..6:",
+        "seeds 6..8:",
+        "8 seeds of the small",
+    ] {
+        assert!(text.contains(part), "{text}");
+    }
+}
+
+#[test]
+fn a_trace_shows_the_plan_and_every_call() {
+    let output = Command::new(env!("CARGO_BIN_EXE_fltport-sim"))
+        .args(["--size", "small", "--from", "3", "--trace"])
+        .output()
+        .expect("starts");
+    let text = String::from_utf8(output.stdout).expect("text");
+    for part in [
+        "Plan {",
+        "a load",
+        "FltRegisterFilter",
+        "FilterConnectCommunicationPort",
+    ] {
+        assert!(text.contains(part), "{part} is missing in {text}");
+    }
+}
