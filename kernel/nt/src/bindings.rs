@@ -81,6 +81,7 @@ unsafe extern "system" {
         create: bool,
         allowmultiplecallbacks: bool,
     ) -> NTSTATUS;
+    pub fn ExFreePool(p: *mut core::ffi::c_void);
     pub fn ExFreePoolWithTag(p: *mut core::ffi::c_void, tag: u32);
     pub fn ExGetPreviousMode() -> i8;
     pub fn ExInitializeRundownProtection(runref: *mut EX_RUNDOWN_REF);
@@ -150,6 +151,7 @@ unsafe extern "system" {
     );
     pub fn KeInitializeEvent(event: *mut KEVENT, r#type: EVENT_TYPE, state: bool);
     pub fn KeInitializeMutant(mutant: *mut KMUTANT, initialowner: bool);
+    pub fn KeInitializeMutex(mutex: *mut KMUTANT, level: u32);
     pub fn KeInitializeSpinLock(spinlock: *mut usize);
     pub fn KeInitializeTimerEx(timer: *mut KTIMER, r#type: TIMER_TYPE);
     pub fn KeLeaveCriticalRegion();
@@ -157,6 +159,8 @@ unsafe extern "system" {
     pub fn KeQuerySystemTimePrecise(currenttime: *mut i64);
     pub fn KeQueryUnbiasedInterruptTime() -> u64;
     pub fn KeReadStateEvent(event: *const KEVENT) -> i32;
+    pub fn KeReadStateMutex(mutex: *const KMUTANT) -> i32;
+    pub fn KeReleaseMutex(mutex: *mut KMUTANT, wait: bool) -> i32;
     pub fn KeResetEvent(event: *mut KEVENT) -> i32;
     pub fn KeSetEvent(event: *mut KEVENT, increment: i32, wait: bool) -> i32;
     pub fn KeSetTimerEx(timer: *mut KTIMER, duetime: i64, period: i32, dpc: *const KDPC) -> bool;
