@@ -5,6 +5,9 @@ use std::ffi::c_void;
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::entry;
+use crate::unwind;
+
 /// How many frames a stack keeps.
 const DEPTH: usize = 48;
 
@@ -17,8 +20,8 @@ impl Stack {
     #[must_use]
     pub fn capture() -> Stack {
         let mut frames = Vec::with_capacity(DEPTH);
-        backtrace::trace(|frame| {
-            frames.push(frame.ip() as usize);
+        unwind::walk(|frame| {
+            frames.push(frame.address);
             frames.len() < DEPTH
         });
         Stack(frames.into_boxed_slice())
@@ -57,43 +60,73 @@ pub(crate) fn functions_at(address: usize) -> Vec<Function> {
     functions
 }
 
+impl Stack {
+    /// The functions on the stack that tell something, innermost first.
+    pub(crate) fn functions(&self) -> impl Iterator<Item = Function> {
+        let all = self.0.iter().flat_map(|address| functions_at(*address));
+        all.filter(Function::is_worth_showing)
+    }
+}
+
 impl fmt::Display for Stack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let functions = self.0.iter().flat_map(|address| functions_at(*address));
-        for (number, function) in functions.filter(Function::is_worth_showing).enumerate() {
-            write!(f, "{number:>6}: {}", function.name)?;
-            match &function.place {
-                Some((file, line)) => writeln!(f, " ({}:{line})", file.display())?,
-                None => writeln!(f)?,
-            }
+        for (number, function) in self.functions().enumerate() {
+            writeln!(f, "{number:>6}: {function}")?;
         }
         Ok(())
     }
 }
 
+/// Where the sources of the hosted kernel are.
+const OWN_SOURCES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/");
+
 impl Function {
-    /// The runtime around a thread and the capture itself tell nothing.
+    /// Whether it is a function of NT, as the hosted kernel exports it.
+    pub(crate) fn is_exported(&self) -> bool {
+        entry::address_of(&self.name).is_some()
+    }
+
+    /// The runtime around a thread, the hosted kernel behind the function that a driver called,
+    /// and the capture itself tell nothing.
     fn is_worth_showing(&self) -> bool {
-        const NOISY_NAMES: [&str; 8] = [
+        const NOISY_NAMES: [&str; 7] = [
             "?",
             "backtrace::",
-            "nt_host::stack::",
-            "nt_host::verifier::",
             "std::",
             "core::",
             "<alloc::boxed::Box",
             "test::",
+            "__rust_",
         ];
-        const NOISY_PLACES: [&str; 5] = [
-            "/backtrace-",
-            "/library/",
-            "host/src/stack.rs",
-            "host/src/verifier.rs",
-            "/sysdeps/",
-        ];
-        let place = self.place.as_ref().map(|(file, _)| file.to_string_lossy());
-        !NOISY_NAMES.iter().any(|noise| self.name.starts_with(noise))
-            && !place.is_some_and(|place| NOISY_PLACES.iter().any(|noise| place.contains(noise)))
+        const NOISY_PLACES: [&str; 3] = ["/backtrace-", "/library/", "/sysdeps/"];
+        let Some((file, _)) = &self.place else {
+            // Of the C library's start of a thread, for one, only the name is known.
+            return self.name.contains("::") && !self.is_noisy_name(&NOISY_NAMES);
+        };
+        let file = file.to_string_lossy();
+        if file.starts_with(OWN_SOURCES) {
+            return self.is_exported();
+        }
+        !self.is_noisy_name(&NOISY_NAMES) && !NOISY_PLACES.iter().any(|noise| file.contains(noise))
+    }
+
+    fn is_noisy_name(&self, noisy: &[&str]) -> bool {
+        let name = self.name.trim_start_matches('<');
+        noisy.iter().any(|noise| self.name.starts_with(noise))
+            || name.starts_with("nt_host::")
+            || name.contains(" as core::ops::function::Fn")
+    }
+}
+
+impl fmt::Display for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.name)?;
+        if let Some((file, line)) = &self.place {
+            let here = std::env::current_dir().unwrap_or_default();
+            let file = file.strip_prefix(here).unwrap_or(file);
+            write!(f, " ({}:{line})", file.display())?;
+        }
+        Ok(())
     }
 }
 
