@@ -76,7 +76,7 @@ fn packages_at(address: usize) -> Packages {
 
 /// What tells one package from another: the folder above its sources, or without a line table the
 /// crate that the function's path begins with.
-fn package_of(function: &Function) -> String {
+pub(crate) fn package_of(function: &Function) -> String {
     let file = function
         .place
         .as_ref()

@@ -5,8 +5,11 @@
 use std::sync::Arc;
 
 use crate::driver::Driver;
+use crate::ex::fast_mutex;
 use crate::irql;
-use crate::thread::{self, Context};
+use crate::ke::{mutant, spin_lock};
+use crate::kernel;
+use crate::thread::{self, Context, Held, LockKind};
 use crate::verifier::{Report, Rule};
 
 /// The part of a thread's context that a callback must restore.
@@ -61,20 +64,43 @@ fn check(what: &'static str, before: &Frame) {
             .detail("every KeEnterCriticalRegion needs its KeLeaveCriticalRegion")
             .file();
     }
-    if after.held > before.held {
-        let held = thread::with_context(|context| context.held.borrow().last().copied());
+    for (held, holder) in kernel::state().locks.take_left(before.held) {
         Report::new(Rule::LockLeft)
             .expected(format!("{what} returns without new locks"))
-            .found(held.map_or_else(String::new, |held| {
-                format!("a {:?} at {:#x} is held", held.kind, held.address)
-            }))
+            .found(format!("a {} at {:#x} is held", held.kind, held.address))
+            .detail("the hosted kernel releases it, so that others can go on")
+            .made_at(holder.map(|holder| holder.stack).unwrap_or_default())
             .file();
+        release(held);
     }
 }
 
+/// Releases a lock in the place of the thread that left it.
+fn release(held: Held) {
+    match held.kind {
+        // SAFETY: the lock is on the thread's account still, so its memory was not freed.
+        LockKind::SpinLock => unsafe { spin_lock::force_release(held.address) },
+        // SAFETY: as above.
+        LockKind::FastMutex => unsafe { fast_mutex::force_release(held.address) },
+        // SAFETY: as above.
+        LockKind::Mutex => unsafe { mutant::force_release(held.address) },
+    }
+}
+
+/// What must hold when a driver's thread ends from inside a call.
+pub(crate) fn thread_ends() {
+    let fresh = Frame {
+        irql: irql::PASSIVE_LEVEL,
+        critical_regions: 0,
+        held: 0,
+    };
+    check("a system thread", &fresh);
+    restore(&fresh);
+}
+
 fn restore(before: &Frame) {
+    irql::set(before.irql);
     thread::with_context(|context| {
-        context.irql.set(before.irql);
         context.critical_regions.set(before.critical_regions);
         context.held.borrow_mut().truncate(before.held);
     });

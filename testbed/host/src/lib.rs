@@ -106,6 +106,7 @@ pub mod status;
 mod thread;
 pub mod transport;
 mod unicode;
+mod unwind;
 mod user_memory;
 mod verifier;
 mod zw;
@@ -117,7 +118,7 @@ pub use process::{Process, SYSTEM_PROCESS_ID};
 pub use ps::events::{ImageLoaded, ProcessCreated};
 pub use stack::Stack;
 pub use user_memory::{UserSlice, fltport_copy_from_user, fltport_copy_to_user};
-pub use verifier::{OnReport, Report, Rule};
+pub use verifier::{OnReport, Related, Report, Rule};
 
 use entry::Export;
 

@@ -17,8 +17,11 @@ pub(crate) struct Held {
     pub address: usize,
     /// Which kind it is.
     pub kind: LockKind,
-    /// A second acquisition by the same thread, which a report was made of and which locks nothing.
+    /// An acquisition that a report was made of and that locks nothing: a second one by the same
+    /// thread, or one that would have waited for ever.
     pub again: bool,
+    /// The IRQL before it was taken.
+    pub former_irql: u8,
 }
 
 /// The kinds of locks that restrict what a thread may do.
@@ -26,6 +29,17 @@ pub(crate) struct Held {
 pub(crate) enum LockKind {
     SpinLock,
     FastMutex,
+    Mutex,
+}
+
+impl std::fmt::Display for LockKind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            LockKind::SpinLock => "spin lock",
+            LockKind::FastMutex => "fast mutex",
+            LockKind::Mutex => "mutex",
+        })
+    }
 }
 
 /// The context of one thread.
@@ -95,6 +109,11 @@ pub(crate) fn native_id() -> u64 {
     // SAFETY: gettid takes no arguments and cannot fail.
     let id = unsafe { libc::gettid() };
     u64::from(id.unsigned_abs())
+}
+
+/// What tells the calling thread from every other one that lives, at no cost. Never zero.
+pub(crate) fn identity() -> usize {
+    with_context(|context| std::ptr::from_ref(context) as usize)
 }
 
 /// The kernel that the calling thread was started by.

@@ -1,25 +1,34 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the hosted kernel says when a driver breaks a rule of the road.
 
-use std::fmt;
+mod cure;
+pub(crate) mod lock_order;
+pub(crate) mod locks;
+mod report;
 
-use crate::irql;
-use crate::kernel;
-use crate::stack::Stack;
-use crate::thread;
+pub use report::{Related, Report};
 
 macro_rules! rules {
-    ($($(#[$doc:meta])* $name:ident => $title:literal,)*) => {
+    ($($(#[doc = $doc:literal])* $name:ident => $title:literal,)*) => {
         /// A rule of the road, broken.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[non_exhaustive]
-        pub enum Rule { $($(#[$doc])* $name,)* }
+        pub enum Rule { $($(#[doc = $doc])* $name,)* }
 
         impl Rule {
+            /// Every rule, in the order of this table.
+            pub const ALL: &[Rule] = &[$(Rule::$name,)*];
+
             /// What was done, in a few words.
             #[must_use]
             pub fn title(self) -> &'static str {
                 match self { $(Rule::$name => $title,)* }
+            }
+
+            /// What the rule is about, in a sentence or two.
+            #[must_use]
+            pub fn explanation(self) -> &'static str {
+                match self { $(Rule::$name => concat!($($doc,)*).trim_ascii(),)* }
             }
         }
     };
@@ -34,23 +43,27 @@ rules! {
     IrqlNotRestored => "returned at another IRQL",
     /// KeRaiseIrql to a lower level, or KeLowerIrql to a higher one.
     IrqlWrongDirection => "moved the IRQL in the wrong direction",
+    /// Code of the section PAGE ran at DISPATCH_LEVEL or above, or PAGED_CODE() was reached there.
+    PagedCodeAtDispatch => "ran pageable code at DISPATCH_LEVEL",
     /// An allocation with tag zero.
-    PoolTagMissing => "pool allocation without a tag",
+    PoolTagMissing => "allocated pool memory without a tag",
     /// An allocation of zero bytes.
-    PoolSizeZero => "pool allocation of zero bytes",
+    PoolSizeZero => "allocated zero bytes of pool memory",
     /// Pool flags that do not name exactly one pool, or that do not exist.
-    PoolFlagsInvalid => "pool allocation with invalid flags",
+    PoolFlagsInvalid => "allocated pool memory with invalid flags",
     /// Freed with another tag than allocated.
-    PoolTagMismatch => "pool memory freed with another tag",
+    PoolTagMismatch => "freed pool memory with another tag than it has",
     /// Freed twice.
-    PoolDoubleFree => "pool memory freed twice",
+    PoolDoubleFree => "freed pool memory twice",
     /// Freed, but no allocation begins there.
-    PoolAddressUnknown => "freed an address that is no pool allocation",
+    PoolAddressUnknown => "freed an address that is no pool memory",
     /// Written beyond the end of an allocation.
     PoolOverrun => "wrote beyond the end of a pool allocation",
+    /// Written in front of an allocation.
+    PoolUnderrun => "wrote in front of a pool allocation",
     /// Written after it was freed.
     PoolWriteAfterFree => "wrote to freed pool memory",
-    /// Freed while a thread waits on it or a timer in it is set.
+    /// Freed while a thread waits on it, a lock in it is held or a timer in it is set.
     PoolFreedInUse => "freed pool memory that the kernel still uses",
     /// Left behind in the pool.
     PoolLeak => "left pool memory behind",
@@ -58,14 +71,28 @@ rules! {
     WaitAtDispatchLevel => "would block at DISPATCH_LEVEL",
     /// A dispatcher object that was never initialised, or was moved in memory.
     ObjectNotInitialized => "used a dispatcher object that is not initialised where it lies",
-    /// A lock released that the thread does not hold.
+    /// The IRQL lowered under a lock that needs it: below DISPATCH_LEVEL with a spin lock held, to
+    /// PASSIVE_LEVEL with a fast mutex held.
+    IrqlLoweredWithLock => "lowered the IRQL under a lock that it still holds",
+    /// A wait that may block while a spin lock is held.
+    WaitWhileHoldingSpinLock => "would block while it holds a spin lock",
+    /// A lock released that nobody holds.
     LockNotHeld => "released a lock that is not held",
+    /// A lock released by another thread than the one that took it.
+    LockWrongThread => "released a lock that another thread holds",
+    /// A spin lock released with another IRQL than the one before it was taken.
+    LockIrqlMismatch => "released a spin lock to another IRQL than it was taken at",
     /// A lock taken twice by one thread.
     LockRecursion => "took a lock that the thread already holds",
+    /// Two or more locks taken in different orders: threads that do so at the same time wait for
+    /// each other for ever.
+    LockOrder => "took locks in an order that contradicts an earlier one",
+    /// Threads that hold what the other waits for.
+    LockDeadlock => "waits for a lock whose holder waits for this thread",
     /// A lock still held when a thread ended or a callback returned.
     LockLeft => "returned with a lock held",
     /// Critical regions entered and left do not balance.
-    CriticalRegionUnbalanced => "critical regions do not balance",
+    CriticalRegionUnbalanced => "did not leave its critical regions as often as it entered them",
     /// Rundown protection released more often than acquired, or used after its end.
     RundownMisuse => "misused rundown protection",
     /// A notify routine removes itself from inside.
@@ -122,120 +149,4 @@ pub enum OnReport {
     Record,
     /// Print it and end the process at once, where the debugger can see the cause.
     Panic,
-}
-
-/// A broken rule: where, what was expected, what was found.
-#[derive(Clone, Debug)]
-pub struct Report {
-    /// Which rule.
-    pub rule: Rule,
-    /// The kernel function that the driver called last, as far as it is known.
-    pub function: &'static str,
-    /// The service name of the driver, as far as it is known.
-    pub driver: Option<String>,
-    /// The IRQL of the thread at that moment.
-    pub irql: u8,
-    /// The id of the thread.
-    pub thread: u64,
-    /// What the rule asks for.
-    pub expected: String,
-    /// What was there.
-    pub found: String,
-    /// What helps to find the cause, and the cure.
-    pub detail: String,
-    /// Where it happened; for something left behind, where it was made.
-    pub stack: Stack,
-}
-
-impl Report {
-    /// A report about the calling thread, here and now.
-    #[must_use]
-    pub fn new(rule: Rule) -> Report {
-        Report {
-            rule,
-            function: thread::with_context(|context| context.function.get()),
-            driver: thread::current_driver().map(|driver| driver.name().to_owned()),
-            irql: irql::current(),
-            thread: thread::native_id(),
-            expected: String::new(),
-            found: String::new(),
-            detail: String::new(),
-            stack: Stack::default(),
-        }
-    }
-
-    /// Says what the rule asks for.
-    #[must_use]
-    pub fn expected(mut self, expected: impl Into<String>) -> Report {
-        self.expected = expected.into();
-        self
-    }
-
-    /// Says what was there.
-    #[must_use]
-    pub fn found(mut self, found: impl Into<String>) -> Report {
-        self.found = found.into();
-        self
-    }
-
-    /// Adds what helps to find the cause.
-    #[must_use]
-    pub fn detail(mut self, detail: impl Into<String>) -> Report {
-        self.detail = detail.into();
-        self
-    }
-
-    /// Names the driver, where it is not the one that runs.
-    #[must_use]
-    pub fn driver(mut self, driver: Option<&str>) -> Report {
-        self.driver = driver.map(str::to_owned);
-        self
-    }
-
-    /// Names the function, where it is not the one called last.
-    #[must_use]
-    pub fn function(mut self, function: &'static str) -> Report {
-        self.function = function;
-        self
-    }
-
-    /// Gives the stack of an earlier moment; otherwise the stack of this one is taken.
-    #[must_use]
-    pub fn made_at(mut self, stack: Stack) -> Report {
-        self.stack = stack;
-        self
-    }
-
-    /// Hands the report to the kernel of the calling thread.
-    pub fn file(mut self) {
-        if self.stack.addresses().is_empty() {
-            self.stack = Stack::capture();
-        }
-        kernel::state().file_report(self);
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let driver = self.driver.as_deref().unwrap_or("a driver");
-        writeln!(f, "error[{:?}]: {driver} {}", self.rule, self.rule.title())?;
-        writeln!(
-            f,
-            "  --> {}, thread {}, {}",
-            self.function,
-            self.thread,
-            irql::name(self.irql)
-        )?;
-        for (label, text) in [
-            ("expected", &self.expected),
-            ("found", &self.found),
-            ("note", &self.detail),
-        ] {
-            if !text.is_empty() {
-                writeln!(f, "  {label:>8}: {text}")?;
-            }
-        }
-        writeln!(f, "  at:")?;
-        write!(f, "{}", self.stack)
-    }
 }

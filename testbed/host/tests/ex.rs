@@ -91,8 +91,9 @@ fn a_wrong_tag_a_second_free_and_a_wild_address_are_reported_and_not_done() {
     ];
     assert_eq!(rules(&reports), expected);
     assert!(reports[0].found.contains("Mine") && reports[0].expected.contains("Test"));
+    assert_eq!(reports[1].related.len(), 1, "{}", reports[1]);
     assert!(
-        reports[1].detail.contains("first freed at"),
+        reports[1].to_string().contains("it was freed first here"),
         "{}",
         reports[1]
     );

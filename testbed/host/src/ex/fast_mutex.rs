@@ -10,10 +10,10 @@ use crate::entry::nt;
 use crate::irql::{self, APC_LEVEL};
 use crate::ke::dispatcher::Limit;
 use crate::ke::header::Header;
-use crate::ke::spin_lock::take_from_held;
 use crate::kernel;
-use crate::thread::{self, Held, LockKind};
-use crate::verifier::{Report, Rule};
+use crate::thread::{self, LockKind};
+use crate::verifier::lock_order::Lock;
+use crate::verifier::locks::{self, Released, Take};
 
 /// The parts of a fast mutex.
 struct Parts<'a> {
@@ -49,7 +49,21 @@ impl Parts<'_> {
         self.owner.store(me(), Ordering::Relaxed);
         // SAFETY: the field is written by the owner of the mutex only, which the caller now is.
         unsafe { self.old_irql.write(u32::from(former_irql)) };
-        hold(address, false);
+        locks::taken(lock_at(address), former_irql);
+    }
+
+    /// Lets the next one have the mutex.
+    ///
+    /// # Safety
+    /// The mutex is held, and alive.
+    unsafe fn give_back(&self) {
+        self.owner.store(std::ptr::null_mut(), Ordering::Relaxed);
+        if self.count.fetch_add(1, Ordering::Release) < 0 {
+            // SAFETY: somebody waits, so the mutex is alive until the event was signalled.
+            if let Some(event) = unsafe { Header::at(self.event) } {
+                kernel::state().dispatcher.signal(event);
+            }
+        }
     }
 }
 
@@ -57,13 +71,29 @@ fn me() -> *mut c_void {
     thread::current_thread().address() as *mut c_void
 }
 
-fn hold(address: usize, again: bool) {
-    let held = Held {
+fn lock_at(address: usize) -> Lock {
+    Lock {
         address,
         kind: LockKind::FastMutex,
-        again,
-    };
-    thread::with_context(|context| context.held.borrow_mut().push(held));
+    }
+}
+
+/// Releases a mutex that its thread left.
+///
+/// # Safety
+/// `address` is that of a fast mutex that is held, and that was not freed since it was taken.
+pub(crate) unsafe fn force_release(address: usize) {
+    // SAFETY: a fast mutex by contract.
+    let parts = unsafe { Parts::of(address as *mut FAST_MUTEX) };
+    // SAFETY: held by contract.
+    unsafe { parts.give_back() };
+}
+
+/// Forgets what is known of a mutex whose event is initialised: ExInitializeFastMutex, an inline
+/// function of the WDK's headers, does it with the event that lies in the mutex.
+pub(crate) fn event_initialized(event: usize) {
+    let mutex = event.wrapping_sub(std::mem::offset_of!(FAST_MUTEX, Event));
+    kernel::state().locks.forget_fast_mutex(mutex);
 }
 
 nt! {
@@ -77,23 +107,28 @@ nt! {
         let Some(event) = (unsafe { Header::at(parts.event) }) else {
             return;
         };
+        let lock = lock_at(address);
         if parts.owner.load(Ordering::Relaxed) == me() {
-            Report::new(Rule::LockRecursion)
-                .expected("a fast mutex is taken once")
-                .found(format!("the thread already holds the fast mutex at {address:#x}"))
-                .detail("on NT the thread would wait for itself for ever")
-                .file();
-            hold(address, true);
+            locks::report_recursion(lock);
+            locks::taken_in_name_only(lock);
             return;
         }
-        let former = irql::set(APC_LEVEL);
+        locks::before_taking(lock, Take::Wait);
+        let former = irql::set(APC_LEVEL.max(irql::current()));
         // The count is 1 when the mutex is free; each thread that comes takes one off, and waits
         // if it was not the first. The release hands over by signalling the event.
-        if parts.count.fetch_sub(1, Ordering::Acquire) != 1 {
+        let is_free = parts.count.fetch_sub(1, Ordering::Acquire) == 1;
+        let wait = || {
             let thread = me() as usize;
             kernel::state().dispatcher.wait(&[event], false, Limit::Never, thread);
+        };
+        if is_free || locks::waiting_for(lock, wait) {
+            parts.own(address, former);
+        } else {
+            parts.count.fetch_add(1, Ordering::Relaxed);
+            irql::set(former);
+            locks::taken_in_name_only(lock);
         }
-        parts.own(address, former);
     }
 
     /// Takes the mutex if it is free; the IRQL is then APC_LEVEL.
@@ -117,25 +152,21 @@ nt! {
         let address = mutex as usize;
         // SAFETY: the caller passes a fast mutex.
         let parts = unsafe { Parts::of(mutex) };
-        let Some(held) = take_from_held(address, LockKind::FastMutex) else {
-            Report::new(Rule::LockNotHeld)
-                .expected("the thread that took a fast mutex releases it")
-                .found(format!("the thread does not hold the fast mutex at {address:#x}"))
-                .file();
-            return;
-        };
-        if held.again {
-            return;
+        match locks::release(lock_at(address)) {
+            Released::Held(held) if held.again => return,
+            Released::Held(_) => {}
+            Released::OfAnother => {
+                // SAFETY: the mutex is held, by another thread.
+                return unsafe { parts.give_back() };
+            }
+            Released::Free => return,
         }
         // SAFETY: read by the owner, before it gives the mutex away.
         let former = unsafe { parts.old_irql.read() };
-        parts.owner.store(std::ptr::null_mut(), Ordering::Relaxed);
-        if parts.count.fetch_add(1, Ordering::Release) < 0 {
-            // SAFETY: somebody waits, so the mutex is alive until the event was signalled.
-            if let Some(event) = unsafe { Header::at(parts.event) } {
-                kernel::state().dispatcher.signal(event);
-            }
-        }
-        irql::set(u8::try_from(former).unwrap_or(APC_LEVEL));
+        // SAFETY: held until here.
+        unsafe { parts.give_back() };
+        let former = u8::try_from(former).unwrap_or(APC_LEVEL);
+        locks::check_lowering(former);
+        irql::set(former);
     }
 }

@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The pool, accounted by tag and by driver, guarded against the usual mistakes.
 //!
-//! Behind every allocation lie guard bytes that are looked at when it is freed. Freed memory is
-//! filled and kept for a while, so that a second free and a write after the free are found.
+//! Before and behind every allocation lie guard bytes that are looked at when it is freed. Freed
+//! memory is filled and kept for a while, so that a second free and a write after the free are
+//! found.
+
+mod leaks;
 
 use std::alloc::Layout;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -32,10 +35,11 @@ const POOL_KINDS: u64 = POOL_FLAG_NON_PAGED | POOL_FLAG_NON_PAGED_EXECUTE | POOL
 const PAGE_SIZE: usize = 4096;
 const CACHE_LINE: usize = 64;
 const GRANULE: usize = 16;
-/// Guard bytes behind each allocation.
+/// Guard bytes behind each allocation, and as many that are looked at in front of it.
 const GUARD_SIZE: usize = 16;
 
 const GUARD: u8 = 0xA5;
+const FRONT_GUARD: u8 = 0x5A;
 const UNINITIALIZED: u8 = 0xCD;
 const FREED: u8 = 0xDD;
 
@@ -54,10 +58,12 @@ pub struct AllocationRequest {
     pub flags: u64,
 }
 
-/// Memory taken from the host system's allocator.
+/// Memory taken from the host system's allocator: front guard, the driver's bytes, guard. The
+/// front guard is as long as the alignment asks for, so that the driver's bytes keep it.
 struct Block {
-    start: NonNull<u8>,
+    base: NonNull<u8>,
     layout: Layout,
+    front: usize,
     size: usize,
 }
 
@@ -67,50 +73,85 @@ unsafe impl Send for Block {}
 
 impl Block {
     fn allocate(size: usize, alignment: usize, fill: u8) -> Option<Block> {
-        let whole = size.checked_add(GUARD_SIZE)?;
+        let front = alignment.max(GUARD_SIZE);
+        let whole = size.checked_add(front)?.checked_add(GUARD_SIZE)?;
         let layout = Layout::from_size_align(whole, alignment).ok()?;
-        // SAFETY: the layout is not empty, the guard sees to that.
-        let start = NonNull::new(unsafe { std::alloc::alloc(layout) })?;
+        // SAFETY: the layout is not empty, the guards see to that.
+        let base = NonNull::new(unsafe { std::alloc::alloc(layout) })?;
         let block = Block {
-            start,
+            base,
             layout,
+            front,
             size,
         };
-        block.fill(0..size, fill);
-        block.fill(size..whole, GUARD);
+        block.fill(0..front, FRONT_GUARD);
+        block.fill(front..front + size, fill);
+        block.fill(front + size..whole, GUARD);
         Some(block)
     }
 
+    /// Where the driver's bytes begin.
+    fn start(&self) -> NonNull<u8> {
+        // SAFETY: the front guard is a part of the layout.
+        unsafe { self.base.add(self.front) }
+    }
+
     fn address(&self) -> usize {
-        self.start.as_ptr() as usize
+        self.start().as_ptr() as usize
     }
 
     fn range(&self) -> std::ops::Range<usize> {
         self.address()..self.address() + self.size
     }
 
+    /// Fills a range, counted from the front guard's beginning.
     fn fill(&self, range: std::ops::Range<usize>, byte: u8) {
         // SAFETY: the callers pass ranges within the layout.
-        let start = unsafe { self.start.add(range.start) };
+        let start = unsafe { self.base.add(range.start) };
         // SAFETY: as above.
         unsafe { start.write_bytes(byte, range.len()) };
     }
 
-    /// The offset of the first byte in `range` that is not `byte`.
-    fn first_other(&self, range: std::ops::Range<usize>, byte: u8) -> Option<usize> {
-        range.clone().find(|offset| {
+    /// Fills the driver's bytes after the free.
+    fn fill_freed(&self) {
+        self.fill(self.front..self.front + self.size, FREED);
+    }
+
+    /// The first byte in a range, counted from the front guard's beginning, that is not `byte`.
+    fn first_other(&self, mut range: std::ops::Range<usize>, byte: u8) -> Option<usize> {
+        range.find(|offset| {
             // SAFETY: the callers pass ranges within the layout.
-            let place = unsafe { self.start.add(*offset) };
+            let place = unsafe { self.base.add(*offset) };
             // SAFETY: as above; the bytes were all written by `fill`.
             unsafe { place.read() != byte }
         })
+    }
+
+    /// How far behind the end of the driver's bytes the guard was written.
+    fn overrun(&self) -> Option<usize> {
+        let end = self.front + self.size;
+        let written = self.first_other(end..end + GUARD_SIZE, GUARD)?;
+        Some(written - end)
+    }
+
+    /// How far in front of the driver's bytes the guard was written, the byte next to them being 1.
+    fn underrun(&self) -> Option<usize> {
+        let looked_at = self.front - GUARD_SIZE..self.front;
+        let written = self.first_other(looked_at, FRONT_GUARD)?;
+        Some(self.front - written)
+    }
+
+    /// The first of the driver's bytes that was written after the free.
+    fn written_after_free(&self) -> Option<usize> {
+        let written = self.first_other(self.front..self.front + self.size, FREED)?;
+        Some(written - self.front)
     }
 }
 
 impl Drop for Block {
     fn drop(&mut self) {
         // SAFETY: allocated with this layout, and freed here only.
-        unsafe { std::alloc::dealloc(self.start.as_ptr(), self.layout) };
+        unsafe { std::alloc::dealloc(self.base.as_ptr(), self.layout) };
     }
 }
 
@@ -120,6 +161,8 @@ struct Allocation {
     paged: bool,
     driver: Option<Arc<Driver>>,
     stack: Stack,
+    /// The how-manieth allocation it is.
+    number: u64,
 }
 
 struct Freed {
@@ -131,7 +174,7 @@ struct Freed {
 
 #[derive(Default)]
 struct Tables {
-    live: HashMap<usize, Allocation>,
+    live: BTreeMap<usize, Allocation>,
     quarantine: VecDeque<Freed>,
     quarantined: usize,
     /// Counts down to an allocation that fails.
@@ -219,7 +262,7 @@ impl Pool {
             0
         };
         let block = Block::allocate(request.size, alignment, fill)?;
-        let start = block.start;
+        let start = block.start();
         let stack = Stack::capture();
         let allocation = Allocation {
             block,
@@ -227,11 +270,15 @@ impl Pool {
             paged: request.flags & POOL_FLAG_PAGED != 0,
             driver: attribution::responsible_for(&stack),
             stack,
+            number: 0,
         };
-        self.0
-            .lock()
-            .live
-            .insert(allocation.block.address(), allocation);
+        let mut tables = self.0.lock();
+        let number = tables.allocations;
+        let allocation = Allocation {
+            number,
+            ..allocation
+        };
+        tables.live.insert(allocation.block.address(), allocation);
         Some(start)
     }
 
@@ -265,7 +312,7 @@ impl Pool {
         let Allocation {
             block, tag, driver, ..
         } = allocation;
-        block.fill(0..block.size, FREED);
+        block.fill_freed();
         let freed = Freed {
             block,
             tag,
@@ -296,44 +343,24 @@ impl Pool {
         quarantine.iter().for_each(Freed::check);
     }
 
-    /// Reports what `driver`, or with none whoever, left in the pool, one report for each tag.
-    pub(crate) fn report_leaks(&self, driver: Option<&Arc<Driver>>) {
-        let mut tags: BTreeMap<u32, (usize, usize, Stack)> = BTreeMap::new();
-        let mut tables = self.0.lock();
-        tables.live.retain(|_, allocation| {
-            let counts = match driver {
-                Some(driver) => attribution::is(allocation.driver.as_ref(), driver),
-                None => true,
-            };
-            if counts {
-                let (count, bytes, stack) = tags.entry(allocation.tag).or_default();
-                *count += 1;
-                *bytes += allocation.block.size;
-                *stack = std::mem::take(&mut allocation.stack);
-                // What leaked may still be in use: it is never reused, on purpose.
-                std::mem::forget(std::mem::replace(&mut allocation.block, Block::nothing()));
-            }
-            !counts
-        });
-        drop(tables);
-        for (tag, (count, bytes, stack)) in tags {
-            Report::new(Rule::PoolLeak)
-                .driver(driver.map(|driver| driver.name()))
-                .function("ExAllocatePool2")
-                .expected("all memory is freed")
-                .found(format!(
-                    "{count} allocations, {bytes} bytes, tag '{}'",
-                    tag_text(tag)
-                ))
-                .detail("the stack is that of the last one found")
-                .made_at(stack)
-                .file();
-        }
+    /// Which allocation an address lies in, as a part of a sentence.
+    pub(crate) fn place_of(&self, address: usize) -> Option<String> {
+        let tables = self.0.lock();
+        let (_, allocation) = tables.live.range(..=address).next_back()?;
+        let block = &allocation.block;
+        block.range().contains(&address).then(|| {
+            format!(
+                " (offset {} of {} bytes of pool with tag '{}')",
+                address - block.address(),
+                block.size,
+                tag_text(allocation.tag)
+            )
+        })
     }
 
     /// What is allocated now, by tag, largest first.
     pub(crate) fn usage(&self) -> Vec<TagUsage> {
-        let mut tags: HashMap<u32, (usize, usize)> = HashMap::new();
+        let mut tags: BTreeMap<u32, (usize, usize)> = BTreeMap::new();
         for allocation in self.0.lock().live.values() {
             let (count, bytes) = tags.entry(allocation.tag).or_default();
             *count += 1;
@@ -349,23 +376,6 @@ impl Pool {
             .collect();
         usage.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.tag.cmp(&b.tag)));
         usage
-    }
-}
-
-impl Block {
-    /// A small block that takes the place of one that is given up.
-    fn nothing() -> Block {
-        let layout = Layout::new::<u64>();
-        // SAFETY: the layout is not empty.
-        let start = NonNull::new(unsafe { std::alloc::alloc(layout) });
-        match start {
-            Some(start) => Block {
-                start,
-                layout,
-                size: 0,
-            },
-            None => std::alloc::handle_alloc_error(layout),
-        }
     }
 }
 
@@ -385,7 +395,7 @@ impl Tables {
                     freed.block.size,
                     tag_text(freed.tag)
                 ))
-                .detail(format!("first freed at:\n{}", freed.stack)),
+                .related("it was freed first here", freed.stack.clone()),
             None => Report::new(Rule::PoolAddressUnknown)
                 .expected("an address that ExAllocatePool2 returned")
                 .found(format!("{address:#x}")),
@@ -395,7 +405,7 @@ impl Tables {
 
 impl Freed {
     fn check(&self) {
-        if let Some(offset) = self.block.first_other(0..self.block.size, FREED) {
+        if let Some(offset) = self.block.written_after_free() {
             Report::new(Rule::PoolWriteAfterFree)
                 .driver(self.driver.as_ref().map(|driver| driver.name()))
                 .expected("freed memory is left alone")
@@ -404,31 +414,63 @@ impl Freed {
                     self.block.size,
                     tag_text(self.tag)
                 ))
-                .detail("the stack is that of the free")
-                .made_at(self.stack.clone())
+                .at("it was freed here", self.stack.clone())
                 .file();
         }
     }
 }
 
+/// Whether the driver wrote beside its memory.
+fn check_guards(allocation: &Allocation) {
+    let Allocation {
+        block, tag, stack, ..
+    } = allocation;
+    let found = [
+        (Rule::PoolOverrun, block.overrun(), "beyond its end"),
+        (Rule::PoolUnderrun, block.underrun(), "in front of it"),
+    ];
+    for (rule, written, place) in found {
+        let Some(written) = written else {
+            continue;
+        };
+        let distance = match rule {
+            Rule::PoolOverrun => format!("offset {} was written", block.size + written),
+            _ => format!("{written} bytes in front of it was written"),
+        };
+        Report::new(rule)
+            .expected(format!("writes within {} bytes", block.size))
+            .found(distance)
+            .detail(format!(
+                "tag '{}'; somebody wrote {place} at an earlier time",
+                tag_text(*tag)
+            ))
+            .related("it was allocated here", stack.clone())
+            .file();
+    }
+}
+
 /// What must hold when memory is freed.
 fn check_before_free(state: &State, allocation: &Allocation) {
-    let size = allocation.block.size;
     if allocation.paged && irql::current() > APC_LEVEL {
         Report::new(Rule::IrqlTooHigh)
             .expected("IRQL <= APC_LEVEL to free paged pool")
             .found(irql::name(irql::current()))
             .file();
     }
-    if let Some(offset) = allocation.block.first_other(size..size + GUARD_SIZE, GUARD) {
-        Report::new(Rule::PoolOverrun)
-            .expected(format!("writes within {size} bytes"))
-            .found(format!("offset {offset} was written"))
-            .detail(format!("tag '{}'", tag_text(allocation.tag)))
-            .made_at(allocation.stack.clone())
+    check_guards(allocation);
+    let range = allocation.block.range();
+    if let Some((lock, holder)) = state.locks.held_within(range.clone()) {
+        Report::new(Rule::PoolFreedInUse)
+            .expected("nothing in the kernel refers to memory that is freed")
+            .found(format!(
+                "a {} in it is held by thread {}",
+                lock.kind, holder.id
+            ))
+            .related("the lock was taken here", holder.stack)
             .file();
     }
-    let range = allocation.block.range();
+    state.locks.forget(range.clone());
+    state.dispatcher.disown_mutants(range.clone());
     let used = if state.dispatcher.has_waits_within(range.clone()) {
         "a thread waits for an object in it"
     } else if state.timers.is_set_within(range.clone()) {
@@ -504,6 +546,13 @@ nt! {
             return std::ptr::null_mut();
         }
         allocate(flags, size, tag).map_or(std::ptr::null_mut(), |start| start.as_ptr().cast())
+    }
+
+    /// Frees memory, whatever its tag is. Paged pool only at IRQL <= APC_LEVEL.
+    max_irql = DISPATCH_LEVEL;
+    pub unsafe fn ExFreePool(memory: *mut c_void) {
+        let state = kernel::state();
+        state.pool.free(&state, memory as usize, 0);
     }
 
     /// Frees memory. Tag zero fits every allocation. Paged pool only at IRQL <= APC_LEVEL.

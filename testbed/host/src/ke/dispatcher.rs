@@ -33,6 +33,11 @@ pub(crate) struct MutantOwner {
     pub depth: u32,
 }
 
+/// The signal state of a mutant taken `depth` times: 1 is free, less is taken.
+fn free_after(depth: u32) -> i32 {
+    1_i32.saturating_sub_unsigned(depth)
+}
+
 #[derive(Default)]
 struct Tables {
     queues: HashMap<usize, VecDeque<Arc<Wait>>>,
@@ -126,6 +131,39 @@ impl Dispatcher {
         self.0.lock().mutants.insert(object.address(), owner);
     }
 
+    /// Takes a mutant back once from its owner; the former signal state. At the last time the next
+    /// thread that waits for it gets it.
+    pub(crate) fn release_mutant(&self, object: Header) -> i32 {
+        let mut tables = self.0.lock();
+        let Some(owner) = tables.mutants.get_mut(&object.address()) else {
+            return object.signal_state();
+        };
+        owner.depth -= 1;
+        let depth = owner.depth;
+        let former = object.set_signal_state(free_after(depth));
+        if depth == 0 {
+            tables.mutants.remove(&object.address());
+            tables.release(object);
+        }
+        former
+    }
+
+    /// Takes a mutant from an owner that will not release it.
+    pub(crate) fn abandon_mutant(&self, object: Header) {
+        let mut tables = self.0.lock();
+        tables.mutants.remove(&object.address());
+        object.set_signal_state(1);
+        tables.release(object);
+    }
+
+    /// Forgets who owns the mutants within memory that is freed or initialised anew.
+    pub(crate) fn disown_mutants(&self, range: std::ops::Range<usize>) {
+        let mut tables = self.0.lock();
+        if !tables.mutants.is_empty() {
+            tables.mutants.retain(|address, _| !range.contains(address));
+        }
+    }
+
     /// Whether a thread waits for an object within a range of memory.
     pub(crate) fn has_waits_within(&self, range: std::ops::Range<usize>) -> bool {
         self.0
@@ -158,7 +196,7 @@ impl Tables {
                     .entry(object.address())
                     .or_insert(MutantOwner { thread, depth: 0 });
                 owner.depth += 1;
-                object.set_signal_state(0);
+                object.set_signal_state(free_after(owner.depth));
             }
             _ => {}
         }

@@ -4,6 +4,7 @@
 use super::header::{Header, kind};
 use crate::abi::{EVENT_TYPE, KEVENT};
 use crate::entry::nt;
+use crate::ex::fast_mutex;
 use crate::irql::{DISPATCH_LEVEL, HIGH_LEVEL};
 use crate::kernel;
 
@@ -20,6 +21,7 @@ nt! {
         } else {
             kind::SYNCHRONIZATION_EVENT
         };
+        fast_mutex::event_initialized(event as usize);
         // SAFETY: the caller passes memory for an event, of which the header is the first part.
         unsafe { Header::initialize(event.cast(), kind, size_of::<KEVENT>(), i32::from(state)) };
     }

@@ -3,7 +3,7 @@
 
 use crate::entry::nt;
 use crate::irql::{self, HIGH_LEVEL};
-use crate::verifier::{Report, Rule};
+use crate::verifier::{Report, Rule, locks};
 
 fn wrong_direction(expected: String, found: u8) {
     Report::new(Rule::IrqlWrongDirection)
@@ -38,6 +38,7 @@ nt! {
             wrong_direction(format!("a level <= {}", irql::name(former)), irql);
             return;
         }
+        locks::check_lowering(irql);
         irql::set(irql);
     }
 }

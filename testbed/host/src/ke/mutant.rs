@@ -1,27 +1,100 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Mutants: mutexes that threads wait for as for events.
+//! Mutants, which drivers call mutex objects: mutexes that threads wait for as for events.
+//!
+//! Simplified: on NT the owner of a mutex gets no normal kernel APCs; here it does.
 
 use super::header::{Header, kind};
 use crate::abi::KMUTANT;
 use crate::entry::nt;
-use crate::irql::DISPATCH_LEVEL;
+use crate::irql::{DISPATCH_LEVEL, HIGH_LEVEL};
 use crate::kernel;
-use crate::thread;
+use crate::status::STATUS_MUTANT_NOT_OWNED;
+use crate::thread::{self, LockKind};
+use crate::verifier::lock_order::Lock;
+use crate::verifier::locks::{self, Released};
+
+/// The mutant behind a header, as a lock.
+pub(crate) fn as_lock(header: Header) -> Option<Lock> {
+    (header.kind() == kind::MUTANT).then_some(Lock {
+        address: header.address(),
+        kind: LockKind::Mutex,
+    })
+}
+
+/// Initialises a mutant in place.
+///
+/// # Safety
+/// `mutant` points to writable memory for a mutant.
+unsafe fn initialize(mutant: *mut KMUTANT, owned: bool) {
+    let state = kernel::state();
+    let address = mutant as usize;
+    state.locks.forget(address..address + 1);
+    state.dispatcher.disown_mutants(address..address + 1);
+    let signal = i32::from(!owned);
+    // SAFETY: memory for a mutant by contract, of which the header is the first part.
+    unsafe { Header::initialize(mutant.cast(), kind::MUTANT, size_of::<KMUTANT>(), signal) };
+    // SAFETY: initialised above.
+    let header = unsafe { Header::at(mutant.cast_const().cast()) };
+    if let Some(header) = header.filter(|_| owned) {
+        let thread = thread::current_thread().address();
+        state.dispatcher.own_mutant(header, thread);
+        as_lock(header).map(|lock| locks::taken(lock, crate::irql::current()));
+    }
+}
+
+/// Releases a mutant that its thread left.
+///
+/// # Safety
+/// `address` is that of a mutant that was not freed since it was taken.
+pub(crate) unsafe fn force_release(address: usize) {
+    // SAFETY: a mutant by contract.
+    if let Some(header) = unsafe { Header::at(address as *const std::ffi::c_void) } {
+        kernel::state().dispatcher.abandon_mutant(header);
+    }
+}
 
 nt! {
     /// Initialises a mutant in place, owned by the calling thread or by nobody.
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn KeInitializeMutant(mutant: *mut KMUTANT, owned: bool) {
-        let signal = i32::from(!owned);
-        // SAFETY: the caller passes memory for a mutant, of which the header is the first part.
-        unsafe { Header::initialize(mutant.cast(), kind::MUTANT, size_of::<KMUTANT>(), signal) };
-        if owned {
-            // SAFETY: initialised above.
-            let header = unsafe { Header::at(mutant.cast_const().cast()) };
-            if let Some(header) = header {
-                let thread = thread::current_thread().address();
-                kernel::state().dispatcher.own_mutant(header, thread);
-            }
+        // SAFETY: the caller passes memory for a mutant.
+        unsafe { initialize(mutant, owned) };
+    }
+
+    /// Initialises a mutex in place, owned by nobody.
+    max_irql = HIGH_LEVEL;
+    pub unsafe fn KeInitializeMutex(mutex: *mut KMUTANT, _level: u32) {
+        // SAFETY: the caller passes memory for a mutex.
+        unsafe { initialize(mutex, false) };
+    }
+
+    /// Gives a mutex back, once for each time it was taken; zero when it is free now. NT raises
+    /// STATUS_MUTANT_NOT_OWNED in a thread that does not own it; here that is a report, and this
+    /// status.
+    max_irql = DISPATCH_LEVEL;
+    pub unsafe fn KeReleaseMutex(mutex: *mut KMUTANT, wait: bool) -> i32 {
+        // SAFETY: the caller passes a mutex.
+        let Some(header) = (unsafe { Header::at(mutex.cast_const().cast()) }) else {
+            return 0;
+        };
+        let Some(lock) = as_lock(header) else {
+            return 0;
+        };
+        if wait {
+            // The caller promises to wait at once.
+            super::wait::must_not_block(true);
         }
+        match locks::release(lock) {
+            Released::Held(held) if held.again => 0,
+            Released::Held(_) => kernel::state().dispatcher.release_mutant(header),
+            Released::OfAnother | Released::Free => STATUS_MUTANT_NOT_OWNED,
+        }
+    }
+
+    /// Reads the state: 1 means free.
+    max_irql = DISPATCH_LEVEL;
+    pub unsafe fn KeReadStateMutex(mutex: *const KMUTANT) -> i32 {
+        // SAFETY: the caller passes a mutex.
+        unsafe { Header::at(mutex.cast()) }.map_or(0, Header::signal_state)
     }
 }

@@ -1,13 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Spin locks. The word in the driver's memory holds the owner's thread id, so that a thread
-//! that would wait for itself is found instead of hanging.
+//! Spin locks. The word in the driver's memory holds the owner's identity, so that a thread that
+//! would wait for itself is found instead of hanging.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::entry::nt;
 use crate::irql::{self, DISPATCH_LEVEL, HIGH_LEVEL};
+use crate::kernel;
 use crate::sched;
 use crate::thread::{self, Held, LockKind};
+use crate::verifier::lock_order::Lock;
+use crate::verifier::locks::{self, Released, Take};
 use crate::verifier::{Report, Rule};
 
 /// The lock word.
@@ -19,74 +22,68 @@ unsafe fn word<'a>(lock: *mut usize) -> &'a AtomicUsize {
     unsafe { AtomicUsize::from_ptr(lock) }
 }
 
-fn owner_id() -> usize {
-    usize::try_from(thread::native_id()).unwrap_or(usize::MAX)
-}
-
-fn acquire(address: usize, word: &AtomicUsize) {
-    let me = owner_id();
-    let again = word.load(Ordering::Relaxed) == me;
-    if again {
-        Report::new(Rule::LockRecursion)
-            .expected("a spin lock is taken once")
-            .found(format!(
-                "the thread already holds the spin lock at {address:#x}"
-            ))
-            .detail("on NT the processor would spin for ever")
-            .file();
-    } else {
-        while word
-            .compare_exchange_weak(0, me, Ordering::Acquire, Ordering::Relaxed)
-            .is_err()
-        {
-            sched::pause();
-        }
-    }
-    let held = Held {
+fn lock_at(address: usize) -> Lock {
+    Lock {
         address,
         kind: LockKind::SpinLock,
-        again,
-    };
-    thread::with_context(|context| context.held.borrow_mut().push(held));
+    }
 }
 
-/// Releases a spin lock; false, and a report, if the thread does not hold it.
-fn release(address: usize, word: &AtomicUsize) -> bool {
-    let released = take_from_held(address, LockKind::SpinLock);
-    match released {
-        Some(held) => {
+fn acquire(address: usize, word: &AtomicUsize, former_irql: u8) {
+    let lock = lock_at(address);
+    let me = thread::identity();
+    if word.load(Ordering::Relaxed) == me {
+        locks::report_recursion(lock);
+        locks::taken_in_name_only(lock);
+        return;
+    }
+    locks::before_taking(lock, Take::Wait);
+    let take = || {
+        word.compare_exchange_weak(0, me, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+    };
+    let spin = || {
+        while !take() {
+            sched::pause();
+        }
+    };
+    if take() || locks::waiting_for(lock, spin) {
+        locks::taken(lock, former_irql);
+    } else {
+        locks::taken_in_name_only(lock);
+    }
+}
+
+/// Releases a spin lock; what was known of it, if the thread held it, otherwise a report.
+fn release(address: usize, word: &AtomicUsize) -> Option<Held> {
+    match locks::release(lock_at(address)) {
+        Released::Held(held) => {
             if !held.again {
                 word.store(0, Ordering::Release);
             }
-            true
+            Some(held)
         }
-        None => {
-            Report::new(Rule::LockNotHeld)
-                .expected("the thread that took a spin lock releases it")
-                .found(match word.load(Ordering::Relaxed) {
-                    0 => format!("nobody holds the spin lock at {address:#x}"),
-                    owner => format!("thread {owner} holds the spin lock at {address:#x}"),
-                })
-                .file();
-            false
+        // As on NT, where the lock does not know who took it.
+        Released::OfAnother => {
+            word.store(0, Ordering::Release);
+            None
         }
+        Released::Free => None,
     }
 }
 
-/// Takes the newest entry of this lock off the list of locks held.
-pub(crate) fn take_from_held(address: usize, kind: LockKind) -> Option<Held> {
-    thread::with_context(|context| {
-        let mut held = context.held.borrow_mut();
-        let index = held
-            .iter()
-            .rposition(|lock| lock.address == address && lock.kind == kind)?;
-        Some(held.remove(index))
-    })
+/// Releases a lock that its thread left.
+///
+/// # Safety
+/// `address` is that of a spin lock that is held, and that was not freed since it was taken.
+pub(crate) unsafe fn force_release(address: usize) {
+    // SAFETY: a spin lock by contract.
+    unsafe { word(address as *mut usize) }.store(0, Ordering::Release);
 }
 
-/// Reports a new IRQL above the present one where the present one should be left.
-fn lower_to(irql: u8) {
-    let former = irql::set(irql);
+/// Goes back to the IRQL from before a lock.
+fn lower_to(irql: u8, released: Held) {
+    let former = irql::current();
     if irql > former {
         Report::new(Rule::IrqlWrongDirection)
             .expected(format!(
@@ -95,13 +92,18 @@ fn lower_to(irql: u8) {
             ))
             .found(irql::name(irql))
             .file();
+    } else if !released.again {
+        locks::check_restored_irql(released, irql);
+        locks::check_lowering(irql);
     }
+    irql::set(irql);
 }
 
 nt! {
     /// Makes a free spin lock.
     max_irql = HIGH_LEVEL;
     pub unsafe fn KeInitializeSpinLock(lock: *mut usize) {
+        kernel::state().locks.forget(lock as usize..lock as usize + 1);
         // SAFETY: the caller passes memory for a spin lock.
         unsafe { word(lock) }.store(0, Ordering::Release);
     }
@@ -111,7 +113,7 @@ nt! {
     pub unsafe fn KeAcquireSpinLockRaiseToDpc(lock: *mut usize) -> u8 {
         let former = irql::set(DISPATCH_LEVEL);
         // SAFETY: the caller passes a spin lock.
-        acquire(lock as usize, unsafe { word(lock) });
+        acquire(lock as usize, unsafe { word(lock) }, former);
         former
     }
 
@@ -120,8 +122,8 @@ nt! {
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn KeReleaseSpinLock(lock: *mut usize, irql: u8) {
         // SAFETY: the caller passes a spin lock.
-        if release(lock as usize, unsafe { word(lock) }) {
-            lower_to(irql);
+        if let Some(released) = release(lock as usize, unsafe { word(lock) }) {
+            lower_to(irql, released);
         }
     }
 
@@ -130,7 +132,7 @@ nt! {
     max_irql = HIGH_LEVEL;
     pub unsafe fn KeAcquireSpinLockAtDpcLevel(lock: *mut usize) {
         // SAFETY: the caller passes a spin lock.
-        acquire(lock as usize, unsafe { word(lock) });
+        acquire(lock as usize, unsafe { word(lock) }, irql::current());
     }
 
     /// Releases a lock taken at DISPATCH_LEVEL.

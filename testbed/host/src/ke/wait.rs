@@ -5,6 +5,7 @@ use std::ffi::c_void;
 
 use super::dispatcher::{Limit, Waited};
 use super::header::Header;
+use super::mutant;
 use crate::abi::{KWAIT_BLOCK, KWAIT_REASON, NTSTATUS, WAIT_TYPE};
 use crate::clock::Deadline;
 use crate::entry::nt;
@@ -13,6 +14,7 @@ use crate::kernel;
 use crate::sched::{self, Waiter};
 use crate::status::{STATUS_INVALID_PARAMETER, STATUS_SUCCESS, STATUS_TIMEOUT};
 use crate::thread;
+use crate::verifier::locks::{self, Take};
 use crate::verifier::{Report, Rule};
 
 /// The value of WaitAll; WaitAny is 1.
@@ -40,7 +42,13 @@ unsafe fn limit(timeout: *const i64) -> Limit {
 
 /// Reports a wait that may block where nothing may block. True when the wait must not happen.
 pub(crate) fn must_not_block(may_block: bool) -> bool {
-    if !may_block || irql::current() < DISPATCH_LEVEL {
+    if !may_block {
+        return false;
+    }
+    if locks::report_wait_with_spin_lock() {
+        return true;
+    }
+    if irql::current() < DISPATCH_LEVEL {
         return false;
     }
     Report::new(Rule::WaitAtDispatchLevel)
@@ -54,6 +62,15 @@ pub(crate) fn must_not_block(may_block: bool) -> bool {
     true
 }
 
+/// What the verifier calls this way of taking the mutexes among the objects.
+fn take(limit: Limit) -> Take {
+    match limit {
+        Limit::Now => Take::Try,
+        Limit::Until(_) => Take::WaitUntil,
+        Limit::Never => Take::Wait,
+    }
+}
+
 fn wait(objects: &[Header], all: bool, limit: Limit) -> NTSTATUS {
     let may_block = !matches!(limit, Limit::Now);
     let limit = if must_not_block(may_block) {
@@ -61,9 +78,34 @@ fn wait(objects: &[Header], all: bool, limit: Limit) -> NTSTATUS {
     } else {
         limit
     };
+    let mutexes = || objects.iter().copied().filter_map(mutant::as_lock);
+    mutexes().for_each(|lock| locks::before_taking(lock, take(limit)));
     let thread = thread::current_thread().address();
-    match kernel::state().dispatcher.wait(objects, all, limit, thread) {
-        Waited::Satisfied(index) => NTSTATUS::try_from(index).unwrap_or(STATUS_SUCCESS),
+    let dispatcher = &kernel::state().dispatcher;
+    let mut waited = dispatcher.wait(objects, all, Limit::Now, thread);
+    if waited == Waited::TimedOut && !matches!(limit, Limit::Now) {
+        let mut block = || waited = dispatcher.wait(objects, all, limit, thread);
+        match (mutexes().next(), objects, limit) {
+            (Some(only), [_], Limit::Never) => {
+                if !locks::waiting_for(only, block) {
+                    locks::taken_in_name_only(only);
+                    return STATUS_SUCCESS;
+                }
+            }
+            _ => block(),
+        }
+    }
+    match waited {
+        Waited::Satisfied(index) => {
+            let taken = if all {
+                objects
+            } else {
+                &objects[index..=index]
+            };
+            let locks_taken = taken.iter().copied().filter_map(mutant::as_lock);
+            locks_taken.for_each(|lock| locks::taken(lock, irql::current()));
+            NTSTATUS::try_from(index).unwrap_or(STATUS_SUCCESS)
+        }
         Waited::TimedOut => STATUS_TIMEOUT,
     }
 }
@@ -130,6 +172,8 @@ nt! {
     ) -> NTSTATUS {
         // SAFETY: the caller passes a time.
         if let Limit::Until(deadline) = unsafe { limit(interval) }
+            // Above APC_LEVEL a report was made at the entry.
+            && irql::current() <= APC_LEVEL
             && !must_not_block(true)
         {
             sched::block(&Waiter::new(), Some(deadline));

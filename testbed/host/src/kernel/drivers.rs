@@ -226,7 +226,7 @@ fn clean_up(state: &Arc<State>, driver: &Arc<Driver>) {
             .file();
     }
     report_objects(state, driver);
-    state.pool.report_leaks(Some(driver));
+    state.pool.report_leaks(driver);
     state.objects.retire(driver.object() as usize);
     state.drivers.remove(driver);
 }

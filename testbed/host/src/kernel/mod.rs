@@ -32,6 +32,7 @@ use crate::registry::Registry;
 use crate::sched::{self, Waiter};
 use crate::sim;
 use crate::thread;
+use crate::verifier::locks::Locks;
 use crate::verifier::{OnReport, Report};
 use drivers::{Drivers, FilterManagerSide};
 
@@ -41,6 +42,7 @@ pub(crate) struct State {
     pub(crate) config: Config,
     pub(crate) pool: Pool,
     pub(crate) dispatcher: Dispatcher,
+    pub(crate) locks: Locks,
     pub(crate) timers: Timers,
     pub(crate) rundown_waits: RundownWaits,
     pub(crate) callbacks: CallbackTable,
@@ -66,6 +68,7 @@ impl State {
             config,
             pool: Pool::default(),
             dispatcher: Dispatcher::default(),
+            locks: Locks::default(),
             timers: Timers::default(),
             rundown_waits: RundownWaits::default(),
             callbacks: CallbackTable::default(),

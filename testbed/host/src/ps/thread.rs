@@ -244,6 +244,7 @@ nt! {
         if !thread.is_system.load(Ordering::Acquire) {
             return STATUS_INVALID_PARAMETER;
         }
+        frame::thread_ends();
         thread.finish(&state, status);
         never_return()
     }

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What to do about a broken rule.
+
+use super::Rule;
+
+/// For what has no cure of its own.
+const UNKNOWN: &str = "see what is expected above";
+
+impl Rule {
+    /// How the driver's author mends it, in a sentence.
+    #[must_use]
+    pub fn cure(self) -> &'static str {
+        self.cure_of_levels_and_locks()
+            .or_else(|| self.cure_of_memory())
+            .unwrap_or_else(|| self.cure_of_objects())
+    }
+
+    fn cure_of_levels_and_locks(self) -> Option<&'static str> {
+        Some(match self {
+            Rule::IrqlTooHigh => {
+                "release the spin lock or lower the IRQL first, or queue a work item, which runs at PASSIVE_LEVEL"
+            }
+            Rule::IrqlTooLow => {
+                "raise the IRQL first, or call the variant of the function that raises it itself"
+            }
+            Rule::IrqlNotRestored => {
+                "lower the IRQL, or release the lock that raised it, on every way out of the routine"
+            }
+            Rule::IrqlWrongDirection => {
+                "raise with KfRaiseIrql, keep what it returns, and lower to exactly that with KeLowerIrql"
+            }
+            Rule::IrqlLoweredWithLock => "release the lock first; the release lowers the IRQL",
+            Rule::PagedCodeAtDispatch => {
+                "move the function out of the section PAGE, or call it before the IRQL is raised"
+            }
+            Rule::WaitAtDispatchLevel => {
+                "wait at IRQL <= APC_LEVEL, for example in a work item, or look with a timeout of zero"
+            }
+            Rule::WaitWhileHoldingSpinLock => "release the spin lock before the wait",
+            Rule::LockNotHeld => {
+                "release a lock once for each time it was taken, and only where it was taken"
+            }
+            Rule::LockWrongThread => {
+                "release the lock in the thread that took it; to hand work over, use an event"
+            }
+            Rule::LockIrqlMismatch => {
+                "keep the IRQL that the acquisition returned, one variable for each lock, and pass that"
+            }
+            Rule::LockRecursion => {
+                "take the lock once, and give functions that run under it to understand that it is held"
+            }
+            Rule::LockOrder => "take these locks in one order everywhere",
+            Rule::LockDeadlock => {
+                "take the locks in one order everywhere, or release one before waiting for the other"
+            }
+            Rule::LockLeft => "release the lock on every way out of the routine",
+            Rule::CriticalRegionUnbalanced => {
+                "leave a critical region as often as it was entered, on every way out"
+            }
+            _ => return None,
+        })
+    }
+
+    fn cure_of_memory(self) -> Option<&'static str> {
+        Some(match self {
+            Rule::PoolTagMissing => "pass a tag of four characters that tells whose memory it is",
+            Rule::PoolSizeZero => "do not ask for memory when there is nothing to keep",
+            Rule::PoolFlagsInvalid => {
+                "pass exactly one of POOL_FLAG_NON_PAGED, POOL_FLAG_NON_PAGED_EXECUTE and POOL_FLAG_PAGED"
+            }
+            Rule::PoolTagMismatch => "free with the tag that the memory was allocated with",
+            Rule::PoolDoubleFree => "free once; set the pointer to null, or let one owner free it",
+            Rule::PoolAddressUnknown => {
+                "free the address that the allocation returned, not one inside it, and only pool memory"
+            }
+            Rule::PoolOverrun | Rule::PoolUnderrun => {
+                "check the lengths and indices that lead to this write, or allocate more"
+            }
+            Rule::PoolWriteAfterFree => {
+                "free only when no pointer to the memory is left, in other threads and in timers either"
+            }
+            Rule::PoolFreedInUse => {
+                "end the wait, release the lock, cancel the timer or drain the work item before the free"
+            }
+            Rule::PoolLeak => "free it in the unload routine and on every way that fails",
+            _ => return None,
+        })
+    }
+
+    fn cure_of_objects(self) -> &'static str {
+        match self {
+            Rule::ObjectNotInitialized => {
+                "initialise the object where it stays, before it is used, and do not move or copy it"
+            }
+            Rule::RundownMisuse => {
+                "release once for each acquisition that succeeded, and wait for the release before the end"
+            }
+            Rule::NotifyRemovedInside => "remove the routine from another thread or at unload",
+            Rule::NotifyRoutineLeft => "remove the routine in the unload routine",
+            Rule::CallbackLeft => "call ExUnregisterCallback in the unload routine",
+            Rule::CallbackUnknown => {
+                "unregister once, with the pointer that ExRegisterCallback returned"
+            }
+            Rule::ThreadLeft => {
+                "tell the thread to end and wait for its object in the unload routine"
+            }
+            Rule::WorkItemLeft => "free the work item after it has run, before the driver unloads",
+            Rule::WorkItemMisuse => "queue an item again only after its routine was called",
+            Rule::TimerLeft => "cancel the timer and flush the DPCs in the unload routine",
+            Rule::ReferenceLeft => "dereference the object once for each reference",
+            Rule::ObjectUnknown => "pass an object that the driver holds a reference to",
+            Rule::ReferenceUnderflow => "dereference only what was referenced before",
+            Rule::HandleLeft => "close the handle with ZwClose",
+            Rule::HandleInvalid => "close a handle once and do not use it afterwards",
+            Rule::HandleNotKernel => "add OBJ_KERNEL_HANDLE to the object attributes",
+            Rule::FilterLeft => "call FltUnregisterFilter in the unload routine",
+            Rule::PortLeft => "close the port before the filter is unregistered",
+            Rule::UnregisterHangs => "close every port of the filter before FltUnregisterFilter",
+            Rule::FilterMisuse => UNKNOWN,
+            Rule::MessageWithoutDeadline => {
+                "pass a timeout: a service that hangs must not hang the kernel"
+            }
+            Rule::ReinitializeMisuse => {
+                "register in DriverEntry or in the reinitialisation routine, once"
+            }
+            Rule::DriverNotUnloadable => "set DriverObject->DriverUnload",
+            Rule::BugCheck => "see the parameters in Microsoft's bug check reference",
+            _ => UNKNOWN,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rule_has_a_cure_and_an_explanation() {
+        for rule in Rule::ALL {
+            let has_cure = rule.cure() != UNKNOWN || *rule == Rule::FilterMisuse;
+            assert!(has_cure, "{rule:?}");
+            assert!(rule.explanation().len() > 10, "{rule:?}");
+        }
+    }
+}

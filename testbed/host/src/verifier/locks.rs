@@ -1,0 +1,473 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Who holds which lock and waits for which. Spin locks, fast mutexes and mutexes tell it what
+//! happens to them; it finds the mistakes that take two locks or two threads.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use parking_lot::Mutex;
+
+use super::lock_order::{Edge, Lock, Order};
+use super::{Report, Rule};
+use crate::irql::{self, APC_LEVEL, DISPATCH_LEVEL};
+use crate::kernel;
+use crate::stack::Stack;
+use crate::thread::{self, Held, LockKind};
+
+/// A thread that holds a lock.
+#[derive(Clone)]
+pub(crate) struct Holder {
+    kind: LockKind,
+    /// The thread's identity, for comparisons.
+    thread: usize,
+    /// The thread's id, for readers.
+    pub id: u64,
+    /// How often it took the lock.
+    depth: u32,
+    /// Where it took the lock first.
+    pub stack: Stack,
+}
+
+#[derive(Default)]
+struct Tables {
+    /// By the address of the lock.
+    holders: BTreeMap<usize, Holder>,
+    /// The lock that a thread, by its identity, waits for without limit.
+    waits: BTreeMap<usize, usize>,
+    order: Order,
+}
+
+/// The locks of one kernel.
+#[derive(Default)]
+pub(crate) struct Locks(Mutex<Tables>);
+
+impl Tables {
+    /// Whether the chain from a lock to its holder, to the lock that one waits for, and so on,
+    /// ends at `thread`. Its length is the number of threads at most.
+    fn leads_to(&self, lock: usize, thread: usize) -> bool {
+        let mut next = Some(lock);
+        for _ in 0..=self.waits.len() {
+            let holder = next.and_then(|lock| self.holders.get(&lock));
+            match holder {
+                Some(holder) if holder.thread == thread => return true,
+                Some(holder) => next = self.waits.get(&holder.thread).copied(),
+                None => return false,
+            }
+        }
+        false
+    }
+
+    fn is_held_by(&self, address: usize, thread: usize) -> bool {
+        let holder = self.holders.get(&address);
+        holder.is_some_and(|holder| holder.thread == thread)
+    }
+}
+
+impl Locks {
+    /// Looks at the order in which the calling thread is about to take `lock`.
+    fn check_order(&self, lock: Lock) {
+        for held in self.new_neighbours(lock) {
+            let edge = Edge {
+                held,
+                taken: lock,
+                thread: thread::native_id(),
+                stack: Stack::capture(),
+            };
+            let mut tables = self.0.lock();
+            let circle = tables.order.add(edge);
+            let taken_at = tables.holders.get(&held.address).map(|it| it.stack.clone());
+            drop(tables);
+            if let Some(circle) = circle {
+                report_order(held, lock, taken_at, &circle);
+            }
+        }
+    }
+
+    /// The locks that the calling thread holds and with which `lock` was never seen before.
+    fn new_neighbours(&self, lock: Lock) -> Vec<Lock> {
+        let me = thread::identity();
+        thread::with_context(|context| {
+            let held = context.held.borrow();
+            if held.is_empty() {
+                return Vec::new();
+            }
+            let tables = self.0.lock();
+            let held = held.iter().map(|held| Lock {
+                address: held.address,
+                kind: held.kind,
+            });
+            held.filter(|held| {
+                held.address != lock.address
+                    && tables.is_held_by(held.address, me)
+                    && !tables.order.is_known(*held, lock)
+            })
+            .collect()
+        })
+    }
+
+    /// The calling thread begins to wait for `lock` without limit; true, and no wait is noted, if
+    /// its holder waits, perhaps by way of others, for the calling thread.
+    fn begin_wait(&self, lock: Lock) -> bool {
+        let me = thread::identity();
+        let mut tables = self.0.lock();
+        if tables.leads_to(lock.address, me) {
+            return true;
+        }
+        tables.waits.insert(me, lock.address);
+        false
+    }
+
+    fn end_wait(&self) {
+        self.0.lock().waits.remove(&thread::identity());
+    }
+
+    fn taken(&self, lock: Lock, stack: Stack) {
+        let me = thread::identity();
+        let mut tables = self.0.lock();
+        match tables.holders.get_mut(&lock.address) {
+            Some(holder) if holder.thread == me && holder.kind == lock.kind => holder.depth += 1,
+            _ => {
+                let holder = Holder {
+                    kind: lock.kind,
+                    thread: me,
+                    id: thread::native_id(),
+                    depth: 1,
+                    stack,
+                };
+                tables.holders.insert(lock.address, holder);
+            }
+        }
+    }
+
+    fn released(&self, address: usize) {
+        let mut tables = self.0.lock();
+        if let Some(holder) = tables.holders.get_mut(&address) {
+            holder.depth = holder.depth.saturating_sub(1);
+            if holder.depth == 0 {
+                tables.holders.remove(&address);
+            }
+        }
+    }
+
+    /// Who holds the lock at an address.
+    pub(crate) fn holder(&self, address: usize) -> Option<Holder> {
+        self.0.lock().holders.get(&address).cloned()
+    }
+
+    /// A lock within a range of memory that somebody holds.
+    pub(crate) fn held_within(&self, range: Range<usize>) -> Option<(Lock, Holder)> {
+        let tables = self.0.lock();
+        let (address, holder) = tables.holders.range(range).next()?;
+        let lock = Lock {
+            address: *address,
+            kind: holder.kind,
+        };
+        Some((lock, holder.clone()))
+    }
+
+    /// Forgets the locks within memory that is freed or initialised anew.
+    pub(crate) fn forget(&self, range: Range<usize>) {
+        let mut tables = self.0.lock();
+        tables.order.forget(&range);
+        let held: Vec<usize> = tables
+            .holders
+            .range(range)
+            .map(|(address, _)| *address)
+            .collect();
+        for address in held {
+            tables.holders.remove(&address);
+        }
+    }
+}
+
+fn named(lock: Lock) -> String {
+    let place = kernel::state().pool.place_of(lock.address);
+    format!(
+        "the {} at {:#x}{}",
+        lock.kind,
+        lock.address,
+        place.unwrap_or_default()
+    )
+}
+
+fn report_order(held: Lock, taken: Lock, taken_at: Option<Stack>, circle: &[Edge]) {
+    let mut report = Report::new(Rule::LockOrder)
+        .expected(format!(
+            "{} before {}, as earlier",
+            named(taken),
+            named(held)
+        ))
+        .found(format!("{} is held already", named(held)));
+    for edge in circle {
+        report = report.related(
+            format!(
+                "thread {} held {} and took {} here",
+                edge.thread,
+                named(edge.held),
+                named(edge.taken)
+            ),
+            edge.stack.clone(),
+        );
+    }
+    if let Some(stack) = taken_at {
+        report = report.related(format!("{} was taken here", named(held)), stack);
+    }
+    report.file();
+}
+
+fn report_deadlock(lock: Lock) {
+    let mut report = Report::new(Rule::LockDeadlock)
+        .expected("some thread can go on")
+        .found(format!(
+            "the holder of {} waits for a lock of this thread",
+            named(lock)
+        ))
+        .detail("on NT both would hang; here this thread goes on as if it had the lock");
+    if let Some(holder) = kernel::state().locks.holder(lock.address) {
+        report = report.related(
+            format!("thread {} took {} here", holder.id, named(lock)),
+            holder.stack,
+        );
+    }
+    report.file();
+}
+
+/// How the calling thread goes about taking a lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Take {
+    /// It waits as long as it takes.
+    Wait,
+    /// It waits with a limit.
+    WaitUntil,
+    /// It takes the lock if it is free.
+    Try,
+}
+
+/// What must hold before the calling thread takes `lock`. An attempt that cannot wait cannot be
+/// part of a deadlock, so it is not looked at.
+pub(crate) fn before_taking(lock: Lock, how: Take) {
+    if how != Take::Try {
+        kernel::state().locks.check_order(lock);
+    }
+}
+
+/// Runs `wait`, in which the calling thread waits for `lock` without limit; false, and a report,
+/// if it would never end.
+pub(crate) fn waiting_for(lock: Lock, wait: impl FnOnce()) -> bool {
+    let state = kernel::state();
+    if state.locks.begin_wait(lock) {
+        report_deadlock(lock);
+        return false;
+    }
+    wait();
+    state.locks.end_wait();
+    true
+}
+
+/// The calling thread has taken `lock`.
+pub(crate) fn taken(lock: Lock, former_irql: u8) {
+    kernel::state().locks.taken(lock, Stack::capture());
+    hold(lock, former_irql, false);
+}
+
+/// The calling thread goes on as if it had taken `lock`, after a report.
+pub(crate) fn taken_in_name_only(lock: Lock) {
+    hold(lock, irql::current(), true);
+}
+
+fn hold(lock: Lock, former_irql: u8, again: bool) {
+    let held = Held {
+        address: lock.address,
+        kind: lock.kind,
+        again,
+        former_irql,
+    };
+    thread::with_context(|context| context.held.borrow_mut().push(held));
+}
+
+/// The calling thread takes a lock that it holds already, which on NT hangs.
+pub(crate) fn report_recursion(lock: Lock) {
+    let mut report = Report::new(Rule::LockRecursion)
+        .expected(format!("a {} is taken once by a thread", lock.kind))
+        .found(format!("the thread already holds {}", named(lock)))
+        .detail(match lock.kind {
+            LockKind::SpinLock => "on NT the processor would spin for ever",
+            _ => "on NT the thread would wait for itself for ever",
+        });
+    if let Some(holder) = kernel::state().locks.holder(lock.address) {
+        report = report.related("it took the lock here", holder.stack);
+    }
+    report.file();
+}
+
+/// What a release found.
+pub(crate) enum Released {
+    /// The thread held the lock: it is off the list.
+    Held(Held),
+    /// Another thread holds it; a report was made, and it is off that one's account.
+    OfAnother,
+    /// Nobody holds it; a report was made.
+    Free,
+}
+
+/// Takes a lock off the account of the calling thread, which releases it. Of a lock taken several
+/// times, the last time.
+pub(crate) fn release(lock: Lock) -> Released {
+    let state = kernel::state();
+    let own = thread::with_context(|context| {
+        let mut held = context.held.borrow_mut();
+        let is_it = |held: &Held| held.address == lock.address && held.kind == lock.kind;
+        let index = held.iter().rposition(is_it)?;
+        Some(held.remove(index))
+    });
+    let holder = state.locks.holder(lock.address);
+    let is_mine = holder
+        .as_ref()
+        .is_some_and(|holder| holder.thread == thread::identity());
+    match (own, holder) {
+        (Some(held), _) if held.again => Released::Held(held),
+        (Some(held), _) if is_mine => {
+            state.locks.released(lock.address);
+            Released::Held(held)
+        }
+        (_, Some(holder)) => {
+            Report::new(Rule::LockWrongThread)
+                .expected(format!("the thread that took {} releases it", named(lock)))
+                .found(format!("thread {} holds it", holder.id))
+                .related("it was taken here", holder.stack)
+                .file();
+            if lock.kind != LockKind::Mutex {
+                state.locks.forget_holder(lock.address);
+            }
+            Released::OfAnother
+        }
+        (_, None) => {
+            Report::new(Rule::LockNotHeld)
+                .expected(format!("the thread that took {} releases it", named(lock)))
+                .found("nobody holds it")
+                .file();
+            Released::Free
+        }
+    }
+}
+
+impl Locks {
+    /// Forgets a lock that is initialised anew, if it is a fast mutex.
+    pub(crate) fn forget_fast_mutex(&self, address: usize) {
+        let tables = self.0.lock();
+        let is_one = tables.order.kind_at(address) == Some(LockKind::FastMutex);
+        drop(tables);
+        if is_one {
+            self.forget(address..address + 1);
+        }
+    }
+
+    fn forget_holder(&self, address: usize) {
+        self.0.lock().holders.remove(&address);
+    }
+
+    /// The locks that the calling thread took as the `from`th and later ones and that it still
+    /// holds, the newest first. They are taken off its account.
+    pub(crate) fn take_left(&self, from: usize) -> Vec<(Held, Option<Holder>)> {
+        let me = thread::identity();
+        let left = thread::with_context(|context| {
+            let mut held = context.held.borrow_mut();
+            let from = from.min(held.len());
+            held.split_off(from)
+        });
+        let mut tables = self.0.lock();
+        let mut found = Vec::new();
+        for held in left.into_iter().rev() {
+            // What is not on the account any more was freed, or released by another thread.
+            if !held.again && tables.is_held_by(held.address, me) {
+                found.push((held, tables.holders.remove(&held.address)));
+            }
+        }
+        found
+    }
+}
+
+/// A lock of a kind that the calling thread holds, the newest one, and where it was taken.
+pub(crate) fn held_of_kind(kind: LockKind) -> Option<(Lock, Holder)> {
+    let me = thread::identity();
+    let held: Vec<Held> = thread::with_context(|context| context.held.borrow().clone());
+    let state = kernel::state();
+    held.iter()
+        .rev()
+        .filter(|held| held.kind == kind && !held.again)
+        .find_map(|held| {
+            let holder = state.locks.holder(held.address)?;
+            let lock = Lock {
+                address: held.address,
+                kind,
+            };
+            (holder.thread == me).then_some((lock, holder))
+        })
+}
+
+/// Reports a spin lock held by the calling thread, which is about to wait; false if it holds none.
+pub(crate) fn report_wait_with_spin_lock() -> bool {
+    let Some((lock, holder)) = held_of_kind(LockKind::SpinLock) else {
+        return false;
+    };
+    Report::new(Rule::WaitWhileHoldingSpinLock)
+        .expected("a timeout of zero, or no spin lock held")
+        .found(format!("a wait that may block with {} held", named(lock)))
+        .related("the spin lock was taken here", holder.stack)
+        .file();
+    true
+}
+
+/// Looks at the locks that the calling thread holds as it lowers its IRQL to `irql`.
+pub(crate) fn check_lowering(irql: u8) {
+    let needs = [
+        (LockKind::SpinLock, DISPATCH_LEVEL),
+        (LockKind::FastMutex, APC_LEVEL),
+    ];
+    for (kind, level) in needs {
+        if irql >= level {
+            continue;
+        }
+        if let Some((lock, holder)) = held_of_kind(kind) {
+            Report::new(Rule::IrqlLoweredWithLock)
+                .expected(format!(
+                    "IRQL >= {} while {} is held",
+                    irql::name(level),
+                    named(lock)
+                ))
+                .found(irql::name(irql))
+                .related("the lock was taken here", holder.stack)
+                .file();
+            return;
+        }
+    }
+}
+
+/// Looks at the IRQL to which the calling thread returns as it releases the spin lock that was
+/// `released`. Two locks may be released in the order in which they were taken; the levels that
+/// they were taken at then change places.
+pub(crate) fn check_restored_irql(released: Held, irql: u8) {
+    let found = thread::with_context(|context| {
+        if irql == released.former_irql {
+            return true;
+        }
+        let mut held = context.held.borrow_mut();
+        let other = held
+            .iter_mut()
+            .find(|held| held.kind == LockKind::SpinLock && held.former_irql == irql);
+        if let Some(other) = other {
+            other.former_irql = released.former_irql;
+            return true;
+        }
+        false
+    });
+    if !found {
+        Report::new(Rule::LockIrqlMismatch)
+            .expected(format!(
+                "{}, the IRQL before the lock was taken",
+                irql::name(released.former_irql)
+            ))
+            .found(irql::name(irql))
+            .file();
+    }
+}
