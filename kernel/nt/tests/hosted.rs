@@ -22,6 +22,7 @@ use fltport_nt::status::check;
 use fltport_nt::user_memory::UserBuffer;
 use fltport_nt::zw::Key;
 use fltport_nt::{NtError, utf16};
+use nt_host::faults::FaultPlan;
 use nt_host::{Config, DriverImage, Kernel};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::thread;
@@ -240,7 +241,7 @@ fn a_thread_is_joined_when_its_owner_is_dropped() {
 fn a_thread_that_cannot_be_made_leaves_nothing() {
     let kernel = boot();
     let work = Work::new();
-    kernel.fail_allocation_after(0);
+    kernel.set_faults(FaultPlan::nth(0).of("ExAllocatePool2"));
     let error = SystemThread::spawn(TAG, work.clone(), Work::run).err();
     assert_eq!(error, Some(NtError(STATUS_INSUFFICIENT_RESOURCES)));
     drop(work);
@@ -345,7 +346,7 @@ fn pool_owners_drop_once_and_fail_without_a_trace() {
     // SAFETY: given up above with this tag, taken back once.
     drop(unsafe { PoolBox::from_raw(raw, TAG) });
     assert_eq!(drops.load(Ordering::SeqCst), 2);
-    kernel.fail_allocation_after(0);
+    kernel.set_faults(FaultPlan::nth(0).of("ExAllocatePool2"));
     assert!(PoolArc::new(TAG, CountsDrops(&drops)).is_err());
     assert_eq!(drops.load(Ordering::SeqCst), 3, "what found no place");
     assert!(kernel.pool_usage().is_empty());

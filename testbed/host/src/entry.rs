@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The one door through which every call of a driver enters the hosted kernel.
 
+use crate::faults::Failure;
 use crate::irql;
 use crate::sched;
 use crate::thread;
@@ -15,6 +16,10 @@ pub struct Function {
     pub min_irql: u8,
     /// The highest IRQL at which it may be called.
     pub max_irql: u8,
+    /// How it can be made to fail (see [`faults`](crate::faults)); empty if it cannot.
+    pub fails: &'static [Failure],
+    /// What it does more simply than NT, where that is known.
+    pub simplified: Option<&'static str>,
 }
 
 /// One line of the export table.
@@ -26,7 +31,7 @@ pub struct Export {
     pub address: fn() -> usize,
 }
 
-/// Checks what must hold for every call. Faults will be injected here, too.
+/// Checks what must hold for every call.
 pub(crate) fn enter(function: &'static Function) {
     sched::point(function.name);
     let irql = thread::with_context(|context| {
@@ -61,12 +66,49 @@ pub fn address_of(name: &str) -> Option<usize> {
         .map(|export| (export.address)())
 }
 
+/// A way to fail, by the name of its status, or `null` or `false`.
+macro_rules! failure {
+    (null) => {
+        $crate::faults::Failure {
+            name: "null",
+            status: None,
+        }
+    };
+    (false) => {
+        $crate::faults::Failure {
+            name: "false",
+            status: None,
+        }
+    };
+    ($status:ident) => {
+        $crate::faults::Failure {
+            name: stringify!($status),
+            status: Some($crate::status::$status),
+        }
+    };
+}
+pub(crate) use failure;
+
 /// Defines functions of NT: exports each under its own name, checks its type against the
 /// declaration that drivers are compiled with, passes each call through [`enter`], and makes the
 /// module's export table `EXPORTS`.
+///
+/// In front of a function stand, in this order, what is known of it:
+/// * `fails = STATUS_A | STATUS_B if condition;` how it can be made to fail, the statuses by their
+///   names in [`status`](crate::status), or `null` or `false`; with a condition on its arguments
+///   only where that holds. The body does not run then.
+/// * `simplified = "...";` what it does more simply than NT.
+/// * `min_irql = ...;` the lowest IRQL at which it may be called, if that is not PASSIVE_LEVEL.
+/// * `max_irql = ...;` the highest.
 macro_rules! nt {
+    (@optional) => { None };
+    (@optional $value:literal) => { Some($value) };
+    (@condition) => { true };
+    (@condition $condition:expr) => { $condition };
     ($(
         $(#[$attribute:meta])*
+        $(fails = $($failure:ident)|+ $(if $condition:expr)?;)?
+        $(simplified = $simplified:literal;)?
         $(min_irql = $min:expr;)?
         max_irql = $max:expr;
         pub unsafe fn $name:ident(
@@ -85,8 +127,16 @@ macro_rules! nt {
                     name: stringify!($name),
                     min_irql: 0 $(+ $min)?,
                     max_irql: $max,
+                    fails: &[$($($crate::entry::failure!($failure)),+)?],
+                    simplified: $crate::entry::nt!(@optional $($simplified)?),
                 };
                 $crate::entry::enter(&FUNCTION);
+                $(
+                    let possible = $crate::entry::nt!(@condition $($condition)?);
+                    if let Some(failure) = $crate::faults::asked(&FUNCTION, possible) {
+                        return $crate::faults::FailsWith::failed(failure);
+                    }
+                )?
                 $body
             }
             const _: unsafe extern "system" fn($($type),*) $(-> $result)? = $crate::abi::$name;
@@ -100,6 +150,8 @@ macro_rules! nt {
                         name: stringify!($name),
                         min_irql: 0 $(+ $min)?,
                         max_irql: $max,
+                        fails: &[$($($crate::entry::failure!($failure)),+)?],
+                        simplified: $crate::entry::nt!(@optional $($simplified)?),
                     };
                     &FUNCTION
                 },

@@ -37,11 +37,15 @@ pub(crate) fn call<R>(
     f: impl FnOnce() -> R,
 ) -> R {
     let before = thread::with_context(Frame::take);
+    // What lies above this on the stack is the driver's, for who tells its calls apart.
+    let here = (&raw const before).addr();
+    let outer = thread::with_context(|context| context.driver_entered_at.replace(here));
     let result = thread::as_driver(driver, || {
         let result = f();
         check(what, &before);
         result
     });
+    thread::with_context(|context| context.driver_entered_at.set(outer));
     restore(&before);
     result
 }

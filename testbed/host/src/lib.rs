@@ -58,7 +58,8 @@
 //!   credentials give them.
 //! * *The order of the start*: [`Config::filter_manager`] and [`Kernel::filter_manager_ready`];
 //!   [`Kernel::boot_drivers_initialized`]; [`Kernel::registry`] for what has to be there before.
-//! * *Bad luck*: [`Kernel::fail_allocation_after`] and [`Config::fail_allocations`].
+//! * *Bad luck*: [`faults`] lets calls fail: one, each once, or by a seed ([`Config::faults`],
+//!   [`Kernel::set_faults`]).
 //!
 //! # What is checked
 //!
@@ -84,6 +85,7 @@ mod dbg;
 mod driver;
 pub mod entry;
 mod ex;
+pub mod faults;
 pub mod flt;
 mod frame;
 mod io;
@@ -112,8 +114,8 @@ mod verifier;
 mod zw;
 
 pub use driver::{Driver, DriverEntry, DriverImage};
-pub use ex::pool::{AllocationRequest, TagUsage, tag_text};
-pub use kernel::{Config, DebugPrint, FailAllocation, FilterManagerStart, Kernel, Unload};
+pub use ex::pool::{TagUsage, tag_text};
+pub use kernel::{Config, DebugPrint, FilterManagerStart, Kernel, Unload};
 pub use process::{Process, SYSTEM_PROCESS_ID};
 pub use ps::events::{ImageLoaded, ProcessCreated};
 pub use stack::Stack;

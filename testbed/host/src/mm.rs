@@ -10,6 +10,7 @@ use crate::unicode;
 
 nt! {
     /// The address of a routine of ntoskrnl by its name, or null.
+    fails = null;
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn MmGetSystemRoutineAddress(name: *const UNICODE_STRING) -> *mut c_void {
         // SAFETY: the caller passes a string.

@@ -131,6 +131,7 @@ pub(crate) fn report_bad_handle(handle: HANDLE) {
 
 nt! {
     /// References the object behind a handle.
+    fails = STATUS_INSUFFICIENT_RESOURCES;
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn ObReferenceObjectByHandle(
         handle: HANDLE,
@@ -160,6 +161,7 @@ nt! {
     }
 
     /// Opens a handle to an object.
+    fails = STATUS_INSUFFICIENT_RESOURCES;
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn ObOpenObjectByPointer(
         object: *const c_void,

@@ -51,6 +51,8 @@ pub(crate) struct Context {
     pub critical_regions: Cell<u32>,
     /// The exported function that was called last.
     pub function: Cell<&'static str>,
+    /// Where the stack stood when the hosted kernel last called a driver; zero outside of drivers.
+    pub driver_entered_at: Cell<usize>,
     /// The locks held, oldest first.
     pub held: RefCell<Vec<Held>>,
     /// The notify routines that run on this thread, by their registration's address.

@@ -9,7 +9,8 @@ use std::io;
 use std::sync::Once;
 
 use crate::abi::NTSTATUS;
-use crate::entry::{Function, enter};
+use crate::entry::{Function, enter, failure};
+use crate::faults::{self, FailsWith};
 use crate::irql::APC_LEVEL;
 use crate::process::SYSTEM_PROCESS_ID;
 use crate::sim;
@@ -79,8 +80,13 @@ pub unsafe extern "system" fn fltport_copy_from_user(
         name: "fltport_copy_from_user",
         min_irql: 0,
         max_irql: APC_LEVEL,
+        fails: &[failure!(STATUS_ACCESS_VIOLATION)],
+        simplified: None,
     };
     enter(&FUNCTION);
+    if let Some(failure) = faults::asked(&FUNCTION, true) {
+        return FailsWith::failed(failure);
+    }
     let pid = owner();
     copy_all(length, |done| {
         let local = libc::iovec {
@@ -110,8 +116,13 @@ pub unsafe extern "system" fn fltport_copy_to_user(
         name: "fltport_copy_to_user",
         min_irql: 0,
         max_irql: APC_LEVEL,
+        fails: &[failure!(STATUS_ACCESS_VIOLATION)],
+        simplified: None,
     };
     enter(&FUNCTION);
+    if let Some(failure) = faults::asked(&FUNCTION, true) {
+        return FailsWith::failed(failure);
+    }
     let pid = owner();
     copy_all(length, |done| {
         let local = libc::iovec {

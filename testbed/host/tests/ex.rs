@@ -5,8 +5,8 @@ mod support;
 
 use fltport_nt::bindings::*;
 use fltport_nt::linked::*;
+use nt_host::Rule;
 use nt_host::irql::{self, APC_LEVEL, DISPATCH_LEVEL, PASSIVE_LEVEL};
-use nt_host::{Config, Kernel, Rule};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use support::*;
@@ -139,27 +139,6 @@ fn memory_with_a_set_timer_in_it_must_not_be_freed() {
     // SAFETY: the freed memory is still kept; the timer must be taken off before it rings.
     assert!(unsafe { KeCancelTimer(timer) });
     expect(kernel, &[Rule::PoolFreedInUse]);
-}
-
-#[test]
-fn allocations_fail_as_configured() {
-    let fails = Arc::new(|request: &nt_host::AllocationRequest| request.size == 77);
-    let config = Config {
-        fail_allocations: Some(fails),
-        ..Config::default()
-    };
-    let kernel = Kernel::boot(config);
-    assert!(allocate(77).is_null());
-    kernel.fail_allocation_after(1);
-    let first = allocate(8);
-    assert!(!first.is_null());
-    assert!(allocate(8).is_null(), "the second from then on");
-    let third = allocate(8);
-    assert!(!third.is_null(), "once only");
-    free(first, TAG);
-    free(third, TAG);
-    assert_eq!(kernel.allocations(), 4);
-    kernel.shutdown_clean();
 }
 
 fn fast_mutex() -> Box<FAST_MUTEX> {

@@ -12,6 +12,7 @@ use fltport_nt::bindings::{
     KfRaiseIrql, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER, STATUS_SUCCESS,
 };
 use fltport_nt::linked::{DISPATCH_LEVEL, KeLowerIrql, STATUS_INVALID_LEVEL};
+use nt_host::faults::FaultPlan;
 use nt_host::{Config, Kernel, Unload};
 
 fn boot() -> Kernel {
@@ -72,14 +73,14 @@ fn a_loss_for_want_of_memory_keeps_its_cause_while_it_is_staged() {
     let kernel = boot();
     kernel.load(&IMAGE).unwrap();
     client::offer(0..1);
-    kernel.fail_allocation_after(0);
+    kernel.set_faults(FaultPlan::nth(0).of("ExAllocatePool2"));
     client::offer(1..2);
     client::offer(2..3);
     let driver = CommonDriver::announced();
     let calls = wait_for(&Call::Lost(1, Cause::NoMemory as u16, 1));
     assert_eq!(numbers(&calls), [0]);
     wait_for(&Call::Lost(1, Cause::RingFull as u16, 1));
-    kernel.fail_allocation_after(0);
+    kernel.set_faults(FaultPlan::nth(0).of("ExAllocatePool2"));
     client::offer(3..4);
     assert_eq!(
         count(

@@ -9,6 +9,7 @@ use fltport_abi::hello::{Hello, rights};
 use fltport_abi::message::{Message, Pid};
 use fltport_abi::process_monitor::ProcessStart;
 use fltport_nt::bindings::STATUS_OBJECT_NAME_NOT_FOUND;
+use nt_host::faults::FaultPlan;
 use std::time::Instant;
 
 /// What the process monitor had to say, until it accounts for `count` notifications: delivered, or
@@ -160,7 +161,9 @@ fn a_client_survives_the_common_driver() {
 fn a_want_of_memory_does_not_end_the_waiting_for_the_filter_manager() {
     let machine = Machine::without_filter_manager();
     machine.load(&FLTPORT);
-    machine.kernel.fail_allocation_after(0);
+    machine
+        .kernel
+        .set_faults(FaultPlan::nth(0).of("ExAllocatePool2"));
     machine.kernel.filter_manager_ready();
     machine.kernel.boot_drivers_initialized();
     drop(connect_when_possible(&machine));

@@ -182,6 +182,7 @@ fn object_at(state: &State, address: usize) -> Option<Arc<CallbackObject>> {
 nt! {
     /// Opens a callback object by name, or makes it if `create` is true. The caller holds a
     /// reference and gives it back with ObfDereferenceObject.
+    fails = STATUS_INSUFFICIENT_RESOURCES;
     max_irql = APC_LEVEL;
     pub unsafe fn ExCreateCallback(
         object: *mut PCALLBACK_OBJECT,
@@ -222,6 +223,7 @@ nt! {
 
     /// Registers a routine; returns a handle, or null if the object takes one routine only and
     /// has it.
+    fails = null;
     max_irql = APC_LEVEL;
     pub unsafe fn ExRegisterCallback(
         object: PCALLBACK_OBJECT,

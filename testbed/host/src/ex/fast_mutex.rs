@@ -132,6 +132,7 @@ nt! {
     }
 
     /// Takes the mutex if it is free; the IRQL is then APC_LEVEL.
+    fails = false;
     max_irql = APC_LEVEL;
     pub unsafe fn ExTryToAcquireFastMutex(mutex: *mut FAST_MUTEX) -> bool {
         // SAFETY: the caller passes a fast mutex.

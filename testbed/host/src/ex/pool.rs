@@ -48,14 +48,12 @@ const QUARANTINE_BLOCKS: usize = 512;
 const QUARANTINE_BYTES: usize = 4 << 20;
 
 /// What a driver asks of the pool.
-#[derive(Clone, Copy, Debug)]
-pub struct AllocationRequest {
-    /// The tag, as the number that the driver passed.
-    pub tag: u32,
-    /// Bytes.
-    pub size: usize,
+#[derive(Clone, Copy)]
+struct AllocationRequest {
+    tag: u32,
+    size: usize,
     /// The POOL_FLAGS.
-    pub flags: u64,
+    flags: u64,
 }
 
 /// Memory taken from the host system's allocator: front guard, the driver's bytes, guard. The
@@ -177,9 +175,6 @@ struct Tables {
     live: BTreeMap<usize, Allocation>,
     quarantine: VecDeque<Freed>,
     quarantined: usize,
-    /// Counts down to an allocation that fails.
-    fail_after: Option<u64>,
-    allocations: u64,
 }
 
 /// The pool of one kernel.
@@ -213,44 +208,8 @@ pub fn tag_text(tag: u32) -> String {
 }
 
 impl Pool {
-    /// Lets the `n`th allocation from now fail, counted from zero.
-    pub(crate) fn fail_after(&self, n: u64) {
-        self.0.lock().fail_after = Some(n);
-    }
-
-    /// How many allocations were asked for so far.
-    pub(crate) fn allocations(&self) -> u64 {
-        self.0.lock().allocations
-    }
-
-    fn must_fail(&self, state: &State, request: &AllocationRequest) -> bool {
-        let mut tables = self.0.lock();
-        tables.allocations += 1;
-        let injected = match &mut tables.fail_after {
-            Some(0) => {
-                tables.fail_after = None;
-                true
-            }
-            Some(n) => {
-                *n -= 1;
-                false
-            }
-            None => false,
-        };
-        drop(tables);
-        injected
-            || state
-                .config
-                .fail_allocations
-                .as_ref()
-                .is_some_and(|fails| fails(request))
-    }
-
     /// Allocates, without looking at the request's sanity.
-    fn allocate(&self, state: &State, request: &AllocationRequest) -> Option<NonNull<u8>> {
-        if self.must_fail(state, request) {
-            return None;
-        }
+    fn allocate(&self, request: &AllocationRequest) -> Option<NonNull<u8>> {
         let alignment = match request {
             _ if request.size >= PAGE_SIZE => PAGE_SIZE,
             _ if request.flags & POOL_FLAG_CACHE_ALIGNED != 0 => CACHE_LINE,
@@ -525,10 +484,8 @@ fn check_request(request: &AllocationRequest) -> bool {
 /// Allocates as ExAllocatePool2 does, for the hosted kernel's own functions that hand memory to
 /// a driver.
 pub(crate) fn allocate(flags: u64, size: usize, tag: u32) -> Option<NonNull<u8>> {
-    let state = kernel::state();
-    state
-        .pool
-        .allocate(&state, &AllocationRequest { tag, size, flags })
+    let request = AllocationRequest { tag, size, flags };
+    kernel::state().pool.allocate(&request)
 }
 
 /// Memory for `size` bytes of paged pool, zeroed.
@@ -539,6 +496,7 @@ pub(crate) fn allocate_paged(size: usize, tag: &[u8; 4]) -> Option<NonNull<u8>> 
 nt! {
     /// Allocates memory, zeroed unless POOL_FLAG_UNINITIALIZED is given; null without memory.
     /// Paged pool only at IRQL <= APC_LEVEL.
+    fails = null;
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn ExAllocatePool2(flags: u64, size: usize, tag: u32) -> *mut c_void {
         let request = AllocationRequest { tag, size, flags };

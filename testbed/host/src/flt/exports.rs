@@ -47,6 +47,7 @@ fn filter_at(value: isize) -> Option<FilterId> {
 nt! {
     /// Registers a filter. STATUS_FLT_NOT_INITIALIZED until the Filter Manager is up;
     /// STATUS_OBJECT_NAME_NOT_FOUND without an instance in the registry.
+    fails = STATUS_INSUFFICIENT_RESOURCES;
     max_irql = APC_LEVEL;
     pub unsafe fn FltRegisterFilter(
         driver: *const DRIVER_OBJECT,
@@ -69,6 +70,7 @@ nt! {
     }
 
     /// Starts filtering. Instance-setup callbacks may run before this returns.
+    fails = STATUS_INSUFFICIENT_RESOURCES;
     max_irql = APC_LEVEL;
     pub unsafe fn FltStartFiltering(filter: PFLT_FILTER) -> NTSTATUS {
         let Some(id) = filter_at(filter) else { return Status::INVALID_PARAMETER.0 };
@@ -99,6 +101,7 @@ nt! {
     }
 
     /// Makes a descriptor that admits SYSTEM and administrators, in paged pool.
+    fails = STATUS_INSUFFICIENT_RESOURCES;
     max_irql = APC_LEVEL;
     pub unsafe fn FltBuildDefaultSecurityDescriptor(
         descriptor: *mut PSECURITY_DESCRIPTOR,
@@ -120,6 +123,7 @@ nt! {
     }
 
     /// Creates a server port, which listens before this returns.
+    fails = STATUS_INSUFFICIENT_RESOURCES;
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn FltCreateCommunicationPort(
         filter: PFLT_FILTER,
@@ -171,6 +175,7 @@ nt! {
 
     /// Sends a message to the service at the other end, and waits for it to be read, and if there
     /// is a reply buffer for the reply, no longer than the timeout.
+    fails = STATUS_INSUFFICIENT_RESOURCES | STATUS_TIMEOUT | STATUS_PORT_DISCONNECTED;
     max_irql = APC_LEVEL;
     pub unsafe fn FltSendMessage(
         filter: PFLT_FILTER,

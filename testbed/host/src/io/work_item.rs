@@ -187,6 +187,7 @@ nt! {
     }
 
     /// Allocates a work item.
+    fails = null;
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn IoAllocateWorkItem(device: *const DEVICE_OBJECT) -> PIO_WORKITEM {
         let memory = Box::new([0; SIZE as usize / 8]);

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::ex::pool::AllocationRequest;
+use crate::faults::FaultPlan;
 use crate::verifier::OnReport;
 
 /// Whether the Filter Manager is up when the first driver is loaded.
@@ -30,9 +30,6 @@ pub enum DebugPrint {
     Sink(Arc<dyn Fn(&str) + Send + Sync>),
 }
 
-/// Decides whether an allocation fails.
-pub type FailAllocation = Arc<dyn Fn(&AllocationRequest) -> bool + Send + Sync>;
-
 /// How a hosted kernel is to behave. The default is for tests.
 #[derive(Clone, Default)]
 pub struct Config {
@@ -42,9 +39,8 @@ pub struct Config {
     pub filter_manager: FilterManagerStart,
     /// Where DbgPrintEx prints to.
     pub debug_print: DebugPrint,
-    /// Allocations that fail, for fault tests. See also
-    /// [`Kernel::fail_allocation_after`](crate::Kernel::fail_allocation_after).
-    pub fail_allocations: Option<FailAllocation>,
+    /// Which calls of drivers fail. See also [`Kernel::set_faults`](crate::Kernel::set_faults).
+    pub faults: FaultPlan,
 }
 
 impl fmt::Debug for Config {
@@ -52,6 +48,7 @@ impl fmt::Debug for Config {
         f.debug_struct("Config")
             .field("on_report", &self.on_report)
             .field("filter_manager", &self.filter_manager)
+            .field("faults", &self.faults)
             .finish_non_exhaustive()
     }
 }

@@ -12,6 +12,7 @@ use super::{CURRENT, Config, State, Turn};
 use crate::abi::NTSTATUS;
 use crate::driver::DriverImage;
 use crate::ex::pool::TagUsage;
+use crate::faults::{FaultPlan, InjectedFault};
 use crate::io::reinitialize;
 use crate::process::Process;
 use crate::ps::events::{self, ImageLoaded, ProcessCreated};
@@ -152,15 +153,16 @@ impl Kernel {
         self.state().pool.usage()
     }
 
-    /// How many allocations drivers have asked for.
-    #[must_use]
-    pub fn allocations(&self) -> u64 {
-        self.state().pool.allocations()
+    /// From now on calls of drivers fail by this plan; it takes the place of the one before,
+    /// also of [`Config::faults`].
+    pub fn set_faults(&self, plan: FaultPlan) {
+        self.state().faults.set(plan);
     }
 
-    /// Lets the `n`th allocation from now, counted from zero, fail once.
-    pub fn fail_allocation_after(&self, n: u64) {
-        self.state().pool.fail_after(n);
+    /// The calls that the present plan has let fail, in order.
+    #[must_use]
+    pub fn injected_faults(&self) -> Vec<InjectedFault> {
+        self.state().faults.injected()
     }
 
     /// The broken rules so far.

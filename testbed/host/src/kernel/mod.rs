@@ -13,13 +13,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
-pub use config::{Config, DebugPrint, FailAllocation, FilterManagerStart};
+pub use config::{Config, DebugPrint, FilterManagerStart};
 pub use drivers::Unload;
 pub use handle::Kernel;
 
 use crate::ex::callback::CallbackTable;
 use crate::ex::pool::Pool;
 use crate::ex::rundown::RundownWaits;
+use crate::faults::Faults;
 use crate::io::work_item::WorkItems;
 use crate::io::work_queue::WorkQueue;
 use crate::ke::dispatcher::Dispatcher;
@@ -40,6 +41,7 @@ use drivers::{Drivers, FilterManagerSide};
 /// runs, and the order in which two are held is: timers, dispatcher.
 pub(crate) struct State {
     pub(crate) config: Config,
+    pub(crate) faults: Faults,
     pub(crate) pool: Pool,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) locks: Locks,
@@ -65,6 +67,7 @@ pub(crate) struct State {
 impl State {
     fn new(config: Config) -> Arc<State> {
         let state = Arc::new(State {
+            faults: Faults::new(config.faults.clone()),
             config,
             pool: Pool::default(),
             dispatcher: Dispatcher::default(),

@@ -239,6 +239,7 @@ fn remove(kinds: &[Kind], routine: Option<usize>) -> NTSTATUS {
 
 nt! {
     /// Registers or removes a process routine; removal waits for its calls. 64 at most.
+    fails = STATUS_INVALID_PARAMETER if !remove;
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn PsSetCreateProcessNotifyRoutine(
         routine: PCREATE_PROCESS_NOTIFY_ROUTINE,
@@ -249,6 +250,7 @@ nt! {
 
     /// As PsSetCreateProcessNotifyRoutine, with PS_CREATE_NOTIFY_INFO. STATUS_ACCESS_DENIED for an
     /// image without `/INTEGRITYCHECK`.
+    fails = STATUS_INVALID_PARAMETER if !remove;
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn PsSetCreateProcessNotifyRoutineEx(
         routine: PCREATE_PROCESS_NOTIFY_ROUTINE_EX,
@@ -259,6 +261,7 @@ nt! {
 
     /// As PsSetCreateProcessNotifyRoutineEx, for processes of all subsystems. The only type is
     /// PsCreateProcessNotifySubsystems (0).
+    fails = STATUS_INVALID_PARAMETER if !remove;
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn PsSetCreateProcessNotifyRoutineEx2(
         kind: PSCREATEPROCESSNOTIFYTYPE,
@@ -273,6 +276,7 @@ nt! {
     }
 
     /// Registers a thread routine.
+    fails = STATUS_INSUFFICIENT_RESOURCES;
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn PsSetCreateThreadNotifyRoutine(
         routine: PCREATE_THREAD_NOTIFY_ROUTINE,
@@ -282,6 +286,7 @@ nt! {
 
     /// Registers a thread routine of a type: PsCreateThreadNotifyNonSystem (0) is called on the
     /// new thread, PsCreateThreadNotifySubsystems (1) for all subsystems.
+    fails = STATUS_INSUFFICIENT_RESOURCES;
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn PsSetCreateThreadNotifyRoutineEx(
         kind: PSCREATETHREADNOTIFYTYPE,
@@ -304,6 +309,7 @@ nt! {
     }
 
     /// Registers an image routine.
+    fails = STATUS_INSUFFICIENT_RESOURCES;
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn PsSetLoadImageNotifyRoutine(routine: PLOAD_IMAGE_NOTIFY_ROUTINE) -> NTSTATUS {
         add(Kind::Image, routine.map(|it| it as usize))

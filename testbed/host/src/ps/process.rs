@@ -62,6 +62,7 @@ nt! {
     }
 
     /// Finds a process and references it.
+    fails = STATUS_INVALID_CID;
     max_irql = APC_LEVEL;
     pub unsafe fn PsLookupProcessByProcessId(id: HANDLE, process: *mut PEPROCESS) -> NTSTATUS {
         let state = kernel::state();

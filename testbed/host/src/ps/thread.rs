@@ -192,6 +192,7 @@ unsafe fn start_routine(
 nt! {
     /// Starts a thread in System or in the process of a handle. The handle it returns must be
     /// closed; the thread ends when its routine returns, or calls PsTerminateSystemThread.
+    fails = STATUS_INSUFFICIENT_RESOURCES;
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn PsCreateSystemThread(
         handle: *mut HANDLE,

@@ -139,6 +139,7 @@ fn give_user(sid: &Sid, information: *mut *mut c_void) -> NTSTATUS {
 nt! {
     /// Asks for the user, the elevation or the session of a token. The first two come in paged
     /// pool that the caller frees with ExFreePool, the last one in place of the pointer.
+    fails = STATUS_INSUFFICIENT_RESOURCES;
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn SeQueryInformationToken(
         token: *const c_void,

@@ -167,6 +167,7 @@ unsafe fn give(
 
 nt! {
     /// Opens a key, or makes it below a key that exists.
+    fails = STATUS_INSUFFICIENT_RESOURCES;
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn ZwCreateKey(
         handle: *mut HANDLE,
@@ -196,6 +197,7 @@ nt! {
     }
 
     /// Opens a key.
+    fails = STATUS_INSUFFICIENT_RESOURCES;
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn ZwOpenKey(
         handle: *mut HANDLE,
@@ -212,6 +214,7 @@ nt! {
     }
 
     /// Writes a value. The key must be open for KEY_SET_VALUE.
+    fails = STATUS_INSUFFICIENT_RESOURCES;
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn ZwSetValueKey(
         key: HANDLE,
@@ -238,6 +241,7 @@ nt! {
 
     /// Reads a value in one of the forms KeyValueBasicInformation, Full and Partial. The key must
     /// be open for KEY_QUERY_VALUE.
+    fails = STATUS_INSUFFICIENT_RESOURCES;
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn ZwQueryValueKey(
         key: HANDLE,
@@ -266,6 +270,7 @@ nt! {
     }
 
     /// Deletes a key without subkeys. It must be open for DELETE.
+    fails = STATUS_INSUFFICIENT_RESOURCES;
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn ZwDeleteKey(key: HANDLE) -> NTSTATUS {
         by_handle(&kernel::state(), key, DELETE)

@@ -8,6 +8,7 @@ use std::thread;
 use super::driver::*;
 use crate::abi::*;
 use crate::clock;
+use crate::faults::FaultPlan;
 use crate::flt::{Decisions, configure};
 use crate::{Rule, Unload, UserSlice};
 
@@ -309,7 +310,7 @@ fn a_descriptor_that_is_not_freed_is_a_leak() {
 #[test]
 fn no_memory_for_a_descriptor_fails_the_port() {
     let kernel = boot();
-    kernel.fail_allocation_after(0);
+    kernel.set_faults(FaultPlan::nth(0).of("FltBuildDefaultSecurityDescriptor"));
     assert_eq!(load(&kernel, Hooks::default()), Err(nt(0xC000_009A)));
     kernel.shutdown_clean();
 }
