@@ -314,6 +314,7 @@ unsafe extern "system" {
         data: *const core::ffi::c_void,
         datasize: u32,
     ) -> NTSTATUS;
+    pub fn ZwWaitForSingleObject(handle: HANDLE, alertable: bool, timeout: *const i64) -> NTSTATUS;
 }
 
 #[repr(C)]

@@ -22,7 +22,7 @@ use fltport_nt::status::check;
 use fltport_nt::user_memory::UserBuffer;
 use fltport_nt::zw::Key;
 use fltport_nt::{NtError, utf16};
-use nt_host::faults::FaultPlan;
+use nt_host::faults::{FaultPlan, sweep};
 use nt_host::{Config, DriverImage, Kernel};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::thread;
@@ -247,6 +247,27 @@ fn a_thread_that_cannot_be_made_leaves_nothing() {
     drop(work);
     assert!(kernel.pool_usage().is_empty());
     kernel.shutdown_clean();
+}
+
+#[test]
+fn whatever_fails_no_thread_is_left_without_an_owner() {
+    let swept = sweep(|config| {
+        let kernel = boot();
+        let work = Work::new();
+        kernel.set_faults(config.faults);
+        match SystemThread::spawn(TAG, work.clone(), Work::run) {
+            Ok(thread) => {
+                work.may_end.set();
+                drop(thread);
+            }
+            Err(error) => assert_eq!(error, NtError(STATUS_INSUFFICIENT_RESOURCES)),
+        }
+        // A thread that ran nevertheless would wait in there, and hold on to it.
+        drop(work);
+        assert!(kernel.pool_usage().is_empty());
+        kernel.shutdown_clean();
+    });
+    assert!(swept.injected().len() >= 2, "{swept}");
 }
 
 struct Sum(AtomicUsize);

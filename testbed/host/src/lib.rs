@@ -155,6 +155,7 @@ static EXPORTS: &[&[Export]] = &[
     se::subject::EXPORTS,
     se::token::EXPORTS,
     zw::key::EXPORTS,
+    zw::wait::EXPORTS,
 ];
 
 /// Puts the Filter Manager's part into a kernel that boots.

@@ -113,7 +113,7 @@ pub(crate) fn dereference(address: usize) -> isize {
 }
 
 /// The object that a handle stands for, pseudo handles included.
-fn by_handle(state: &State, handle: HANDLE) -> Option<Object> {
+pub(crate) fn by_handle(state: &State, handle: HANDLE) -> Option<Object> {
     match handle as isize {
         CURRENT_PROCESS => Some(Object::Process(thread::current_process())),
         CURRENT_THREAD => Some(Object::Thread(thread::current_thread())),

@@ -2,8 +2,7 @@
 //! System threads that are joined.
 
 use crate::bindings::{
-    Executive, KeWaitForSingleObject, KernelMode, OBJ_KERNEL_HANDLE, ObReferenceObjectByHandle,
-    ObfDereferenceObject, PsCreateSystemThread, ZwClose,
+    HANDLE, OBJ_KERNEL_HANDLE, PsCreateSystemThread, ZwClose, ZwWaitForSingleObject,
 };
 use crate::ex::{PoolArc, PoolBox, Tag};
 use crate::linked::{SYNCHRONIZE, object_attributes};
@@ -11,15 +10,18 @@ use crate::status::{Result, check};
 use core::ffi::c_void;
 use core::ptr::{NonNull, null, null_mut};
 
-/// A thread of the system process. Dropping the owner waits until the thread has ended, so that no
-/// code of the driver runs when it is unloaded: tell the thread to end first.
+/// A thread of the system process. Dropping the owner (IRQL: PASSIVE_LEVEL) waits until the thread
+/// has ended, so that no code of the driver runs when it is unloaded: tell the thread to end first.
+///
+/// It keeps the handle that the thread was made with. To get an object reference in its place
+/// could fail, and then the thread would run without an owner who waits for it.
 pub struct SystemThread {
-    object: *mut c_void,
+    handle: HANDLE,
 }
 
-// SAFETY: an object reference, usable from any thread.
+// SAFETY: a kernel handle, valid in every thread and process.
 unsafe impl Send for SystemThread {}
-// SAFETY: as above.
+// SAFETY: as above; nothing is done with it before it is dropped.
 unsafe impl Sync for SystemThread {}
 
 struct Start<T> {
@@ -65,25 +67,7 @@ impl SystemThread {
             drop(unsafe { PoolBox::from_raw(start, tag) });
             return Err(error);
         }
-        let mut object = null_mut();
-        // SAFETY: the handle is valid; without an object type because kernel mode needs no check of
-        // it.
-        let referenced = unsafe {
-            ObReferenceObjectByHandle(
-                handle,
-                SYNCHRONIZE,
-                0,
-                KernelMode as i8,
-                &raw mut object,
-                null_mut(),
-            )
-        };
-        // SAFETY: closed once; the thread goes on without it.
-        unsafe { ZwClose(handle) };
-        // A valid handle of ours with the access asked for cannot fail to be referenced; if it did,
-        // the thread would run on unowned.
-        check(referenced)?;
-        Ok(SystemThread { object })
+        Ok(SystemThread { handle })
     }
 }
 
@@ -100,10 +84,10 @@ unsafe extern "system" fn thread_entry<T: Send + Sync + 'static>(context: *mut c
 
 impl Drop for SystemThread {
     fn drop(&mut self) {
-        // SAFETY: a referenced thread object; kernel-mode wait. Without a deadline, because code
-        // must not be unloaded under a thread.
-        unsafe { KeWaitForSingleObject(self.object, Executive, KernelMode as i8, false, null()) };
-        // SAFETY: referenced by `spawn`, given back once.
-        unsafe { ObfDereferenceObject(self.object) };
+        // SAFETY: an open handle. Without a deadline, because code must not be unloaded under a
+        // thread.
+        unsafe { ZwWaitForSingleObject(self.handle, false, null()) };
+        // SAFETY: opened by `spawn`, closed once.
+        unsafe { ZwClose(self.handle) };
     }
 }

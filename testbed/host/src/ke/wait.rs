@@ -29,7 +29,7 @@ const THREAD_WAIT_OBJECTS: usize = 3;
 ///
 /// # Safety
 /// `timeout` is null or points to a readable time.
-unsafe fn limit(timeout: *const i64) -> Limit {
+pub(crate) unsafe fn limit(timeout: *const i64) -> Limit {
     if timeout.is_null() {
         return Limit::Never;
     }
@@ -71,7 +71,8 @@ fn take(limit: Limit) -> Take {
     }
 }
 
-fn wait(objects: &[Header], all: bool, limit: Limit) -> NTSTATUS {
+/// Waits for any or all of these objects.
+pub(crate) fn wait(objects: &[Header], all: bool, limit: Limit) -> NTSTATUS {
     let may_block = !matches!(limit, Limit::Now);
     let limit = if must_not_block(may_block) {
         Limit::Now

@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! System services that drivers call: the registry.
+//! System services that drivers call: the registry, waiting by handle.
 
 pub(crate) mod key;
+pub(crate) mod wait;
