@@ -45,6 +45,7 @@ pub struct Driver {
     memory: Box<Memory>,
     package: OnceLock<Option<Box<str>>>,
     in_entry: AtomicBool,
+    unloaded: AtomicBool,
     /// Whether a reinitialisation routine runs.
     pub(crate) reinitializing: AtomicBool,
     /// Reinitialisation routines that have not run yet.
@@ -85,6 +86,7 @@ impl Driver {
             memory,
             package: OnceLock::new(),
             in_entry: AtomicBool::new(false),
+            unloaded: AtomicBool::new(false),
             reinitializing: AtomicBool::new(false),
             reinitialize: Mutex::new(Vec::new()),
         };
@@ -142,6 +144,15 @@ impl Driver {
 
     pub(crate) fn set_in_entry(&self, inside: bool) {
         self.in_entry.store(inside, Ordering::Release);
+    }
+
+    /// Whether its image is gone: on NT its addresses are unmapped, so none of its code may run.
+    pub(crate) fn is_unloaded(&self) -> bool {
+        self.unloaded.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_unloaded(&self) {
+        self.unloaded.store(true, Ordering::Release);
     }
 }
 

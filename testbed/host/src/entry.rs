@@ -5,6 +5,7 @@ use crate::faults::Failure;
 use crate::irql;
 use crate::sched;
 use crate::thread;
+use crate::unloaded;
 use crate::verifier::{Report, Rule};
 
 /// What is known about an exported function before it runs.
@@ -34,10 +35,13 @@ pub struct Export {
 /// Checks what must hold for every call.
 pub(crate) fn enter(function: &'static Function) {
     sched::point(function.name);
-    let irql = thread::with_context(|context| {
+    let (irql, unloaded) = thread::with_context(|context| {
         context.function.set(function.name);
-        context.irql.get()
+        (context.irql.get(), context.first_seen_unloaded())
     });
+    if unloaded {
+        unloaded::report_caller();
+    }
     if irql > function.max_irql {
         Report::new(Rule::IrqlTooHigh)
             .expected(format!("IRQL <= {}", irql::name(function.max_irql)))

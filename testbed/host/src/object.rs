@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Kernel objects: who references them, and which handles are open.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -60,6 +60,8 @@ struct Holder {
 
 struct Entry {
     object: Object,
+    /// Its place in the order in which objects became known.
+    number: u64,
     /// The hosted kernel itself still uses the object.
     kept: bool,
     references: u64,
@@ -82,9 +84,11 @@ pub(crate) struct LeftBehind {
 
 #[derive(Default)]
 struct Tables {
-    entries: HashMap<usize, Entry>,
-    handles: HashMap<usize, Handle>,
+    entries: BTreeMap<usize, Entry>,
+    handles: BTreeMap<usize, Handle>,
     last_handle: usize,
+    /// Entries made so far.
+    made: u64,
 }
 
 /// All objects of one kernel.
@@ -97,15 +101,11 @@ const KERNEL_HANDLE_BASE: usize = 0xFFFF_FFFF_8000_0000;
 impl ObjectTable {
     /// Makes an object known, kept by the hosted kernel until [`ObjectTable::retire`].
     pub(crate) fn insert(&self, object: Object) {
-        let entry = Entry {
-            object,
-            kept: true,
-            references: 0,
-            handles: 0,
-            holders: Vec::new(),
-        };
-        let address = entry.object.address();
-        self.0.lock().entries.insert(address, entry);
+        let address = object.address();
+        let mut tables = self.0.lock();
+        // What an object that lay at this address before has left is not this object's.
+        tables.entries.remove(&address);
+        tables.entry(address, object).kept = true;
     }
 
     /// Makes an object known that lives only as long as drivers reference it.
@@ -216,7 +216,10 @@ impl ObjectTable {
     pub(crate) fn references_left_by(&self, driver: &Arc<Driver>) -> Vec<LeftBehind> {
         let mut tables = self.0.lock();
         let mut left = Vec::new();
-        for entry in tables.entries.values_mut() {
+        let mut entries: Vec<&mut Entry> = tables.entries.values_mut().collect();
+        // By age, not by address: runs are to be reproducible.
+        entries.sort_by_key(|entry| entry.number);
+        for entry in entries {
             let own = entry.object.address() == driver.object() as usize;
             let Some(holder) = entry.holders.iter_mut().find(|holder| holder.is(driver)) else {
                 continue;
@@ -270,12 +273,17 @@ impl ObjectTable {
 
 impl Tables {
     fn entry(&mut self, address: usize, object: Object) -> &mut Entry {
-        self.entries.entry(address).or_insert_with(|| Entry {
-            object,
-            kept: false,
-            references: 0,
-            handles: 0,
-            holders: Vec::new(),
+        let made = &mut self.made;
+        self.entries.entry(address).or_insert_with(|| {
+            *made += 1;
+            Entry {
+                object,
+                number: *made,
+                kept: false,
+                references: 0,
+                handles: 0,
+                holders: Vec::new(),
+            }
         })
     }
 

@@ -57,6 +57,8 @@ pub(crate) struct Context {
     pub held: RefCell<Vec<Held>>,
     /// The notify routines that run on this thread, by their registration's address.
     pub inside: RefCell<Vec<usize>>,
+    /// Whether it was reported that this thread runs code of an unloaded driver.
+    reported_unloaded: Cell<bool>,
     /// The drivers that run on this thread, the innermost last.
     drivers: RefCell<Vec<Arc<Driver>>>,
     /// The kernel that this thread belongs to, when the kernel started it.
@@ -65,6 +67,15 @@ pub(crate) struct Context {
     process: RefCell<Option<Arc<Process>>>,
     /// The thread object, made when it is first asked for.
     thread: RefCell<Option<(Arc<State>, Arc<Thread>)>>,
+}
+
+impl Context {
+    /// Whether the thread runs code of a driver that was unloaded; true once for each thread.
+    pub(crate) fn first_seen_unloaded(&self) -> bool {
+        let drivers = self.drivers.borrow();
+        drivers.last().is_some_and(|driver| driver.is_unloaded())
+            && !self.reported_unloaded.replace(true)
+    }
 }
 
 impl Drop for Context {

@@ -93,8 +93,6 @@ rules! {
     LockLeft => "returned with a lock held",
     /// Critical regions entered and left do not balance.
     CriticalRegionUnbalanced => "did not leave its critical regions as often as it entered them",
-    /// Rundown protection released more often than acquired, or used after its end.
-    RundownMisuse => "misused rundown protection",
     /// A notify routine removes itself from inside.
     NotifyRemovedInside => "removed a notify routine from inside itself",
     /// A notify routine left behind.
@@ -107,7 +105,7 @@ rules! {
     ThreadLeft => "left a thread running",
     /// A work item left behind, queued or allocated.
     WorkItemLeft => "left a work item behind",
-    /// A work item queued twice, freed while queued, or never initialised.
+    /// A work item without a routine, or whose memory is freed while it is initialised.
     WorkItemMisuse => "misused a work item",
     /// A timer of the driver is still set.
     TimerLeft => "left a timer set",
@@ -139,6 +137,30 @@ rules! {
     DriverNotUnloadable => "cannot be unloaded",
     /// A driver stopped the system.
     BugCheck => "stopped the system",
+    /// A routine or a thread of a driver that is unloaded.
+    CallIntoUnloadedDriver => "was unloaded while its code could still be called",
+    /// A notify routine registered a second time.
+    NotifyRegisteredTwice => "registered a notify routine twice",
+    /// The removal of a routine that waits for ever for a call of it.
+    RemovalHangs => "removed a routine whose call does not return",
+    /// A DPC queued or running at unload.
+    DpcLeft => "left a DPC queued",
+    /// A work item queued while it is queued.
+    WorkItemQueuedTwice => "queued a work item twice",
+    /// A work item freed, taken apart or initialised again while it is queued.
+    WorkItemFreedQueued => "freed a work item that is queued",
+    /// A work item that was never initialised, or was freed.
+    WorkItemUnknown => "used a work item that does not exist",
+    /// Rundown protection released that nobody holds.
+    RundownNotHeld => "released rundown protection that nobody holds",
+    /// Rundown protection initialised again, declared run down, or its memory freed, while held.
+    RundownHeld => "ended rundown protection that is still held",
+    /// Rundown protection reinitialised or declared run down that was not.
+    RundownNotEnded => "declared or reused a rundown that has not ended",
+    /// A second thread that waits for one rundown.
+    RundownWaitedTwice => "waited for one rundown in two threads",
+    /// A wait for a rundown that nobody ends.
+    RundownHangs => "waited for rundown protection that is not released",
 }
 
 /// What to do with a report.

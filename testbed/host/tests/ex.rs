@@ -251,5 +251,5 @@ fn releasing_rundown_protection_that_nobody_holds_is_reported() {
     let mut rundown = EX_RUNDOWN_REF::default();
     // SAFETY: zero is initialised protection; the release is the mistake.
     unsafe { ExReleaseRundownProtection(&raw mut rundown) };
-    expect(kernel, &[Rule::RundownMisuse]);
+    expect(kernel, &[Rule::RundownNotHeld]);
 }

@@ -204,7 +204,9 @@ fn registration_has_the_documented_statuses() {
         unsafe { PsSetLoadImageNotifyRoutine(image) },
         STATUS_INSUFFICIENT_RESOURCES
     );
-    kernel.shutdown_clean();
+    let reports = kernel.shutdown();
+    // The process routine, and all images but the first: allowed, and still a mistake.
+    assert_eq!(rules(&reports), [Rule::NotifyRegisteredTwice; 64]);
 }
 
 unsafe extern "system" fn thread(pid: HANDLE, tid: HANDLE, create: bool) {
@@ -258,6 +260,20 @@ unsafe extern "system" fn slow(_parent: HANDLE, _pid: HANDLE, _create: bool) {
     );
 }
 
+/// As many routines of one kind as the system takes.
+const MOST: usize = 64;
+
+/// Registers or removes a process routine that no event calls.
+fn set_process(number: usize, remove: bool) -> NTSTATUS {
+    let address = 0x1_0000 + number;
+    // SAFETY: any address but zero is a function pointer, and it is not called.
+    let routine = unsafe {
+        std::mem::transmute::<usize, unsafe extern "system" fn(HANDLE, HANDLE, bool)>(address)
+    };
+    // SAFETY: a routine of the right kind, which no event calls.
+    unsafe { PsSetCreateProcessNotifyRoutine(Some(routine), remove) }
+}
+
 #[test]
 fn removal_waits_for_a_call_in_flight() {
     let kernel = boot();
@@ -272,6 +288,9 @@ fn removal_waits_for_a_call_in_flight() {
         while !ENTERED.load(Ordering::SeqCst) {
             std::thread::yield_now();
         }
+        for number in 1..MOST {
+            assert_eq!(set_process(number, false), STATUS_SUCCESS);
+        }
         scope.spawn(|| {
             assert_eq!(
                 // SAFETY: registered above.
@@ -280,17 +299,14 @@ fn removal_waits_for_a_call_in_flight() {
             );
             removed.store(true, Ordering::SeqCst);
         });
-        // Once the removal has begun, the routine can be registered anew.
-        // SAFETY: a routine of the right kind.
-        while unsafe { PsSetCreateProcessNotifyRoutine(Some(slow), false) } != 0 {
+        // Once the removal has begun, there is room for another one.
+        while set_process(MOST, false) != STATUS_SUCCESS {
             std::thread::yield_now();
         }
         assert!(!removed.load(Ordering::SeqCst), "the first call still runs");
-        assert_eq!(
-            // SAFETY: registered again above, and not called since.
-            unsafe { PsSetCreateProcessNotifyRoutine(Some(slow), true) },
-            0
-        );
+        for number in 1..=MOST {
+            assert_eq!(set_process(number, true), STATUS_SUCCESS);
+        }
         // SAFETY: an initialised event.
         unsafe { KeSetEvent(shared.pointer(), 0, false) };
     });

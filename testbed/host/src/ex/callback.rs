@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Callback objects: named places where drivers meet without knowing each other.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -13,6 +13,7 @@ use crate::attribution;
 use crate::driver::Driver;
 use crate::entry::nt;
 use crate::frame;
+use crate::hang;
 use crate::irql::{APC_LEVEL, DISPATCH_LEVEL};
 use crate::kernel::{self, State};
 use crate::object::Object;
@@ -23,6 +24,7 @@ use crate::status::{
 };
 use crate::thread;
 use crate::unicode;
+use crate::unloaded;
 use crate::verifier::{Report, Rule};
 
 const OBJ_PERMANENT: u32 = 0x10;
@@ -35,6 +37,8 @@ pub(crate) struct Registration {
     routine: Routine,
     context: usize,
     driver: Option<Arc<Driver>>,
+    /// Its place in the order of all registrations.
+    number: u64,
     stack: Stack,
     removed: AtomicBool,
     running: Mutex<u32>,
@@ -61,9 +65,10 @@ type Registered = (Arc<CallbackObject>, Arc<Registration>);
 /// The callback objects of one kernel, by name.
 #[derive(Default)]
 pub(crate) struct CallbackTable {
-    names: Mutex<HashMap<Vec<u16>, std::sync::Weak<CallbackObject>>>,
+    names: Mutex<BTreeMap<Vec<u16>, std::sync::Weak<CallbackObject>>>,
     permanent: Mutex<Vec<Arc<CallbackObject>>>,
-    registrations: Mutex<HashMap<usize, Registered>>,
+    registrations: Mutex<BTreeMap<usize, Registered>>,
+    registered: AtomicU64,
 }
 
 impl CallbackTable {
@@ -91,17 +96,19 @@ impl CallbackTable {
         Some(object)
     }
 
-    /// Reports the registrations that `driver` left, and removes them.
+    /// Reports the registrations that `driver` left, after the calls that run have returned. They
+    /// stay, so that the notification that would call one is reported, too.
     pub(crate) fn report_left_by(&self, driver: &Arc<Driver>) {
-        let left: Vec<Registered> = self
+        let mut left: Vec<Registered> = self
             .registrations
             .lock()
             .values()
             .filter(|(_, registration)| attribution::is(registration.driver.as_ref(), driver))
             .cloned()
             .collect();
+        left.sort_by_key(|(_, registration)| registration.number);
         for (object, registration) in left {
-            self.remove(Arc::as_ptr(&registration) as usize);
+            registration.wait_until_idle();
             Report::new(Rule::CallbackLeft)
                 .driver(Some(driver.name()))
                 .function("ExRegisterCallback")
@@ -131,10 +138,15 @@ impl CallbackTable {
                 .found("the routine unregisters itself")
                 .detail("the call waits until the routine has returned")
                 .file();
-        } else {
-            while *registration.running.lock() > 0 {
-                sched::block(&registration.idle, None);
-            }
+        } else if !registration.wait_until_idle() {
+            Report::new(Rule::RemovalHangs)
+                .expected("the routine returns soon")
+                .found("a call of it that does not return while it is unregistered")
+                .detail(
+                    "the routine must not wait for the thread that unregisters it, nor for a lock \
+                     that this thread holds; here ExUnregisterCallback goes on",
+                )
+                .file();
         }
         kernel::state().objects.dereference(object.address(), None);
         true
@@ -142,7 +154,26 @@ impl CallbackTable {
 }
 
 impl Registration {
+    /// Whether its driver was unloaded and left it behind.
+    fn is_stale(&self) -> bool {
+        self.driver
+            .as_ref()
+            .is_some_and(|driver| driver.is_unloaded())
+    }
+
+    fn wait_until_idle(&self) -> bool {
+        hang::wait_until(&self.idle, || *self.running.lock() == 0)
+    }
+
     fn call(&self, first: usize, second: usize) {
+        if self.is_stale() {
+            // Reported once: on NT there is no second time.
+            if !self.removed.swap(true, Ordering::SeqCst) {
+                let (what, by) = ("a callback routine", "ExRegisterCallback");
+                unloaded::may_call(what, self.driver.as_ref(), by, &self.stack);
+            }
+            return;
+        }
         {
             let mut running = self.running.lock();
             if self.removed.load(Ordering::SeqCst) {
@@ -240,6 +271,7 @@ nt! {
             routine,
             context: context as usize,
             driver: attribution::responsible(),
+            number: state.callbacks.registered.fetch_add(1, Ordering::Relaxed),
             stack: Stack::capture(),
             removed: AtomicBool::new(false),
             running: Mutex::new(0),
@@ -248,7 +280,7 @@ nt! {
         let handle = Arc::as_ptr(&registration) as usize;
         {
             let mut registrations = object.registrations.lock();
-            if !object.multiple && !registrations.is_empty() {
+            if !object.multiple && registrations.iter().any(|other| !other.is_stale()) {
                 return std::ptr::null_mut();
             }
             registrations.push(registration.clone());

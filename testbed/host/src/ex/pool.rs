@@ -175,6 +175,8 @@ struct Tables {
     live: BTreeMap<usize, Allocation>,
     quarantine: VecDeque<Freed>,
     quarantined: usize,
+    /// How many allocations there have been.
+    allocations: u64,
 }
 
 /// The pool of one kernel.
@@ -232,6 +234,7 @@ impl Pool {
             number: 0,
         };
         let mut tables = self.0.lock();
+        tables.allocations += 1;
         let number = tables.allocations;
         let allocation = Allocation {
             number,
@@ -430,6 +433,7 @@ fn check_before_free(state: &State, allocation: &Allocation) {
     }
     state.locks.forget(range.clone());
     state.dispatcher.disown_mutants(range.clone());
+    state.rundowns.forget_within(range.clone());
     let used = if state.dispatcher.has_waits_within(range.clone()) {
         "a thread waits for an object in it"
     } else if state.timers.is_set_within(range.clone()) {

@@ -2,9 +2,10 @@
 //! Rundown protection: who holds it keeps an object from going away; who ends it waits for them.
 //!
 //! The word counts holders in steps of two; the lowest bit says that the rundown has begun, so
-//! that nobody can acquire it any more.
+//! that nobody can acquire it any more. Beside it a table keeps what the word cannot tell: whether
+//! it was initialised and where, and who waits for it.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -12,45 +13,180 @@ use parking_lot::Mutex;
 
 use crate::abi::EX_RUNDOWN_REF;
 use crate::entry::nt;
+use crate::hang;
 use crate::irql::{APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL};
 use crate::kernel;
 use crate::sched::{self, Waiter};
+use crate::stack::Stack;
 use crate::verifier::{Report, Rule};
 
 const ENDED: usize = 1;
 const HOLDER: usize = 2;
 
-/// Threads that wait for a rundown to complete, by the address of its word.
+/// What is known of one word besides its value.
 #[derive(Default)]
-pub(crate) struct RundownWaits(Mutex<HashMap<usize, Vec<Arc<Waiter>>>>);
+struct Tracked {
+    /// Where it was initialised; empty for a word that was zeroed instead.
+    made_at: Stack,
+    /// As many holders as were let in; other than the word's count it is known to be the driver's.
+    holders: usize,
+    /// The threads that wait for its rundown.
+    waiters: Vec<Arc<Waiter>>,
+}
 
-impl RundownWaits {
-    fn wait(&self, address: usize, word: &AtomicUsize) {
-        let waiter = Arc::new(Waiter::new());
-        self.0
-            .lock()
-            .entry(address)
-            .or_default()
-            .push(waiter.clone());
-        // The last holder looks for waiters after it has let go, and this thread looks for
-        // holders after it has enlisted: one of the two sees the other.
-        while word.load(Ordering::SeqCst) != ENDED {
-            sched::block(&waiter, None);
+/// All rundown protection of one kernel, by the address of its word.
+#[derive(Default)]
+pub(crate) struct Rundowns(Mutex<BTreeMap<usize, Tracked>>);
+
+impl Rundowns {
+    fn initialize(&self, address: usize) {
+        let tracked = Tracked {
+            made_at: Stack::capture(),
+            ..Default::default()
+        };
+        let former = self.0.lock().insert(address, tracked);
+        if let Some(former) = former.filter(|former| former.holders > 0) {
+            report_held(&former, "it is initialised again");
         }
-        let mut waits = self.0.lock();
-        if let Some(waiters) = waits.get_mut(&address) {
-            waiters.retain(|other| !Arc::ptr_eq(other, &waiter));
-            if waiters.is_empty() {
-                waits.remove(&address);
+    }
+
+    fn acquire(&self, address: usize, word: &AtomicUsize) -> bool {
+        let mut known = self.0.lock();
+        if word.load(Ordering::SeqCst) & ENDED != 0 {
+            return false;
+        }
+        word.fetch_add(HOLDER, Ordering::SeqCst);
+        known.entry(address).or_default().holders += 1;
+        true
+    }
+
+    /// Gives it back; false if nobody holds it. The memory may be gone afterwards.
+    fn release(&self, address: usize, word: &AtomicUsize) -> bool {
+        let mut known = self.0.lock();
+        let Some(left) = word.load(Ordering::SeqCst).checked_sub(HOLDER) else {
+            return false;
+        };
+        word.store(left, Ordering::SeqCst);
+        if let Some(tracked) = known.get_mut(&address) {
+            tracked.holders = tracked.holders.saturating_sub(1);
+            if left == ENDED {
+                tracked
+                    .waiters
+                    .iter()
+                    .for_each(|waiter| sched::wake(waiter));
             }
         }
+        true
     }
 
-    fn complete(&self, address: usize) {
-        if let Some(waiters) = self.0.lock().get(&address) {
-            waiters.iter().for_each(|waiter| sched::wake(waiter));
+    /// Begins the rundown and waits until nobody holds it.
+    fn end(&self, address: usize, word: &AtomicUsize) {
+        let waiter = Arc::new(Waiter::new());
+        let mut known = self.0.lock();
+        let held = word.fetch_or(ENDED, Ordering::SeqCst) > ENDED;
+        let tracked = known.entry(address).or_default();
+        // A wait for what is run down already is documented to be no error.
+        let twice = held && !tracked.waiters.is_empty();
+        let made_at = tracked.made_at.clone();
+        if held {
+            tracked.waiters.push(waiter.clone());
+        }
+        drop(known);
+        if twice {
+            report_waited_twice(&made_at);
+        }
+        if !held {
+            return;
+        }
+        if !hang::wait_until(&waiter, || word.load(Ordering::SeqCst) == ENDED) {
+            report_hang(word.load(Ordering::SeqCst) / HOLDER, &made_at);
+        }
+        if let Some(tracked) = self.0.lock().get_mut(&address) {
+            tracked.waiters.retain(|other| !Arc::ptr_eq(other, &waiter));
         }
     }
+
+    /// Makes it acquirable again.
+    fn reinitialize(&self, address: usize, word: &AtomicUsize) {
+        let mut known = self.0.lock();
+        let value = word.swap(0, Ordering::SeqCst);
+        let tracked = known.entry(address).or_default();
+        let made_at = tracked.made_at.clone();
+        *tracked = Tracked {
+            made_at: made_at.clone(),
+            ..Default::default()
+        };
+        drop(known);
+        if value != ENDED {
+            report_not_ended(&made_at, "a rundown that has not begun or is still held up");
+        }
+    }
+
+    /// Says that the rundown is over, for good.
+    fn complete(&self, address: usize, word: &AtomicUsize) {
+        let mut known = self.0.lock();
+        let value = word.swap(ENDED, Ordering::SeqCst);
+        let tracked = std::mem::take(known.entry(address).or_default());
+        drop(known);
+        if value > ENDED {
+            report_held(&tracked, "it is declared run down");
+        } else if value == 0 {
+            report_not_ended(&tracked.made_at, "ExRundownCompleted without a rundown");
+        }
+    }
+
+    /// Forgets what lies within memory that is freed, and reports what is held there.
+    pub(crate) fn forget_within(&self, range: std::ops::Range<usize>) {
+        let mut known = self.0.lock();
+        let within: Vec<usize> = known.range(range).map(|(address, _)| *address).collect();
+        let forgotten: Vec<Tracked> = within.iter().filter_map(|it| known.remove(it)).collect();
+        drop(known);
+        for tracked in forgotten.iter().filter(|tracked| tracked.holders > 0) {
+            report_held(tracked, "its memory is freed");
+        }
+    }
+}
+
+fn initialised(made_at: &Stack) -> String {
+    if made_at.addresses().is_empty() {
+        return String::new();
+    }
+    format!("initialised at:\n{made_at}")
+}
+
+fn report_held(tracked: &Tracked, found: &str) {
+    Report::new(Rule::RundownHeld)
+        .expected("ExWaitForRundownProtectionRelease first, which waits for the holders")
+        .found(format!("{found} while {} hold it", tracked.holders))
+        .detail(initialised(&tracked.made_at))
+        .file();
+}
+
+fn report_not_ended(made_at: &Stack, found: &str) {
+    Report::new(Rule::RundownNotEnded)
+        .expected("ExWaitForRundownProtectionRelease has returned before")
+        .found(found)
+        .detail(initialised(made_at))
+        .file();
+}
+
+fn report_waited_twice(made_at: &Stack) {
+    Report::new(Rule::RundownWaitedTwice)
+        .expected("one thread that waits for a rundown")
+        .found("a second one, while the first still waits")
+        .detail(initialised(made_at))
+        .file();
+}
+
+fn report_hang(holders: usize, made_at: &Stack) {
+    let note = "on NT this wait never ends; every ExAcquireRundownProtection that returned true \
+                needs its release, on every path, and not by the thread that waits; here the wait \
+                ends as if that had been done";
+    Report::new(Rule::RundownHangs)
+        .expected("everybody gives it back soon")
+        .found(format!("{holders} hold it"))
+        .detail(format!("{note}; {}", initialised(made_at)))
+        .file();
 }
 
 /// # Safety
@@ -60,17 +196,11 @@ unsafe fn word<'a>(rundown: *mut EX_RUNDOWN_REF) -> &'a AtomicUsize {
     unsafe { AtomicUsize::from_ptr(rundown.cast()) }
 }
 
-fn misuse(expected: &str, found: &str) {
-    Report::new(Rule::RundownMisuse)
-        .expected(expected)
-        .found(found)
-        .file();
-}
-
 nt! {
     /// Makes rundown protection that can be acquired.
     max_irql = HIGH_LEVEL;
     pub unsafe fn ExInitializeRundownProtection(rundown: *mut EX_RUNDOWN_REF) {
+        kernel::state().rundowns.initialize(rundown as usize);
         // SAFETY: the caller passes memory for it.
         unsafe { word(rundown) }.store(0, Ordering::SeqCst);
     }
@@ -80,10 +210,7 @@ nt! {
     pub unsafe fn ExAcquireRundownProtection(rundown: *mut EX_RUNDOWN_REF) -> bool {
         // SAFETY: the caller passes rundown protection.
         let word = unsafe { word(rundown) };
-        word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |value| {
-            (value & ENDED == 0).then_some(value + HOLDER)
-        })
-        .is_ok()
+        kernel::state().rundowns.acquire(rundown as usize, word)
     }
 
     /// Gives it back.
@@ -91,46 +218,36 @@ nt! {
     pub unsafe fn ExReleaseRundownProtection(rundown: *mut EX_RUNDOWN_REF) {
         // SAFETY: the caller passes rundown protection that it holds.
         let word = unsafe { word(rundown) };
-        let former = word.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |value| {
-            value.checked_sub(HOLDER)
-        });
-        match former {
-            // The memory may be gone from here on; only its address is used.
-            Ok(former) if former == HOLDER | ENDED => {
-                kernel::state().rundown_waits.complete(rundown as usize);
-            }
-            Ok(_) => {}
-            Err(_) => misuse("an ExAcquireRundownProtection before", "nobody holds it"),
+        if !kernel::state().rundowns.release(rundown as usize, word) {
+            Report::new(Rule::RundownNotHeld)
+                .expected("an ExAcquireRundownProtection before that returned true")
+                .found("nobody holds it")
+                .detail("a release belongs to a successful acquire only, once")
+                .file();
         }
     }
 
-    /// Lets nobody acquire it any more and waits, without limit, until nobody holds it.
+    /// Lets nobody acquire it any more and waits until nobody holds it.
     max_irql = APC_LEVEL;
     pub unsafe fn ExWaitForRundownProtectionRelease(rundown: *mut EX_RUNDOWN_REF) {
         // SAFETY: the caller passes rundown protection.
         let word = unsafe { word(rundown) };
-        if word.fetch_or(ENDED, Ordering::SeqCst) != 0 {
-            kernel::state().rundown_waits.wait(rundown as usize, word);
-        }
+        kernel::state().rundowns.end(rundown as usize, word);
     }
 
     /// Makes it acquirable again after a completed rundown.
     max_irql = APC_LEVEL;
     pub unsafe fn ExReInitializeRundownProtection(rundown: *mut EX_RUNDOWN_REF) {
         // SAFETY: the caller passes rundown protection.
-        let former = unsafe { word(rundown) }.swap(0, Ordering::SeqCst);
-        if former != ENDED {
-            misuse("a completed rundown", "a rundown that was not waited for");
-        }
+        let word = unsafe { word(rundown) };
+        kernel::state().rundowns.reinitialize(rundown as usize, word);
     }
 
     /// Says that the rundown is over, for good.
     max_irql = HIGH_LEVEL;
     pub unsafe fn ExRundownCompleted(rundown: *mut EX_RUNDOWN_REF) {
         // SAFETY: the caller passes rundown protection.
-        let former = unsafe { word(rundown) }.swap(ENDED, Ordering::SeqCst);
-        if former & !ENDED != 0 {
-            misuse("nobody holds it", "somebody still holds it");
-        }
+        let word = unsafe { word(rundown) };
+        kernel::state().rundowns.complete(rundown as usize, word);
     }
 }

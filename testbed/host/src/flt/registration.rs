@@ -2,7 +2,7 @@
 //! FltRegisterFilter, FltStartFiltering, FltUnregisterFilter and the references between them.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fltmgr::{
     DriverUnload, FilterId, FilterRegistration, Holders, InstanceKeys, NameProvider, Status,
@@ -12,7 +12,7 @@ use super::table::{FilterRecord, FilterTable, misuse};
 use super::{attach, unload};
 use crate::abi::FLT_REGISTRATION;
 use crate::driver::Driver;
-use crate::kernel::State;
+use crate::kernel::{self, State};
 use crate::sched::{self, Blocked, Waiter};
 use crate::stack::Stack;
 use crate::verifier::{Report, Rule};
@@ -142,7 +142,7 @@ pub(super) fn unregister(filters: &FilterTable, id: FilterId) {
         .unregister_waits_for(id)
         .open_server_ports
         > 0;
-    let limit = filters.lock().hang_limit;
+    let limit = kernel::state().hang_limit.load(Ordering::Relaxed);
     if open || !wait(&record, limit) {
         let holders = filters.lock().machine.unregister_waits_for(id);
         report_hang(&holders);

@@ -15,16 +15,13 @@ use crate::abi::{
     DRIVER_UNLOAD, PFLT_CONNECT_NOTIFY, PFLT_DISCONNECT_NOTIFY, PFLT_FILTER_UNLOAD_CALLBACK,
     PFLT_INSTANCE_SETUP_CALLBACK, PFLT_INSTANCE_TEARDOWN_CALLBACK, PFLT_MESSAGE_NOTIFY,
 };
-use crate::clock::{self, SECOND};
+use crate::clock;
 use crate::driver::Driver;
 use crate::kernel::{self, State};
 use crate::sched::Waiter;
 use crate::se::descriptor::Descriptor;
 use crate::stack::Stack;
 use crate::verifier::{Report, Rule};
-
-/// How long FltUnregisterFilter may wait before the verifier says that it hangs, in 100 ns.
-const HANG_LIMIT: u64 = 30 * SECOND;
 
 /// The Filter Manager of one kernel.
 pub(crate) struct FilterTable(Mutex<Tables>);
@@ -45,7 +42,6 @@ pub(super) struct Tables {
     pub(super) pending_disconnects: HashMap<ConnectionId, (PortId, u64)>,
     /// The DriverUnload routines that registering replaced, by driver object.
     pub(super) former_unloads: HashMap<usize, DRIVER_UNLOAD>,
-    pub(super) hang_limit: u64,
 }
 
 /// What to call when a get completes.
@@ -99,7 +95,6 @@ impl FilterTable {
             closers: HashMap::new(),
             pending_disconnects: HashMap::new(),
             former_unloads: HashMap::new(),
-            hang_limit: HANG_LIMIT,
         }))
     }
 
@@ -164,7 +159,8 @@ pub(super) fn misuse(expected: &str, found: impl Into<String>, detail: &str) {
 }
 
 /// Answers the open questions about Windows for the running kernel's Filter Manager, and limits how
-/// long FltUnregisterFilter may wait (in 100 ns) before that counts as a hang.
+/// long a wait without a limit of its own may last (in 100 ns) before that counts as a hang: of
+/// FltUnregisterFilter, of rundown protection, of the removal of a routine.
 ///
 /// Call it before the first driver is loaded: filters registered earlier are forgotten.
 pub fn configure(decisions: Decisions, hang_limit: u64) {
@@ -175,7 +171,10 @@ pub fn configure(decisions: Decisions, hang_limit: u64) {
     if ready {
         tables.machine.set_initialized();
     }
-    tables.hang_limit = hang_limit;
+    drop(tables);
+    kernel::state()
+        .hang_limit
+        .store(hang_limit, Ordering::Relaxed);
 }
 
 /// Everything the running kernel's Filter Manager holds now.

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Work items.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 
@@ -17,6 +18,8 @@ use crate::frame;
 use crate::irql::{DISPATCH_LEVEL, HIGH_LEVEL};
 use crate::kernel;
 use crate::stack::Stack;
+use crate::thread;
+use crate::unloaded;
 use crate::verifier::{Report, Rule};
 
 /// The memory that a driver gives for a work item. The hosted kernel keeps what it knows of the
@@ -35,6 +38,10 @@ enum Call {
 struct Item {
     object: usize,
     driver: Option<Arc<Driver>>,
+    /// Its place in the order of all items.
+    number: u64,
+    /// The function that made it.
+    function: &'static str,
     stack: Stack,
     queued: bool,
     /// The memory of an item from IoAllocateWorkItem.
@@ -43,7 +50,7 @@ struct Item {
 
 /// The work items of one kernel, by their address.
 #[derive(Default)]
-pub(crate) struct WorkItems(Mutex<HashMap<usize, Item>>);
+pub(crate) struct WorkItems(Mutex<BTreeMap<usize, Item>>);
 
 impl WorkItems {
     /// Whether an item within a range of memory is queued.
@@ -57,30 +64,36 @@ impl WorkItems {
     /// Forgets the items within memory that is freed, and reports them: the driver must take them
     /// apart first.
     pub(crate) fn forget_within(&self, range: std::ops::Range<usize>) {
-        let within = |address: &usize, _: &mut Item| range.contains(address);
-        let forgotten = self.0.lock().extract_if(within).count();
-        if forgotten > 0 {
-            misuse(
-                "IoUninitializeWorkItem before its memory is freed",
-                "it is still initialised",
-            );
+        let mut items = self.0.lock();
+        let within: Vec<usize> = items.range(range).map(|(address, _)| *address).collect();
+        let forgotten: Vec<Item> = within.iter().filter_map(|it| items.remove(it)).collect();
+        drop(items);
+        for item in forgotten {
+            Report::new(Rule::WorkItemMisuse)
+                .expected("IoUninitializeWorkItem before the item's memory is freed")
+                .found("it is still initialised")
+                .detail(format!("initialised at:\n{}", item.stack))
+                .file();
         }
     }
 
     /// Reports the items that `driver` allocated or left queued.
     pub(crate) fn report_left_by(&self, driver: &Arc<Driver>) {
         let mut items = self.0.lock();
-        let left: Vec<Item> = items
-            .extract_if(|_, item| attribution::is(item.driver.as_ref(), driver))
-            .map(|(_, item)| item)
-            .collect();
+        let (left, kept) = std::mem::take(&mut *items)
+            .into_iter()
+            .partition::<BTreeMap<_, _>, _>(|(_, it)| attribution::is(it.driver.as_ref(), driver));
+        *items = kept;
         drop(items);
+        let mut left: Vec<Item> = left.into_values().collect();
+        left.sort_by_key(|item| item.number);
         for item in left
             .into_iter()
             .filter(|item| item.queued || item._memory.is_some())
         {
             Report::new(Rule::WorkItemLeft)
                 .driver(Some(driver.name()))
+                .function(item.function)
                 .expected("work items are done and freed")
                 .found(if item.queued {
                     "a queued work item"
@@ -93,36 +106,60 @@ impl WorkItems {
     }
 }
 
-fn misuse(expected: &str, found: &str) {
-    Report::new(Rule::WorkItemMisuse)
-        .expected(expected)
+fn report_unknown() {
+    Report::new(Rule::WorkItemUnknown)
+        .expected("a work item that is initialised or allocated, and not freed")
+        .found("none at this address")
+        .detail("a routine that frees its item must not touch it afterwards")
+        .file();
+}
+
+fn report_queued_twice() {
+    Report::new(Rule::WorkItemQueuedTwice)
+        .expected("an item that is not queued")
+        .found("it is queued already")
+        .detail("queue it again from its routine at the earliest, or use one item for each job")
+        .file();
+}
+
+fn report_freed_queued(found: &str) {
+    Report::new(Rule::WorkItemFreedQueued)
+        .expected("an item that is not queued")
         .found(found)
+        .detail("let its routine free it, or wait for an event that the routine sets")
+        .file();
+}
+
+fn report_no_routine() {
+    Report::new(Rule::WorkItemMisuse)
+        .expected("a routine")
+        .found("null")
         .file();
 }
 
 fn initialize(object: usize, address: usize, memory: Option<Box<[u64; SIZE as usize / 8]>>) {
+    static NUMBERS: AtomicU64 = AtomicU64::new(0);
     let item = Item {
         object,
         driver: attribution::responsible(),
+        number: NUMBERS.fetch_add(1, Ordering::Relaxed),
+        function: thread::with_context(|context| context.function.get()),
         stack: Stack::capture(),
         queued: false,
         _memory: memory,
     };
     let former = kernel::state().work_items.0.lock().insert(address, item);
     if former.is_some_and(|former| former.queued) {
-        misuse(
-            "an item that is not queued",
-            "a queued item was initialised again",
-        );
+        report_freed_queued("a queued item was initialised again");
     }
 }
 
 fn remove(address: usize) {
     let removed = kernel::state().work_items.0.lock().remove(&address);
     match removed {
-        Some(item) if item.queued => misuse("an item that is not queued", "it is queued"),
+        Some(item) if item.queued => report_freed_queued("it is queued"),
         Some(_) => {}
-        None => misuse("an initialised work item", "none at this address"),
+        None => report_unknown(),
     }
 }
 
@@ -131,17 +168,21 @@ fn queue(address: usize, call: Call, context: usize) {
     let mut items = state.work_items.0.lock();
     let Some(item) = items.get_mut(&address) else {
         drop(items);
-        misuse("an initialised work item", "none at this address");
-        return;
+        return report_unknown();
     };
     if item.queued {
         drop(items);
-        misuse("an item that is not queued", "it is queued already");
-        return;
+        return report_queued_twice();
     }
     item.queued = true;
     let (object, driver) = (item.object, item.driver.clone());
     drop(items);
+    if driver.as_ref().is_some_and(|driver| driver.is_unloaded()) {
+        // Nobody waits for it any more: on NT the item's driver object is gone.
+        let what = "a work item's routine";
+        unloaded::may_call(what, driver.as_ref(), "IoQueueWorkItem", &Stack::capture());
+        return;
+    }
     let (inner_state, inner_driver) = (state.clone(), driver.clone());
     let body = move || {
         // From here on the routine may free the item or queue it again.
@@ -211,7 +252,7 @@ nt! {
         context: *const c_void,
     ) {
         let Some(routine) = routine else {
-            return misuse("a routine", "null");
+            return report_no_routine();
         };
         // SAFETY: the metadata leaves the arguments out; the routine has these two.
         let routine: Routine = unsafe { std::mem::transmute(routine) };
@@ -227,7 +268,7 @@ nt! {
         context: *const c_void,
     ) {
         let Some(routine) = routine else {
-            return misuse("a routine", "null");
+            return report_no_routine();
         };
         // SAFETY: the metadata leaves the arguments out; the routine has these three.
         let routine: RoutineEx = unsafe { std::mem::transmute(routine) };

@@ -2,6 +2,7 @@
 //! Timers, and the deferred procedure calls they queue. One thread serves both, so that DPCs run
 //! one after another, as on a machine with one processor.
 
+use std::collections::VecDeque;
 use std::ffi::c_void;
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use crate::kernel::{self, State};
 use crate::ps;
 use crate::sched::{self, Waiter};
 use crate::stack::Stack;
+use crate::unloaded;
 use crate::verifier::{Report, Rule};
 
 /// The value of NotificationTimer.
@@ -35,15 +37,19 @@ struct Timer {
     period: u64,
     dpc: usize,
     driver: Option<Arc<Driver>>,
-    stack: Stack,
+    /// Where it was set.
+    stack: Arc<Stack>,
 }
 
 /// A DPC that is due.
+#[derive(Clone)]
 struct Due {
     dpc: usize,
     routine: DeferredRoutine,
     context: usize,
     driver: Option<Arc<Driver>>,
+    /// Where the timer that queued it was set.
+    stack: Arc<Stack>,
 }
 
 #[derive(Default)]
@@ -51,8 +57,8 @@ struct Tables {
     timers: Vec<Timer>,
     served: bool,
     closed: bool,
-    /// DPCs queued or running.
-    pending: usize,
+    /// DPCs queued or running, in their order; the first one may run.
+    pending: VecDeque<Due>,
     flushes: Vec<Arc<Waiter>>,
 }
 
@@ -87,29 +93,42 @@ impl Timers {
         self.tables.lock().remove(address).is_some()
     }
 
-    /// Whether a timer within a range of memory is set.
+    /// Whether a timer within a range of memory is set, or a DPC in it queued or to be queued.
     pub(crate) fn is_set_within(&self, range: std::ops::Range<usize>) -> bool {
         let tables = self.tables.lock();
         tables
             .timers
             .iter()
-            .any(|timer| range.contains(&timer.header.address()))
+            .any(|timer| range.contains(&timer.header.address()) || range.contains(&timer.dpc))
+            || tables.pending.iter().any(|due| range.contains(&due.dpc))
     }
 
-    /// Reports the timers that `driver` left set, and cancels them.
+    /// Reports the timers that `driver` left set, and cancels them; and its DPCs that are queued
+    /// or run.
     pub(crate) fn report_left_by(&self, driver: &Arc<Driver>) {
-        let left: Vec<Timer> = {
-            let mut tables = self.tables.lock();
-            let of_driver = |timer: &mut Timer| attribution::is(timer.driver.as_ref(), driver);
-            tables.timers.extract_if(.., of_driver).collect()
-        };
+        let mut tables = self.tables.lock();
+        let of_driver = |timer: &mut Timer| attribution::is(timer.driver.as_ref(), driver);
+        let left: Vec<Timer> = tables.timers.extract_if(.., of_driver).collect();
+        let of_driver = |due: &&Due| attribution::is(due.driver.as_ref(), driver);
+        let queued: Vec<Due> = tables.pending.iter().filter(of_driver).cloned().collect();
+        drop(tables);
         for timer in left {
             Report::new(Rule::TimerLeft)
                 .driver(Some(driver.name()))
                 .function("KeSetTimerEx")
                 .expected("KeCancelTimer before the driver is unloaded")
                 .found(format!("the timer at {:#x} is set", timer.header.address()))
-                .made_at(timer.stack)
+                .made_at(Stack::clone(&timer.stack))
+                .file();
+        }
+        for due in queued {
+            Report::new(Rule::DpcLeft)
+                .driver(Some(driver.name()))
+                .function("KeSetTimerEx")
+                .expected("KeCancelTimer, then KeFlushQueuedDpcs, before the driver is unloaded")
+                .found(format!("the DPC at {:#x} is queued or runs", due.dpc))
+                .detail("a cancelled timer may have queued its DPC a moment before")
+                .made_at(Stack::clone(&due.stack))
                 .file();
         }
     }
@@ -135,20 +154,24 @@ impl Timers {
             for dpc in due {
                 run(&dpc);
                 let mut tables = self.tables.lock();
-                tables.pending -= 1;
-                if tables.pending == 0 {
+                tables.pending.pop_front();
+                if tables.pending.is_empty() {
                     tables.flushes.iter().for_each(|flush| sched::wake(flush));
                 }
             }
         }
     }
 
-    /// Waits until no DPC is queued or runs.
+    /// Waits until no DPC is queued or runs. At DISPATCH_LEVEL, where nobody may wait and the
+    /// caller may be a DPC itself, it does not.
     fn flush(&self) {
+        if irql::current() >= DISPATCH_LEVEL {
+            return;
+        }
         let waiter = Arc::new(Waiter::new());
         let mut tables = self.tables.lock();
         tables.flushes.push(waiter.clone());
-        while tables.pending > 0 {
+        while !tables.pending.is_empty() {
             drop(tables);
             sched::block(&waiter, None);
             tables = self.tables.lock();
@@ -184,7 +207,7 @@ impl Tables {
                 self.timers.push(timer);
             }
         }
-        self.pending += due.len();
+        self.pending.extend(due.iter().cloned());
         due
     }
 }
@@ -206,10 +229,15 @@ fn deferred(timer: &Timer) -> Option<Due> {
         routine,
         context: context as usize,
         driver: timer.driver.clone(),
+        stack: timer.stack.clone(),
     })
 }
 
 fn run(due: &Due) {
+    let what = "a deferred procedure call";
+    if !unloaded::may_call(what, due.driver.as_ref(), "KeSetTimerEx", &due.stack) {
+        return;
+    }
     let former = irql::set(DISPATCH_LEVEL);
     frame::call("a deferred procedure call", due.driver.as_ref(), || {
         let none = std::ptr::null_mut();
@@ -258,7 +286,7 @@ nt! {
             period: u64::from(period.unsigned_abs()) * MILLISECOND,
             dpc: dpc as usize,
             driver: attribution::responsible(),
-            stack: Stack::capture(),
+            stack: Arc::new(Stack::capture()),
         };
         state.timers.set(&state, timer)
     }

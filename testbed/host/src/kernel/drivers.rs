@@ -210,6 +210,9 @@ fn stop(state: &Arc<State>, driver: &Arc<Driver>) -> Result<(), NTSTATUS> {
 fn clean_up(state: &Arc<State>, driver: &Arc<Driver>) {
     // A work item references its driver object: NT unmaps the image only after the last one.
     let drained = state.work_queue.drain(driver, WORK_ITEMS_LIMIT);
+    if drained {
+        driver.set_unloaded();
+    }
     if let Some(filter_manager) = state.filter_manager() {
         filter_manager.report_left_by(driver);
     }

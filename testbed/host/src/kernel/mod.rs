@@ -9,7 +9,7 @@ pub(crate) mod drivers;
 mod handle;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::{Condvar, Mutex, RwLock};
 
@@ -17,9 +17,10 @@ pub use config::{Config, DebugPrint, FilterManagerStart};
 pub use drivers::Unload;
 pub use handle::Kernel;
 
+use crate::clock::SECOND;
 use crate::ex::callback::CallbackTable;
 use crate::ex::pool::Pool;
-use crate::ex::rundown::RundownWaits;
+use crate::ex::rundown::Rundowns;
 use crate::faults::Faults;
 use crate::io::work_item::WorkItems;
 use crate::io::work_queue::WorkQueue;
@@ -37,6 +38,9 @@ use crate::verifier::locks::Locks;
 use crate::verifier::{OnReport, Report};
 use drivers::{Drivers, FilterManagerSide};
 
+/// See [`State::hang_limit`].
+const HANG_LIMIT: u64 = 30 * SECOND;
+
 /// Everything that one kernel knows. Each part has a lock of its own; none is held while a driver
 /// runs, and the order in which two are held is: timers, dispatcher.
 pub(crate) struct State {
@@ -46,7 +50,7 @@ pub(crate) struct State {
     pub(crate) dispatcher: Dispatcher,
     pub(crate) locks: Locks,
     pub(crate) timers: Timers,
-    pub(crate) rundown_waits: RundownWaits,
+    pub(crate) rundowns: Rundowns,
     pub(crate) callbacks: CallbackTable,
     pub(crate) objects: ObjectTable,
     pub(crate) processes: ProcessTable,
@@ -62,6 +66,8 @@ pub(crate) struct State {
     reports: Mutex<Vec<Report>>,
     stopped: AtomicBool,
     shut_down: AtomicBool,
+    /// How long a wait without a limit may last before it counts as a hang, in 100 ns.
+    pub(crate) hang_limit: AtomicU64,
 }
 
 impl State {
@@ -73,7 +79,7 @@ impl State {
             dispatcher: Dispatcher::default(),
             locks: Locks::default(),
             timers: Timers::default(),
-            rundown_waits: RundownWaits::default(),
+            rundowns: Rundowns::default(),
             callbacks: CallbackTable::default(),
             objects: ObjectTable::default(),
             processes: ProcessTable::new(),
@@ -88,6 +94,7 @@ impl State {
             reports: Mutex::default(),
             stopped: AtomicBool::new(false),
             shut_down: AtomicBool::new(false),
+            hang_limit: AtomicU64::new(HANG_LIMIT),
         });
         state.processes.enlist_system(&state);
         state

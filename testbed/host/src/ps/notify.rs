@@ -15,6 +15,7 @@ use crate::attribution;
 use crate::driver::Driver;
 use crate::entry::nt;
 use crate::frame;
+use crate::hang;
 use crate::irql::{APC_LEVEL, PASSIVE_LEVEL};
 use crate::kernel;
 use crate::sched::{self, Waiter};
@@ -24,6 +25,7 @@ use crate::status::{
     STATUS_PROCEDURE_NOT_FOUND, STATUS_SUCCESS,
 };
 use crate::thread;
+use crate::unloaded;
 use crate::verifier::{Report, Rule};
 
 /// As many routines of one kind as the system takes.
@@ -72,6 +74,8 @@ struct Calls {
 pub(crate) struct Registration {
     pub(crate) kind: Kind,
     pub(crate) routine: usize,
+    /// The function that it was registered with.
+    function: &'static str,
     driver: Option<Arc<Driver>>,
     stack: Stack,
     calls: Mutex<Calls>,
@@ -83,8 +87,18 @@ impl Registration {
         Arc::as_ptr(self) as usize
     }
 
-    /// Runs a call of the routine, unless it was removed meanwhile.
+    /// Whether its driver was unloaded and left it behind.
+    fn is_stale(&self) -> bool {
+        self.driver
+            .as_ref()
+            .is_some_and(|driver| driver.is_unloaded())
+    }
+
+    /// Runs a call of the routine, unless it was removed meanwhile or its driver is gone.
     pub(crate) fn run(self: &Arc<Self>, call: impl FnOnce(usize)) {
+        if self.is_stale() {
+            return self.report_stale();
+        }
         {
             let mut calls = self.calls.lock();
             if calls.removed {
@@ -102,6 +116,15 @@ impl Registration {
         sched::wake(&self.idle);
     }
 
+    /// Reports, once, that an event would call a routine whose driver is gone.
+    fn report_stale(&self) {
+        let reported = std::mem::replace(&mut self.calls.lock().removed, true);
+        if !reported {
+            let name = self.kind.name();
+            unloaded::may_call(name, self.driver.as_ref(), self.function, &self.stack);
+        }
+    }
+
     /// Keeps further calls away and waits for those that run.
     fn drain(self: &Arc<Self>) {
         self.calls.lock().removed = true;
@@ -114,9 +137,21 @@ impl Registration {
                 .file();
             return;
         }
-        while self.calls.lock().running > 0 {
-            sched::block(&self.idle, None);
+        if !self.wait_until_idle() {
+            Report::new(Rule::RemovalHangs)
+                .expected(format!("{} returns soon", self.kind.name()))
+                .found("a call of it that does not return while it is removed")
+                .detail(
+                    "on NT the removal waits for ever; the routine must not wait for the thread \
+                     that removes it, nor for a lock that this thread holds; here the removal \
+                     goes on",
+                )
+                .file();
         }
+    }
+
+    fn wait_until_idle(&self) -> bool {
+        hang::wait_until(&self.idle, || self.calls.lock().running == 0)
     }
 }
 
@@ -133,6 +168,7 @@ impl NotifyRoutines {
         let registration = Arc::new(Registration {
             kind,
             routine,
+            function: thread::with_context(|context| context.function.get()),
             driver: attribution::responsible(),
             stack: Stack::capture(),
             calls: Mutex::new(Calls::default()),
@@ -141,18 +177,27 @@ impl NotifyRoutines {
         let mut routines = self.0.lock();
         let same = routines
             .iter()
-            .filter(|other| other.kind.table() == kind.table());
+            .filter(|other| other.kind.table() == kind.table() && !other.is_stale());
         if same.clone().count() >= MOST_ROUTINES {
             return full;
         }
-        let twice = same
-            .clone()
-            .any(|other| other.kind == kind && other.routine == routine);
-        if twice && kind.table() == Kind::Process {
-            return STATUS_INVALID_PARAMETER;
+        let mut same = same;
+        let first = same
+            .find(|other| other.kind == kind && other.routine == routine)
+            .cloned();
+        let refused = first.is_some() && kind.table() == Kind::Process;
+        if !refused {
+            routines.push(registration);
         }
-        routines.push(registration);
-        STATUS_SUCCESS
+        drop(routines);
+        if let Some(first) = first {
+            report_twice(&first);
+        }
+        if refused {
+            STATUS_INVALID_PARAMETER
+        } else {
+            STATUS_SUCCESS
+        }
     }
 
     /// Removes a routine of one of `kinds` and waits for its calls; false if it is not there.
@@ -160,7 +205,7 @@ impl NotifyRoutines {
         let mut routines = self.0.lock();
         let found = routines
             .iter()
-            .position(|it| kinds.contains(&it.kind) && it.routine == routine);
+            .position(|it| kinds.contains(&it.kind) && it.routine == routine && !it.is_stale());
         let removed = found.map(|index| routines.remove(index));
         drop(routines);
         match removed {
@@ -182,18 +227,16 @@ impl NotifyRoutines {
             .collect()
     }
 
-    /// Reports the routines that `driver` left, and removes them.
+    /// Reports the routines that `driver` left, after the calls that run have returned. They stay,
+    /// so that the event that would call one is reported, too.
     pub(crate) fn report_left_by(&self, driver: &Arc<Driver>) {
-        let mut routines = self.0.lock();
-        let (left, kept) = routines
-            .drain(..)
-            .partition::<Vec<_>, _>(|it| attribution::is(it.driver.as_ref(), driver));
-        *routines = kept;
-        drop(routines);
+        let of_driver = |it: &&Arc<Registration>| attribution::is(it.driver.as_ref(), driver);
+        let left: Vec<_> = self.0.lock().iter().filter(of_driver).cloned().collect();
         for registration in left {
-            registration.drain();
+            registration.wait_until_idle();
             Report::new(Rule::NotifyRoutineLeft)
                 .driver(Some(driver.name()))
+                .function(registration.function)
                 .expected("all notify routines are removed before the driver is unloaded")
                 .found(registration.kind.name())
                 .detail("on NT the next event calls unmapped memory")
@@ -201,6 +244,18 @@ impl NotifyRoutines {
                 .file();
         }
     }
+}
+
+fn report_twice(first: &Registration) {
+    Report::new(Rule::NotifyRegisteredTwice)
+        .expected("a routine is registered once, and removed before it is registered again")
+        .found(format!("{} that is registered already", first.kind.name()))
+        .detail(format!(
+            "a process routine is refused, a thread or image routine is called twice for each \
+             event and has to be removed twice; first registered at:\n{}",
+            first.stack
+        ))
+        .file();
 }
 
 /// Registers or removes a process routine.

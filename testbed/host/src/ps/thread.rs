@@ -23,6 +23,7 @@ use crate::status::{
     STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS,
 };
 use crate::thread;
+use crate::unloaded;
 use crate::verifier::{Report, Rule};
 
 type StartRoutine = unsafe extern "system" fn(*mut c_void);
@@ -181,6 +182,11 @@ unsafe fn start_routine(
     let driver = attribution::responsible();
     let inner = driver.clone();
     let body = move || {
+        let what = "the start routine of a system thread";
+        let made_at = &thread::current_thread().made_at;
+        if !unloaded::may_call(what, inner.as_ref(), "PsCreateSystemThread", made_at) {
+            return;
+        }
         frame::call("a system thread", inner.as_ref(), || {
             // SAFETY: a start routine for this context by this function's contract.
             unsafe { routine(context as *mut c_void) }

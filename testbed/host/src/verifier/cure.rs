@@ -92,8 +92,18 @@ impl Rule {
             Rule::ObjectNotInitialized => {
                 "initialise the object where it stays, before it is used, and do not move or copy it"
             }
-            Rule::RundownMisuse => {
-                "release once for each acquisition that succeeded, and wait for the release before the end"
+            Rule::RundownNotHeld => "release once for each acquisition that succeeded",
+            Rule::RundownHeld => {
+                "call ExWaitForRundownProtectionRelease first, and go on when it has returned"
+            }
+            Rule::RundownNotEnded => "wait for the rundown before it is completed or reused",
+            Rule::RundownWaitedTwice => "let one thread wait, and the others wait for that thread",
+            Rule::RundownHangs => {
+                "release on every way out of the protected code, and do not wait from inside it"
+            }
+            Rule::WorkItemFreedQueued => "free a work item in its routine or after it has run",
+            Rule::WorkItemUnknown => {
+                "allocate or initialise the work item, and use it until it is freed"
             }
             Rule::NotifyRemovedInside => "remove the routine from another thread or at unload",
             Rule::NotifyRoutineLeft => "remove the routine in the unload routine",

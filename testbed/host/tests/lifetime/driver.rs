@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The driver of these tests: what it does at its entry and at its unload is put into hooks. There
+//! is one kernel at a time in a process, so there is one such driver at a time.
+
+use std::ffi::c_void;
+use std::sync::{Arc, Mutex};
+
+use fltport_nt::bindings::*;
+use nt_host::{Config, DriverImage, Kernel, Report, Rule, Unload, clock};
+
+use crate::support;
+
+pub(crate) const NAME: &str = "lifetime";
+
+type Hook = Arc<dyn Fn(*mut DRIVER_OBJECT) + Send + Sync>;
+
+static HOOKS: Mutex<Option<(Hook, Hook)>> = Mutex::new(None);
+
+fn hooks() -> (Hook, Hook) {
+    HOOKS
+        .lock()
+        .unwrap()
+        .clone()
+        .expect("a test sets the hooks")
+}
+
+unsafe extern "system" fn entry(
+    object: *mut DRIVER_OBJECT,
+    _path: *const UNICODE_STRING,
+) -> NTSTATUS {
+    // SAFETY: the driver's own object.
+    unsafe { (*object).DriverUnload = Some(unload) };
+    hooks().0(object);
+    STATUS_SUCCESS
+}
+
+unsafe extern "system" fn unload(object: *const DRIVER_OBJECT) {
+    hooks().1(object.cast_mut());
+}
+
+/// A kernel in which a wait without a limit counts as a hang after 50 ms.
+pub(crate) fn boot() -> Kernel {
+    let kernel = Kernel::boot(Config::default());
+    nt_host::flt::configure(nt_host::flt::Decisions::default(), clock::SECOND / 20);
+    kernel
+}
+
+/// Loads the driver; `entry` and `unload` run as its code.
+pub(crate) fn load(
+    kernel: &Kernel,
+    entry: impl Fn(*mut DRIVER_OBJECT) + Send + Sync + 'static,
+    unload: impl Fn(*mut DRIVER_OBJECT) + Send + Sync + 'static,
+) {
+    *HOOKS.lock().unwrap() = Some((Arc::new(entry), Arc::new(unload)));
+    kernel.load(&image()).expect("the entry succeeds");
+}
+
+pub(crate) fn image() -> DriverImage {
+    DriverImage {
+        name: NAME,
+        entry,
+        force_integrity: true,
+    }
+}
+
+pub(crate) fn unload_it(kernel: &Kernel) {
+    kernel
+        .unload(NAME, Unload::Stop)
+        .expect("it has an unload routine");
+}
+
+/// A life of the driver: its entry, its unload, the end of the kernel.
+pub(crate) fn life(
+    entry: impl Fn(*mut DRIVER_OBJECT) + Send + Sync + 'static,
+    unload: impl Fn(*mut DRIVER_OBJECT) + Send + Sync + 'static,
+) -> Vec<Report> {
+    life_in(boot(), entry, unload)
+}
+
+/// As [`life`], in a kernel that is booted; events have to be made in one.
+pub(crate) fn life_in(
+    kernel: Kernel,
+    entry: impl Fn(*mut DRIVER_OBJECT) + Send + Sync + 'static,
+    unload: impl Fn(*mut DRIVER_OBJECT) + Send + Sync + 'static,
+) -> Vec<Report> {
+    load(&kernel, entry, unload);
+    unload_it(&kernel);
+    kernel.shutdown()
+}
+
+/// The reports are about these rules, and about this driver.
+#[track_caller]
+pub(crate) fn assert_broken(reports: &[Report], expected: &[Rule]) {
+    let text: String = reports.iter().map(|report| format!("{report}\n")).collect();
+    assert_eq!(support::rules(reports), expected, "{text}");
+    for report in reports {
+        assert_eq!(report.driver.as_deref(), Some(NAME), "{report}");
+    }
+}
+
+/// As [`assert_broken`] with one rule, in a function; the report.
+#[track_caller]
+pub(crate) fn assert_one(reports: &[Report], rule: Rule, function: &str) -> Report {
+    assert_broken(reports, &[rule]);
+    assert_eq!(reports[0].function, function, "{}", reports[0]);
+    reports[0].clone()
+}
+
+/// The report's own stack shows this function of a test.
+#[track_caller]
+pub(crate) fn assert_made_in(report: &Report, function: &str) {
+    assert_shows(&report.stack.to_string(), function);
+}
+
+/// A stack shows this function of a test, with its path or without.
+#[track_caller]
+pub(crate) fn assert_shows(stack: &str, function: &str) {
+    let line = format!("{function} (");
+    assert!(stack.contains(&line), "{function} is not in\n{stack}");
+}
+
+/// A routine as the bindings type it, which leave its arguments out.
+pub(crate) fn untyped(routine: *const ()) -> Option<unsafe extern "system" fn()> {
+    // SAFETY: a function's address; the caller of it knows its arguments.
+    unsafe { std::mem::transmute::<*const (), Option<unsafe extern "system" fn()>>(routine) }
+}
+
+/// Starts a system thread; its handle.
+pub(crate) fn start_thread(
+    routine: unsafe extern "system" fn(*mut c_void),
+    context: *const c_void,
+) -> HANDLE {
+    let mut handle = std::ptr::null_mut();
+    let routine = untyped(routine as *const ());
+    let attributes = support::attributes("", std::ptr::null_mut(), OBJ_KERNEL_HANDLE);
+    // SAFETY: memory for the handle, attributes, a routine and its context.
+    let status = unsafe {
+        PsCreateSystemThread(
+            &raw mut handle,
+            THREAD_ALL_ACCESS,
+            &raw const attributes,
+            std::ptr::null_mut(),
+            std::ptr::null_mut(),
+            routine,
+            context,
+        )
+    };
+    assert_eq!(status, STATUS_SUCCESS);
+    handle
+}
+
+/// Waits for a thread to end, and closes its handle.
+pub(crate) fn join(handle: HANDLE) {
+    let thread = by_handle(handle);
+    assert_eq!(
+        support::wait(thread, Some(-100_000 * support::MS)),
+        STATUS_SUCCESS
+    );
+    dereference(thread);
+    close(handle);
+}
+
+/// The object behind a handle, referenced.
+pub(crate) fn by_handle(handle: HANDLE) -> *mut c_void {
+    let mut object = std::ptr::null_mut();
+    let (any, kernel_mode) = (0, 0);
+    // SAFETY: an open handle, and memory for the pointer.
+    let status = unsafe {
+        ObReferenceObjectByHandle(
+            handle,
+            THREAD_ALL_ACCESS,
+            any,
+            kernel_mode,
+            &raw mut object,
+            std::ptr::null_mut(),
+        )
+    };
+    assert_eq!(status, STATUS_SUCCESS);
+    object
+}
+
+pub(crate) fn dereference(object: *const c_void) {
+    // SAFETY: referenced by the caller, unless a test means not to.
+    unsafe { ObfDereferenceObject(object) };
+}
+
+pub(crate) fn close(handle: HANDLE) {
+    // SAFETY: an open handle, unless a test means another.
+    unsafe { ZwClose(handle) };
+}
+
+pub(crate) fn set(event: support::Shared) {
+    // SAFETY: the test's event, which it keeps until all is over.
+    unsafe { KeSetEvent(event.pointer(), 0, false) };
+}
+
+/// Waits for an event, with a limit that no test reaches.
+pub(crate) fn wait_for(event: support::Shared) {
+    let status = support::wait(event.pointer::<c_void>(), Some(-100_000 * support::MS));
+    assert_eq!(status, STATUS_SUCCESS);
+}
+
+/// An event for the whole run of the test process.
+pub(crate) fn lasting_event() -> support::Shared {
+    support::Shared::of(Box::leak(support::event(false, false)))
+}
