@@ -27,6 +27,11 @@ impl Stack {
         Stack(frames.into_boxed_slice())
     }
 
+    /// Return addresses that somebody else has collected.
+    pub(crate) fn of(addresses: Vec<usize>) -> Stack {
+        Stack(addresses.into_boxed_slice())
+    }
+
     /// The return addresses, innermost first.
     #[must_use]
     pub fn addresses(&self) -> &[usize] {

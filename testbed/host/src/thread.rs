@@ -59,6 +59,10 @@ pub(crate) struct Context {
     pub inside: RefCell<Vec<usize>>,
     /// Whether it was reported that this thread runs code of an unloaded driver.
     reported_unloaded: Cell<bool>,
+    /// Whether the thread reports a touch of closed memory.
+    pub in_fault: Cell<bool>,
+    /// The number of the innermost call of a user that runs on this thread, or zero.
+    pub user_call: Cell<u64>,
     /// The drivers that run on this thread, the innermost last.
     drivers: RefCell<Vec<Arc<Driver>>>,
     /// The kernel that this thread belongs to, when the kernel started it.

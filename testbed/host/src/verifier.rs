@@ -161,6 +161,16 @@ rules! {
     RundownWaitedTwice => "waited for one rundown in two threads",
     /// A wait for a rundown that nobody ends.
     RundownHangs => "waited for rundown protection that is not released",
+    /// User memory touched by an instruction of its own, without the fault-safe copy.
+    UserMemoryTouched => "touched user memory without the fault-safe copy",
+    /// The same bytes of user memory copied twice in one call.
+    UserMemoryFetchedTwice => "copied the same user memory twice",
+    /// User memory touched or copied after the call that it was given with.
+    UserMemoryUsedAfterCall => "used a user buffer after the call",
+    /// User memory touched or copied beyond the length that the caller gave.
+    UserMemoryOutOfRange => "went beyond a user buffer",
+    /// User memory copied by a thread that is not in the process it belongs to.
+    UserMemoryWrongProcess => "copied user memory in another process",
 }
 
 /// What to do with a report.

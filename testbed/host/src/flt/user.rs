@@ -14,6 +14,7 @@ use crate::frame;
 use crate::process::Process;
 use crate::sched::{self, Waiter};
 use crate::user_memory::UserSlice;
+use crate::user_memory::shadow::UserCall;
 
 /// FLT_PORT_CONNECT.
 const PORT_CONNECT: u32 = 1;
@@ -115,8 +116,9 @@ impl UserPort {
         result.map_or_else(|status| status.0, |()| Status::SUCCESS.0)
     }
 
-    /// FilterSendMessage: MessageNotify runs in this thread, attached to `caller`, with the
-    /// caller's own addresses. Returns the status and the number of bytes put into `output`.
+    /// FilterSendMessage: MessageNotify runs in this thread, attached to `caller`, with addresses
+    /// that stand for the caller's buffers: only the fault-safe copies reach them. Returns the
+    /// status and the number of bytes put into `output`.
     #[must_use]
     pub fn send(
         &self,
@@ -293,7 +295,8 @@ fn connect_notify(
     }
 }
 
-/// Calls MessageNotify with the caller's raw addresses; its status and its output length.
+/// Calls MessageNotify with addresses that stand for the caller's buffers; its status and its output
+/// length.
 fn message_notify(
     port: &PortRecord,
     cookie: u64,
@@ -303,6 +306,10 @@ fn message_notify(
     let Some(callback) = port.message else {
         return (Status::INVALID_DEVICE_REQUEST, 0);
     };
+    let buffers = match UserCall::begin(&port.driver, input, output) {
+        Ok(buffers) => buffers,
+        Err(status) => return (Status(status), 0),
+    };
     let mut returned = NOT_SET;
     let status = frame::call("MessageNotify", Some(&port.driver), || {
         // SAFETY: the driver registered this routine, and unregistering waits for it; it treats the
@@ -310,14 +317,15 @@ fn message_notify(
         Status(unsafe {
             callback(
                 cookie as *const c_void,
-                input.address as *const c_void,
+                buffers.input as *const c_void,
                 input.length,
-                output.address as *mut c_void,
+                buffers.output as *mut c_void,
                 output.length,
                 &raw mut returned,
             )
         })
     });
+    drop(buffers);
     (status, check_returned(returned, output.length))
 }
 

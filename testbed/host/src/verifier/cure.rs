@@ -105,6 +105,26 @@ impl Rule {
             Rule::WorkItemUnknown => {
                 "allocate or initialise the work item, and use it until it is freed"
             }
+            Rule::UserMemoryTouched => {
+                "copy the buffer in and out with the fault-safe copies (on Windows: inside __try)"
+            }
+            Rule::UserMemoryFetchedTwice => {
+                "copy once into memory of the driver, and check and use that copy"
+            }
+            Rule::UserMemoryUsedAfterCall => {
+                "copy what is needed later before the callback returns, and keep no user address"
+            }
+            Rule::UserMemoryOutOfRange => "stay within the length that the callback was given",
+            Rule::UserMemoryWrongProcess => {
+                "copy in the callback, which runs in the process that sent the message"
+            }
+            Rule::CallIntoUnloadedDriver => {
+                "remove, cancel and wait for everything that leads into the driver before it unloads"
+            }
+            Rule::NotifyRegisteredTwice => "register a routine once, and remove it once",
+            Rule::RemovalHangs => "let the routine return, and do not wait in it for its removal",
+            Rule::DpcLeft => "cancel the timer, then call KeFlushQueuedDpcs in the unload routine",
+            Rule::WorkItemQueuedTwice => "queue an item again only after its routine was called",
             Rule::NotifyRemovedInside => "remove the routine from another thread or at unload",
             Rule::NotifyRoutineLeft => "remove the routine in the unload routine",
             Rule::CallbackLeft => "call ExUnregisterCallback in the unload routine",

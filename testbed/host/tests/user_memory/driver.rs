@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A small filter driver. What its MessageNotify does is what the test says.
+
+use fltport_nt::bindings::*;
+use fltport_nt::linked::*;
+use nt_host::flt::UserPort;
+use nt_host::registry::Value;
+use nt_host::{Config, DriverImage, Kernel, Process, Report, Rule, Unload, UserSlice};
+use nt_host::{fltport_copy_from_user, fltport_copy_to_user};
+use std::ffi::c_void;
+use std::ptr::{null, null_mut};
+use std::sync::atomic::{AtomicIsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+const SERVICE: &str = "usertest";
+const PORT: &str = "\\UserTest";
+const KEY: &str = "\\Registry\\Machine\\System\\CurrentControlSet\\Services\\usertest\\Instances";
+
+/// What MessageNotify is given.
+#[derive(Clone, Copy)]
+pub(crate) struct Call {
+    pub(crate) input: *mut u8,
+    pub(crate) input_length: usize,
+    pub(crate) output: *mut u8,
+}
+
+impl Call {
+    /// Reads an input byte without the fault-safe copy.
+    pub(crate) fn peek(&self, offset: isize) -> u8 {
+        // SAFETY: the mistake that the tests are about; the hosted kernel makes it succeed.
+        unsafe { self.input.wrapping_offset(offset).read_volatile() }
+    }
+
+    /// Copies input bytes.
+    pub(crate) fn fetch(&self, offset: usize, length: usize) -> (NTSTATUS, Vec<u8>) {
+        fetch(self.input as usize + offset, length)
+    }
+
+    /// Copies output bytes.
+    pub(crate) fn store(&self, offset: usize, bytes: &[u8]) -> NTSTATUS {
+        let to = self.output as usize + offset;
+        // SAFETY: the bytes are readable; the destination may be anything.
+        unsafe { fltport_copy_to_user(to, bytes.as_ptr().cast(), bytes.len()) }
+    }
+}
+
+/// Copies bytes from a user address.
+pub(crate) fn fetch(address: usize, length: usize) -> (NTSTATUS, Vec<u8>) {
+    let mut bytes = vec![0; length];
+    // SAFETY: `bytes` is writable; the source may be anything.
+    let status = unsafe { fltport_copy_from_user(bytes.as_mut_ptr().cast(), address, length) };
+    (status, bytes)
+}
+
+type Message = Arc<dyn Fn(Call) -> NTSTATUS + Send + Sync>;
+
+static MESSAGE: Mutex<Option<Message>> = Mutex::new(None);
+static FILTER: AtomicIsize = AtomicIsize::new(0);
+static SERVER: AtomicIsize = AtomicIsize::new(0);
+static CLIENT: AtomicIsize = AtomicIsize::new(0);
+
+unsafe extern "system" fn entry(
+    object: *mut DRIVER_OBJECT,
+    _path: *const UNICODE_STRING,
+) -> NTSTATUS {
+    let registration = FLT_REGISTRATION {
+        Size: size_of::<FLT_REGISTRATION>() as u16,
+        Version: FLT_REGISTRATION_VERSION as u16,
+        FilterUnloadCallback: Some(unload),
+        InstanceSetupCallback: Some(setup),
+        ..Default::default()
+    };
+    let mut filter = 0;
+    // SAFETY: the driver's object, a registration, memory for the result.
+    let status = unsafe { FltRegisterFilter(object, &raw const registration, &raw mut filter) };
+    assert_eq!(status, STATUS_SUCCESS);
+    FILTER.store(filter, Ordering::Release);
+    listen(filter);
+    // SAFETY: a registered filter.
+    unsafe { FltStartFiltering(filter) }
+}
+
+fn listen(filter: PFLT_FILTER) {
+    let mut descriptor = null_mut();
+    // SAFETY: memory for the result.
+    let status =
+        unsafe { FltBuildDefaultSecurityDescriptor(&raw mut descriptor, FLT_PORT_ALL_ACCESS) };
+    assert_eq!(status, STATUS_SUCCESS);
+    let attributes = OBJECT_ATTRIBUTES {
+        SecurityDescriptor: descriptor.cast_const().cast(),
+        ..crate::support::attributes(PORT, null_mut(), OBJ_KERNEL_HANDLE)
+    };
+    let mut server = 0;
+    // SAFETY: a filter, attributes, callbacks of the right kinds, memory for the result.
+    let status = unsafe {
+        FltCreateCommunicationPort(
+            filter,
+            &raw mut server,
+            &raw const attributes,
+            null(),
+            Some(connect),
+            Some(disconnect),
+            Some(message),
+            4,
+        )
+    };
+    assert_eq!(status, STATUS_SUCCESS);
+    SERVER.store(server, Ordering::Release);
+    // SAFETY: built above.
+    unsafe { FltFreeSecurityDescriptor(descriptor) };
+}
+
+unsafe extern "system" fn unload(_flags: u32) -> NTSTATUS {
+    // SAFETY: the port that the entry point created.
+    unsafe { FltCloseCommunicationPort(SERVER.load(Ordering::Acquire)) };
+    // SAFETY: the filter that it registered.
+    unsafe { FltUnregisterFilter(FILTER.load(Ordering::Acquire)) };
+    STATUS_SUCCESS
+}
+
+unsafe extern "system" fn setup(
+    _objects: *const FLT_RELATED_OBJECTS,
+    _flags: u32,
+    _device: u32,
+    _file_system: FLT_FILESYSTEM_TYPE,
+) -> NTSTATUS {
+    const DO_NOT_ATTACH: NTSTATUS = 0xC01C_000F_u32 as i32;
+    DO_NOT_ATTACH
+}
+
+unsafe extern "system" fn connect(
+    port: PFLT_PORT,
+    _server_cookie: *const c_void,
+    _context: *const c_void,
+    _length: u32,
+    _cookie: *mut *mut c_void,
+) -> NTSTATUS {
+    CLIENT.store(port, Ordering::Release);
+    STATUS_SUCCESS
+}
+
+unsafe extern "system" fn disconnect(_cookie: *const c_void) {
+    // SAFETY: the filter and the variable that holds the port.
+    unsafe { FltCloseClientPort(FILTER.load(Ordering::Acquire), CLIENT.as_ptr()) };
+}
+
+unsafe extern "system" fn message(
+    _cookie: *const c_void,
+    input: *const c_void,
+    input_length: u32,
+    output: *mut c_void,
+    output_length: u32,
+    returned: *mut u32,
+) -> NTSTATUS {
+    let does = MESSAGE.lock().unwrap().clone().expect("a test says what");
+    // SAFETY: the Filter Manager passes a variable.
+    unsafe { returned.write(output_length) };
+    does(Call {
+        input: input.cast_mut().cast(),
+        input_length: input_length as usize,
+        output: output.cast(),
+    })
+}
+
+/// The filter, for what a callback does with it.
+pub(crate) fn filter() -> PFLT_FILTER {
+    FILTER.load(Ordering::Acquire)
+}
+
+/// The variable with the client port.
+pub(crate) fn client_port() -> *const PFLT_PORT {
+    CLIENT.as_ptr()
+}
+
+/// A kernel with the driver, and a service of this process.
+pub(crate) struct Machine {
+    pub(crate) kernel: Kernel,
+    service: Arc<UserPort>,
+}
+
+impl Machine {
+    /// Boots and loads the driver with what its MessageNotify does.
+    pub(crate) fn with(message: impl Fn(Call) -> NTSTATUS + Send + Sync + 'static) -> Machine {
+        let kernel = Kernel::boot(Config::default());
+        let registry = kernel.registry();
+        let instance = format!("{KEY}\\Main");
+        for (key, name, value) in [
+            (KEY, "DefaultInstance", Value::string("Main")),
+            (&instance, "Altitude", Value::string("365000.7")),
+            (&instance, "Flags", Value::dword(0)),
+        ] {
+            registry.set_value(key, name, value).unwrap();
+        }
+        *MESSAGE.lock().unwrap() = Some(Arc::new(message));
+        let image = DriverImage {
+            name: SERVICE,
+            entry,
+            force_integrity: false,
+        };
+        kernel.load(&image).unwrap();
+        let this = kernel.peer(std::process::id(), 0);
+        let service = UserPort::connect(&this, &crate::support::wide(PORT), &[]).unwrap();
+        Machine { kernel, service }
+    }
+
+    /// Sends from another process.
+    pub(crate) fn send_from(
+        &self,
+        caller: &Arc<Process>,
+        input: UserSlice,
+        output: UserSlice,
+    ) -> NTSTATUS {
+        self.service.send(caller, input, output).0
+    }
+
+    /// Sends from this process.
+    pub(crate) fn send(&self, input: &[u8], output: &mut [u8]) -> NTSTATUS {
+        let slice = |address: *const u8, length: usize| UserSlice {
+            address: address as u64,
+            length: length as u32,
+        };
+        let input = slice(input.as_ptr(), input.len());
+        let length = output.len();
+        // The kernel writes to it behind the compiler's back.
+        let output = slice(std::hint::black_box(output.as_mut_ptr()), length);
+        let this = self.kernel.peer(std::process::id(), 0);
+        self.send_from(&this, input, output)
+    }
+
+    /// Unloads the driver and gives the reports.
+    pub(crate) fn end(self) -> Vec<Report> {
+        self.service.close();
+        self.kernel.unload(SERVICE, Unload::Stop).unwrap();
+        self.kernel.shutdown()
+    }
+
+    /// Unloads the driver and compares the broken rules.
+    #[track_caller]
+    pub(crate) fn expect(self, expected: &[Rule]) -> Vec<Report> {
+        let reports = self.end();
+        let text: String = reports.iter().map(|report| format!("{report}\n")).collect();
+        assert_eq!(crate::support::rules(&reports), expected, "{text}");
+        reports
+    }
+}
