@@ -5,6 +5,7 @@
 
 mod bindings;
 mod command;
+mod coverage;
 mod provision;
 mod sim;
 mod suite;
@@ -31,6 +32,7 @@ enum Chore {
     Windows(windows::Arguments),
     Sim(sim::Arguments),
     Test(suite::Arguments),
+    Coverage(coverage::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -41,6 +43,7 @@ fn main() -> ExitCode {
         Chore::Windows(arguments) => windows::run(&workspace, &arguments),
         Chore::Sim(arguments) => sim::run(&workspace, &arguments),
         Chore::Test(arguments) => suite::run(&workspace, &arguments),
+        Chore::Coverage(arguments) => coverage::run(&workspace, &arguments),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
