@@ -1,0 +1,3 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/* Microsoft's suppressions of warnings of its own compiler. */
+#include "sal.h"
