@@ -1,19 +1,28 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The debugger's output.
 
-use std::ffi::{CStr, c_char, c_void};
+mod format;
+
+use std::ffi::{CStr, c_char};
 
 use crate::kernel;
 use crate::kernel::config::DebugPrint;
 
-/// Prints for the debugger. NT's function takes any number of arguments; this one takes the first
-/// of them, which reaches it in the same register, and knows "%s" and nothing else.
+/// Prints for the debugger: `format` is a format string as `printf` has them, without floating
+/// point, with `%wZ` and `%Z` for counted strings.
+///
+/// NT's function takes any number of arguments, which stable Rust can declare and not define. This
+/// one takes twelve of the size of a register: with the calling conventions of x86-64 and AArch64
+/// Linux an integer or pointer of a variable argument list lies where a named one would. Those
+/// that the caller did not pass are read from its own frame, and used only if the format asks for
+/// more than it was given.
 ///
 /// # Safety
-/// `format` is a string; if it contains "%s", `argument` is one, too.
+/// `format` is a string, and the arguments are what it asks for.
 #[allow(
     non_snake_case,
     unreachable_pub,
+    clippy::too_many_arguments,
     reason = "an exported symbol of NT's name"
 )]
 #[unsafe(no_mangle)]
@@ -21,34 +30,30 @@ pub unsafe extern "C" fn DbgPrintEx(
     _component: u32,
     _level: u32,
     format: *const c_char,
-    argument: *const c_void,
+    a: usize,
+    b: usize,
+    c: usize,
+    d: usize,
+    e: usize,
+    f: usize,
+    g: usize,
+    h: usize,
+    i: usize,
+    j: usize,
+    k: usize,
+    l: usize,
 ) -> u32 {
-    // SAFETY: a string by contract.
-    let format = unsafe { text(format) };
-    let line = match format.split_once("%s") {
-        Some((before, after)) => {
-            // SAFETY: a string by contract, because the format asks for one.
-            let inserted = unsafe { text(argument.cast()) };
-            format!("{before}{inserted}{after}")
-        }
-        None => format,
-    };
+    if format.is_null() {
+        return 0;
+    }
+    // SAFETY: not null, and a string by contract.
+    let format = unsafe { CStr::from_ptr(format) }.to_string_lossy();
+    // SAFETY: by contract.
+    let line = unsafe { format::format(&format, &[a, b, c, d, e, f, g, h, i, j, k, l]) };
     match &kernel::state().config.debug_print {
         DebugPrint::Stderr => eprint!("{line}"),
         DebugPrint::Discard => {}
         DebugPrint::Sink(sink) => sink(&line),
     }
     0
-}
-
-/// # Safety
-/// `string` is null or ends with a zero.
-unsafe fn text(string: *const c_char) -> String {
-    if string.is_null() {
-        return "(null)".to_owned();
-    }
-    // SAFETY: not null, and ends with a zero by contract.
-    unsafe { CStr::from_ptr(string) }
-        .to_string_lossy()
-        .into_owned()
 }
