@@ -35,7 +35,7 @@ typedef struct _DRIVER_OBJECT DRIVER_OBJECT, *PDRIVER_OBJECT;
 #define LOW_LEVEL 0
 #define APC_LEVEL 1
 #define DISPATCH_LEVEL 2
-#define HIGH_LEVEL 31
+#define HIGH_LEVEL 15
 
 KIRQL KeGetCurrentIrql(VOID);
 KIRQL KfRaiseIrql(_In_ KIRQL NewIrql);
