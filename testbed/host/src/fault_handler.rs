@@ -13,6 +13,7 @@
 use std::ffi::{c_int, c_void};
 use std::sync::{Once, OnceLock};
 
+use crate::ex::special_pool;
 use crate::stack::Stack;
 use crate::thread;
 use crate::user_memory::shadow;
@@ -69,7 +70,10 @@ type Resolve = fn(&Fault) -> bool;
 
 /// Who closed the page at an address. Called in the signal handler: reads statics only.
 fn owner_of(address: usize) -> Option<Resolve> {
-    shadow::covers(address).then_some(shadow::resolve as Resolve)
+    if shadow::covers(address) {
+        return Some(shadow::resolve);
+    }
+    special_pool::covers(address).then_some(special_pool::resolve as Resolve)
 }
 
 /// Whoever handled SIGSEGV before.

@@ -5,6 +5,7 @@
 //! the thread's context: it restricts what the thread may call, which is what the rules of the
 //! road are about, and schedules nothing.
 
+use crate::ex::special_pool;
 use crate::thread;
 
 /// Threads run here, everything may be called and everything may block.
@@ -24,7 +25,11 @@ pub fn current() -> u8 {
 
 /// Sets the IRQL of the calling thread and returns the former one.
 pub(crate) fn set(irql: u8) -> u8 {
-    thread::with_context(|context| context.irql.replace(irql))
+    let former = thread::with_context(|context| context.irql.replace(irql));
+    if former < DISPATCH_LEVEL && irql >= DISPATCH_LEVEL {
+        special_pool::page_out();
+    }
+    former
 }
 
 /// The name of a level, as Microsoft's documentation writes it.

@@ -119,6 +119,7 @@ mod zw;
 
 pub use driver::{Driver, DriverEntry, DriverImage};
 pub use ex::pool::{TagUsage, tag_text};
+pub use ex::special_pool::{PagedPool, SpecialPool};
 pub use kernel::{Config, DebugPrint, FilterManagerStart, Kernel, Unload};
 pub use process::{Process, SYSTEM_PROCESS_ID};
 pub use ps::events::{ImageLoaded, ProcessCreated};

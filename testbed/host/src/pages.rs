@@ -69,6 +69,11 @@ impl Reservation {
         self.protect(pages, protection)
     }
 
+    /// Keeps everybody out of whole pages. Their contents stay.
+    pub(crate) fn hide(&self, pages: Range<usize>) -> io::Result<()> {
+        self.protect(pages, libc::PROT_NONE)
+    }
+
     fn protect(&self, pages: Range<usize>, protection: libc::c_int) -> io::Result<()> {
         self.check(&pages)?;
         // SAFETY: whole pages of this reservation, which nothing but its owner hands out.
@@ -93,6 +98,50 @@ impl Reservation {
             return Ok(());
         }
         Err(io::ErrorKind::InvalidInput.into())
+    }
+}
+
+/// Hands out the addresses of a reservation in a circle, so that those that were given back are
+/// used again as late as possible.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Circle {
+    /// Where the next range begins; zero before the first.
+    next: usize,
+}
+
+impl Circle {
+    pub(crate) const fn new() -> Circle {
+        Circle { next: 0 }
+    }
+
+    /// The beginning of `size` bytes, which are whole pages, that nobody uses. `taken` lets go of
+    /// what is not used any more in a range, and gives the end of something that is, if there is
+    /// any. None when there is no room.
+    pub(crate) fn take(
+        &mut self,
+        space: &Reservation,
+        size: usize,
+        mut taken: impl FnMut(&Range<usize>) -> Option<usize>,
+    ) -> Option<usize> {
+        let own = space.range();
+        if !own.contains(&self.next) {
+            self.next = own.start;
+        }
+        let mut wrapped = false;
+        loop {
+            let wanted = self.next..self.next.checked_add(size)?;
+            if wanted.end > own.end {
+                if std::mem::replace(&mut wrapped, true) {
+                    return None;
+                }
+                self.next = own.start;
+            } else if let Some(end) = taken(&wanted) {
+                self.next = end;
+            } else {
+                self.next = wanted.end;
+                return Some(wanted.start);
+            }
+        }
     }
 }
 

@@ -171,6 +171,10 @@ rules! {
     UserMemoryOutOfRange => "went beyond a user buffer",
     /// User memory copied by a thread that is not in the process it belongs to.
     UserMemoryWrongProcess => "copied user memory in another process",
+    /// Pool memory read, written or called after it was freed, seen at the very instruction.
+    PoolAccessAfterFree => "used freed pool memory",
+    /// Paged pool touched at DISPATCH_LEVEL or above, where it may not be there.
+    PagedPoolAtDispatch => "touched paged pool at DISPATCH_LEVEL",
 }
 
 /// What to do with a report.

@@ -6,3 +6,4 @@ pub(crate) mod fast_mutex;
 pub(crate) mod mode;
 pub(crate) mod pool;
 pub(crate) mod rundown;
+pub(crate) mod special_pool;

@@ -5,9 +5,9 @@
 //! memory is filled and kept for a while, so that a second free and a write after the free are
 //! found.
 
+mod block;
 mod leaks;
 
-use std::alloc::Layout;
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::c_void;
 use std::ptr::NonNull;
@@ -18,10 +18,12 @@ use parking_lot::Mutex;
 use crate::attribution;
 use crate::driver::Driver;
 use crate::entry::nt;
+use crate::ex::special_pool::{About, PagedPool, SpecialPool};
 use crate::irql::{self, APC_LEVEL, DISPATCH_LEVEL};
-use crate::kernel::{self, State};
+use crate::kernel::{self, Config, State};
 use crate::stack::Stack;
 use crate::verifier::{Report, Rule};
+use block::Block;
 
 const POOL_FLAG_UNINITIALIZED: u64 = 0x02;
 const POOL_FLAG_CACHE_ALIGNED: u64 = 0x08;
@@ -35,13 +37,7 @@ const POOL_KINDS: u64 = POOL_FLAG_NON_PAGED | POOL_FLAG_NON_PAGED_EXECUTE | POOL
 const PAGE_SIZE: usize = 4096;
 const CACHE_LINE: usize = 64;
 const GRANULE: usize = 16;
-/// Guard bytes behind each allocation, and as many that are looked at in front of it.
-const GUARD_SIZE: usize = 16;
-
-const GUARD: u8 = 0xA5;
-const FRONT_GUARD: u8 = 0x5A;
 const UNINITIALIZED: u8 = 0xCD;
-const FREED: u8 = 0xDD;
 
 /// Freed allocations are kept up to this many, and this many bytes.
 const QUARANTINE_BLOCKS: usize = 512;
@@ -54,103 +50,6 @@ struct AllocationRequest {
     size: usize,
     /// The POOL_FLAGS.
     flags: u64,
-}
-
-/// Memory taken from the host system's allocator: front guard, the driver's bytes, guard. The
-/// front guard is as long as the alignment asks for, so that the driver's bytes keep it.
-struct Block {
-    base: NonNull<u8>,
-    layout: Layout,
-    front: usize,
-    size: usize,
-}
-
-// SAFETY: a Block is the only owner of its memory as far as the hosted kernel is concerned; what
-// drivers do with it is theirs.
-unsafe impl Send for Block {}
-
-impl Block {
-    fn allocate(size: usize, alignment: usize, fill: u8) -> Option<Block> {
-        let front = alignment.max(GUARD_SIZE);
-        let whole = size.checked_add(front)?.checked_add(GUARD_SIZE)?;
-        let layout = Layout::from_size_align(whole, alignment).ok()?;
-        // SAFETY: the layout is not empty, the guards see to that.
-        let base = NonNull::new(unsafe { std::alloc::alloc(layout) })?;
-        let block = Block {
-            base,
-            layout,
-            front,
-            size,
-        };
-        block.fill(0..front, FRONT_GUARD);
-        block.fill(front..front + size, fill);
-        block.fill(front + size..whole, GUARD);
-        Some(block)
-    }
-
-    /// Where the driver's bytes begin.
-    fn start(&self) -> NonNull<u8> {
-        // SAFETY: the front guard is a part of the layout.
-        unsafe { self.base.add(self.front) }
-    }
-
-    fn address(&self) -> usize {
-        self.start().as_ptr() as usize
-    }
-
-    fn range(&self) -> std::ops::Range<usize> {
-        self.address()..self.address() + self.size
-    }
-
-    /// Fills a range, counted from the front guard's beginning.
-    fn fill(&self, range: std::ops::Range<usize>, byte: u8) {
-        // SAFETY: the callers pass ranges within the layout.
-        let start = unsafe { self.base.add(range.start) };
-        // SAFETY: as above.
-        unsafe { start.write_bytes(byte, range.len()) };
-    }
-
-    /// Fills the driver's bytes after the free.
-    fn fill_freed(&self) {
-        self.fill(self.front..self.front + self.size, FREED);
-    }
-
-    /// The first byte in a range, counted from the front guard's beginning, that is not `byte`.
-    fn first_other(&self, mut range: std::ops::Range<usize>, byte: u8) -> Option<usize> {
-        range.find(|offset| {
-            // SAFETY: the callers pass ranges within the layout.
-            let place = unsafe { self.base.add(*offset) };
-            // SAFETY: as above; the bytes were all written by `fill`.
-            unsafe { place.read() != byte }
-        })
-    }
-
-    /// How far behind the end of the driver's bytes the guard was written.
-    fn overrun(&self) -> Option<usize> {
-        let end = self.front + self.size;
-        let written = self.first_other(end..end + GUARD_SIZE, GUARD)?;
-        Some(written - end)
-    }
-
-    /// How far in front of the driver's bytes the guard was written, the byte next to them being 1.
-    fn underrun(&self) -> Option<usize> {
-        let looked_at = self.front - GUARD_SIZE..self.front;
-        let written = self.first_other(looked_at, FRONT_GUARD)?;
-        Some(self.front - written)
-    }
-
-    /// The first of the driver's bytes that was written after the free.
-    fn written_after_free(&self) -> Option<usize> {
-        let written = self.first_other(self.front..self.front + self.size, FREED)?;
-        Some(written - self.front)
-    }
-}
-
-impl Drop for Block {
-    fn drop(&mut self) {
-        // SAFETY: allocated with this layout, and freed here only.
-        unsafe { std::alloc::dealloc(self.base.as_ptr(), self.layout) };
-    }
 }
 
 struct Allocation {
@@ -211,7 +110,7 @@ pub fn tag_text(tag: u32) -> String {
 
 impl Pool {
     /// Allocates, without looking at the request's sanity.
-    fn allocate(&self, request: &AllocationRequest) -> Option<NonNull<u8>> {
+    fn allocate(&self, config: &Config, request: &AllocationRequest) -> Option<NonNull<u8>> {
         let alignment = match request {
             _ if request.size >= PAGE_SIZE => PAGE_SIZE,
             _ if request.flags & POOL_FLAG_CACHE_ALIGNED != 0 => CACHE_LINE,
@@ -222,17 +121,24 @@ impl Pool {
         } else {
             0
         };
-        let block = Block::allocate(request.size, alignment, fill)?;
+        let paged = request.flags & POOL_FLAG_PAGED != 0;
+        let pageable = paged && config.paged_pool == PagedPool::OutAtDispatch;
+        let special = match config.special_pool {
+            SpecialPool::Off if pageable => SpecialPool::Overruns,
+            special => special,
+        };
+        let block = Block::new(special, request.size, alignment, fill)?;
         let start = block.start();
         let stack = Stack::capture();
         let allocation = Allocation {
             block,
             tag: request.tag,
-            paged: request.flags & POOL_FLAG_PAGED != 0,
+            paged,
             driver: attribution::responsible_for(&stack),
             stack,
             number: 0,
         };
+        allocation.describe(pageable);
         let mut tables = self.0.lock();
         tables.allocations += 1;
         let number = tables.allocations;
@@ -274,22 +180,23 @@ impl Pool {
         let Allocation {
             block, tag, driver, ..
         } = allocation;
-        block.fill_freed();
+        let stack = Stack::capture();
+        block.retire(&stack);
         let freed = Freed {
             block,
             tag,
             driver,
-            stack: Stack::capture(),
+            stack,
         };
         let mut evicted = Vec::new();
         let mut tables = self.0.lock();
-        tables.quarantined += freed.block.size;
+        tables.quarantined += freed.block.kept_bytes();
         tables.quarantine.push_back(freed);
         while tables.quarantine.len() > QUARANTINE_BLOCKS || tables.quarantined > QUARANTINE_BYTES {
             let Some(oldest) = tables.quarantine.pop_front() else {
                 break;
             };
-            tables.quarantined -= oldest.block.size;
+            tables.quarantined -= oldest.block.kept_bytes();
             evicted.push(oldest);
         }
         drop(tables);
@@ -314,7 +221,7 @@ impl Pool {
             format!(
                 " (offset {} of {} bytes of pool with tag '{}')",
                 address - block.address(),
-                block.size,
+                block.size(),
                 tag_text(allocation.tag)
             )
         })
@@ -326,7 +233,7 @@ impl Pool {
         for allocation in self.0.lock().live.values() {
             let (count, bytes) = tags.entry(allocation.tag).or_default();
             *count += 1;
-            *bytes += allocation.block.size;
+            *bytes += allocation.block.size();
         }
         let mut usage: Vec<TagUsage> = tags
             .into_iter()
@@ -354,7 +261,7 @@ impl Tables {
                 .expected("memory is freed once")
                 .found(format!(
                     "{} bytes with tag '{}' at {address:#x} were freed before",
-                    freed.block.size,
+                    freed.block.size(),
                     tag_text(freed.tag)
                 ))
                 .related("it was freed first here", freed.stack.clone()),
@@ -362,6 +269,18 @@ impl Tables {
                 .expected("an address that ExAllocatePool2 returned")
                 .found(format!("{address:#x}")),
         }
+    }
+}
+
+impl Allocation {
+    /// Lets the special pool know whose memory it is.
+    fn describe(&self, pageable: bool) {
+        self.block.describe(|| About {
+            tag: self.tag,
+            pageable,
+            driver: self.driver.as_ref().map(|it| it.name().to_owned()),
+            stack: self.stack.clone(),
+        });
     }
 }
 
@@ -373,7 +292,7 @@ impl Freed {
                 .expected("freed memory is left alone")
                 .found(format!(
                     "offset {offset} of {} bytes with tag '{}' was written",
-                    self.block.size,
+                    self.block.size(),
                     tag_text(self.tag)
                 ))
                 .at("it was freed here", self.stack.clone())
@@ -396,11 +315,11 @@ fn check_guards(allocation: &Allocation) {
             continue;
         };
         let distance = match rule {
-            Rule::PoolOverrun => format!("offset {} was written", block.size + written),
+            Rule::PoolOverrun => format!("offset {} was written", block.size() + written),
             _ => format!("{written} bytes in front of it was written"),
         };
         Report::new(rule)
-            .expected(format!("writes within {} bytes", block.size))
+            .expected(format!("writes within {} bytes", block.size()))
             .found(distance)
             .detail(format!(
                 "tag '{}'; somebody wrote {place} at an earlier time",
@@ -489,7 +408,8 @@ fn check_request(request: &AllocationRequest) -> bool {
 /// a driver.
 pub(crate) fn allocate(flags: u64, size: usize, tag: u32) -> Option<NonNull<u8>> {
     let request = AllocationRequest { tag, size, flags };
-    kernel::state().pool.allocate(&request)
+    let state = kernel::state();
+    state.pool.allocate(&state.config, &request)
 }
 
 /// Memory for `size` bytes of paged pool, zeroed.

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::ex::special_pool::{PagedPool, SpecialPool};
 use crate::faults::FaultPlan;
 use crate::verifier::OnReport;
 
@@ -41,6 +42,10 @@ pub struct Config {
     pub debug_print: DebugPrint,
     /// Which calls of drivers fail. See also [`Kernel::set_faults`](crate::Kernel::set_faults).
     pub faults: FaultPlan,
+    /// Which pool allocations lie on pages of their own.
+    pub special_pool: SpecialPool,
+    /// Whether paged pool is there at DISPATCH_LEVEL.
+    pub paged_pool: PagedPool,
 }
 
 impl fmt::Debug for Config {

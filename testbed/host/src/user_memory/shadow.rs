@@ -22,6 +22,7 @@ use super::table::{Buffer, Call, Role, Table, Used};
 use super::wording;
 use crate::abi::NTSTATUS;
 use crate::driver::Driver;
+use crate::ex::special_pool;
 use crate::fault_handler::{self, Access, Fault};
 use crate::pages::{Opened, Reservation};
 use crate::stack::Stack;
@@ -164,6 +165,7 @@ pub(super) unsafe fn copy(
     let Some((pid, real, allowed)) = plan.copy else {
         return STATUS_ACCESS_VIOLATION;
     };
+    special_pool::page_in(kernel as usize..(kernel as usize).saturating_add(allowed));
     // SAFETY: `kernel` holds `length` bytes by contract, and `allowed` is not more.
     let status = unsafe { remote::copy(direction, pid, kernel, real, allowed) };
     if !is_success(status) {

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::UserSlice;
 use super::opened::{Behind, OpenPages};
-use crate::pages::{self, PAGE_SIZE, Reservation};
+use crate::pages::{self, Circle, PAGE_SIZE, Reservation};
 use crate::stack::Stack;
 
 /// Closed addresses in front of a buffer, so that a driver that goes there is found out.
@@ -89,8 +89,7 @@ pub(super) struct Table {
     buffers: BTreeMap<usize, Buffer>,
     /// Pages of forgotten buffers that were touched and stand open.
     pub(super) strays: OpenPages,
-    /// Where the next span begins; zero before the first.
-    next: usize,
+    circle: Circle,
 }
 
 impl Table {
@@ -101,7 +100,7 @@ impl Table {
             over: VecDeque::new(),
             buffers: BTreeMap::new(),
             strays: OpenPages::new(),
-            next: 0,
+            circle: Circle::new(),
         }
     }
 
@@ -132,7 +131,9 @@ impl Table {
         let length = usize::try_from(slice.length).ok()?;
         let in_page = (slice.address % PAGE_SIZE as u64) as usize;
         let size = FRONT + pages::whole_pages(in_page + length)? + GAP;
-        let start = self.room(space, size)?;
+        let mut circle = self.circle;
+        let start = circle.take(space, size, |wanted| self.evict(space, wanted))?;
+        self.circle = circle;
         let shadow = start + FRONT + in_page;
         let owner = self.calls.get_mut(&call)?;
         owner.buffers.push(start);
@@ -153,37 +154,10 @@ impl Table {
         Some(shadow)
     }
 
-    /// Addresses for a new span: the next ones that no running call has. Calls that are over lose
-    /// theirs.
-    fn room(&mut self, space: &Reservation, size: usize) -> Option<usize> {
-        let own = space.range();
-        if !own.contains(&self.next) {
-            self.next = own.start;
-        }
-        let mut wrapped = false;
-        loop {
-            let wanted = self.next..self.next.checked_add(size)?;
-            if wanted.end > own.end {
-                if std::mem::replace(&mut wrapped, true) {
-                    return None;
-                }
-                self.strays.close(space, &Behind::nothing());
-                self.next = own.start;
-                continue;
-            }
-            match self.evict(space, &wanted) {
-                Some(taken_until) => self.next = taken_until,
-                None => {
-                    self.next = wanted.end;
-                    return Some(wanted.start);
-                }
-            }
-        }
-    }
-
     /// Forgets the buffers in a range that belong to calls that are over. The end of one that does
     /// not, if there is one.
     fn evict(&mut self, space: &Reservation, range: &Range<usize>) -> Option<usize> {
+        self.strays.close(space, &Behind::nothing());
         while let Some(buffer) = self.last_before(range.end) {
             if buffer.span.end <= range.start {
                 return None;

@@ -79,6 +79,12 @@ impl Rule {
             Rule::PoolWriteAfterFree => {
                 "free only when no pointer to the memory is left, in other threads and in timers either"
             }
+            Rule::PoolAccessAfterFree => {
+                "free only when no pointer to the memory is left, in other threads and in timers either"
+            }
+            Rule::PagedPoolAtDispatch => {
+                "allocate it with POOL_FLAG_NON_PAGED, or touch it at IRQL <= APC_LEVEL only"
+            }
             Rule::PoolFreedInUse => {
                 "end the wait, release the lock, cancel the timer or drain the work item before the free"
             }

@@ -54,7 +54,7 @@ fn by_tag_and_place(left: &[Allocation]) -> BTreeMap<u32, Vec<Group>> {
                 ..Group::default()
             });
         group.count += 1;
-        group.bytes += allocation.block.size;
+        group.bytes += allocation.block.size();
         group.first = group.first.min(allocation.number);
     }
     let sorted = |places: BTreeMap<&[usize], Group>| {
