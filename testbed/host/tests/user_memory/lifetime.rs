@@ -35,7 +35,7 @@ fn a_copy_after_the_call_is_refused_and_reported() {
     let reports = machine.expect(&[Rule::UserMemoryUsedAfterCall]);
     let report = &reports[0];
     assert_eq!(report.driver.as_deref(), Some("usertest"));
-    assert!(report.detail.contains("during the call"), "{report}");
+    assert!(report.to_string().contains("during the call"), "{report}");
 }
 
 #[test]

@@ -99,9 +99,9 @@ fn describe(entry: &mut Entry, fault: &Fault) -> Option<Report> {
         verb(fault.access)
     ));
     let freed = entry.freed.as_ref();
-    let freed = freed.map(|stack| format!("freed at:\n{stack}"));
+    let freed = freed.map(|stack| format!("it was freed here:\n{stack}"));
     let made = entry.about.as_ref();
-    let made = made.map(|about| format!("allocated at:\n{}", about.stack));
+    let made = made.map(|about| format!("it was allocated here:\n{}", about.stack));
     let past: Vec<String> = freed.into_iter().chain(made).collect();
     report = report.detail(past.join("  "));
     let owner = entry.about.as_ref().and_then(|it| it.driver.as_deref());
