@@ -1,55 +1,344 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Every allocation fails once.
+//! Every call that can fail fails once; and whole lives short of memory, by seed.
 
-use crate::machine::{FLTPORT, MONITOR, Machine};
-use crate::service::Service;
-use fltport_abi::hello::{Hello, rights};
-use nt_host::Unload;
+use crate::generator;
+use crate::life::{Life, Luck, told};
+use crate::machine::{FLTPORT, MONITOR};
+use crate::service::{PATIENCE, Request, Service};
+use fltport_abi::account::Cause;
+use fltport_abi::command::{LedgerRow, own};
+use fltport_abi::hello::rights;
+use fltport_client::BacklogPolicy;
+use fltport_nt::bindings::{STATUS_ACCESS_DENIED, STATUS_FLT_DO_NOT_DETACH};
+use nt_host::faults::{FaultPlan, Sweep};
+use nt_host::{Config, FilterManagerStart, Unload};
+use std::time::Instant;
 
-/// What a machine does from boot to end, with every failure taken as it comes. Nothing may be
-/// unwrapped here: that is the point.
-fn life(machine: &Machine) {
-    // An error of an unload is that there is nothing to unload.
-    if machine.kernel.load(&FLTPORT).is_ok() {
-        let monitor = machine.kernel.load(&MONITOR).is_ok();
-        machine.start_process(2000, "/bin/unheard");
-        if let Ok(mut service) =
-            Service::connect_with(machine, &Hello::new("life", rights::ALL, 0).to_bytes())
-        {
-            if let Some(provider) = service.try_provider("process-monitor") {
-                let _ = service.subscribe(provider, 0b110, 0);
-                let list = [8, 0, 0, 0, 4, 0, 0, 0, 2, 0, b'x', 0];
-                let _ = service.command(provider, 6, &list);
-            }
-            machine.start_process(2001, "/bin/heard");
-            machine.end_process(2001, 0);
-            service.drain_available();
-            service.try_ledger();
+/// The process monitor's notifications and its request.
+const EVERYTHING: u64 = 0b11_1110;
+const DECIDE: u64 = 1 << 5;
+
+const DENY: [u8; 4] = [1, 0, 0, 0];
+const ALLOW: [u8; 4] = [0; 4];
+
+/// As many faults as a sweep must find at the least; a little below what it found when it was
+/// written.
+const FAULTS_AT_LEAST: usize = 150;
+
+/// How many processes the monitor has offered, and how many more it may have.
+#[derive(Default)]
+struct Starts {
+    certain: u64,
+    perhaps: u64,
+}
+
+/// A process comes and goes, and the service is asked about it.
+fn decided_process(life: &Life, service: &mut Service, pid: u64, verdict: [u8; 4]) -> i32 {
+    let status = life.decided(
+        service,
+        || life.machine.start_process(pid, "/bin/heard"),
+        |service, request| {
+            // Who asked may have given up.
+            let _late = service.reply(request, &verdict);
+        },
+    );
+    life.busy(pid);
+    life.machine.end_process(pid, 0);
+    let expected = if verdict == DENY {
+        STATUS_ACCESS_DENIED
+    } else {
+        0
+    };
+    assert!(
+        status == expected || life.is_marred(),
+        "{status:#010x} in place of {expected:#010x}"
+    );
+    status
+}
+
+fn allow(service: &Service, request: &Request) {
+    // Who asked may have given up.
+    let _late = service.reply(request, &ALLOW);
+}
+
+/// One that nobody is asked about.
+fn process(life: &Life, pid: u64, image: &str) {
+    assert_eq!(life.machine.start_process(pid, image), 0);
+    life.busy(pid);
+    life.machine.end_process(pid, 0);
+}
+
+/// Sets the exclusions and reads them; whether it is certain that they are set.
+fn exclude_hidden(life: &Life, service: &Service, provider: u32) -> bool {
+    // One pattern: "h".
+    let list = [8, 0, 0, 0, 4, 0, 0, 0, 2, 0, b'h', 0];
+    let set = life.command(service, (provider, 6), &list).is_some();
+    let get = life.command(service, (provider, 7), &[]);
+    assert!(!life.is_strict() || get.is_some_and(|reply| reply == list));
+    set
+}
+
+/// All lists of the common driver, and a schema.
+fn look_around(life: &Life, service: &Service, provider: u32) {
+    life.twice("info", || service.try_info());
+    life.ledger(service);
+    life.check_requests(service);
+    life.command(service, (0, own::CONNECTIONS), &[0; 8]);
+    life.command(service, (0, own::SCHEMA), &provider.to_le_bytes());
+}
+
+/// What a first service goes through; the processes that it must have been told of.
+fn attend(life: &Life, service: &mut Service, provider: u32) -> Starts {
+    let mut starts = Starts::default();
+    let verdicts = [(3000, ALLOW), (3010, DENY), (3020, ALLOW)];
+    for (pid, verdict) in verdicts {
+        let status = decided_process(life, service, pid, verdict);
+        starts.certain += u64::from(status == 0);
+    }
+    let hides = exclude_hidden(life, service, provider);
+    life.decided(service, || process(life, 3030, "h"), allow);
+    // An exclusion that failed may have been set all the same: its result got lost.
+    starts.perhaps += u64::from(!hides);
+    look_around(life, service, provider);
+    starts
+}
+
+/// Every process was told of, or its loss was, and a loss has a row with its cause.
+fn check_starts(life: &Life, service: &mut Service, provider: u32, expected: &Starts) {
+    let records = life.records(service);
+    let (came, lost) = told(&records, provider, 1);
+    if !life.is_strict() {
+        return;
+    }
+    let all = expected.certain..=expected.certain + expected.perhaps;
+    assert!(
+        all.contains(&(came + lost)),
+        "{came} came, {lost} lost, of {all:?}"
+    );
+    let rows = life.ledger(service).unwrap_or_default();
+    let no_memory = |row: &LedgerRow| row.lost[Cause::NoMemory.index()];
+    let accounted: u64 = rows.iter().filter(|r| r.message == 1).map(no_memory).sum();
+    // The ledger also has what was lost before this service came.
+    assert!(lost <= accounted, "{lost} told, of {accounted} in {rows:?}");
+}
+
+/// A second service comes, and the first one goes.
+fn succeed(life: &Life, mut first: Service, provider: u32) {
+    let Some(mut second) = life.connect("second", rights::OBSERVE) else {
+        return;
+    };
+    life.subscribe(&second, provider, EVERYTHING, 0);
+    decided_process(life, &mut first, 3100, ALLOW);
+    drop(first);
+    process(life, 3110, "/bin/heard");
+    let both = Starts {
+        certain: 2,
+        perhaps: 0,
+    };
+    check_starts(life, &mut second, provider, &both);
+}
+
+/// Two services, one after the other and together, then both kinds of unload.
+fn an_ordinary_life(life: &Life) {
+    let common = life.load(&FLTPORT);
+    let monitor = life.load(&MONITOR);
+    process(life, 2000, "/bin/unheard");
+    if let Some(mut first) = life.connect("first", rights::ALL)
+        && let Some(provider) = life.provider(&first, "process-monitor")
+    {
+        life.subscribe(&first, provider, EVERYTHING, DECIDE);
+        let mut starts = attend(life, &mut first, provider);
+        starts.certain += 1;
+        check_starts(life, &mut first, provider, &starts);
+        succeed(life, first, provider);
+    }
+    process(life, 4000, "/bin/unheard");
+    let voluntary = || life.machine.kernel.unload("fltport", Unload::Filter);
+    if common && monitor {
+        assert_eq!(voluntary(), Err(STATUS_FLT_DO_NOT_DETACH));
+    }
+    life.stop(&MONITOR, monitor);
+    assert_eq!(voluntary().is_ok(), common);
+}
+
+/// The client driver is there first, the Filter Manager comes last; the common driver goes while a
+/// service is connected, and comes again.
+fn an_early_life(life: &Life) {
+    let monitor = life.load(&MONITOR);
+    process(life, 2000, "/bin/staged");
+    let mut common = life.load(&FLTPORT);
+    process(life, 2010, "/bin/kept");
+    life.machine.kernel.filter_manager_ready();
+    life.machine.kernel.boot_drivers_initialized();
+    let service = connect_when_listening(life);
+    if let Some(service) = &service
+        && let Some(provider) = life.provider(service, "process-monitor")
+    {
+        life.subscribe(service, provider, EVERYTHING, 0);
+        process(life, 3000, "/bin/heard");
+    }
+    life.stop(&FLTPORT, common);
+    drop(service);
+    process(life, 4000, "/bin/staged");
+    common = life.load(&FLTPORT);
+    if let Some(service) = life.connect("again", rights::ALL) {
+        // A service may ask before the work item of the client driver has registered it.
+        let deadline = Instant::now() + PATIENCE;
+        while life.provider(&service, "process-monitor").is_none() && !life.is_marred() {
+            assert!(
+                Instant::now() < deadline,
+                "the monitor does not register again"
+            );
+            std::thread::yield_now();
         }
-        if monitor {
-            let _ = machine.kernel.unload("process-monitor", Unload::Stop);
+        life.ledger(&service);
+    }
+    life.stop(&FLTPORT, common);
+    life.stop(&MONITOR, monitor);
+}
+
+/// The Filter Manager is asked again by a thread, after a failure a second later: not waited for.
+fn connect_when_listening(life: &Life) -> Option<Service> {
+    let hello = fltport_abi::hello::Hello::new("early", rights::ALL, 0).to_bytes();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match Service::connect_with(&life.machine, &hello) {
+            Ok(service) => return Some(service),
+            Err(_) if life.is_marred() => return None,
+            Err(status) => assert!(Instant::now() < deadline, "{status:#010x}"),
         }
-        let _ = machine.kernel.unload("fltport", Unload::Stop);
+        std::thread::yield_now();
     }
 }
 
-#[test]
-fn every_allocation_fails_once() {
-    let machine = Machine::bare();
-    let before = machine.kernel.allocations();
-    life(&machine);
-    let needed = machine.kernel.allocations() - before;
-    assert!(needed > 50, "{needed} allocations");
-    for n in 0..needed + 5 {
-        machine.kernel.fail_allocation_after(n);
-        life(&machine);
-        // If this life needed fewer, the next must not fail for it.
-        machine.kernel.fail_allocation_after(u64::MAX);
-        let left = machine.kernel.pool_usage();
-        assert!(
-            left.is_empty(),
-            "allocation {n} failed, and left behind was {left:?}"
-        );
+/// A client driver with a small backlog, questions and commands.
+fn a_generated_life(life: &Life) {
+    let common = life.load(&FLTPORT);
+    let image = generator::image(2000, BacklogPolicy::KeepOldest);
+    let loaded = life.load(&image);
+    if loaded {
+        (0..50).for_each(|n| generator::blob(n, &[7; 100]));
+        if let Some(mut service) = life.connect("generated", rights::ALL)
+            && let Some(provider) = life.provider(&service, "generator")
+        {
+            life.subscribe(&service, provider, 1 << 1, 1 << 2);
+            (50..60).for_each(|n| generator::blob(n, &[7; 100]));
+            let (came, lost) = told(&life.records(&mut service), provider, 1);
+            assert!(!life.is_strict() || came + lost == 60, "{came} and {lost}");
+            life.decided(
+                &mut service,
+                || {
+                    life.twice("ask", || {
+                        generator::try_question(1, 500).map_err(|e| e.status())
+                    })
+                },
+                |service, request| {
+                    let _late = service.reply(request, &1_u64.to_le_bytes());
+                },
+            );
+            life.command(&service, (provider, 3), &[8, 0, 0, 0, 1, 0, 0, 0, b'a']);
+            look_around(life, &service, provider);
+        }
     }
-    machine.check();
+    life.stop(&image, loaded);
+    life.stop(&FLTPORT, common);
+}
+
+/// How a life begins, and what happens in it.
+type Script = (FilterManagerStart, fn(&Life));
+
+const LIVES: [Script; 3] = [
+    (FilterManagerStart::Ready, an_ordinary_life),
+    (FilterManagerStart::Late, an_early_life),
+    (FilterManagerStart::Ready, a_generated_life),
+];
+
+#[test]
+fn every_call_that_can_fail_fails_once() {
+    let mut sweep = Sweep::default();
+    for (filter_manager, live) in LIVES {
+        sweep.over(|config| {
+            let config = Config {
+                filter_manager,
+                ..config
+            };
+            Life::run(config, Luck::OneFault, live);
+        });
+    }
+    println!("{sweep}");
+    let found = sweep.injected().len();
+    assert!(found >= FAULTS_AT_LEAST, "{sweep}");
+}
+
+/// One call stack is met in many states of the machine: here every call of a life fails, one call a
+/// life.
+#[test]
+fn every_call_fails_whatever_was_before() {
+    let mut faults = 0;
+    for (filter_manager, live) in LIVES {
+        for n in 0.. {
+            let plan = FaultPlan::nth(n);
+            let config = Config {
+                filter_manager,
+                faults: plan.clone(),
+                ..Config::default()
+            };
+            Life::run(config, Luck::OneFault, live);
+            if plan.injected().is_empty() {
+                break;
+            }
+            faults += 1;
+        }
+    }
+    println!("{faults} faults injected, each in its own life");
+    assert!(faults >= 500, "{faults}");
+}
+
+#[test]
+fn lives_short_of_memory() {
+    let mut faults = 0;
+    for one_in in [3, 10, 50, 200] {
+        for seed in 0..100 {
+            let plan = FaultPlan::random(seed, one_in);
+            let (filter_manager, live) = LIVES[seed as usize % LIVES.len()];
+            let config = Config {
+                filter_manager,
+                faults: plan.clone(),
+                ..Config::default()
+            };
+            Life::run(config, Luck::ManyFaults, live);
+            faults += plan.injected().len();
+        }
+    }
+    println!("{faults} faults injected in 400 lives");
+    assert!(faults >= 1000, "{faults}");
+}
+
+/// As far as a life is one thread's, it is the same again.
+#[test]
+fn a_life_short_of_memory_is_lived_again() {
+    let lived = |seed| {
+        let plan = FaultPlan::random(seed, 20);
+        let config = Config {
+            faults: plan.clone(),
+            ..Config::default()
+        };
+        Life::run(config, Luck::ManyFaults, |life| {
+            let common = life.load(&FLTPORT);
+            let monitor = life.load(&MONITOR);
+            (0..20).for_each(|n| process(life, 2000 + 10 * n, "/bin/unheard"));
+            life.stop(&MONITOR, monitor);
+            life.stop(&FLTPORT, common);
+        });
+        let injected = plan.injected();
+        let faults = injected.iter().map(|it| {
+            let stack = it.stack.addresses().to_vec();
+            (it.function, it.failure, stack)
+        });
+        faults.collect::<Vec<_>>()
+    };
+    for seed in 0..20 {
+        assert_eq!(lived(seed), lived(seed), "seed {seed}");
+    }
+    assert_ne!(lived(1), lived(2));
 }

@@ -123,6 +123,11 @@ pub(crate) fn question(number: u64, deadline_ms: u32) -> Answer<Reply> {
         .expect("asked")
 }
 
+/// As [`question`], where calls may fail.
+pub(crate) fn try_question(number: u64, deadline_ms: u32) -> Result<Answer<Reply>> {
+    provider().ask(&Question { number }, deadline_ms, Reply { number: 0 })
+}
+
 pub(crate) fn is_listening(message: u16) -> bool {
     provider().is_listening(message)
 }

@@ -6,6 +6,7 @@
 
 mod bare;
 mod generator;
+mod life;
 mod machine;
 mod service;
 

@@ -123,6 +123,11 @@ impl Service {
     }
 
     fn rows<T: Fixed>(&self, command: u16) -> Vec<T> {
+        self.try_rows(command).expect("a list")
+    }
+
+    /// All rows of a list of the common driver's.
+    pub(crate) fn try_rows<T: Fixed>(&self, command: u16) -> Result<Vec<T>, i32> {
         let mut rows = Vec::new();
         loop {
             let mut page = [0; 8];
@@ -132,9 +137,9 @@ impl Service {
             }
             .write(&mut page)
             .unwrap();
-            let result = self.command(0, command, &page).expect("a list");
+            let result = self.command(0, command, &page)?;
             if result.is_empty() {
-                return rows;
+                return Ok(rows);
             }
             rows.extend(
                 result
@@ -150,11 +155,16 @@ impl Service {
 
     /// The ledger; every row of it must balance.
     pub(crate) fn ledger(&self) -> Vec<LedgerRow> {
-        let rows: Vec<LedgerRow> = self.rows(own::LEDGER);
+        self.try_ledger().expect("the ledger")
+    }
+
+    /// As [`Service::ledger`], where calls may fail.
+    pub(crate) fn try_ledger(&self) -> Result<Vec<LedgerRow>, i32> {
+        let rows: Vec<LedgerRow> = self.try_rows(own::LEDGER)?;
         for row in &rows {
             assert!(row.balances(), "does not balance: {row:?}");
         }
-        rows
+        Ok(rows)
     }
 
     /// The ledger when nothing is in flight towards this connection any more: what has been
@@ -180,7 +190,13 @@ impl Service {
 
     /// What the driver knows of this connection.
     pub(crate) fn info(&self) -> ConnectionRow {
-        ConnectionRow::read(&self.command(0, own::INFO, &[]).expect("info")).expect("a row")
+        self.try_info().expect("info")
+    }
+
+    /// As [`Service::info`], where calls may fail.
+    pub(crate) fn try_info(&self) -> Result<ConnectionRow, i32> {
+        let row = self.command(0, own::INFO, &[])?;
+        Ok(ConnectionRow::read(&row).expect("a row"))
     }
 
     pub(crate) fn connections(&self) -> Vec<ConnectionRow> {
@@ -208,17 +224,6 @@ impl Service {
         rows.into_iter()
             .find(|row| name_from_bytes(&row.name) == Some(name))
             .map(|row| row.provider)
-    }
-
-    /// As [`Service::ledger`], where memory may be short.
-    pub(crate) fn try_ledger(&self) {
-        let rows = self.command(0, own::LEDGER, &[0; 8]).unwrap_or_default();
-        for row in rows
-            .chunks_exact(LedgerRow::SIZE)
-            .filter_map(LedgerRow::read)
-        {
-            assert!(row.balances(), "does not balance: {row:?}");
-        }
     }
 
     pub(crate) fn subscribe(&self, provider: u32, observe: u64, decide: u64) -> Result<(), i32> {
@@ -312,6 +317,12 @@ impl Service {
         self.records.pop_front()
     }
 
+    /// A request that is here already.
+    pub(crate) fn take_request(&mut self) -> Option<Request> {
+        while self.receive(Duration::ZERO) {}
+        self.requests.pop_front()
+    }
+
     /// The next request.
     pub(crate) fn next_request(&mut self) -> Option<Request> {
         while self.requests.is_empty() && self.receive(PATIENCE) {}
@@ -326,21 +337,24 @@ impl Service {
             while self.receive(Duration::ZERO) {}
             let own = self.info();
             let rows = self.settled_ledger();
-            let offered: u64 = rows
-                .iter()
-                .filter(|r| r.connection == own.connection)
-                .map(|r| r.offered)
-                .sum();
-            if own.next_sequence > offered && self.next == own.next_sequence {
+            if self.has_all(&own, &rows) {
                 return self.records.drain(..).collect();
             }
             assert!(
                 Instant::now() < deadline,
-                "{own:?} has been offered {offered}, and got up to {}",
+                "{own:?} got up to {} of {rows:?}",
                 self.next
             );
             std::thread::yield_now();
         }
+    }
+
+    /// Whether everything that these books say was offered to this connection has come, or has
+    /// been told to be lost.
+    pub(crate) fn has_all(&self, own: &ConnectionRow, rows: &[LedgerRow]) -> bool {
+        let rows = rows.iter().filter(|r| r.connection == own.connection);
+        let offered: u64 = rows.map(|r| r.offered).sum();
+        own.next_sequence > offered && self.next == own.next_sequence
     }
 
     /// So many records, waiting for them.

@@ -6,7 +6,8 @@
 //! decides which call does: the one with a number, each call stack once (the [`sweep`]), or calls
 //! by a seed. A call that is to fail returns at once, with its outputs left as they are; the
 //! function itself does not run. What failed is on record, with its stack, in
-//! [`Kernel::injected_faults`](crate::Kernel::injected_faults).
+//! [`Kernel::injected_faults`](crate::Kernel::injected_faults); it is printed when a test goes
+//! wrong.
 //!
 //! Only calls that come in from outside count: what the hosted kernel does for itself never fails
 //! by a plan.
@@ -125,6 +126,11 @@ impl Faults {
             (true, false) => ARMED.fetch_sub(1, Ordering::Relaxed),
             _ => 0,
         };
+    }
+
+    /// Prints, once, what has failed by the present plan.
+    pub(crate) fn print(&self) {
+        self.0.read().print();
     }
 
     /// What has failed by the present plan.

@@ -29,6 +29,8 @@ struct Progress {
     /// How often each site was called.
     occurrences: BTreeMap<Site, u64>,
     injected: Vec<InjectedFault>,
+    /// What was injected has been printed.
+    printed: bool,
 }
 
 struct Inner {
@@ -104,6 +106,18 @@ impl FaultPlan {
         match &self.0 {
             Some(inner) => inner.progress.lock().injected.clone(),
             None => Vec::new(),
+        }
+    }
+
+    /// Prints, once, what has failed by this plan: for a test that goes wrong.
+    pub(crate) fn print(&self) {
+        let Some(inner) = &self.0 else {
+            return;
+        };
+        let mut progress = inner.progress.lock();
+        if !std::mem::replace(&mut progress.printed, true) && !progress.injected.is_empty() {
+            eprintln!("by {self:?} these calls failed:");
+            progress.injected.iter().for_each(|it| eprintln!("{it}"));
         }
     }
 

@@ -94,9 +94,7 @@ struct Explains(FaultPlan);
 impl Drop for Explains {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            for fault in self.0.injected() {
-                eprintln!("after this fault:\n{fault}");
-            }
+            self.0.print();
         }
     }
 }

@@ -181,8 +181,12 @@ impl Kernel {
 
     /// Shuts down, and panics with all reports if there are any.
     pub fn shutdown_clean(self) {
+        let state = self.state().clone();
         let reports = self.shutdown();
-        assert!(reports.is_empty(), "{}", listed(&reports));
+        if !reports.is_empty() {
+            state.faults.print();
+            panic!("{}", listed(&reports));
+        }
     }
 }
 
@@ -222,6 +226,9 @@ impl Drop for Owner {
         }
         self.shut_down();
         let reports = std::mem::take(&mut *self.state.reports.lock());
+        if std::thread::panicking() || !reports.is_empty() {
+            self.state.faults.print();
+        }
         if !reports.is_empty() {
             if std::thread::panicking() {
                 eprintln!("{}", listed(&reports));

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A machine on which calls fail, and what must hold nevertheless.
+//!
+//! Every step takes a failure as it comes, and does it again, as an operator or a service would.
+//! With one fault in the whole life the status of the failure must be that of the fault, and the
+//! second attempt must succeed; after many faults only the laws are left.
+
+use crate::machine::Machine;
+use crate::service::{PATIENCE, Record, Request, Service};
+use fltport_abi::command::{LedgerRow, RequestRow, own};
+use fltport_abi::frame::RecordKind;
+use fltport_abi::hello::Hello;
+use fltport_nt::bindings::STATUS_INSUFFICIENT_RESOURCES;
+use nt_host::faults::FaultPlan;
+use nt_host::{Config, DriverImage, ImageLoaded, Kernel, Unload};
+use std::panic::resume_unwind;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Nothing in a life takes longer, whatever fails: then somebody waits for ever.
+const HANG: Duration = Duration::from_secs(60);
+
+/// How much fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Luck {
+    /// One call at most.
+    OneFault,
+    /// Any number.
+    ManyFaults,
+}
+
+/// One life of a machine.
+pub(crate) struct Life {
+    pub(crate) machine: Machine,
+    faults: FaultPlan,
+    luck: Luck,
+}
+
+impl Life {
+    /// Lives on a kernel with this configuration, from its boot to its end; afterwards nothing may
+    /// be left and no rule broken. A life that hangs ends the process, with what had failed.
+    pub(crate) fn run(config: Config, luck: Luck, live: fn(&Life)) {
+        let faults = config.faults.clone();
+        let (ended, end) = channel::<()>();
+        // Not in the thread: it may be another kernel's turn.
+        let kernel = Kernel::boot(config);
+        let life = Life {
+            faults: faults.clone(),
+            machine: Machine { kernel },
+            luck,
+        };
+        let living = thread::spawn(move || {
+            live(&life);
+            let left = life.machine.kernel.pool_usage();
+            assert!(left.is_empty(), "left behind was {left:?}");
+            life.machine.check();
+            drop(ended);
+        });
+        if end.recv_timeout(HANG) == Err(RecvTimeoutError::Timeout) {
+            eprintln!("somebody waits for ever, after these faults:");
+            faults.injected().iter().for_each(|it| eprintln!("{it}"));
+            std::process::abort();
+        }
+        living.join().unwrap_or_else(|cause| resume_unwind(cause));
+    }
+
+    /// Whether something has failed by now.
+    pub(crate) fn is_marred(&self) -> bool {
+        !self.faults.injected().is_empty()
+    }
+
+    /// Whether it can be said what must come of this life's fault.
+    pub(crate) fn is_strict(&self) -> bool {
+        self.luck == Luck::OneFault
+    }
+
+    /// A failure must be that of a fault.
+    fn excuse(&self, what: &str, status: i32) {
+        let injected = self.faults.injected();
+        let cause = injected.first();
+        let cause = cause.unwrap_or_else(|| panic!("{what}: {status:#010x} without a fault"));
+        if self.is_strict() {
+            let expected = cause.failure.status;
+            let expected = expected.unwrap_or(STATUS_INSUFFICIENT_RESOURCES);
+            assert_eq!(
+                status, expected,
+                "{what}: the error is not that of the fault"
+            );
+        }
+    }
+
+    /// Does something that may fail, and after a failure once more.
+    pub(crate) fn twice<T>(
+        &self,
+        what: &str,
+        mut attempt: impl FnMut() -> Result<T, i32>,
+    ) -> Option<T> {
+        match attempt() {
+            Ok(value) => return Some(value),
+            Err(status) => self.excuse(what, status),
+        }
+        let again = attempt();
+        if let Err(status) = again {
+            assert!(
+                !self.is_strict(),
+                "{what}: {status:#010x} the second time, too"
+            );
+        }
+        again.ok()
+    }
+
+    /// Loads a driver; whether it is loaded then.
+    pub(crate) fn load(&self, image: &DriverImage) -> bool {
+        let load = || self.machine.kernel.load(image);
+        self.twice(image.name, load).is_some()
+    }
+
+    /// Stops a driver, which nothing may prevent. One that could not be loaded is not there.
+    pub(crate) fn stop(&self, image: &DriverImage, loaded: bool) {
+        let stopped = self.machine.kernel.unload(image.name, Unload::Stop);
+        assert_eq!(stopped.is_ok(), loaded, "{}: {stopped:?}", image.name);
+    }
+
+    pub(crate) fn connect(&self, name: &str, rights: u32) -> Option<Service> {
+        let hello = Hello::new(name, rights, 0).to_bytes();
+        self.twice("connect", || Service::connect_with(&self.machine, &hello))
+    }
+
+    /// A command and its result.
+    pub(crate) fn command(
+        &self,
+        service: &Service,
+        (provider, command): (u32, u16),
+        payload: &[u8],
+    ) -> Option<Vec<u8>> {
+        let send = || service.command(provider, command, payload);
+        self.twice("a command", send)
+    }
+
+    pub(crate) fn subscribe(
+        &self,
+        service: &Service,
+        provider: u32,
+        observe: u64,
+        decide: u64,
+    ) -> Option<()> {
+        let subscribe = || service.subscribe(provider, observe, decide);
+        self.twice("subscribe", subscribe)
+    }
+
+    /// The number of a provider, if it is registered.
+    pub(crate) fn provider(&self, service: &Service, name: &str) -> Option<u32> {
+        let list = || service.command(0, own::PROVIDERS, &[0; 8]);
+        self.twice("providers", list)?;
+        service.try_provider(name)
+    }
+
+    /// Runs something that a decider may be asked about, and lets `answer` answer.
+    pub(crate) fn decided<T: Send>(
+        &self,
+        service: &mut Service,
+        ask: impl FnOnce() -> T + Send,
+        mut answer: impl FnMut(&Service, &Request),
+    ) -> T {
+        thread::scope(|scope| {
+            let asking = scope.spawn(ask);
+            while !asking.is_finished() {
+                match service.take_request() {
+                    Some(request) => answer(service, &request),
+                    None => thread::yield_now(),
+                }
+            }
+            asking.join().unwrap_or_else(|cause| resume_unwind(cause))
+        })
+    }
+
+    /// Everything else that NT tells of a process.
+    pub(crate) fn busy(&self, pid: u64) {
+        let kernel = &self.machine.kernel;
+        kernel.thread_created(pid, pid + 1);
+        kernel.image_loaded(&ImageLoaded {
+            pid,
+            name: Some("/lib/a.so".encode_utf16().collect()),
+            base: 0x7000_0000,
+            size: 0x3000,
+            system_mode: false,
+        });
+        kernel.thread_exited(pid, pid + 1);
+    }
+
+    /// What has come to a service: with one fault at most, everything that it was offered, after
+    /// the books have come to rest.
+    pub(crate) fn records(&self, service: &mut Service) -> Vec<Record> {
+        let mut records = service.drain_available();
+        let deadline = Instant::now() + PATIENCE;
+        while self.is_strict() && !self.has_all(service) {
+            assert!(
+                Instant::now() < deadline,
+                "the stream does not come to rest"
+            );
+            service.receive(Duration::from_millis(1));
+            records.extend(service.drain_available());
+        }
+        records
+    }
+
+    fn has_all(&self, service: &Service) -> bool {
+        let (Some(info), Some(rows)) = (
+            self.twice("info", || service.try_info()),
+            self.ledger(service),
+        ) else {
+            return false;
+        };
+        let mine = |row: &&LedgerRow| row.connection == info.connection;
+        rows.iter().filter(mine).all(|row| row.in_flight == 0) && service.has_all(&info, &rows)
+    }
+
+    /// The ledger, balanced.
+    pub(crate) fn ledger(&self, service: &Service) -> Option<Vec<LedgerRow>> {
+        self.twice("the ledger", || service.try_ledger())
+    }
+
+    /// Every request that was counted has one outcome.
+    pub(crate) fn check_requests(&self, service: &Service) {
+        let rows = || service.try_rows::<RequestRow>(own::REQUESTS);
+        for row in self.twice("requests", rows).unwrap_or_default() {
+            let outcomes: u64 = row.outcomes.iter().sum();
+            assert_eq!(row.asked, outcomes, "{row:?}");
+        }
+    }
+}
+
+/// How many notifications of a type came, and how many a service was told to have lost.
+pub(crate) fn told(records: &[Record], provider: u32, message: u16) -> (u64, u64) {
+    let came = records.iter().filter(|r| {
+        r.kind == RecordKind::Notification
+            && u32::from(r.header.provider) == provider
+            && r.header.message == message
+    });
+    let entries = records.iter().flat_map(|r| &r.gap);
+    let lost = entries
+        .filter(|entry| u32::from(entry.provider) == provider && entry.message == message)
+        .map(|entry| entry.count);
+    (came.count() as u64, lost.sum())
+}
