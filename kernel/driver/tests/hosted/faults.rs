@@ -2,7 +2,7 @@
 //! Every call that can fail fails once; and whole lives short of memory, by seed.
 
 use crate::generator;
-use crate::life::{Life, Luck, told};
+use crate::life::{Life, Luck};
 use crate::machine::{FLTPORT, MONITOR};
 use crate::service::{PATIENCE, Request, Service};
 use fltport_abi::account::Cause;
@@ -105,8 +105,7 @@ fn attend(life: &Life, service: &mut Service, provider: u32) -> Starts {
 
 /// Every process was told of, or its loss was, and a loss has a row with its cause.
 fn check_starts(life: &Life, service: &mut Service, provider: u32, expected: &Starts) {
-    let records = life.records(service);
-    let (came, lost) = told(&records, provider, 1);
+    let (came, lost) = life.told(service, (provider, 1), expected.certain);
     if !life.is_strict() {
         return;
     }
@@ -223,7 +222,7 @@ fn a_generated_life(life: &Life) {
         {
             life.subscribe(&service, provider, 1 << 1, 1 << 2);
             (50..60).for_each(|n| generator::blob(n, &[7; 100]));
-            let (came, lost) = told(&life.records(&mut service), provider, 1);
+            let (came, lost) = life.told(&mut service, (provider, 1), 60);
             assert!(!life.is_strict() || came + lost == 60, "{came} and {lost}");
             life.decided(
                 &mut service,

@@ -189,27 +189,35 @@ impl Life {
         kernel.thread_exited(pid, pid + 1);
     }
 
-    /// What has come to a service: with one fault at most, everything that it was offered, after
-    /// the books have come to rest.
-    pub(crate) fn records(&self, service: &mut Service) -> Vec<Record> {
+    /// How many notifications of a type came to a service, and how many it was told to have lost.
+    /// With one fault at most they are waited for: `all` together, and the books at rest.
+    pub(crate) fn told(
+        &self,
+        service: &mut Service,
+        (provider, message): (u32, u16),
+        all: u64,
+    ) -> (u64, u64) {
         let mut records = service.drain_available();
         let deadline = Instant::now() + PATIENCE;
-        while self.is_strict() && !self.has_all(service) {
+        loop {
+            let (came, lost) = count(&records, provider, message);
+            if !self.is_strict() || (came + lost >= all && self.has_all(service)) {
+                return (came, lost);
+            }
             assert!(
                 Instant::now() < deadline,
-                "the stream does not come to rest"
+                "{came} came and {lost} were lost, of {all}"
             );
             service.receive(Duration::from_millis(1));
             records.extend(service.drain_available());
         }
-        records
     }
 
     fn has_all(&self, service: &Service) -> bool {
-        let (Some(info), Some(rows)) = (
-            self.twice("info", || service.try_info()),
-            self.ledger(service),
-        ) else {
+        // In this order: what the ledger calls delivered has its number by the time of the info.
+        let rows = self.ledger(service);
+        let info = self.twice("info", || service.try_info());
+        let (Some(rows), Some(info)) = (rows, info) else {
             return false;
         };
         let mine = |row: &&LedgerRow| row.connection == info.connection;
@@ -231,8 +239,8 @@ impl Life {
     }
 }
 
-/// How many notifications of a type came, and how many a service was told to have lost.
-pub(crate) fn told(records: &[Record], provider: u32, message: u16) -> (u64, u64) {
+/// How many notifications of a type came, and how many losses were told.
+fn count(records: &[Record], provider: u32, message: u16) -> (u64, u64) {
     let came = records.iter().filter(|r| {
         r.kind == RecordKind::Notification
             && u32::from(r.header.provider) == provider

@@ -335,8 +335,9 @@ impl Service {
         let deadline = Instant::now() + PATIENCE;
         loop {
             while self.receive(Duration::ZERO) {}
-            let own = self.info();
             let rows = self.settled_ledger();
+            // Behind the ledger: what that calls delivered has its number by now.
+            let own = self.info();
             if self.has_all(&own, &rows) {
                 return self.records.drain(..).collect();
             }
