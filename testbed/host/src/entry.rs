@@ -2,11 +2,10 @@
 //! The one door through which every call of a driver enters the hosted kernel.
 
 use crate::faults::Failure;
-use crate::irql;
 use crate::sched;
 use crate::thread;
 use crate::unloaded;
-use crate::verifier::{Report, Rule};
+use crate::verifier;
 
 /// What is known about an exported function before it runs.
 #[derive(Debug)]
@@ -42,19 +41,7 @@ pub(crate) fn enter(function: &'static Function) {
     if unloaded {
         unloaded::report_caller();
     }
-    if irql > function.max_irql {
-        Report::new(Rule::IrqlTooHigh)
-            .expected(format!("IRQL <= {}", irql::name(function.max_irql)))
-            .found(irql::name(irql))
-            .detail("release the spin lock or lower the IRQL first, or queue a work item")
-            .file();
-    } else if irql < function.min_irql {
-        Report::new(Rule::IrqlTooLow)
-            .expected(format!("IRQL >= {}", irql::name(function.min_irql)))
-            .found(irql::name(irql))
-            .detail("raise the IRQL first")
-            .file();
-    }
+    verifier::call::check(function, irql);
 }
 
 /// Every function that the hosted kernel exports.

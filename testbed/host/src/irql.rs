@@ -7,6 +7,7 @@
 
 use crate::ex::special_pool;
 use crate::thread;
+use crate::verifier::paged_code;
 
 /// Threads run here, everything may be called and everything may block.
 pub const PASSIVE_LEVEL: u8 = 0;
@@ -28,6 +29,7 @@ pub(crate) fn set(irql: u8) -> u8 {
     let former = thread::with_context(|context| context.irql.replace(irql));
     if former < DISPATCH_LEVEL && irql >= DISPATCH_LEVEL {
         special_pool::page_out();
+        paged_code::raised();
     }
     former
 }

@@ -125,6 +125,7 @@ pub use process::{Process, SYSTEM_PROCESS_ID};
 pub use ps::events::{ImageLoaded, ProcessCreated};
 pub use stack::Stack;
 pub use user_memory::{UserSlice, fltport_copy_from_user, fltport_copy_to_user};
+pub use verifier::paged_code::nt_host_paged_code;
 pub use verifier::{OnReport, Related, Report, Rule};
 
 use entry::Export;

@@ -103,7 +103,7 @@ impl Function {
             "test::",
             "__rust_",
         ];
-        const NOISY_PLACES: [&str; 3] = ["/backtrace-", "/library/", "/sysdeps/"];
+        const NOISY_PLACES: [&str; 4] = ["/backtrace-", "/library/", "/sysdeps/", "/nptl/"];
         let Some((file, _)) = &self.place else {
             // Of the C library's start of a thread, for one, only the name is known.
             return self.name.contains("::") && !self.is_noisy_name(&NOISY_NAMES);
@@ -126,7 +126,8 @@ impl Function {
 impl fmt::Display for Function {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.name)?;
-        if let Some((file, line)) = &self.place {
+        // Of NT's functions the driver's author has no sources.
+        if let Some((file, line)) = self.place.as_ref().filter(|_| !self.is_exported()) {
             let here = std::env::current_dir().unwrap_or_default();
             let file = file.strip_prefix(here).unwrap_or(file);
             write!(f, " ({}:{line})", file.display())?;

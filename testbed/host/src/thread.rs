@@ -9,6 +9,7 @@ use crate::kernel::{self, State};
 use crate::process::Process;
 use crate::ps::thread::Thread;
 use crate::sim;
+use crate::unwind::Frame;
 
 /// A lock that a thread holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,6 +64,8 @@ pub(crate) struct Context {
     pub in_fault: Cell<bool>,
     /// The number of the innermost call of a user that runs on this thread, or zero.
     pub user_call: Cell<u64>,
+    /// The stack when the IRQL was last raised to DISPATCH_LEVEL, where there is pageable code.
+    pub raised_at: RefCell<Vec<Frame>>,
     /// The drivers that run on this thread, the innermost last.
     drivers: RefCell<Vec<Arc<Driver>>>,
     /// The kernel that this thread belongs to, when the kernel started it.

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the hosted kernel says when a driver breaks a rule of the road.
 
+pub(crate) mod call;
 mod cure;
 pub(crate) mod lock_order;
 pub(crate) mod locks;
+pub(crate) mod paged_code;
 mod report;
 
 pub use report::{Related, Report};

@@ -41,7 +41,11 @@ impl Kernel {
     pub fn boot(config: Config) -> Kernel {
         let turn = (!sim::is_simulated()).then(Turn::take);
         // Naming every export here makes any linker keep them for the drivers.
-        std::hint::black_box((crate::EXPORTS, crate::dbg::DbgPrintEx as *const ()));
+        std::hint::black_box((
+            crate::EXPORTS,
+            crate::dbg::DbgPrintEx as *const (),
+            crate::nt_host_paged_code as *const (),
+        ));
         let late = config.filter_manager == FilterManagerStart::Late;
         let state = State::new(config);
         if !sim::boot(Some(state.clone())) {

@@ -8,6 +8,7 @@ pub(crate) mod config;
 pub(crate) mod drivers;
 mod handle;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -49,6 +50,8 @@ pub(crate) struct State {
     pub(crate) pool: Pool,
     pub(crate) dispatcher: Dispatcher,
     pub(crate) locks: Locks,
+    /// Pageable functions that a report was made of.
+    pub(crate) paged_code_reported: Mutex<BTreeSet<String>>,
     pub(crate) timers: Timers,
     pub(crate) rundowns: Rundowns,
     pub(crate) callbacks: CallbackTable,
@@ -78,6 +81,7 @@ impl State {
             pool: Pool::default(),
             dispatcher: Dispatcher::default(),
             locks: Locks::default(),
+            paged_code_reported: Mutex::default(),
             timers: Timers::default(),
             rundowns: Rundowns::default(),
             callbacks: CallbackTable::default(),

@@ -180,7 +180,8 @@ impl Locks {
     }
 }
 
-fn named(lock: Lock) -> String {
+/// A lock, and where it lies, as a part of a sentence.
+pub(crate) fn named(lock: Lock) -> String {
     let place = kernel::state().pool.place_of(lock.address);
     format!(
         "the {} at {:#x}{}",

@@ -143,12 +143,13 @@ impl Report {
     /// The innermost function of the driver itself on the stack; without one that is known, the
     /// innermost function outside the hosted kernel.
     fn own_function(&self) -> Option<Function> {
-        let functions = || self.stack.functions().filter(|it| it.place.is_some());
+        let is_own = |it: &Function| it.place.is_some() && !it.is_exported();
+        let functions = || self.stack.functions().filter(is_own);
         let own = functions().find(|function| {
             let package = self.package.as_deref();
             package.is_some_and(|package| attribution::package_of(function) == package)
         });
-        own.or_else(|| functions().find(|function| !function.is_exported()))
+        own.or_else(|| functions().next())
     }
 }
 

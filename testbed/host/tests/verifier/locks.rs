@@ -1,0 +1,691 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Spin locks, fast mutexes and mutexes: their order, their owners, their IRQL, their end.
+
+use fltport_nt::bindings::*;
+use fltport_nt::linked::*;
+use nt_host::Rule;
+use nt_host::irql::{self, APC_LEVEL, DISPATCH_LEVEL, PASSIVE_LEVEL};
+use std::ffi::c_void;
+use std::ptr::{null, null_mut};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::bad::{compare, run};
+use crate::support::*;
+
+/// The locks of the driver, initialised by each test. They lie where a driver keeps its globals.
+static SPIN_LOCKS: [Place<usize>; 3] = [const { Place::new() }; 3];
+static FAST_MUTEXES: [Place<FAST_MUTEX>; 2] = [const { Place::new() }; 2];
+static MUTEX: Place<KMUTANT> = Place::new();
+
+/// A global variable that only the kernel looks into.
+#[repr(C, align(16))]
+struct Place<T>(std::cell::UnsafeCell<std::mem::MaybeUninit<T>>);
+
+// SAFETY: the content is touched by the hosted kernel only, which synchronises.
+unsafe impl<T> Sync for Place<T> {}
+
+impl<T> Place<T> {
+    const fn new() -> Place<T> {
+        Place(std::cell::UnsafeCell::new(std::mem::MaybeUninit::zeroed()))
+    }
+
+    fn get(&self) -> *mut T {
+        self.0.get().cast()
+    }
+}
+
+fn spin_lock(index: usize) -> *mut usize {
+    SPIN_LOCKS[index].get()
+}
+
+fn fresh_spin_locks() {
+    for index in 0..SPIN_LOCKS.len() {
+        // SAFETY: memory for a lock.
+        unsafe { KeInitializeSpinLock(spin_lock(index)) };
+    }
+}
+
+fn fast_mutex(index: usize) -> *mut FAST_MUTEX {
+    FAST_MUTEXES[index].get()
+}
+
+fn fresh_fast_mutexes() {
+    for index in 0..FAST_MUTEXES.len() {
+        let mutex = fast_mutex(index);
+        let free = FAST_MUTEX {
+            Count: 1,
+            ..Default::default()
+        };
+        // SAFETY: memory for a mutex that nobody uses now.
+        unsafe { mutex.write(free) };
+        // SAFETY: as above.
+        let event = unsafe { &raw mut (*mutex).Event };
+        // SAFETY: as above.
+        unsafe { KeInitializeEvent(event, SynchronizationEvent, false) };
+    }
+}
+
+fn fresh_mutex() {
+    // SAFETY: memory for a mutex.
+    unsafe { KeInitializeMutex(MUTEX.get(), 0) };
+}
+
+fn take(lock: *mut usize) -> u8 {
+    // SAFETY: an initialised spin lock.
+    unsafe { KeAcquireSpinLockRaiseToDpc(lock) }
+}
+
+fn release(lock: *mut usize, irql: u8) {
+    // SAFETY: an initialised spin lock; who holds it and the IRQL are the test's intent.
+    unsafe { KeReleaseSpinLock(lock, irql) };
+}
+
+fn take_mutex(timeout: Option<i64>) -> NTSTATUS {
+    wait(MUTEX.get().cast(), timeout)
+}
+
+fn release_mutex() -> i32 {
+    // SAFETY: an initialised mutex.
+    unsafe { KeReleaseMutex(MUTEX.get(), false) }
+}
+
+fn take_fast(index: usize) {
+    // SAFETY: an initialised fast mutex.
+    unsafe { ExAcquireFastMutex(fast_mutex(index)) };
+}
+
+fn release_fast(index: usize) {
+    // SAFETY: an initialised fast mutex; who holds it is the test's intent.
+    unsafe { ExReleaseFastMutex(fast_mutex(index)) };
+}
+
+/// Runs a routine in a system thread of the driver and waits for its end.
+fn in_thread(routine: unsafe extern "system" fn(*mut c_void)) {
+    join(start(routine));
+}
+
+fn start(routine: unsafe extern "system" fn(*mut c_void)) -> HANDLE {
+    let mut handle = null_mut();
+    // SAFETY: the metadata leaves the argument out of the type.
+    let routine = unsafe {
+        std::mem::transmute::<*const (), Option<unsafe extern "system" fn()>>(routine as *const ())
+    };
+    let attributes = OBJECT_ATTRIBUTES::default();
+    // SAFETY: memory for the handle, and a start routine.
+    let status = unsafe {
+        PsCreateSystemThread(
+            &raw mut handle,
+            0,
+            &raw const attributes,
+            null_mut(),
+            null_mut(),
+            routine,
+            null(),
+        )
+    };
+    assert_eq!(status, STATUS_SUCCESS);
+    handle
+}
+
+fn join(handle: HANDLE) {
+    let mut thread = null_mut();
+    // SAFETY: an open handle, memory for the pointer.
+    unsafe { ObReferenceObjectByHandle(handle, 0, 0, 0, &raw mut thread, null_mut()) };
+    assert_eq!(wait(thread, Some(-20_000 * MS)), STATUS_SUCCESS);
+    // SAFETY: referenced above.
+    unsafe { ObfDereferenceObject(thread) };
+    // SAFETY: opened by the start.
+    unsafe { ZwClose(handle) };
+}
+
+fn first_then_second() {
+    let outer = take(spin_lock(0));
+    let inner = take(spin_lock(1));
+    release(spin_lock(1), inner);
+    release(spin_lock(0), outer);
+}
+
+fn second_then_first() {
+    let outer = take(spin_lock(1));
+    let inner = take(spin_lock(0));
+    release(spin_lock(0), inner);
+    release(spin_lock(1), outer);
+}
+
+#[test]
+fn two_orders_of_two_locks_are_reported_with_both_stacks() {
+    let reports = compare(
+        || {
+            fresh_spin_locks();
+            first_then_second();
+            second_then_first();
+            second_then_first();
+        },
+        &[Rule::LockOrder],
+        || {
+            fresh_spin_locks();
+            first_then_second();
+            first_then_second();
+        },
+    );
+    let [report] = &reports[..] else {
+        unreachable!("compared above")
+    };
+    let now = report.stack.to_string();
+    assert!(now.contains("second_then_first"), "{now}");
+    let before = &report.related[0];
+    assert!(
+        before.stack.to_string().contains("first_then_second"),
+        "{report}"
+    );
+    for index in [0, 1] {
+        let address = format!("{:#x}", spin_lock(index) as usize);
+        assert!(before.what.contains(&address), "{report}");
+        assert!(report.expected.contains(&address), "{report}");
+    }
+}
+
+#[test]
+fn a_circle_of_three_locks_is_reported() {
+    fn pair(outer: usize, inner: usize) {
+        let first = take(spin_lock(outer));
+        let second = take(spin_lock(inner));
+        release(spin_lock(inner), second);
+        release(spin_lock(outer), first);
+    }
+    let reports = compare(
+        || {
+            fresh_spin_locks();
+            pair(0, 1);
+            pair(1, 2);
+            pair(2, 0);
+        },
+        &[Rule::LockOrder],
+        || {
+            fresh_spin_locks();
+            pair(0, 1);
+            pair(1, 2);
+            pair(0, 2);
+        },
+    );
+    // Two steps of the way back, and where the lock now held was taken.
+    assert_eq!(reports[0].related.len(), 3, "{}", reports[0]);
+}
+
+#[test]
+fn the_order_of_unlike_locks_counts_too() {
+    fn fast_then_mutex(timeout: Option<i64>) {
+        take_fast(0);
+        assert_eq!(take_mutex(timeout), STATUS_SUCCESS);
+        release_mutex();
+        release_fast(0);
+    }
+    fn mutex_then_fast() {
+        assert_eq!(take_mutex(None), STATUS_SUCCESS);
+        take_fast(0);
+        release_fast(0);
+        release_mutex();
+    }
+    compare(
+        || {
+            fresh_fast_mutexes();
+            fresh_mutex();
+            mutex_then_fast();
+            fast_then_mutex(None);
+        },
+        &[Rule::LockOrder],
+        || {
+            fresh_fast_mutexes();
+            fresh_mutex();
+            mutex_then_fast();
+            // Who only looks cannot hang.
+            fast_then_mutex(Some(0));
+        },
+    );
+}
+
+#[test]
+fn a_lock_made_anew_has_no_past() {
+    let reports = run(|| {
+        fresh_spin_locks();
+        first_then_second();
+        fresh_spin_locks();
+        second_then_first();
+        fresh_fast_mutexes();
+        for (outer, inner) in [(0, 1), (1, 0)] {
+            take_fast(outer);
+            take_fast(inner);
+            release_fast(inner);
+            release_fast(outer);
+            fresh_fast_mutexes();
+        }
+        for reversed in [false, true] {
+            // SAFETY: asks for memory.
+            let memory = unsafe { ExAllocatePool2(NON_PAGED, 16, TAG) }.cast::<usize>();
+            let (outer, inner) = match reversed {
+                false => (memory, spin_lock(2)),
+                true => (spin_lock(2), memory),
+            };
+            let first = take(outer);
+            let second = take(inner);
+            release(inner, second);
+            release(outer, first);
+            // SAFETY: allocated above.
+            unsafe { ExFreePoolWithTag(memory.cast(), TAG) };
+        }
+    });
+    assert_eq!(rules(&reports), [], "{reports:?}");
+}
+
+static ARRIVED: AtomicU32 = AtomicU32::new(0);
+
+/// Waits until both threads hold their first lock.
+fn meet() {
+    ARRIVED.fetch_add(1, Ordering::SeqCst);
+    while ARRIVED.load(Ordering::SeqCst) < 2 {
+        std::thread::yield_now();
+    }
+}
+
+unsafe extern "system" fn spins_in_order(_: *mut c_void) {
+    let outer = take(spin_lock(0));
+    meet();
+    let inner = take(spin_lock(1));
+    release(spin_lock(1), inner);
+    release(spin_lock(0), outer);
+}
+
+unsafe extern "system" fn spins_in_reverse(_: *mut c_void) {
+    let outer = take(spin_lock(1));
+    meet();
+    let inner = take(spin_lock(0));
+    release(spin_lock(0), inner);
+    release(spin_lock(1), outer);
+}
+
+unsafe extern "system" fn waits_in_order(_: *mut c_void) {
+    take_fast(0);
+    meet();
+    take_fast(1);
+    release_fast(1);
+    release_fast(0);
+}
+
+unsafe extern "system" fn waits_in_reverse(_: *mut c_void) {
+    take_fast(1);
+    meet();
+    take_fast(0);
+    release_fast(0);
+    release_fast(1);
+}
+
+#[test]
+fn threads_that_wait_for_each_other_are_reported_and_go_on() {
+    let spinning = || {
+        fresh_spin_locks();
+        ARRIVED.store(0, Ordering::SeqCst);
+        let threads = [start(spins_in_order), start(spins_in_reverse)];
+        threads.into_iter().for_each(join);
+    };
+    let waiting = || {
+        fresh_fast_mutexes();
+        ARRIVED.store(0, Ordering::SeqCst);
+        let threads = [start(waits_in_order), start(waits_in_reverse)];
+        threads.into_iter().for_each(join);
+    };
+    for action in [spinning as fn(), waiting as fn()] {
+        let reports = run(action);
+        let found = rules(&reports);
+        assert!(found.contains(&Rule::LockOrder), "{found:?}");
+        assert_eq!(
+            found.iter().filter(|it| **it == Rule::LockDeadlock).count(),
+            1,
+            "{found:?}"
+        );
+        assert_eq!(found.len(), 2, "{reports:?}");
+    }
+    let silent = run(|| {
+        fresh_spin_locks();
+        fresh_fast_mutexes();
+        ARRIVED.store(1, Ordering::SeqCst);
+        in_thread(spins_in_order);
+        in_thread(waits_in_order);
+    });
+    assert_eq!(rules(&silent), []);
+}
+
+#[test]
+fn taking_a_lock_twice_is_reported_and_does_not_hang() {
+    let reports = compare(
+        || {
+            fresh_spin_locks();
+            let outer = take(spin_lock(0));
+            let inner = take(spin_lock(0));
+            release(spin_lock(0), inner);
+            release(spin_lock(0), outer);
+            fresh_fast_mutexes();
+            take_fast(0);
+            take_fast(0);
+            release_fast(0);
+            release_fast(0);
+        },
+        &[Rule::LockRecursion, Rule::LockRecursion],
+        || {
+            fresh_spin_locks();
+            first_then_second();
+            fresh_mutex();
+            // A mutex may be taken again by its owner.
+            assert_eq!(take_mutex(None), STATUS_SUCCESS);
+            assert_eq!(take_mutex(None), STATUS_SUCCESS);
+            assert_eq!(release_mutex(), -1);
+            assert_eq!(release_mutex(), 0);
+            // SAFETY: an initialised mutex.
+            assert_eq!(unsafe { KeReadStateMutex(MUTEX.get()) }, 1);
+        },
+    );
+    for report in &reports {
+        assert!(
+            report.related[0].what.contains("took the lock here"),
+            "{report}"
+        );
+    }
+}
+
+unsafe extern "system" fn releases_all(_: *mut c_void) {
+    // SAFETY: raises from PASSIVE_LEVEL.
+    let old = unsafe { KfRaiseIrql(DISPATCH_LEVEL) };
+    // SAFETY: the spin lock of another thread, which is the mistake.
+    unsafe { KeReleaseSpinLockFromDpcLevel(spin_lock(0)) };
+    // SAFETY: lowers.
+    unsafe { KeLowerIrql(old) };
+    release_mutex();
+}
+
+unsafe extern "system" fn releases_fast(_: *mut c_void) {
+    // SAFETY: raises from PASSIVE_LEVEL.
+    let old = unsafe { KfRaiseIrql(APC_LEVEL) };
+    release_fast(0);
+    // SAFETY: lowers.
+    unsafe { KeLowerIrql(old) };
+}
+
+/// The lock is taken in one thread and released in another, by a thread that holds nothing.
+unsafe extern "system" fn takes_all(_: *mut c_void) {
+    fresh_spin_locks();
+    fresh_mutex();
+    // SAFETY: raises from PASSIVE_LEVEL.
+    let old = unsafe { KfRaiseIrql(DISPATCH_LEVEL) };
+    // SAFETY: an initialised lock.
+    unsafe { KeAcquireSpinLockAtDpcLevel(spin_lock(0)) };
+    assert_eq!(take_mutex(Some(0)), STATUS_SUCCESS);
+    ARRIVED.store(1, Ordering::SeqCst);
+    while ARRIVED.load(Ordering::SeqCst) != 2 {
+        std::thread::yield_now();
+    }
+    release_mutex();
+    // SAFETY: lowers.
+    unsafe { KeLowerIrql(old) };
+}
+
+#[test]
+fn a_release_by_another_thread_is_reported() {
+    let wrong = Rule::LockWrongThread;
+    let reports = compare(
+        || {
+            ARRIVED.store(0, Ordering::SeqCst);
+            let holder = start(takes_all);
+            while ARRIVED.load(Ordering::SeqCst) != 1 {
+                std::thread::yield_now();
+            }
+            in_thread(releases_all);
+            ARRIVED.store(2, Ordering::SeqCst);
+            join(holder);
+        },
+        &[wrong, wrong],
+        || {
+            fresh_spin_locks();
+            fresh_mutex();
+            let old = take(spin_lock(0));
+            assert_eq!(take_mutex(Some(0)), STATUS_SUCCESS);
+            release_mutex();
+            release(spin_lock(0), old);
+        },
+    );
+    for report in &reports {
+        let taken = report.related[0].stack.to_string();
+        assert!(taken.contains("takes_all"), "{report}");
+    }
+    let reports = run(|| {
+        fresh_fast_mutexes();
+        ARRIVED.store(0, Ordering::SeqCst);
+        let holder = start(takes_fast);
+        while ARRIVED.load(Ordering::SeqCst) != 1 {
+            std::thread::yield_now();
+        }
+        in_thread(releases_fast);
+        ARRIVED.store(2, Ordering::SeqCst);
+        join(holder);
+        // It is free again.
+        take_fast(0);
+        release_fast(0);
+    });
+    // The holder lowered its IRQL when the mutex was not its own any more.
+    assert_eq!(rules(&reports), [wrong], "{reports:?}");
+}
+
+/// Takes a mutex that another thread releases.
+unsafe extern "system" fn takes_fast(_: *mut c_void) {
+    take_fast(0);
+    ARRIVED.store(1, Ordering::SeqCst);
+    while ARRIVED.load(Ordering::SeqCst) != 2 {
+        std::thread::yield_now();
+    }
+    // SAFETY: lowers to where it was before the mutex was taken.
+    unsafe { KeLowerIrql(PASSIVE_LEVEL) };
+}
+
+#[test]
+fn a_release_of_a_free_lock_is_reported() {
+    compare(
+        || {
+            fresh_spin_locks();
+            fresh_fast_mutexes();
+            fresh_mutex();
+            // SAFETY: raises from PASSIVE_LEVEL.
+            unsafe { KfRaiseIrql(DISPATCH_LEVEL) };
+            release(spin_lock(0), PASSIVE_LEVEL);
+            // SAFETY: lowers.
+            unsafe { KeLowerIrql(APC_LEVEL) };
+            release_fast(0);
+            // SAFETY: lowers.
+            unsafe { KeLowerIrql(PASSIVE_LEVEL) };
+            assert_eq!(release_mutex(), STATUS_MUTANT_NOT_OWNED);
+        },
+        &[Rule::LockNotHeld, Rule::LockNotHeld, Rule::LockNotHeld],
+        || {
+            fresh_spin_locks();
+            first_then_second();
+        },
+    );
+}
+
+#[test]
+fn a_release_to_another_irql_is_reported() {
+    compare(
+        || {
+            fresh_spin_locks();
+            take(spin_lock(0));
+            release(spin_lock(0), APC_LEVEL);
+            // SAFETY: lowers.
+            unsafe { KeLowerIrql(PASSIVE_LEVEL) };
+        },
+        &[Rule::LockIrqlMismatch],
+        || {
+            fresh_spin_locks();
+            // Hand over hand: released in the order in which they were taken.
+            let first = take(spin_lock(0));
+            let second = take(spin_lock(1));
+            release(spin_lock(0), second);
+            release(spin_lock(1), first);
+            assert_eq!(irql::current(), PASSIVE_LEVEL);
+            // Each half of the pair is of another kind.
+            let old = take(spin_lock(0));
+            // SAFETY: held.
+            unsafe { KeReleaseSpinLockFromDpcLevel(spin_lock(0)) };
+            // SAFETY: lowers to where it was.
+            unsafe { KeLowerIrql(old) };
+        },
+    );
+}
+
+#[test]
+fn lowering_the_irql_under_a_lock_is_reported() {
+    compare(
+        || {
+            fresh_spin_locks();
+            let old = take(spin_lock(0));
+            // SAFETY: lowers, which is the mistake.
+            unsafe { KeLowerIrql(old) };
+            // SAFETY: raises.
+            unsafe { KfRaiseIrql(DISPATCH_LEVEL) };
+            release(spin_lock(0), old);
+            fresh_fast_mutexes();
+            take_fast(0);
+            // SAFETY: lowers, which is the mistake.
+            unsafe { KeLowerIrql(PASSIVE_LEVEL) };
+            release_fast(0);
+        },
+        &[
+            Rule::IrqlLoweredWithLock,
+            Rule::IrqlLoweredWithLock,
+            Rule::IrqlTooLow,
+        ],
+        || {
+            fresh_spin_locks();
+            let old = take(spin_lock(0));
+            release(spin_lock(0), old);
+            fresh_fast_mutexes();
+            take_fast(0);
+            release_fast(0);
+        },
+    );
+}
+
+#[test]
+fn waiting_with_a_spin_lock_held_is_reported() {
+    let reports = compare(
+        || {
+            fresh_spin_locks();
+            let never = event(false, false);
+            let old = take(spin_lock(0));
+            assert_eq!(wait(address(&*never), Some(-MS)), STATUS_TIMEOUT);
+            release(spin_lock(0), old);
+        },
+        &[Rule::WaitWhileHoldingSpinLock],
+        || {
+            fresh_spin_locks();
+            let never = event(false, false);
+            let old = take(spin_lock(0));
+            assert_eq!(wait(address(&*never), Some(0)), STATUS_TIMEOUT);
+            release(spin_lock(0), old);
+            assert_eq!(wait(address(&*never), Some(-MS)), STATUS_TIMEOUT);
+        },
+    );
+    assert!(reports[0].related[0].what.contains("spin lock"));
+}
+
+#[test]
+fn a_fast_mutex_under_a_spin_lock_is_reported_with_the_spin_lock() {
+    let reports = compare(
+        || {
+            fresh_spin_locks();
+            fresh_fast_mutexes();
+            let old = take(spin_lock(0));
+            // SAFETY: an initialised mutex; the IRQL is the mistake.
+            if unsafe { ExTryToAcquireFastMutex(fast_mutex(0)) } {
+                // SAFETY: lowers to the level of the mutex, which is a second mistake.
+                unsafe { KeLowerIrql(APC_LEVEL) };
+                release_fast(0);
+                // SAFETY: raises.
+                unsafe { KfRaiseIrql(DISPATCH_LEVEL) };
+            }
+            release(spin_lock(0), old);
+        },
+        &[Rule::IrqlTooHigh, Rule::IrqlLoweredWithLock],
+        || {
+            fresh_spin_locks();
+            fresh_fast_mutexes();
+            take_fast(0);
+            let old = take(spin_lock(0));
+            release(spin_lock(0), old);
+            release_fast(0);
+        },
+    );
+    assert!(reports[0].detail.contains("spin lock"), "{}", reports[0]);
+    assert_eq!(reports[0].related.len(), 1, "{}", reports[0]);
+}
+
+unsafe extern "system" fn leaves_spin_lock(_: *mut c_void) {
+    // SAFETY: raises from PASSIVE_LEVEL.
+    let old = unsafe { KfRaiseIrql(DISPATCH_LEVEL) };
+    // SAFETY: an initialised lock.
+    unsafe { KeAcquireSpinLockAtDpcLevel(spin_lock(0)) };
+    std::hint::black_box(old);
+}
+
+unsafe extern "system" fn leaves_mutex_and_ends(_: *mut c_void) {
+    assert_eq!(take_mutex(None), STATUS_SUCCESS);
+    // SAFETY: ends this thread.
+    unsafe { PsTerminateSystemThread(STATUS_SUCCESS) };
+}
+
+#[test]
+fn locks_that_a_thread_leaves_are_reported_and_released() {
+    let reports = compare(
+        || {
+            fresh_spin_locks();
+            fresh_mutex();
+            in_thread(leaves_spin_lock);
+            in_thread(leaves_mutex_and_ends);
+            // Both would hang if they were still held.
+            let old = take(spin_lock(0));
+            release(spin_lock(0), old);
+            assert_eq!(take_mutex(None), STATUS_SUCCESS);
+            release_mutex();
+        },
+        &[Rule::IrqlNotRestored, Rule::LockLeft, Rule::LockLeft],
+        || {
+            fresh_spin_locks();
+            let old = take(spin_lock(0));
+            release(spin_lock(0), old);
+        },
+    );
+    let made = reports[1].stack.to_string();
+    assert!(made.contains("leaves_spin_lock"), "{made}");
+}
+
+#[test]
+fn memory_freed_with_a_held_lock_in_it_is_reported() {
+    compare(
+        || {
+            // SAFETY: asks for memory.
+            let memory = unsafe { ExAllocatePool2(NON_PAGED, 64, TAG) };
+            let lock = memory.wrapping_byte_add(16).cast::<usize>();
+            let old = take(lock);
+            // SAFETY: allocated above; the lock in it is the mistake.
+            unsafe { ExFreePoolWithTag(memory, TAG) };
+            // SAFETY: lowers to where it was.
+            unsafe { KeLowerIrql(old) };
+        },
+        &[Rule::PoolFreedInUse],
+        || {
+            // SAFETY: asks for memory.
+            let memory = unsafe { ExAllocatePool2(NON_PAGED, 64, TAG) };
+            let lock = memory.wrapping_byte_add(16).cast::<usize>();
+            let old = take(lock);
+            release(lock, old);
+            // SAFETY: allocated above.
+            unsafe { ExFreePoolWithTag(memory, TAG) };
+        },
+    );
+}

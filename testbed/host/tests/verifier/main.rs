@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The rules of IRQL, locks and pool, one small driver for each: it breaks the rule, which must be
+//! reported, and its good twin does the same thing right, which must stay silent.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bad;
+mod callbacks;
+mod irql;
+mod locks;
+mod pool;
+mod text;
