@@ -129,8 +129,6 @@ rules! {
     PortLeft => "left a communication port open",
     /// FltUnregisterFilter with a server port open: the system hangs.
     UnregisterHangs => "unregistered a filter that something still holds",
-    /// A driver called the Filter Manager in a way that the other rules do not name.
-    FilterMisuse => "misused the Filter Manager",
     /// A message sent without a time limit.
     MessageWithoutDeadline => "sent a message without a deadline",
     /// Registered for reinitialisation outside DriverEntry, or twice.
@@ -177,6 +175,50 @@ rules! {
     PoolAccessAfterFree => "used freed pool memory",
     /// Paged pool touched at DISPATCH_LEVEL or above, where it may not be there.
     PagedPoolAtDispatch => "touched paged pool at DISPATCH_LEVEL",
+    /// FltUnregisterFilter inside a callback of the filter.
+    UnregisterInsideCallback => "unregistered a filter inside its own callback",
+    /// FltUnregisterFilter while it runs for the same filter.
+    FilterUnregisteredTwice => "unregistered a filter twice",
+    /// A filter whose FltUnregisterFilter has returned.
+    FilterUsedAfterUnregister => "used a filter that is unregistered",
+    /// A value that is no filter.
+    FilterUnknown => "passed a value that is no filter",
+    /// NULL where a function of the Filter Manager needs an address.
+    FilterArgumentNull => "passed NULL to the Filter Manager",
+    /// A client port passed through another variable than before.
+    ClientPortAddressDiffers => "passed a copy of a client port",
+    /// A message sent through a port that is closed.
+    PortUsedAfterClose => "used a port that is closed",
+    /// A port closed that is closed.
+    PortClosedTwice => "closed a port twice",
+    /// A value that is no port of the filter.
+    PortUnknown => "passed a value that is no port",
+    /// Object attributes that a communication port cannot have.
+    PortAttributesInvalid => "created a port with wrong object attributes",
+    /// A communication port without ConnectNotify or DisconnectNotify.
+    PortCallbackMissing => "created a port without a callback it needs",
+    /// A communication port for no connections.
+    PortLimitInvalid => "created a port with no room for a connection",
+    /// FltCloseClientPort, and then an error from ConnectNotify.
+    RefusedPortClosed => "closed the port of a connection that it refuses",
+    /// A message sent from inside the ConnectNotify of its connection.
+    SendFromConnect => "sent a message from inside ConnectNotify",
+    /// A message sent from inside an instance-setup callback.
+    SendFromInstanceSetup => "sent a message from inside an instance-setup callback",
+    /// A message sent with a pointer to a zero timeout.
+    ZeroTimeout => "sent a message with a zero timeout",
+    /// A reply length that counts the FILTER_REPLY_HEADER.
+    ReplyLengthCountsHeader => "counted the reply header in ReplyLength",
+    /// A reply length that an earlier reply has left.
+    ReplyLengthStale => "passed a ReplyLength that an earlier reply has changed",
+    /// MessageNotify did not say how many bytes it returns.
+    OutputLengthNotSet => "returned from MessageNotify without an output length",
+    /// MessageNotify returned more bytes than there is room for.
+    OutputLengthTooLong => "returned an output length beyond the buffer",
+    /// A default security descriptor that was not freed.
+    SecurityDescriptorLeft => "left a security descriptor behind",
+    /// FltFreeSecurityDescriptor of something else, or a second time.
+    SecurityDescriptorUnknown => "freed a security descriptor that it was not given",
 }
 
 /// What to do with a report.

@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Instances: the hosted kernel has one volume, to which every filter that starts may attach.
 
-use std::cell::Cell;
 use std::sync::atomic::Ordering;
 
 use fltmgr::FilterId;
 
 use super::handle;
+use super::inside;
 use super::table::{FilterRecord, FilterTable};
 use crate::abi::{FLT_FILESYSTEM_TYPE, FLT_RELATED_OBJECTS, PFLT_INSTANCE_TEARDOWN_CALLBACK};
 use crate::frame;
@@ -20,16 +20,6 @@ const FILTER_UNLOAD: u32 = 2;
 const DISK_FILE_SYSTEM: u32 = 8;
 /// FLT_FSTYPE_NTFS.
 const NTFS: FLT_FILESYSTEM_TYPE = 2;
-
-thread_local! {
-    static IN_SETUP: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Whether the calling thread is inside an instance-setup callback, where a driver must not wait
-/// for user mode.
-pub(super) fn in_setup() -> bool {
-    IN_SETUP.get()
-}
 
 /// Offers the volume to a filter that has just started.
 pub(super) fn attach(filters: &FilterTable, id: FilterId) {
@@ -49,19 +39,19 @@ fn call_setup(record: &FilterRecord, id: FilterId) -> bool {
         return true;
     };
     let objects = related_objects(id);
-    let former = IN_SETUP.replace(true);
-    let status = frame::call("InstanceSetupCallback", Some(&record.driver), || {
-        // SAFETY: the driver registered this routine; the objects live across the call.
-        unsafe {
-            setup(
-                &raw const objects,
-                AUTOMATIC_ATTACHMENT,
-                DISK_FILE_SYSTEM,
-                NTFS,
-            )
-        }
+    let status = inside::instance_setup(id, || {
+        frame::call("InstanceSetupCallback", Some(&record.driver), || {
+            // SAFETY: the driver registered this routine; the objects live across the call.
+            unsafe {
+                setup(
+                    &raw const objects,
+                    AUTOMATIC_ATTACHMENT,
+                    DISK_FILE_SYSTEM,
+                    NTFS,
+                )
+            }
+        })
     });
-    IN_SETUP.set(former);
     is_success(status)
 }
 
@@ -91,9 +81,11 @@ fn call_teardown(
 ) {
     let Some(callback) = callback else { return };
     let objects = related_objects(id);
-    frame::call(what, Some(&record.driver), || {
-        // SAFETY: the driver registered this routine; the objects live across the call.
-        unsafe { callback(&raw const objects, FILTER_UNLOAD) };
+    inside::callback(id, || {
+        frame::call(what, Some(&record.driver), || {
+            // SAFETY: the driver registered this routine; the objects live across the call.
+            unsafe { callback(&raw const objects, FILTER_UNLOAD) };
+        });
     });
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 
 use fltmgr::{ConnectionId, Effect, GetId, GetOutcome, PortId, SendId, SendOutcome};
 
+use super::inside;
 use super::table::{FilterTable, PortRecord};
 use crate::frame;
 use crate::sched;
@@ -36,10 +37,10 @@ impl FilterTable {
                         queue.extend(self.disconnect(connection, port, cookie));
                     }
                 }
-                Effect::ConnectionGone { .. } => {}
+                Effect::ConnectionGone { connection } => self.lock().variables.forget(connection),
                 Effect::PortGone { port } => self.forget_port(port),
                 Effect::FilterGone { filter } => {
-                    let record = self.lock().filters.remove(&filter);
+                    let record = self.lock().forget_filter(filter);
                     if let Some(record) = record {
                         sched::wake(&record.gone);
                     }
@@ -107,9 +108,11 @@ fn call_disconnect(record: &PortRecord, cookie: u64) {
     if record.abandoned.load(Ordering::Acquire) {
         return;
     }
-    frame::call("DisconnectNotify", Some(&record.driver), || {
-        // SAFETY: the driver registered this routine for its port and is loaded as long as the
-        // port is not abandoned; the cookie is the one it returned for this connection.
-        unsafe { callback(cookie as *const c_void) };
+    inside::callback(record.filter, || {
+        frame::call("DisconnectNotify", Some(&record.driver), || {
+            // SAFETY: the driver registered this routine for its port and is loaded as long as the
+            // port is not abandoned; the cookie is the one it returned for this connection.
+            unsafe { callback(cookie as *const c_void) };
+        });
     });
 }

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use fltmgr::{FilterId, Status};
 
 use super::port::{self, NewName, NewPort};
+use super::reply_length::ReplyBuffer;
 use super::send::{self, Request};
-use super::table::{self, misuse};
+use super::table::{self, FilterTable, report};
 use super::{handle, registration, security};
 use crate::abi::{
     DRIVER_OBJECT, FLT_REGISTRATION, NTSTATUS, OBJECT_ATTRIBUTES, PFLT_CONNECT_NOTIFY,
@@ -19,6 +20,7 @@ use crate::driver::Driver;
 use crate::entry::nt;
 use crate::irql::{APC_LEVEL, DISPATCH_LEVEL, PASSIVE_LEVEL};
 use crate::kernel::{self, State};
+use crate::verifier::Rule;
 
 fn status(result: Result<(), Status>) -> NTSTATUS {
     result.map_or_else(|status| status.0, |()| Status::SUCCESS.0)
@@ -27,7 +29,8 @@ fn status(result: Result<(), Status>) -> NTSTATUS {
 fn driver_at(state: &State, object: *const DRIVER_OBJECT) -> Option<Arc<Driver>> {
     let driver = state.drivers.by_object(object as usize);
     if driver.is_none() {
-        misuse(
+        report(
+            Rule::ObjectUnknown,
             "the driver object that DriverEntry was given",
             format!("{object:p}"),
             "",
@@ -36,12 +39,34 @@ fn driver_at(state: &State, object: *const DRIVER_OBJECT) -> Option<Arc<Driver>>
     driver
 }
 
-fn filter_at(value: isize) -> Option<FilterId> {
+/// The registered filter that a driver passed; a report if there is none.
+fn filter_at(filters: &FilterTable, value: isize) -> Option<FilterId> {
     let filter = handle::filter(value);
-    if filter.is_none() {
-        misuse("a filter from FltRegisterFilter", format!("{value:#x}"), "");
+    let tables = filters.lock();
+    if let Some(registered) = filter.filter(|id| tables.filters.contains_key(id)) {
+        return Some(registered);
     }
-    filter
+    let unregistered = filter.and_then(|id| tables.unregistered.get(&id).cloned());
+    drop(tables);
+    match unregistered {
+        Some(stack) => report(
+            Rule::FilterUsedAfterUnregister,
+            "a filter that is registered",
+            format!("{value:#x}, whose FltUnregisterFilter has returned"),
+            &format!("on NT its memory is free; unregistered at:\n{stack}"),
+        ),
+        None => report(
+            Rule::FilterUnknown,
+            "a filter from FltRegisterFilter",
+            format!("{value:#x}"),
+            "the value must not be NULL or a port",
+        ),
+    }
+    None
+}
+
+fn report_null(expected: &str) {
+    report(Rule::FilterArgumentNull, expected, "a NULL pointer", "");
 }
 
 nt! {
@@ -73,30 +98,36 @@ nt! {
     fails = STATUS_INSUFFICIENT_RESOURCES;
     max_irql = APC_LEVEL;
     pub unsafe fn FltStartFiltering(filter: PFLT_FILTER) -> NTSTATUS {
-        let Some(id) = filter_at(filter) else { return Status::INVALID_PARAMETER.0 };
-        status(registration::start(&table::current(), id))
+        let filters = table::current();
+        let Some(id) = filter_at(&filters, filter) else { return Status::INVALID_PARAMETER.0 };
+        status(registration::start(&filters, id))
     }
 
     /// Ends a filter and waits until nothing uses it.
     max_irql = APC_LEVEL;
     pub unsafe fn FltUnregisterFilter(filter: PFLT_FILTER) {
-        if let Some(id) = filter_at(filter) {
-            registration::unregister(&table::current(), id);
+        let filters = table::current();
+        if let Some(id) = filter_at(&filters, filter) {
+            registration::unregister(&filters, id);
         }
     }
 
     /// Takes a rundown reference. STATUS_FLT_DELETING_OBJECT once the filter is being torn down.
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn FltObjectReference(object: *mut c_void) -> NTSTATUS {
-        let Some(id) = filter_at(object as isize) else { return Status::INVALID_PARAMETER.0 };
-        status(registration::reference(&table::current(), id))
+        let filters = table::current();
+        let Some(id) = filter_at(&filters, object as isize) else {
+            return Status::INVALID_PARAMETER.0;
+        };
+        status(registration::reference(&filters, id))
     }
 
     /// Gives a rundown reference back.
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn FltObjectDereference(object: *mut c_void) {
-        if let Some(id) = filter_at(object as isize) {
-            registration::dereference(&table::current(), id);
+        let filters = table::current();
+        if let Some(id) = filter_at(&filters, object as isize) {
+            registration::dereference(&filters, id);
         }
     }
 
@@ -111,6 +142,7 @@ nt! {
             return Status::INVALID_PARAMETER.0;
         }
         status(security::build_default(access).map(|built| {
+            security::remember(&table::current(), built);
             // SAFETY: not null; the caller passes memory for the result.
             unsafe { descriptor.write(built) };
         }))
@@ -119,7 +151,7 @@ nt! {
     /// Frees a descriptor that FltBuildDefaultSecurityDescriptor made.
     max_irql = APC_LEVEL;
     pub unsafe fn FltFreeSecurityDescriptor(descriptor: PSECURITY_DESCRIPTOR) {
-        security::free(descriptor);
+        security::free(&table::current(), descriptor);
     }
 
     /// Creates a server port, which listens before this returns.
@@ -135,8 +167,12 @@ nt! {
         message: PFLT_MESSAGE_NOTIFY,
         max_connections: i32,
     ) -> NTSTATUS {
-        let Some(filter) = filter_at(filter) else { return Status::INVALID_PARAMETER.0 };
+        let filters = table::current();
+        let Some(filter) = filter_at(&filters, filter) else {
+            return Status::INVALID_PARAMETER.0;
+        };
         if port.is_null() {
+            report_null("memory for the port");
             return Status::INVALID_PARAMETER.0;
         }
         // SAFETY: the caller passes object attributes.
@@ -150,7 +186,7 @@ nt! {
             // SAFETY: not null; the caller passes memory for the result.
             unsafe { port.write(value) };
         };
-        status(port::create(&table::current(), filter, name, with, store).map(|_| ()))
+        status(port::create(&filters, filter, name, with, store).map(|_| ()))
     }
 
     /// Closes a server port. Existing connections stay.
@@ -163,10 +199,13 @@ nt! {
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn FltCloseClientPort(filter: PFLT_FILTER, port: *mut PFLT_PORT) {
         if port.is_null() {
-            misuse("the address of the driver's port variable", "a NULL pointer", "");
+            return report_null("the address of the driver's port variable");
+        }
+        let filters = table::current();
+        if filter_at(&filters, filter).is_none() {
             return;
         }
-        port::close_client(&table::current(), filter, || {
+        port::close_client(&filters, filter, port as usize, || {
             // SAFETY: not null; the caller passes its variable, which every thread reads and
             // writes under the Filter Manager's lock only.
             unsafe { port.replace(0) }
@@ -187,25 +226,30 @@ nt! {
         timeout: *const i64,
     ) -> NTSTATUS {
         if port.is_null() || message.is_null() || (!reply.is_null() && reply_length.is_null()) {
-            misuse(
-                "a port variable, a message, and a length for every reply buffer",
-                "a NULL pointer",
-                "",
-            );
+            report_null("a port variable, a message, and a length for every reply buffer");
             return Status::INVALID_PARAMETER.0;
         }
+        let filters = table::current();
+        let Some(filter) = filter_at(&filters, filter) else {
+            return Status::INVALID_PARAMETER.0;
+        };
         let wants_reply = !reply.is_null();
         // SAFETY: the caller passes a message of `length` bytes.
         let payload = unsafe { std::slice::from_raw_parts(message.cast::<u8>(), length as usize) };
         let request = Request {
             filter,
             payload: payload.to_vec(),
-            // SAFETY: not null where there is a reply buffer; the caller passes a length.
-            reply_capacity: wants_reply.then(|| unsafe { reply_length.read() } as usize),
+            reply: wants_reply.then(|| ReplyBuffer {
+                buffer: reply as usize,
+                length: reply_length as usize,
+                // SAFETY: not null where there is a reply buffer; the caller passes a length.
+                capacity: unsafe { reply_length.read() } as usize,
+            }),
             // SAFETY: not null; the caller passes a time.
             timeout: (!timeout.is_null()).then(|| unsafe { timeout.read_unaligned() }),
+            variable: port as usize,
         };
-        let outcome = send::send(&table::current(), request, || {
+        let outcome = send::send(&filters, request, || {
             // SAFETY: not null; the caller passes its variable, read under the lock under which
             // FltCloseClientPort writes it.
             unsafe { port.read_volatile() }

@@ -2,11 +2,11 @@
 //! What a driver left with the Filter Manager when it was unloaded: reported, then taken away.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use fltmgr::{FilterId, PortState};
 
 use super::registration;
+use super::security;
 use super::table::{FilterRecord, FilterTable};
 use crate::driver::Driver;
 use crate::stack::Stack;
@@ -23,6 +23,7 @@ impl FilterTable {
         }
         let object = driver.object() as usize;
         self.lock().former_unloads.remove(&object);
+        security::report_left(self, driver);
     }
 
     fn report_filter(&self, id: FilterId, record: &FilterRecord) {
@@ -77,13 +78,11 @@ impl FilterTable {
     }
 
     fn abandon(&self, id: FilterId) {
-        for port in self.lock().ports.values().filter(|port| port.filter == id) {
-            port.abandoned.store(true, Ordering::Release);
-        }
+        self.lock().keep_ghosts(id);
         let effects = self.lock().machine.unregister_filter(id);
         self.execute(effects.unwrap_or_default());
         registration::release(self, id);
-        self.lock().filters.remove(&id);
+        self.lock().forget_filter(id);
     }
 }
 

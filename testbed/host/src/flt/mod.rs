@@ -11,16 +11,20 @@
 mod attach;
 mod effects;
 mod exports;
+mod ghost;
 mod handle;
+mod inside;
 mod left;
 mod port;
 mod registration;
+mod reply_length;
 mod security;
 mod send;
 mod side;
 mod table;
 mod unload;
 mod user;
+mod variable;
 
 pub(crate) use exports::EXPORTS;
 pub use fltmgr::{

@@ -6,8 +6,8 @@ use std::sync::atomic::AtomicBool;
 
 use fltmgr::{FilterId, PortAttributes, PortId, Status};
 
-use super::handle;
-use super::table::{FilterTable, PortRecord, misuse};
+use super::table::{FilterTable, PortRecord, report};
+use super::{handle, variable};
 use crate::abi::{
     OBJECT_ATTRIBUTES, PFLT_CONNECT_NOTIFY, PFLT_DISCONNECT_NOTIFY, PFLT_FILTER,
     PFLT_MESSAGE_NOTIFY,
@@ -15,6 +15,7 @@ use crate::abi::{
 use crate::se::descriptor::Descriptor;
 use crate::stack::Stack;
 use crate::unicode;
+use crate::verifier::Rule;
 
 const OBJ_CASE_INSENSITIVE: u32 = 0x40;
 const OBJ_KERNEL_HANDLE: u32 = 0x200;
@@ -42,12 +43,22 @@ impl NewName {
     /// `attributes` point to valid object attributes; their name and descriptor are valid or null.
     pub(super) unsafe fn read(attributes: *const OBJECT_ATTRIBUTES) -> Result<NewName, Status> {
         if attributes.is_null() {
+            report_attributes("NULL");
             return Err(Status::INVALID_PARAMETER);
         }
         // SAFETY: not null, and valid by contract.
         let attributes = unsafe { attributes.read() };
+        if attributes.Length as usize != size_of::<OBJECT_ATTRIBUTES>() {
+            report_attributes("a Length that is not the structure's size");
+        }
+        if attributes.Attributes & OBJ_KERNEL_HANDLE == 0 {
+            report_attributes("Attributes without OBJ_KERNEL_HANDLE");
+        }
         // SAFETY: null or valid by contract.
         let name = unsafe { unicode::read(attributes.ObjectName) };
+        if name.is_empty() {
+            report_attributes("no name");
+        }
         let security = attributes.SecurityDescriptor;
         // SAFETY: null or valid by contract.
         let descriptor = unsafe { Descriptor::capture(security) }.map_err(Status)?;
@@ -69,6 +80,7 @@ pub(super) fn create(
     with: NewPort,
     store: impl FnOnce(isize),
 ) -> Result<PortId, Status> {
+    with.report_mistakes();
     let mut tables = filters.lock();
     let record = tables
         .filters
@@ -106,6 +118,9 @@ pub(super) fn create(
         stack: Stack::capture(),
     };
     tables.ports.insert(id, Arc::new(record));
+    if let Some(name) = tables.machine.port_name(id).map(<[u16]>::to_vec) {
+        tables.lay_ghost(&name);
+    }
     store(handle::of_server_port(id));
     Ok(id)
 }
@@ -115,49 +130,112 @@ pub(super) fn close_server(filters: &FilterTable, value: isize) {
     let mut tables = filters.lock();
     let open = handle::server_port(value).filter(|id| tables.machine.is_listening(*id));
     let Some(id) = open else {
+        let closed =
+            handle::server_port(value).and_then(|id| tables.closed_ports.get(&id).cloned());
         drop(tables);
-        misuse(
-            "a server port from FltCreateCommunicationPort that is open",
-            format!("{value:#x}"),
-            "close each server port once",
-        );
-        return;
+        return report_no_server_port(value, closed.as_ref());
     };
+    tables.closed_ports.insert(id, Stack::capture());
     let effects = tables.machine.close_server_port(id);
     drop(tables);
     filters.execute(effects);
 }
 
-/// Closes the driver's end of a connection. `take` reads the driver's variable and stores NULL in
-/// it; it runs under the lock that sends read the variable under.
+/// Closes the driver's end of a connection. `take` reads the driver's variable at `address` and
+/// stores NULL in it; it runs under the lock that sends read the variable under.
 pub(super) fn close_client(
     filters: &FilterTable,
     filter: PFLT_FILTER,
+    address: usize,
     take: impl FnOnce() -> isize,
 ) {
     let mut tables = filters.lock();
     let value = take();
-    let known = handle::client_port(value)
+    let id = handle::client_port(value);
+    let known = id
         .and_then(|id| tables.machine.connection_state(id))
         .filter(|connection| handle::of_filter(connection.filter) == filter);
-    let Some(connection) = known else {
+    let Some(connection) = known.filter(|connection| connection.driver_open) else {
         // Unregistering closes ports by itself; a driver that comes a moment later does no harm.
         let deleting = |state: &fltmgr::FilterState| {
             state.deleting && handle::of_filter(state.filter) == filter
         };
         let late = tables.machine.snapshot().filters.iter().any(deleting);
+        let closed = match id {
+            Some(id) => tables.variables.closed(id),
+            None => tables.variables.closed_through(address),
+        };
         drop(tables);
-        if late {
-            return;
+        if !late {
+            report_no_client_port(value, closed.as_ref());
         }
-        misuse(
-            "the address of a variable that holds an open client port of this filter",
-            format!("a variable that holds {value:#x}"),
-            "the port was closed already through this or another variable, or is another filter's",
-        );
         return;
     };
+    let differs = tables.variables.differs(connection.connection, address);
+    tables.variables.close(connection.connection, address);
     let effects = tables.machine.close_client_port(connection.connection);
     drop(tables);
+    if let Some(first) = differs {
+        variable::report_differs(&first, address);
+    }
     filters.execute(effects);
+}
+
+impl NewPort {
+    /// Reports what the Filter Manager refuses, or is documented to.
+    fn report_mistakes(&self) {
+        let callbacks = [
+            (self.connect.is_some(), "ConnectNotify"),
+            (self.disconnect.is_some(), "DisconnectNotify"),
+        ];
+        for (_, name) in callbacks.iter().filter(|(given, _)| !given) {
+            report(
+                Rule::PortCallbackMissing,
+                "a ConnectNotify and a DisconnectNotify; MessageNotify alone is optional",
+                format!("no {name}"),
+                "the call fails with STATUS_INVALID_PARAMETER",
+            );
+        }
+        if self.max_connections <= 0 {
+            report(
+                Rule::PortLimitInvalid,
+                "MaxConnections of at least 1",
+                self.max_connections.to_string(),
+                "the call fails with STATUS_INVALID_PARAMETER",
+            );
+        }
+    }
+}
+
+fn report_attributes(found: &str) {
+    report(
+        Rule::PortAttributesInvalid,
+        "object attributes with a name and OBJ_KERNEL_HANDLE, made by InitializeObjectAttributes",
+        found,
+        "the call fails with STATUS_INVALID_PARAMETER or a status of the object manager",
+    );
+}
+
+fn report_no_server_port(value: isize, closed: Option<&Stack>) {
+    match closed {
+        Some(closed) => report(
+            Rule::PortClosedTwice,
+            "each server port is closed once",
+            format!("{value:#x}, a server port that was closed"),
+            &format!("set the variable to NULL after the close; closed at:\n{closed}"),
+        ),
+        None => report(
+            Rule::PortUnknown,
+            "a server port from FltCreateCommunicationPort",
+            format!("{value:#x}"),
+            "the value must not be NULL, a client port or another variable's",
+        ),
+    }
+}
+
+fn report_no_client_port(value: isize, closed: Option<&variable::Use>) {
+    match (closed, handle::client_port(value)) {
+        (None, None) => variable::report_unknown(value, "no client port"),
+        _ => variable::report_closed(Rule::PortClosedTwice, value, closed),
+    }
 }

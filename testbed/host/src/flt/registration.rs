@@ -8,8 +8,8 @@ use fltmgr::{
     DriverUnload, FilterId, FilterRegistration, Holders, InstanceKeys, NameProvider, Status,
 };
 
-use super::table::{FilterRecord, FilterTable, misuse};
-use super::{attach, unload};
+use super::table::{FilterRecord, FilterTable, report};
+use super::{attach, inside, unload};
 use crate::abi::FLT_REGISTRATION;
 use crate::driver::Driver;
 use crate::kernel::{self, State};
@@ -127,15 +127,24 @@ pub(super) fn unregister(filters: &FilterTable, id: FilterId) {
     let record = filters.lock().filters.get(&id).cloned();
     let begun = filters.lock().machine.unregister_filter(id);
     let (Some(record), Ok(effects)) = (record, begun) else {
-        misuse(
-            "a filter that is registered, once",
-            "one that is unregistered or being unregistered",
+        let mut first = filters.lock().unregistered.get(&id).cloned();
+        let first = first.take().unwrap_or_default();
+        report(
+            Rule::FilterUnregisteredTwice,
             "a filter is unregistered by one thread, one time",
+            "a filter that is being unregistered",
+            &format!("first unregistered at:\n{first}"),
         );
         return;
     };
+    filters.lock().unregistered.insert(id, Stack::capture());
     attach::detach(&record, id);
     filters.execute(effects);
+    if inside::is_in_callback(id) {
+        report_inside();
+        release(filters, id);
+        return;
+    }
     let open = filters
         .lock()
         .machine
@@ -144,8 +153,7 @@ pub(super) fn unregister(filters: &FilterTable, id: FilterId) {
         > 0;
     let limit = kernel::state().hang_limit.load(Ordering::Relaxed);
     if open || !wait(&record, limit) {
-        let holders = filters.lock().machine.unregister_waits_for(id);
-        report_hang(&holders);
+        report_hang(filters, id);
         release(filters, id);
         wait(&record, limit);
     }
@@ -156,7 +164,45 @@ fn wait(record: &FilterRecord, limit: u64) -> bool {
     sched::expect(&record.gone, limit) == Blocked::Wakened
 }
 
-fn report_hang(holders: &Holders) {
+/// Reports that a filter is unregistered from where that can never end.
+fn report_inside() {
+    report(
+        Rule::UnregisterInsideCallback,
+        "FltUnregisterFilter in the unload callback, or in a thread that runs no callback",
+        "a callback of the filter that unregisters it",
+        "on NT the call waits for its own caller; the hosted kernel lets it return at once",
+    );
+}
+
+fn report_hang(filters: &FilterTable, id: FilterId) {
+    let tables = filters.lock();
+    let holders = tables.machine.unregister_waits_for(id);
+    let snapshot = tables.machine.snapshot();
+    let open = |port: &fltmgr::PortState| port.filter == id && port.open;
+    let ports = snapshot.ports.into_iter().filter(open);
+    let ports = ports.filter_map(|port| tables.ports.get(&port.port));
+    let ports: Vec<Stack> = ports.map(|port| port.stack.clone()).collect();
+    let references = tables.references.get(&id).cloned().unwrap_or_default();
+    drop(tables);
+    let mut detail = String::from(
+        "on NT this call never returns: close the server ports first, give back every reference, \
+         and let callbacks return; the hosted kernel goes on as if that had been done",
+    );
+    for stack in ports {
+        detail.push_str(&format!("\na server port was created at:\n{stack}"));
+    }
+    for stack in references {
+        detail.push_str(&format!("\na reference was taken at:\n{stack}"));
+    }
+    Report::new(Rule::UnregisterHangs)
+        .expected("nothing holds the filter, or lets go of it soon")
+        .found(held_by(&holders))
+        .detail(detail)
+        .file();
+}
+
+/// What keeps a filter, in words.
+fn held_by(holders: &Holders) -> String {
     let counts = [
         (
             holders.open_server_ports,
@@ -180,15 +226,7 @@ fn report_hang(holders: &Holders) {
     let held: Vec<String> = held
         .map(|(count, what)| format!("{count} {what}"))
         .collect();
-    Report::new(Rule::UnregisterHangs)
-        .expected("nothing holds the filter, or lets go of it soon")
-        .found(held.join(", "))
-        .detail(
-            "on NT this call never returns: close the server ports first, give back every \
-             reference, and let callbacks return; the hosted kernel goes on as if that had been \
-             done",
-        )
-        .file();
+    held.join(", ")
 }
 
 /// Takes away what keeps the filter, as far as that can be done from outside.
@@ -209,15 +247,25 @@ pub(super) fn release(filters: &FilterTable, id: FilterId) {
 
 /// FltObjectReference on a filter.
 pub(super) fn reference(filters: &FilterTable, id: FilterId) -> Result<(), Status> {
-    filters.lock().machine.reference(id)
+    let mut tables = filters.lock();
+    tables.machine.reference(id)?;
+    let stack = Stack::capture();
+    tables.references.entry(id).or_default().push(stack);
+    Ok(())
 }
 
 /// FltObjectDereference on a filter.
 pub(super) fn dereference(filters: &FilterTable, id: FilterId) {
-    let result = filters.lock().machine.dereference(id);
+    let mut tables = filters.lock();
+    let result = tables.machine.dereference(id);
+    if let Some(references) = tables.references.get_mut(&id) {
+        references.pop();
+    }
+    drop(tables);
     match result {
         Ok(effects) => filters.execute(effects),
-        Err(_) => misuse(
+        Err(_) => report(
+            Rule::ReferenceUnderflow,
             "a filter with a reference from FltObjectReference",
             "a filter without one",
             "on NT the filter's rundown count is corrupt from here on",

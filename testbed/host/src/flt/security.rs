@@ -1,16 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The default descriptor of ports: SYSTEM and administrators, nobody else.
 
+use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use fltmgr::Status;
 
+use super::table::{FilterTable, report};
 use crate::abi::{ACL, SECURITY_DESCRIPTOR};
+use crate::attribution;
+use crate::driver::Driver;
 use crate::ex::pool;
 use crate::se::descriptor::allowed_entry;
 use crate::se::sid::Sid;
 use crate::se::token::Token;
+use crate::stack::Stack;
+use crate::verifier::{Report, Rule};
 
 const REVISION: u8 = 1;
 const ACL_REVISION: u8 = 2;
@@ -65,8 +72,61 @@ fn place(memory: NonNull<u8>, offset: usize) -> *mut u8 {
     memory.as_ptr().wrapping_add(offset)
 }
 
-/// Frees a descriptor that [`build_default`] built; the pool reports one that it did not.
-pub(super) fn free(descriptor: *mut c_void) {
+/// A descriptor that was built and is not freed yet.
+pub(super) struct BuiltDescriptor {
+    driver: Option<Arc<Driver>>,
+    stack: Stack,
+}
+
+/// Remembers a descriptor that a driver gets, until it frees it.
+pub(super) fn remember(filters: &FilterTable, descriptor: *mut c_void) {
+    let built = BuiltDescriptor {
+        driver: attribution::responsible(),
+        stack: Stack::capture(),
+    };
+    filters.lock().built.insert(descriptor as usize, built);
+}
+
+/// Frees a descriptor that [`build_default`] built, and reports one that it did not.
+pub(super) fn free(filters: &FilterTable, descriptor: *mut c_void) {
+    if filters
+        .lock()
+        .built
+        .remove(&(descriptor as usize))
+        .is_some()
+    {
+        free_memory(descriptor);
+        return;
+    }
+    report(
+        Rule::SecurityDescriptorUnknown,
+        "a descriptor from FltBuildDefaultSecurityDescriptor that is not freed",
+        format!("{descriptor:p}"),
+        "free it once; a descriptor of another origin is freed as that origin says",
+    );
+}
+
+/// Reports the descriptors that `driver` did not free, and frees them.
+pub(super) fn report_left(filters: &FilterTable, driver: &Arc<Driver>) {
+    let mut tables = filters.lock();
+    let (left, kept) = std::mem::take(&mut tables.built)
+        .into_iter()
+        .partition::<BTreeMap<_, _>, _>(|(_, it)| attribution::is(it.driver.as_ref(), driver));
+    tables.built = kept;
+    drop(tables);
+    for (address, built) in left {
+        Report::new(Rule::SecurityDescriptorLeft)
+            .driver(Some(driver.name()))
+            .function("FltBuildDefaultSecurityDescriptor")
+            .expected("FltFreeSecurityDescriptor after the port is created, or was not")
+            .found(format!("the descriptor at {address:#x}"))
+            .made_at(built.stack)
+            .file();
+        free_memory(address as *mut c_void);
+    }
+}
+
+fn free_memory(descriptor: *mut c_void) {
     // SAFETY: the pool looks the address up and frees nothing that it did not allocate.
     unsafe { pool::ExFreePoolWithTag(descriptor, u32::from_le_bytes(*TAG)) };
 }

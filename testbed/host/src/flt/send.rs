@@ -3,23 +3,64 @@
 
 use std::sync::Arc;
 
-use fltmgr::{SendOutcome, Status};
+use fltmgr::{ConnectionId, Effect, FilterId, SendOutcome, Status};
 
-use super::table::{FilterTable, PendingSend, Tables, misuse, now};
-use super::{attach, handle};
-use crate::abi::PFLT_FILTER;
+use super::reply_length::ReplyBuffer;
+use super::table::{FilterTable, PendingSend, Tables, now, report};
+use super::variable::{self, Use};
+use super::{handle, inside};
 use crate::clock::{self, Deadline};
 use crate::sched::{self, Blocked};
-use crate::verifier::{Report, Rule};
+use crate::verifier::Rule;
 
 /// What a driver asks FltSendMessage to do.
 pub(super) struct Request {
-    pub(super) filter: PFLT_FILTER,
+    pub(super) filter: FilterId,
     pub(super) payload: Vec<u8>,
     /// Room for the reply's payload; none without a reply buffer.
-    pub(super) reply_capacity: Option<usize>,
+    pub(super) reply: Option<ReplyBuffer>,
     /// The value behind the pointer; none for NULL.
     pub(super) timeout: Option<i64>,
+    /// The address of the driver's port variable.
+    pub(super) variable: usize,
+}
+
+/// Why a value of the driver's variable cannot be sent through.
+enum Unusable {
+    /// NULL: the port was closed, as it may be at any moment.
+    Null,
+    NoClientPort,
+    OfAnotherFilter,
+    Closed(Option<Use>),
+}
+
+impl Unusable {
+    fn status(&self) -> Status {
+        match self {
+            Unusable::Null | Unusable::Closed(_) => Status::PORT_DISCONNECTED,
+            Unusable::NoClientPort | Unusable::OfAnotherFilter => Status::INVALID_PARAMETER,
+        }
+    }
+
+    fn report(&self, value: isize) {
+        match self {
+            Unusable::Null => {}
+            Unusable::NoClientPort => variable::report_unknown(value, "no client port"),
+            Unusable::OfAnotherFilter => {
+                variable::report_unknown(value, "a client port of another filter");
+            }
+            Unusable::Closed(closed) => {
+                variable::report_closed(Rule::PortUsedAfterClose, value, closed.as_ref());
+            }
+        }
+    }
+}
+
+/// A message on its way.
+struct Begun {
+    pending: Arc<PendingSend>,
+    deadline: Option<Deadline>,
+    effects: Vec<Effect>,
 }
 
 /// Sends and waits. `read` reads the driver's port variable; it runs under the lock under which
@@ -30,68 +71,110 @@ pub(super) fn send(
     read: impl FnOnce() -> isize,
 ) -> SendOutcome {
     object_to(&request);
-    let mut tables = filters.lock();
-    let value = read();
-    let connection = match resolve(&tables, request.filter, value) {
-        Ok(connection) => connection,
-        Err((status, mistake)) => {
-            drop(tables);
-            if let Some(mistake) = mistake {
-                misuse(
-                    "the address of a variable that holds an open client port of this filter",
-                    format!("{value:#x}: {mistake}"),
-                    "pass the address of the variable that FltCloseClientPort is given, never of a \
-                     copy",
-                );
-            }
+    let (filter, reply) = (request.filter, request.reply);
+    let begun = match begin(filters, request, read) {
+        Ok(begun) => begun,
+        Err(status) => {
             return SendOutcome {
                 status,
                 reply: Vec::new(),
             };
         }
     };
-    let system_time = clock::system_time().max(0).unsigned_abs();
-    let deadline = tables
-        .machine
-        .decisions()
-        .deadline(request.timeout, now(), system_time);
-    let pending = Arc::new(PendingSend::default());
-    let Request {
-        payload,
-        reply_capacity,
-        ..
-    } = request;
-    let (id, effects) = tables
-        .machine
-        .send(connection, payload, reply_capacity, deadline);
-    tables.sends.insert(id, pending.clone());
-    drop(tables);
-    filters.execute(effects);
-    wait(filters, &pending, deadline.map(|time| Deadline(time.0)))
+    filters.execute(begun.effects);
+    let outcome = wait(filters, &begun.pending, begun.deadline);
+    if let Some(reply) = reply.filter(|_| outcome.status == Status::SUCCESS) {
+        let mut tables = filters.lock();
+        let length = outcome.reply.len();
+        let mistake = tables.reply_lengths.end(filter, reply, length);
+        drop(tables);
+        if let Some(report) = mistake {
+            report.file();
+        }
+    }
+    outcome
 }
 
-/// The connection that the driver's variable names; or the status, and for a mistake its name.
-fn resolve(
-    tables: &Tables,
-    filter: PFLT_FILTER,
-    value: isize,
-) -> Result<fltmgr::ConnectionId, (Status, Option<&'static str>)> {
-    if value == 0 {
-        return Err((Status::PORT_DISCONNECTED, None));
-    }
-    let Some(id) = handle::client_port(value) else {
-        return Err((Status::INVALID_PARAMETER, Some("no client port")));
+/// Queues the message, if the variable names an open connection; reports what is wrong with it.
+fn begin(
+    filters: &FilterTable,
+    request: Request,
+    read: impl FnOnce() -> isize,
+) -> Result<Begun, Status> {
+    let mut tables = filters.lock();
+    let value = read();
+    let connection = match resolve(&tables, request.filter, value) {
+        Ok(connection) => connection,
+        Err(unusable) => {
+            drop(tables);
+            unusable.report(value);
+            return Err(unusable.status());
+        }
     };
+    let differs = tables.variables.differs(connection, request.variable);
+    let stale = request
+        .reply
+        .and_then(|reply| tables.reply_lengths.begin(reply));
+    let in_connect = inside::is_in_connect(connection);
+    let begun = tables.queue(
+        connection,
+        request.payload,
+        &request.reply,
+        request.timeout,
+        in_connect,
+    );
+    drop(tables);
+    if let Some(first) = differs {
+        variable::report_differs(&first, request.variable);
+    }
+    if let Some(report) = stale {
+        report.file();
+    }
+    if in_connect {
+        report_in_connect();
+    }
+    begun.ok_or(Status::TIMEOUT)
+}
+
+impl Tables {
+    /// Hands the message to the machine. Not without a deadline in ConnectNotify, before whose
+    /// return nobody can read: that would wait for ever.
+    fn queue(
+        &mut self,
+        connection: ConnectionId,
+        payload: Vec<u8>,
+        reply: &Option<ReplyBuffer>,
+        timeout: Option<i64>,
+        in_connect: bool,
+    ) -> Option<Begun> {
+        let system_time = clock::system_time().max(0).unsigned_abs();
+        let decisions = self.machine.decisions();
+        let deadline = decisions.deadline(timeout, now(), system_time);
+        if in_connect && deadline.is_none() {
+            return None;
+        }
+        let capacity = reply.as_ref().map(|reply| reply.capacity);
+        let (id, effects) = self.machine.send(connection, payload, capacity, deadline);
+        let pending = Arc::new(PendingSend::default());
+        self.sends.insert(id, pending.clone());
+        Some(Begun {
+            pending,
+            deadline: deadline.map(|time| Deadline(time.0)),
+            effects,
+        })
+    }
+}
+
+/// The connection that the driver's variable names.
+fn resolve(tables: &Tables, filter: FilterId, value: isize) -> Result<ConnectionId, Unusable> {
+    if value == 0 {
+        return Err(Unusable::Null);
+    }
+    let id = handle::client_port(value).ok_or(Unusable::NoClientPort)?;
     match tables.machine.connection_state(id) {
-        None => Err((
-            Status::PORT_DISCONNECTED,
-            Some("a client port that was closed"),
-        )),
-        Some(connection) if handle::of_filter(connection.filter) != filter => Err((
-            Status::INVALID_PARAMETER,
-            Some("a client port of another filter"),
-        )),
-        Some(_) => Ok(id),
+        Some(connection) if connection.filter != filter => Err(Unusable::OfAnotherFilter),
+        Some(connection) if connection.driver_open => Ok(id),
+        _ => Err(Unusable::Closed(tables.variables.closed(id))),
     }
 }
 
@@ -117,29 +200,39 @@ fn wait(
 /// Reports what is allowed and still a mistake.
 fn object_to(request: &Request) {
     match request.timeout {
-        None => Report::new(Rule::MessageWithoutDeadline)
-            .expected("a timeout")
-            .found("a NULL pointer, which waits for ever")
-            .detail(
-                "a service that hangs then stalls whoever caused the message; pass a negative \
-                 (relative) timeout",
-            )
-            .file(),
-        Some(0) => Report::new(Rule::MessageWithoutDeadline)
-            .expected("a timeout other than zero")
-            .found("a pointer to zero")
-            .detail(
-                "the documentation contradicts itself about zero (at once, or for ever); pass a \
-                 negative (relative) timeout",
-            )
-            .file(),
+        None => report(
+            Rule::MessageWithoutDeadline,
+            "a timeout",
+            "a NULL pointer, which waits for ever",
+            "a service that hangs then stalls whoever caused the message; pass a negative \
+             (relative) timeout",
+        ),
+        Some(0) => report(
+            Rule::ZeroTimeout,
+            "a timeout other than zero",
+            "a pointer to zero",
+            "the documentation contradicts itself about zero (at once, or for ever); pass a \
+             negative (relative) timeout",
+        ),
         Some(_) => {}
     }
-    if attach::in_setup() {
-        misuse(
+    if inside::is_in_instance_setup(request.filter) {
+        report(
+            Rule::SendFromInstanceSetup,
             "no waiting for user mode in an instance-setup callback",
             "a message sent from inside one",
-            "the volume's first opener waits for this callback; if that is the service, both wait",
+            "the volume's first opener waits for this callback; if that is the service, both wait; \
+             queue a work item",
         );
     }
+}
+
+fn report_in_connect() {
+    report(
+        Rule::SendFromConnect,
+        "no message to a service before its ConnectNotify has returned",
+        "a message sent from inside it, to the service that connects",
+        "the service gets its handle when the callback has returned, so nobody can read: the send \
+         waits for its whole timeout; queue a work item, or let the service ask first",
+    );
 }

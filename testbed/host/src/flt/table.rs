@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The Filter Manager of one kernel: the state machine, and what the host knows beside it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -11,6 +11,9 @@ use fltmgr::{
 };
 use parking_lot::{Mutex, MutexGuard};
 
+use super::reply_length::ReplyLengths;
+use super::security::BuiltDescriptor;
+use super::variable::Variables;
 use crate::abi::{
     DRIVER_UNLOAD, PFLT_CONNECT_NOTIFY, PFLT_DISCONNECT_NOTIFY, PFLT_FILTER_UNLOAD_CALLBACK,
     PFLT_INSTANCE_SETUP_CALLBACK, PFLT_INSTANCE_TEARDOWN_CALLBACK, PFLT_MESSAGE_NOTIFY,
@@ -24,13 +27,28 @@ use crate::stack::Stack;
 use crate::verifier::{Report, Rule};
 
 /// The Filter Manager of one kernel.
-pub(crate) struct FilterTable(Mutex<Tables>);
+pub(crate) struct FilterTable {
+    tables: Mutex<Tables>,
+    state: Weak<State>,
+}
 
 /// What is behind the lock.
 pub(super) struct Tables {
     pub(super) machine: FilterManager,
-    pub(super) filters: HashMap<FilterId, Arc<FilterRecord>>,
-    pub(super) ports: HashMap<PortId, Arc<PortRecord>>,
+    pub(super) filters: BTreeMap<FilterId, Arc<FilterRecord>>,
+    /// Where each filter that is gone was unregistered.
+    pub(super) unregistered: BTreeMap<FilterId, Stack>,
+    /// Where the references to each filter were taken that are not given back.
+    pub(super) references: BTreeMap<FilterId, Vec<Stack>>,
+    pub(super) ports: BTreeMap<PortId, Arc<PortRecord>>,
+    /// Where each server port was closed.
+    pub(super) closed_ports: BTreeMap<PortId, Stack>,
+    /// Ports, by their upcased names, that listened when their driver was unloaded.
+    pub(super) ghosts: Vec<(Vec<u16>, Arc<PortRecord>)>,
+    pub(super) variables: Variables,
+    pub(super) reply_lengths: ReplyLengths,
+    /// Descriptors that FltBuildDefaultSecurityDescriptor built, by their address.
+    pub(super) built: BTreeMap<usize, BuiltDescriptor>,
     /// Descriptors of ports, by the number the machine was given for them.
     pub(super) descriptors: HashMap<u64, Arc<Descriptor>>,
     pub(super) sends: HashMap<SendId, Arc<PendingSend>>,
@@ -84,26 +102,46 @@ pub(super) struct PendingSend {
 }
 
 impl FilterTable {
-    fn new(decisions: Decisions) -> FilterTable {
-        FilterTable(Mutex::new(Tables {
+    fn new(decisions: Decisions, state: Weak<State>) -> FilterTable {
+        let tables = Mutex::new(Tables {
             machine: FilterManager::new(decisions),
-            filters: HashMap::new(),
-            ports: HashMap::new(),
+            filters: BTreeMap::new(),
+            unregistered: BTreeMap::new(),
+            references: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            closed_ports: BTreeMap::new(),
+            ghosts: Vec::new(),
+            variables: Variables::default(),
+            reply_lengths: ReplyLengths::default(),
+            built: BTreeMap::new(),
             descriptors: HashMap::new(),
             sends: HashMap::new(),
             gets: HashMap::new(),
             closers: HashMap::new(),
             pending_disconnects: HashMap::new(),
             former_unloads: HashMap::new(),
-        }))
+        });
+        FilterTable { tables, state }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Tables> {
-        self.0.lock()
+        self.tables.lock()
+    }
+
+    /// The kernel whose Filter Manager this is, as long as anybody uses it.
+    pub(super) fn state(&self) -> Option<Arc<State>> {
+        self.state.upgrade()
     }
 }
 
 impl Tables {
+    /// Takes a filter out of the tables: it is gone.
+    pub(super) fn forget_filter(&mut self, filter: FilterId) -> Option<Arc<FilterRecord>> {
+        self.references.remove(&filter);
+        self.reply_lengths.forget(filter);
+        self.filters.remove(&filter)
+    }
+
     /// The filters that a driver registered.
     pub(super) fn filters_of(&self, driver: &Arc<Driver>) -> Vec<(FilterId, Arc<FilterRecord>)> {
         let own = self
@@ -119,7 +157,10 @@ static TABLES: Mutex<Vec<(Weak<State>, Arc<FilterTable>)>> = Mutex::new(Vec::new
 
 /// Gives a kernel that boots its Filter Manager, which is not up yet.
 pub(crate) fn install(state: &Arc<State>) {
-    let table = Arc::new(FilterTable::new(Decisions::default()));
+    let table = Arc::new(FilterTable::new(
+        Decisions::default(),
+        Arc::downgrade(state),
+    ));
     let mut tables = TABLES.lock();
     tables.retain(|(state, _)| state.strong_count() > 0);
     tables.push((Arc::downgrade(state), table.clone()));
@@ -134,7 +175,7 @@ pub(super) fn of(state: &State) -> Arc<FilterTable> {
         .iter()
         .find(|(known, _)| std::ptr::eq(known.as_ptr(), state));
     own.map_or_else(
-        || Arc::new(FilterTable::new(Decisions::default())),
+        || Arc::new(FilterTable::new(Decisions::default(), Weak::new())),
         |(_, table)| table.clone(),
     )
 }
@@ -149,9 +190,9 @@ pub(super) fn now() -> Time {
     Time(clock::unbiased_interrupt_time())
 }
 
-/// Reports a mistake that has no rule of its own.
-pub(super) fn misuse(expected: &str, found: impl Into<String>, detail: &str) {
-    Report::new(Rule::FilterMisuse)
+/// Reports a mistake of a driver.
+pub(super) fn report(rule: Rule, expected: &str, found: impl Into<String>, detail: &str) {
+    Report::new(rule)
         .expected(expected)
         .found(found)
         .detail(detail)

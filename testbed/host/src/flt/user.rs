@@ -7,14 +7,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fltmgr::{Connecting, ConnectionId, GetId, GetOutcome, MessageCallId, Security, Status};
 
-use super::table::{self, FilterTable, PortRecord, misuse};
-use super::{handle, security};
+use super::table::{self, FilterTable, PortRecord, report};
+use super::{handle, inside, security};
 use crate::abi::NTSTATUS;
 use crate::frame;
 use crate::process::Process;
 use crate::sched::{self, Waiter};
 use crate::user_memory::UserSlice;
 use crate::user_memory::shadow::UserCall;
+use crate::verifier::Rule;
 
 /// FLT_PORT_CONNECT.
 const PORT_CONNECT: u32 = 1;
@@ -48,10 +49,21 @@ impl UserPort {
     ) -> Result<Arc<UserPort>, NTSTATUS> {
         sched::point("FilterConnectCommunicationPort");
         let filters = table::current();
-        let (connecting, port) =
-            begin(&filters, caller, name, context).map_err(|status| status.0)?;
-        let answer = caller.attach(|| connect_notify(&connecting, &port, context));
+        let begun = begin(&filters, caller, name, context);
+        if begun
+            .as_ref()
+            .is_err_and(|status| *status == Status::OBJECT_NAME_NOT_FOUND)
+        {
+            filters.report_ghost(name);
+        }
+        let (connecting, port) = begun.map_err(|status| status.0)?;
         let id = connecting.connection;
+        let answer = if filters.may_call("ConnectNotify", &port) {
+            let call = || connect_notify(&connecting, &port, context);
+            caller.attach(|| inside::connect(port.filter, id, call))
+        } else {
+            Err(Status::OBJECT_NAME_NOT_FOUND)
+        };
         let mut tables = filters.lock();
         let closed_inside = tables
             .machine
@@ -60,7 +72,8 @@ impl UserPort {
         let (result, effects) = tables.machine.connect_finish(id, answer);
         drop(tables);
         if closed_inside && answer.is_err() {
-            misuse(
+            report(
+                Rule::RefusedPortClosed,
                 "a driver that refuses a connection and leaves its client port alone",
                 "FltCloseClientPort before ConnectNotify returned an error",
                 "the Filter Manager disposes of the port itself",
@@ -130,12 +143,17 @@ impl UserPort {
         if !is_user_memory(&input) || !is_user_memory(&output) {
             return (Status::ACCESS_VIOLATION.0, 0);
         }
+        if !self.filters.may_call("MessageNotify", &self.port) {
+            return (Status::PORT_DISCONNECTED.0, 0);
+        }
         let begun = self.filters.lock().machine.message_begin(self.connection);
         let (call, cookie) = match begun {
             Ok(begun) => begun,
             Err(status) => return (status.0, 0),
         };
-        let (status, count) = caller.attach(|| message_notify(&self.port, cookie, &input, &output));
+        let (status, count) = inside::callback(self.port.filter, || {
+            caller.attach(|| message_notify(&self.port, cookie, &input, &output))
+        });
         let returned = self.end_message(call, status, count);
         (status.0, returned)
     }
@@ -173,6 +191,7 @@ impl UserPort {
     pub fn close(&self) {
         sched::point("CloseHandle");
         if !self.closed.swap(true, Ordering::AcqRel) {
+            self.filters.may_call("DisconnectNotify", &self.port);
             self.close_one();
         }
     }
@@ -331,7 +350,8 @@ fn message_notify(
 
 fn check_returned(returned: u32, room: u32) -> u32 {
     if returned == NOT_SET {
-        misuse(
+        report(
+            Rule::OutputLengthNotSet,
             "MessageNotify sets *ReturnOutputBufferLength on every path",
             "it returned without doing so",
             "on NT the service would be told an arbitrary number",
@@ -339,7 +359,8 @@ fn check_returned(returned: u32, room: u32) -> u32 {
         return 0;
     }
     if returned > room {
-        misuse(
+        report(
+            Rule::OutputLengthTooLong,
             &format!("an output length of at most {room} bytes, the size of the buffer"),
             format!("{returned} bytes"),
             "the service would read beyond its buffer",
