@@ -6,9 +6,13 @@
 mod support;
 
 mod driver;
+mod filter;
 mod gone;
 mod left;
 mod notify;
+mod port;
 mod reload;
 mod rundown;
+mod send;
+mod unregister;
 mod work_item;

@@ -66,37 +66,45 @@ unsafe extern "system" fn image(_: *const UNICODE_STRING, _pid: HANDLE, _info: *
 
 impl Kind {
     pub(crate) fn add(self) -> NTSTATUS {
-        let all = PsCreateProcessNotifySubsystems;
-        // SAFETY: routines of the right kinds, in all arms.
-        unsafe {
-            match self {
-                Kind::Process => PsSetCreateProcessNotifyRoutine(Some(process), false),
-                Kind::ProcessEx => PsSetCreateProcessNotifyRoutineEx(Some(extended), false),
-                Kind::ProcessEx2 => {
-                    PsSetCreateProcessNotifyRoutineEx2(all, extended as *const c_void, false)
-                }
-                Kind::Thread => PsSetCreateThreadNotifyRoutine(Some(thread)),
-                Kind::ThreadEx => PsSetCreateThreadNotifyRoutineEx(
-                    PsCreateThreadNotifySubsystems,
-                    thread as *const c_void,
-                ),
-                Kind::Image => PsSetLoadImageNotifyRoutine(Some(image)),
+        match self {
+            // SAFETY: the routines are of the right kinds, in all arms.
+            Kind::Thread => unsafe { PsSetCreateThreadNotifyRoutine(Some(thread)) },
+            Kind::ThreadEx => {
+                let all = PsCreateThreadNotifySubsystems;
+                // SAFETY: as above.
+                unsafe { PsSetCreateThreadNotifyRoutineEx(all, thread as *const c_void) }
             }
+            // SAFETY: as above.
+            Kind::Image => unsafe { PsSetLoadImageNotifyRoutine(Some(image)) },
+            process => process.set(false),
         }
     }
 
     pub(crate) fn remove(self) -> NTSTATUS {
-        let all = PsCreateProcessNotifySubsystems;
-        // SAFETY: as in `add`.
-        unsafe {
-            match self {
-                Kind::Process => PsSetCreateProcessNotifyRoutine(Some(process), true),
-                Kind::ProcessEx => PsSetCreateProcessNotifyRoutineEx(Some(extended), true),
-                Kind::ProcessEx2 => {
-                    PsSetCreateProcessNotifyRoutineEx2(all, extended as *const c_void, true)
-                }
-                Kind::Thread | Kind::ThreadEx => PsRemoveCreateThreadNotifyRoutine(Some(thread)),
-                Kind::Image => PsRemoveLoadImageNotifyRoutine(Some(image)),
+        match self {
+            Kind::Thread | Kind::ThreadEx => {
+                // SAFETY: the routine that `add` registers.
+                unsafe { PsRemoveCreateThreadNotifyRoutine(Some(thread)) }
+            }
+            // SAFETY: as above.
+            Kind::Image => unsafe { PsRemoveLoadImageNotifyRoutine(Some(image)) },
+            process => process.set(true),
+        }
+    }
+
+    /// Registers or removes a process routine.
+    fn set(self, remove: bool) -> NTSTATUS {
+        match self {
+            // SAFETY: the routines are of the right kinds, in all arms.
+            Kind::Process => unsafe { PsSetCreateProcessNotifyRoutine(Some(process), remove) },
+            Kind::ProcessEx => {
+                // SAFETY: as above.
+                unsafe { PsSetCreateProcessNotifyRoutineEx(Some(extended), remove) }
+            }
+            _ => {
+                let (all, routine) = (PsCreateProcessNotifySubsystems, extended as *const c_void);
+                // SAFETY: as above.
+                unsafe { PsSetCreateProcessNotifyRoutineEx2(all, routine, remove) }
             }
         }
     }

@@ -1,0 +1,161 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The end of a filter: what hangs on NT is a report here.
+
+use std::sync::atomic::Ordering;
+
+use fltport_nt::bindings::*;
+use nt_host::{Report, Rule};
+
+use crate::driver::*;
+use crate::filter::{self, *};
+
+const UNREGISTER: &str = "FltUnregisterFilter";
+
+fn unloading(unload: fn()) -> Vec<Report> {
+    filter::life(Callbacks::default(), |_| {}, move |_| unload())
+}
+
+#[test]
+fn unregistering_with_an_open_port_is_a_report_that_shows_the_port() {
+    let reports = unloading(unregister);
+    let report = assert_one(&reports, Rule::UnregisterHangs, UNREGISTER);
+    assert!(report.found.contains("1 server ports"), "{report}");
+    assert_shows(&report.detail, "create_port");
+}
+
+#[test]
+fn unregistering_with_a_reference_is_a_report_that_shows_where_it_was_taken() {
+    let reports = unloading(|| {
+        reference();
+        close_server();
+        unregister();
+    });
+    let report = assert_one(&reports, Rule::UnregisterHangs, UNREGISTER);
+    assert!(report.found.contains("1 references"), "{report}");
+    assert_shows(&report.detail, "reference");
+    let reports = unloading(|| {
+        reference();
+        close_server();
+        release();
+        unregister();
+    });
+    assert_broken(&reports, &[]);
+}
+
+#[test]
+fn an_open_connection_does_not_keep_a_filter() {
+    let kernel = filter::boot();
+    set_callbacks(Callbacks::default());
+    load(&kernel, begin, end);
+    let service = connect_service(&kernel);
+    unload_it(&kernel);
+    service.close();
+    assert_broken(&kernel.shutdown(), &[]);
+}
+
+#[test]
+fn unregistering_inside_a_callback_is_a_report_and_not_a_deadlock() {
+    let inside = || {
+        close_server();
+        unregister();
+    };
+    let callbacks = [
+        Callbacks {
+            message: action(inside),
+            ..Default::default()
+        },
+        Callbacks {
+            disconnect: action(move || {
+                close_client(&CLIENT);
+                inside();
+            }),
+            ..Default::default()
+        },
+    ];
+    for callbacks in callbacks {
+        let meanwhile = |kernel: &nt_host::Kernel| {
+            let service = connect_service(kernel);
+            command(kernel, &service);
+            service.close();
+        };
+        let reports = filter::life(callbacks, meanwhile, |_| {});
+        assert_one(&reports, Rule::UnregisterInsideCallback, UNREGISTER);
+    }
+}
+
+#[test]
+fn a_filter_used_after_its_end_is_reported_with_where_it_ended() {
+    let reports = unloading(|| {
+        close_server();
+        unregister();
+        unregister();
+        release();
+        assert_eq!(send(&CLIENT, Some(SECOND)), STATUS_INVALID_PARAMETER);
+        assert_eq!(start(), STATUS_INVALID_PARAMETER);
+        assert_eq!(create_port(NewPort::default()), STATUS_INVALID_PARAMETER);
+    });
+    assert_broken(&reports, &[Rule::FilterUsedAfterUnregister; 5]);
+    let functions = [
+        UNREGISTER,
+        "FltObjectDereference",
+        "FltSendMessage",
+        "FltStartFiltering",
+        "FltCreateCommunicationPort",
+    ];
+    for (report, function) in reports.iter().zip(functions) {
+        assert_eq!(report.function, function);
+        assert_shows(&report.detail, "unregister");
+    }
+}
+
+#[test]
+fn unregistering_in_two_threads_is_reported() {
+    unsafe extern "system" fn second(_: *mut std::ffi::c_void) {
+        unregister();
+        release();
+    }
+    let reports = unloading(|| {
+        reference();
+        close_server();
+        // The reference keeps the first one until the second thread has done its harm.
+        let handle = start_thread(first, std::ptr::null());
+        while !nt_host::flt::snapshot()
+            .filters
+            .iter()
+            .all(|it| it.deleting)
+        {
+            std::thread::yield_now();
+        }
+        join(start_thread(second, std::ptr::null()));
+        join(handle);
+    });
+    unsafe extern "system" fn first(_: *mut std::ffi::c_void) {
+        unregister();
+    }
+    let report = assert_one(&reports, Rule::FilterUnregisteredTwice, UNREGISTER);
+    assert_shows(&report.detail, "unregister");
+}
+
+#[test]
+fn a_value_that_is_no_filter_and_a_foreign_driver_object_are_reported() {
+    let reports = unloading(|| {
+        let filter = FILTER.swap(0x1234, Ordering::SeqCst);
+        unregister();
+        FILTER.store(filter, Ordering::SeqCst);
+        let registration = FLT_REGISTRATION::default();
+        // SAFETY: an object that is no driver's, which the Filter Manager looks up; a registration;
+        // memory for the result.
+        let status =
+            unsafe { FltRegisterFilter(0x1000 as *const _, &raw const registration, &mut 0) };
+        assert_eq!(status, STATUS_INVALID_PARAMETER);
+        close_server();
+        unregister();
+    });
+    assert_broken(&reports, &[Rule::FilterUnknown, Rule::ObjectUnknown]);
+}
+
+#[test]
+fn a_reference_given_back_that_was_not_taken_is_reported() {
+    let reports = doing(release);
+    assert_one(&reports, Rule::ReferenceUnderflow, "FltObjectDereference");
+}
