@@ -11,6 +11,8 @@ use crate::entry::nt;
 use crate::frame;
 use crate::irql::PASSIVE_LEVEL;
 use crate::kernel::{self, State};
+use crate::stack::Stack;
+use crate::thread;
 use crate::verifier::{Report, Rule};
 
 type Reinitialize = unsafe extern "system" fn(*const DRIVER_OBJECT, *const c_void, u32);
@@ -20,6 +22,9 @@ pub(crate) struct Routine {
     routine: Reinitialize,
     context: usize,
     boot: bool,
+    /// The function that it was registered with, and where.
+    function: &'static str,
+    stack: Stack,
 }
 
 /// Runs the routines of `driver` that wait, of the boot kind or of the other. A routine that
@@ -50,6 +55,21 @@ pub(crate) fn run(driver: &Arc<Driver>, boot: bool) {
         .reinitialize
         .lock()
         .retain(|routine| routine.boot != boot);
+}
+
+/// Reports the routines that a driver registered whose entry point then failed, and forgets them.
+pub(crate) fn report_failed_entry(driver: &Driver) {
+    let left = std::mem::take(&mut *driver.reinitialize.lock());
+    for routine in left {
+        Report::new(Rule::ReinitializeMisuse)
+            .driver(Some(driver.name()))
+            .function(routine.function)
+            .expected("a registration only if DriverEntry will return success")
+            .found("a DriverEntry that registered, and then failed")
+            .detail("register last, when nothing can fail any more")
+            .made_at(routine.stack)
+            .file();
+    }
 }
 
 fn call(driver: &Arc<Driver>, routine: &Routine) {
@@ -100,6 +120,8 @@ fn register(
         routine,
         context,
         boot,
+        function: thread::with_context(|context| context.function.get()),
+        stack: Stack::capture(),
     });
 }
 

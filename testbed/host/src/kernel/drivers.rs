@@ -149,6 +149,7 @@ pub(crate) fn load(state: &Arc<State>, image: &DriverImage) -> Result<(), NTSTAT
             in_system_thread(state, move || reinitialize::run(&inner, false))
         }
         Ok(status) | Err(status) => {
+            reinitialize::report_failed_entry(&driver);
             clean_up(state, &driver);
             Err(status)
         }

@@ -3,6 +3,7 @@
 //! is one kernel at a time in a process, so there is one such driver at a time.
 
 use std::ffi::c_void;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use fltport_nt::bindings::*;
@@ -13,6 +14,9 @@ use crate::support;
 pub(crate) const NAME: &str = "lifetime";
 
 type Hook = Arc<dyn Fn(*mut DRIVER_OBJECT) + Send + Sync>;
+
+/// What DriverEntry returns.
+static STATUS: AtomicI32 = AtomicI32::new(STATUS_SUCCESS);
 
 static HOOKS: Mutex<Option<(Hook, Hook)>> = Mutex::new(None);
 
@@ -31,7 +35,7 @@ unsafe extern "system" fn entry(
     // SAFETY: the driver's own object.
     unsafe { (*object).DriverUnload = Some(unload) };
     hooks().0(object);
-    STATUS_SUCCESS
+    STATUS.load(Ordering::SeqCst)
 }
 
 unsafe extern "system" fn unload(object: *const DRIVER_OBJECT) {
@@ -53,6 +57,17 @@ pub(crate) fn load(
 ) {
     *HOOKS.lock().unwrap() = Some((Arc::new(entry), Arc::new(unload)));
     kernel.load(&image()).expect("the entry succeeds");
+}
+
+/// Loads the driver, whose entry fails after what it does.
+pub(crate) fn load_failing(
+    kernel: &Kernel,
+    entry: impl Fn(*mut DRIVER_OBJECT) + Send + Sync + 'static,
+) {
+    *HOOKS.lock().unwrap() = Some((Arc::new(entry), Arc::new(|_| {})));
+    STATUS.store(STATUS_UNSUCCESSFUL, Ordering::SeqCst);
+    assert_eq!(kernel.load(&image()), Err(STATUS_UNSUCCESSFUL));
+    STATUS.store(STATUS_SUCCESS, Ordering::SeqCst);
 }
 
 pub(crate) fn image() -> DriverImage {

@@ -1,22 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A driver that is loaded again after its unload begins anew, whatever it left behind.
 
+use std::ffi::c_void;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use fltport_nt::bindings::*;
 use nt_host::Rule;
 
 use crate::driver::*;
+use crate::filter;
 use crate::left::set_timer;
 use crate::notify::{self, CALLS, KINDS, Kind};
 
-unsafe extern "system" fn rings(
-    _: *mut KDPC,
-    _: *mut std::ffi::c_void,
-    _: *mut std::ffi::c_void,
-    _: *mut std::ffi::c_void,
-) {
-}
+unsafe extern "system" fn rings(_: *mut KDPC, _: *mut c_void, _: *mut c_void, _: *mut c_void) {}
 
 #[test]
 fn a_driver_loaded_again_is_clean_and_its_routines_are_called() {
@@ -64,4 +60,41 @@ fn a_driver_loaded_again_is_clean_and_its_routines_are_called() {
         [Rule::CallIntoUnloadedDriver; 6],
         "those of the first load"
     );
+}
+
+#[test]
+fn a_filter_loaded_again_registers_and_listens_although_the_first_was_left() {
+    let kernel = filter::boot();
+    filter::set_callbacks(filter::Callbacks::default());
+    load(&kernel, filter::begin, |_| {});
+    unload_it(&kernel);
+    let left = [Rule::FilterLeft, Rule::PortLeft];
+    assert_broken(&kernel.reports(), &left);
+    load(&kernel, filter::begin, filter::end);
+    let service = filter::connect_service(&kernel);
+    filter::command(&kernel, &service);
+    service.close();
+    unload_it(&kernel);
+    assert_broken(&kernel.shutdown(), &left);
+}
+
+unsafe extern "system" fn later(_: *const DRIVER_OBJECT, _: *const c_void, _: u32) {
+    unreachable!("its DriverEntry failed");
+}
+
+#[test]
+fn a_failed_entry_must_not_have_registered_for_reinitialisation() {
+    let kernel = boot();
+    load_failing(&kernel, |object| {
+        // SAFETY: the driver's own object, in its entry point.
+        unsafe { IoRegisterDriverReinitialization(object, Some(later), std::ptr::null()) };
+        // SAFETY: as above.
+        unsafe { IoRegisterBootDriverReinitialization(object, Some(later), std::ptr::null()) };
+    });
+    load_failing(&kernel, |_| {});
+    kernel.boot_drivers_initialized();
+    let reports = kernel.shutdown();
+    assert_broken(&reports, &[Rule::ReinitializeMisuse; 2]);
+    assert_eq!(reports[0].function, "IoRegisterDriverReinitialization");
+    assert_eq!(reports[1].function, "IoRegisterBootDriverReinitialization");
 }
