@@ -103,7 +103,8 @@ impl Header {
             print(format!("struct {name}"), vec![size_of(name)]);
             for field in fields {
                 let offset = format!("offsetof({name}, {field})");
-                print(format!("field {name}.{field}"), vec![offset]);
+                let size = format!("sizeof((({name} *)0)->{field})");
+                print(format!("field {name}.{field}"), vec![offset, size]);
             }
         }
         for name in constants {

@@ -9,7 +9,12 @@ use fltport_nt::bindings::*;
 /// A struct as Rust lays it out.
 pub(crate) struct Layout {
     pub(crate) size: i64,
-    pub(crate) offsets: BTreeMap<&'static str, i64>,
+    /// The offset and the size of each field.
+    pub(crate) fields: BTreeMap<&'static str, [i64; 2]>,
+}
+
+fn size_of_field<T, F>(_: impl Fn(&T) -> *const F) -> i64 {
+    size_of::<F>() as i64
 }
 
 macro_rules! layouts {
@@ -20,9 +25,13 @@ macro_rules! layouts {
                 stringify!($name),
                 Layout {
                     size: size_of::<$name>() as i64,
-                    offsets: BTreeMap::from([
-                        $((stringify!($field), offset_of!($name, $field) as i64)),*
-                    ]),
+                    fields: BTreeMap::from([$((
+                        stringify!($field),
+                        [
+                            offset_of!($name, $field) as i64,
+                            size_of_field(|it: &$name| &raw const it.$field),
+                        ],
+                    )),*]),
                 },
             )),*])
         }

@@ -156,13 +156,10 @@ fn structs_have_the_same_layout() {
             "the size of {name}"
         );
         for field in fields {
-            let offset = layout.offsets.get(field.as_str());
-            let offset = offset.unwrap_or_else(|| panic!("{name}.{field} in layouts.rs"));
-            assert_eq!(
-                measured[&format!("field {name}.{field}")],
-                [*offset],
-                "{name}.{field}"
-            );
+            let known = layout.fields.get(field.as_str());
+            let known = known.unwrap_or_else(|| panic!("{name}.{field} in layouts.rs"));
+            let actual = &measured[&format!("field {name}.{field}")];
+            assert_eq!(actual, known, "{name}.{field}: offset, size");
         }
     }
     let known: BTreeSet<&str> = header.structs.keys().map(String::as_str).collect();
