@@ -64,9 +64,22 @@ fn the_mended_driver_leaves_nothing_behind() {
 }
 
 #[test]
-fn the_guide_shows_the_driver_as_it_is() {
+fn the_guide_shows_the_examples_as_they_are() {
     guide::compare("driver", include_str!("../src/driver.c"));
     guide::compare("user-memory", include_str!("../src/user_memory.h"));
+    guide::compare("build", include_str!("../build.rs"));
+    guide::compare("rust-driver", include_str!("../../rust-driver/src/lib.rs"));
+    guide::compare(
+        "rust-test",
+        include_str!("../../rust-driver/tests/driver.rs"),
+    );
+    let test = include_str!("driver.rs");
+    let shown = test
+        .split("#[test]")
+        .next()
+        .and_then(|it| it.split_once("/// A kernel with"));
+    let (_, shown) = shown.expect("the helpers stand before the first test");
+    guide::compare("c-test", &format!("/// A kernel with{shown}"));
 }
 
 #[test]
