@@ -106,10 +106,12 @@ fn run(arguments: &Arguments) -> ExitCode {
         Ok(summary) => {
             let seconds = begin.elapsed().as_secs_f64();
             println!(
-                "seeds {}..{end_of_seeds}: {} calls, {} turns, {} s of virtual time in \
-                 {seconds:.1} s, {:.0} seeds a second, fingerprint {:016x}",
+                "seeds {}..{end_of_seeds}: {} calls of the kernel, {} of which were made to fail, \
+                 {} turns, {} s of virtual time in {seconds:.1} s, {:.0} seeds a second, \
+                 fingerprint {:016x}",
                 arguments.from,
                 summary.calls,
+                scenario::injected_faults(),
                 summary.turns,
                 summary.time / nt_host::clock::SECOND,
                 summary.seeds as f64 / seconds,

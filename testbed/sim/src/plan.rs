@@ -29,6 +29,8 @@ pub struct Plan {
     pub operations: Vec<Operation>,
     /// Services end before the drivers, and read to the end.
     pub orderly: bool,
+    /// One call in so many that can fail does; zero for none.
+    pub faults: u32,
 }
 
 /// Something that a thread of the client driver does.
@@ -183,6 +185,7 @@ impl Plan {
                 false => some(rng, 0..2, operation),
             },
             orderly,
+            faults: faults(rng),
         }
     }
 
@@ -213,7 +216,16 @@ impl Plan {
                 false => some(rng, 0..4, operation),
             },
             orderly,
+            faults: faults(rng),
         }
+    }
+}
+
+/// Most seeds have luck.
+fn faults(rng: &mut Rng) -> u32 {
+    match rng.u32(..4) {
+        0 => [3, 10, 50, 200][rng.usize(..4)],
+        _ => 0,
     }
 }
 

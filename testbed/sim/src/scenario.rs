@@ -3,9 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fltport_abi::message::{Message, Pid};
 use fltport_abi::process_monitor::ProcessCreate;
+use fltport_nt::bindings::STATUS_OBJECT_NAME_NOT_FOUND;
+use nt_host::faults::FaultPlan;
 use nt_host::sched::{self, Thread, Waiter};
 use nt_host::{
     Config, DebugPrint, DriverImage, FilterManagerStart, Kernel, ProcessCreated, Unload,
@@ -50,6 +53,8 @@ pub struct Shared {
     pub journal: Journal,
     /// Services read to the end.
     pub orderly: bool,
+    /// Calls of the kernel fail.
+    pub unlucky: bool,
     bad: Mutex<BTreeSet<u64>>,
     end: Mutex<(bool, Vec<Arc<Waiter>>)>,
 }
@@ -88,21 +93,23 @@ impl Shared {
 /// A law is broken.
 pub fn run(seed: u64, size: Size) {
     let plan = Plan::of(seed, size);
-    let shared = boot(&plan);
+    let shared = boot(seed, &plan);
     let loaded = load(&shared, &plan);
     let services = start_services(&shared, &plan);
     let processes = start_processes(&shared, &plan);
     for operation in &plan.operations {
-        operate(&shared.kernel, *operation);
+        operate(&shared, *operation);
     }
     processes.iter().for_each(Thread::join);
     if plan.orderly {
-        audit(&shared, &plan);
+        if !shared.unlucky {
+            audit(&shared, &plan);
+        }
         shared.announce_the_end();
         services.iter().for_each(Thread::join);
-        unload_all(&shared.kernel);
+        unload_all(&shared);
     } else {
-        unload_all(&shared.kernel);
+        unload_all(&shared);
         shared.announce_the_end();
         services.iter().for_each(Thread::join);
     }
@@ -111,10 +118,21 @@ pub fn run(seed: u64, size: Size) {
     let shared = Arc::into_inner(shared).expect("all threads have ended");
     let left = shared.kernel.pool_usage();
     assert!(left.is_empty(), "left in the pool: {left:?}");
+    let faults = shared.kernel.injected_faults().len();
+    FAULTS.fetch_add(faults as u64, Ordering::Relaxed);
     shared.kernel.shutdown_clean();
 }
 
-fn boot(plan: &Plan) -> Arc<Shared> {
+/// How many calls of the kernel failed because a seed said so, in all runs of this process.
+static FAULTS: AtomicU64 = AtomicU64::new(0);
+
+/// How many calls of the kernel failed on purpose so far.
+#[must_use]
+pub fn injected_faults() -> u64 {
+    FAULTS.load(Ordering::Relaxed)
+}
+
+fn boot(seed: u64, plan: &Plan) -> Arc<Shared> {
     let late = plan.filter_manager_after > 0;
     let kernel = Kernel::boot(Config {
         filter_manager: match late {
@@ -122,12 +140,14 @@ fn boot(plan: &Plan) -> Arc<Shared> {
             false => FilterManagerStart::Ready,
         },
         debug_print: DebugPrint::Discard,
+        faults: FaultPlan::random(seed, plan.faults),
         ..Config::default()
     });
     Arc::new(Shared {
         kernel,
         journal: Journal::default(),
         orderly: plan.orderly,
+        unlucky: plan.faults != 0,
         bad: Mutex::default(),
         end: Mutex::default(),
     })
@@ -153,17 +173,20 @@ fn load(shared: &Arc<Shared>, plan: &Plan) -> Thread {
         false => [Image::Fltport, Image::Generator],
     };
     for image in order {
-        must_load(&shared.kernel, image);
+        start_driver(shared, image);
     }
     if !plan.processes.is_empty() {
-        must_load(&shared.kernel, Image::Monitor);
+        start_driver(shared, Image::Monitor);
     }
     starter
 }
 
-fn must_load(kernel: &Kernel, image: Image) {
-    let status = kernel.load(image.driver());
-    assert_eq!(status, Ok(()), "{image:?} is loaded");
+fn start_driver(shared: &Shared, image: Image) {
+    let status = shared.kernel.load(image.driver());
+    assert!(
+        status.is_ok() || shared.unlucky,
+        "{image:?} is not loaded: {status:?}"
+    );
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Thread {
@@ -212,26 +235,24 @@ fn tell(shared: &Shared, pid: u64, story: Story) {
     }
 }
 
-fn operate(kernel: &Kernel, operation: Operation) {
+fn operate(shared: &Shared, operation: Operation) {
     match operation {
         Operation::Rest(ticks) => rest(ticks),
         Operation::Reload(image, how) => {
             // A driver that is not loaded, or has no filter yet, cannot be unloaded so.
-            if kernel.unload(image.driver().name, how).is_ok() {
-                must_load(kernel, image);
+            if shared.kernel.unload(image.driver().name, how).is_ok() {
+                start_driver(shared, image);
             }
         }
     }
 }
 
-fn unload_all(kernel: &Kernel) {
+fn unload_all(shared: &Shared) {
     for image in [Image::Monitor, Image::Generator, Image::Fltport] {
-        let status = kernel.unload(image.driver().name, Unload::Stop);
-        let monitor_is_not_loaded = image == Image::Monitor && status.is_err();
-        assert!(
-            status.is_ok() || monitor_is_not_loaded,
-            "{image:?}: {status:?}"
-        );
+        let status = shared.kernel.unload(image.driver().name, Unload::Stop);
+        let is_not_loaded = status == Err(STATUS_OBJECT_NAME_NOT_FOUND)
+            && (image == Image::Monitor || shared.unlucky);
+        assert!(status.is_ok() || is_not_loaded, "{image:?}: {status:?}");
     }
 }
 

@@ -228,7 +228,7 @@ impl Service {
 
     /// Answers with bytes that are no reply; the status.
     pub fn reply_garbage(&self, request: &Request) -> i32 {
-        let mut bytes = vec![0xEE; MESSAGE_HEADER + 5];
+        let mut bytes = vec![0xEE; MESSAGE_HEADER + 7];
         bytes[8..16].copy_from_slice(&request.message_id.to_le_bytes());
         self.port.reply(&bytes)
     }
