@@ -204,3 +204,20 @@ fn what_finds_no_room_comes_from_the_ordinary_pool() {
     all.into_iter().for_each(free);
     expect(kernel, &[Rule::PoolOverrun, Rule::PoolOverrun]);
 }
+
+#[test]
+fn memory_freed_long_ago_is_still_closed_and_closes_again() {
+    let kernel = boot_with(SpecialPool::Overruns);
+    let memory = allocate(64);
+    free(memory);
+    // More than the quarantine keeps and than the special pool remembers.
+    for _ in 0..6000 {
+        free(allocate(64));
+    }
+    assert_eq!(read(memory, 0), 0xDD);
+    free(allocate(64));
+    assert_eq!(read(memory, 0), 0xDD);
+    let reports = kernel.shutdown();
+    assert_eq!(rules(&reports), [Rule::PoolAccessAfterFree; 2]);
+    assert!(reports[0].found.contains("long ago"), "{}", reports[0]);
+}

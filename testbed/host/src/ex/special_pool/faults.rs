@@ -6,6 +6,7 @@ use super::{SLACK, TABLE, open_page, space};
 use crate::ex::pool::tag_text;
 use crate::fault_handler::{Access, Fault};
 use crate::irql::{self, DISPATCH_LEVEL};
+use crate::pages;
 use crate::verifier::{Report, Rule};
 
 /// What freed memory reads as, once it was reported.
@@ -31,9 +32,11 @@ pub(crate) fn resolve(fault: &Fault) -> bool {
         return file(report, fault, fault.access != Access::Execute);
     }
     let entry = table.at(fault.address);
-    let is_freed = entry.as_ref().is_none_or(|entry| entry.freed.is_some());
+    let is_freed = entry.is_none_or(|entry| entry.freed.is_some());
     let fill = if is_freed { FREED } else { SLACK };
-    let opened = open_page(space, entry, fault.address, fill);
+    let page = pages::page_of(fault.address);
+    let opened = open_page(space, page.clone(), fill);
+    table.opened(page);
     drop(table);
     let repeat = opened.is_ok() && fault.access != Access::Execute;
     if let Err(error) = opened {

@@ -23,7 +23,7 @@ use crate::fault_handler;
 use crate::pages::{self, Opened, PAGE_SIZE, Reservation};
 use crate::stack::Stack;
 pub(crate) use faults::resolve;
-use table::{Entry, Table};
+use table::Table;
 
 /// Which pool allocations lie on pages of their own, where a wrong access is reported with the
 /// stack of the very instruction.
@@ -255,19 +255,9 @@ fn write(range: Range<usize>, byte: u8) {
     unsafe { (range.start as *mut u8).write_bytes(byte, range.len()) };
 }
 
-/// Opens the page of an entry's address after a report, so that the access can be repeated. Memory
-/// that was freed reads as `fill`.
-fn open_page(
-    space: &Reservation,
-    entry: Option<&mut Entry>,
-    address: usize,
-    fill: u8,
-) -> io::Result<()> {
-    let page = pages::page_of(address);
+/// Opens a page after a report, so that the access can be repeated, and fills it.
+fn open_page(space: &Reservation, page: Range<usize>, fill: u8) -> io::Result<()> {
     space.open(page.clone(), Opened::ReadWrite)?;
-    write(page.clone(), fill);
-    if let Some(entry) = entry {
-        entry.opened.push(page);
-    }
+    write(page, fill);
     Ok(())
 }

@@ -31,7 +31,7 @@ pub(super) struct Entry {
     /// Nobody holds it any more.
     given_back: bool,
     /// Closed pages that were opened after a report.
-    pub(super) opened: Vec<Range<usize>>,
+    opened: Vec<Range<usize>>,
     /// What was reported of it.
     pub(super) reported: Vec<(crate::verifier::Rule, Access)>,
 }
@@ -43,6 +43,8 @@ pub(super) struct Table {
     circle: Circle,
     /// How many are held.
     held: usize,
+    /// Pages of forgotten allocations that were opened after a report.
+    strays: Vec<Range<usize>>,
     /// Those that can be paged out and are not.
     resident: BTreeSet<usize>,
 }
@@ -66,6 +68,7 @@ impl Table {
             gone: VecDeque::new(),
             circle: Circle::new(),
             held: 0,
+            strays: Vec::new(),
             resident: BTreeSet::new(),
         }
     }
@@ -96,6 +99,7 @@ impl Table {
 
     /// Forgets what nobody holds in a range. The end of something that is held, if there is any.
     fn evict(&mut self, space: &Reservation, range: &Range<usize>) -> Option<usize> {
+        close_all(space, std::mem::take(&mut self.strays));
         while let Some((start, entry)) = self.entries.range(..range.end).next_back() {
             if entry.span.end <= range.start {
                 return None;
@@ -110,9 +114,16 @@ impl Table {
     }
 
     fn forget(&mut self, space: &Reservation, start: usize) {
-        for page in self.entries.remove(&start).iter().flat_map(|it| &it.opened) {
-            // A page that stays open hides a mistake, no more.
-            let _ = space.close(page.clone());
+        if let Some(entry) = self.entries.remove(&start) {
+            close_all(space, entry.opened);
+        }
+    }
+
+    /// Notes that a closed page stands open after a report.
+    pub(super) fn opened(&mut self, page: Range<usize>) {
+        match self.at(page.start) {
+            Some(entry) => entry.opened.push(page),
+            None => self.strays.push(page),
         }
     }
 
@@ -179,5 +190,14 @@ impl Table {
     pub(super) fn at(&mut self, address: usize) -> Option<&mut Entry> {
         let (_, entry) = self.entries.range_mut(..=address).next_back()?;
         entry.span.contains(&address).then_some(entry)
+    }
+}
+
+fn close_all(space: &Reservation, pages: Vec<Range<usize>>) {
+    for page in pages {
+        // Fails only for want of mappings. What stays open then hides a mistake.
+        if let Err(error) = space.close(page) {
+            eprintln!("nt-host: a page of pool memory stays open: {error}");
+        }
     }
 }
