@@ -219,6 +219,8 @@ rules! {
     SecurityDescriptorLeft => "left a security descriptor behind",
     /// FltFreeSecurityDescriptor of something else, or a second time.
     SecurityDescriptorUnknown => "freed a security descriptor that it was not given",
+    /// DriverUnload set after FltRegisterFilter.
+    DriverUnloadReplaced => "set DriverUnload after it registered a filter",
 }
 
 /// What to do with a report.

@@ -127,8 +127,8 @@ pub(super) fn unregister(filters: &FilterTable, id: FilterId) {
     let record = filters.lock().filters.get(&id).cloned();
     let begun = filters.lock().machine.unregister_filter(id);
     let (Some(record), Ok(effects)) = (record, begun) else {
-        let mut first = filters.lock().unregistered.get(&id).cloned();
-        let first = first.take().unwrap_or_default();
+        let first = filters.lock().unregistered.get(&id).cloned();
+        let first = first.unwrap_or_default();
         report(
             Rule::FilterUnregisteredTwice,
             "a filter is unregistered by one thread, one time",

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use fltmgr::Status;
 
@@ -75,13 +76,17 @@ fn place(memory: NonNull<u8>, offset: usize) -> *mut u8 {
 /// A descriptor that was built and is not freed yet.
 pub(super) struct BuiltDescriptor {
     driver: Option<Arc<Driver>>,
+    /// Its place in the order of all descriptors.
+    number: u64,
     stack: Stack,
 }
 
 /// Remembers a descriptor that a driver gets, until it frees it.
 pub(super) fn remember(filters: &FilterTable, descriptor: *mut c_void) {
+    static NUMBERS: AtomicU64 = AtomicU64::new(0);
     let built = BuiltDescriptor {
         driver: attribution::responsible(),
+        number: NUMBERS.fetch_add(1, Ordering::Relaxed),
         stack: Stack::capture(),
     };
     filters.lock().built.insert(descriptor as usize, built);
@@ -114,6 +119,8 @@ pub(super) fn report_left(filters: &FilterTable, driver: &Arc<Driver>) {
         .partition::<BTreeMap<_, _>, _>(|(_, it)| attribution::is(it.driver.as_ref(), driver));
     tables.built = kept;
     drop(tables);
+    let mut left: Vec<(usize, BuiltDescriptor)> = left.into_iter().collect();
+    left.sort_by_key(|(_, built)| built.number);
     for (address, built) in left {
         Report::new(Rule::SecurityDescriptorLeft)
             .driver(Some(driver.name()))

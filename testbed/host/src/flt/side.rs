@@ -14,6 +14,10 @@ impl FilterManagerSide for FilterTable {
         unload::unload_voluntarily(self, driver)
     }
 
+    fn check_unload_routine(&self, driver: &Arc<Driver>) {
+        unload::check_routine(self, driver);
+    }
+
     fn report_left_by(&self, driver: &Arc<Driver>) {
         self.report_and_abandon(driver);
     }

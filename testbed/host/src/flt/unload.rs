@@ -13,6 +13,7 @@ use crate::abi::{DRIVER_OBJECT, NTSTATUS};
 use crate::driver::Driver;
 use crate::frame;
 use crate::kernel;
+use crate::verifier::{Report, Rule};
 
 /// Puts the Filter Manager's routine, or NULL, in the place of the driver's DriverUnload, and
 /// remembers that.
@@ -35,6 +36,31 @@ pub(super) fn replace(tables: &mut Tables, driver: &Arc<Driver>, stoppable: bool
             None
         })
     };
+}
+
+/// Reports a DriverUnload that is no longer what [`replace`] has put there.
+pub(super) fn check_routine(filters: &FilterTable, driver: &Arc<Driver>) {
+    let Some((_, record)) = filters.lock().filters_of(driver).into_iter().next() else {
+        return;
+    };
+    // SAFETY: the driver object lives as long as `driver`; the field is a nullable pointer.
+    let routine = unsafe { (*driver.object()).DriverUnload };
+    if routine.map(|routine| routine as usize) == Some(filter_manager_unload as *const () as usize)
+    {
+        return;
+    }
+    Report::new(Rule::DriverUnloadReplaced)
+        .driver(Some(driver.name()))
+        .function("FltRegisterFilter")
+        .expected("DriverUnload is set before FltRegisterFilter, or never")
+        .found("a DriverUnload that was set afterwards")
+        .detail(
+            "FltRegisterFilter puts the Filter Manager's routine there, which calls the \
+             FilterUnloadCallback and then the former DriverUnload; a service stop now bypasses \
+             both; the stack is that of the registration",
+        )
+        .made_at(record.stack.clone())
+        .file();
 }
 
 /// The DriverUnload of every driver with a filter.

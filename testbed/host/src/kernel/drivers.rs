@@ -38,6 +38,8 @@ pub(crate) trait FilterManagerSide: Send + Sync {
     /// Unloads voluntarily: calls the filter's unload routine and, if it agrees, what
     /// FltRegisterFilter found in DriverObject->DriverUnload.
     fn unload(&self, driver: &Arc<Driver>) -> Result<(), NTSTATUS>;
+    /// Reports a DriverUnload that the driver set after it had registered a filter.
+    fn check_unload_routine(&self, driver: &Arc<Driver>);
     /// Reports what `driver` left registered or open, and takes it apart.
     fn report_left_by(&self, driver: &Arc<Driver>);
     /// The Filter Manager is up from now on.
@@ -198,6 +200,9 @@ fn stop(state: &Arc<State>, driver: &Arc<Driver>) -> Result<(), NTSTATUS> {
     // SAFETY: as in `can_stop`.
     let unload = unsafe { (*driver.object()).DriverUnload };
     let routine = unload.ok_or(STATUS_INVALID_DEVICE_REQUEST)?;
+    if let Some(filter_manager) = state.filter_manager() {
+        filter_manager.check_unload_routine(driver);
+    }
     let inner = driver.clone();
     in_system_thread(state, move || {
         frame::call("DriverUnload", Some(&inner), || {

@@ -175,13 +175,12 @@ impl NotifyRoutines {
             idle: Waiter::new(),
         });
         let mut routines = self.0.lock();
-        let same = routines
+        let mut same = routines
             .iter()
             .filter(|other| other.kind.table() == kind.table() && !other.is_stale());
         if same.clone().count() >= MOST_ROUTINES {
             return full;
         }
-        let mut same = same;
         let first = same
             .find(|other| other.kind == kind && other.routine == routine)
             .cloned();

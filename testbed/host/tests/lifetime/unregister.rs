@@ -159,3 +159,23 @@ fn a_reference_given_back_that_was_not_taken_is_reported() {
     let reports = doing(release);
     assert_one(&reports, Rule::ReferenceUnderflow, "FltObjectDereference");
 }
+
+unsafe extern "system" fn bypasses(object: *const DRIVER_OBJECT) {
+    end(object.cast_mut());
+}
+
+#[test]
+fn a_driver_unload_set_after_the_registration_is_reported() {
+    let kernel = filter::boot();
+    set_callbacks(Callbacks::default());
+    let entry = |object: *mut DRIVER_OBJECT| {
+        begin(object);
+        // SAFETY: the driver's own object; that it is too late is the mistake.
+        unsafe { (*object).DriverUnload = Some(bypasses) };
+    };
+    load(&kernel, entry, |_| unreachable!("it was bypassed"));
+    unload_it(&kernel);
+    let reports = kernel.shutdown();
+    let rule = Rule::DriverUnloadReplaced;
+    assert_made_in(&assert_one(&reports, rule, "FltRegisterFilter"), "register");
+}
