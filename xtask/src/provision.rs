@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use std::fmt;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
 use crate::command;
 
@@ -65,6 +65,32 @@ pub(crate) fn packages(names: &[&str]) -> Result<()> {
     let mut install = vec!["install", "--quiet=2", "--yes", "--no-install-recommends"];
     install.extend(names);
     apt(&install)
+}
+
+/// Makes sure of a compiler for C and C++: there is a driver in C among the tests, and headers for
+/// others.
+///
+/// # Errors
+/// There is none, and it cannot be installed. That is no tool to do without: the workspace does not
+/// build.
+pub(crate) fn c_compiler() -> Result<()> {
+    let compiles = |language| {
+        let mut cc = Command::new("cc");
+        cc.args([
+            "-x",
+            language,
+            "-include",
+            "stdint.h",
+            "-fsyntax-only",
+            "/dev/null",
+        ]);
+        command::answers(&mut cc)
+    };
+    if compiles("c") && compiles("c++") {
+        return Ok(());
+    }
+    packages(&["gcc", "g++", "libc6-dev"])
+        .map_err(|error| anyhow!("`cc` compiles no C and C++: {error:#}"))
 }
 
 fn apt(arguments: &[&str]) -> Result<()> {

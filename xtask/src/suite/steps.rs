@@ -138,6 +138,8 @@ fn check_bindings(workspace: &Workspace, _: &mut Counts) -> Result<Outcome> {
 
 fn clippy(workspace: &Workspace, _: &mut Counts) -> Result<Outcome> {
     component(workspace, "clippy", "clippy")?;
+    // The first step that compiles everything.
+    provision::c_compiler()?;
     let mut cargo = command::cargo(workspace);
     command::run(cargo.args([
         "clippy",

@@ -91,7 +91,7 @@ unsafe fn convert(
         'd' | 'i' => signed(arguments.next(), size, &flags, precision),
         'u' | 'x' | 'X' | 'o' => unsigned(arguments.next(), size, letter, &flags, precision),
         'p' => format!("{:016X}", arguments.next()),
-        'c' | 'C' => character(arguments.next()),
+        'c' | 'C' => character(arguments.next(), size, letter),
         // SAFETY: by contract.
         's' | 'S' => unsafe { string(arguments.next(), size, letter, precision) },
         // SAFETY: by contract.
@@ -196,10 +196,19 @@ fn unsigned(
     }
 }
 
-fn character(value: usize) -> String {
-    char::decode_utf16([value as u16])
-        .map(|unit| unit.unwrap_or(char::REPLACEMENT_CHARACTER))
-        .collect()
+fn character(value: usize, size: Size, letter: char) -> String {
+    let mut unit = value as u16;
+    if is_unicode(size, letter) {
+        check_irql();
+    } else {
+        unit &= 0xFF;
+    }
+    unicode::decode(&[unit])
+}
+
+/// Whether `%c` and `%s` with this size, `%C` and `%S` mean UTF-16.
+fn is_unicode(size: Size, letter: char) -> bool {
+    size == Size::Wide || (letter.is_uppercase() && size != Size::Short)
 }
 
 /// # Safety
@@ -209,7 +218,7 @@ unsafe fn string(address: usize, size: Size, letter: char, precision: Option<usi
         return "(null)".to_owned();
     }
     let most = precision.unwrap_or(usize::MAX);
-    if size == Size::Wide || (letter == 'S' && size != Size::Short) {
+    if is_unicode(size, letter) {
         check_irql();
         // SAFETY: by contract.
         return unsafe { wide(address as *const u16, most) };
@@ -222,7 +231,7 @@ unsafe fn string(address: usize, size: Size, letter: char, precision: Option<usi
     let start = address as *const u8;
     let bytes: Vec<u8> = (0..most)
         // SAFETY: in front of the end, by contract.
-        .map(|index| unsafe { start.add(index).read() })
+        .map(|index| unsafe { start.wrapping_add(index).read() })
         .take_while(|byte| *byte != 0)
         .collect();
     String::from_utf8_lossy(&bytes).into_owned()
@@ -233,7 +242,7 @@ unsafe fn string(address: usize, size: Size, letter: char, precision: Option<usi
 unsafe fn wide(start: *const u16, most: usize) -> String {
     let units: Vec<u16> = (0..most)
         // SAFETY: in front of the end, by contract.
-        .map(|index| unsafe { start.add(index).read_unaligned() })
+        .map(|index| unsafe { start.wrapping_add(index).read_unaligned() })
         .take_while(|unit| *unit != 0)
         .collect();
     unicode::decode(&units)
@@ -259,7 +268,7 @@ unsafe fn counted(address: usize, size: Size) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// The code tables for Unicode are paged.
+/// The page of DbgPrint allows the Unicode formats at PASSIVE_LEVEL only.
 fn check_irql() {
     let irql = irql::current();
     if irql > PASSIVE_LEVEL {
