@@ -13,41 +13,51 @@ use fltport_nt::ex::CallbackObject;
 use fltport_nt::linked::KeLowerIrql;
 use fltport_nt::utf16;
 
+/// The common driver's functions, asked for as a client does. It must be there; a test that unloads
+/// it does not use them afterwards.
+pub(crate) fn interface() -> &'static Interface {
+    let object = CallbackObject::open_or_create(utf16!(CALLBACK_NAME)).expect("opens");
+    let mut ask = Ask {
+        size: size_of::<Ask>() as u32,
+        version: VERSION,
+        interface: core::ptr::null(),
+    };
+    object.notify(ASK, (&raw mut ask).addr());
+    let table = std::hint::black_box(&ask).interface;
+    // SAFETY: null, or the table of the driver, which is linked into this program.
+    unsafe { table.as_ref() }.expect("the common driver answers")
+}
+
+/// A provider with this encoded schema and without commands.
+pub(crate) fn describe(schema: &[u8], backlog: u32) -> ProviderDescription {
+    ProviderDescription {
+        size: size_of::<ProviderDescription>() as u32,
+        version: VERSION,
+        schema: schema.as_ptr(),
+        schema_length: schema.len() as u32,
+        backlog,
+        backlog_policy: 0,
+        reserved: 0,
+        on_command: None,
+        context: core::ptr::null_mut(),
+    }
+}
+
 /// One registered provider. Dropping it unregisters it.
 pub(crate) struct BareClient {
-    table: *const Interface,
-    handle: ProviderHandle,
+    table: &'static Interface,
+    pub(crate) handle: ProviderHandle,
 }
 
 impl BareClient {
     /// Registers with the common driver, which must be there.
     pub(crate) fn register(schema: &Provider, backlog: u32) -> Self {
-        let object = CallbackObject::open_or_create(utf16!(CALLBACK_NAME)).expect("opens");
-        let mut ask = Ask {
-            size: size_of::<Ask>() as u32,
-            version: VERSION,
-            interface: core::ptr::null(),
-        };
-        object.notify(ASK, (&raw mut ask).addr());
-        let table = std::hint::black_box(&ask).interface;
-        assert!(!table.is_null(), "the common driver answers");
+        let table = interface();
         let mut encoded = [0; 4096];
         let length = schema.encode(&mut encoded).expect("fits");
-        let description = ProviderDescription {
-            size: size_of::<ProviderDescription>() as u32,
-            version: VERSION,
-            schema: encoded.as_ptr(),
-            schema_length: length as u32,
-            backlog,
-            backlog_policy: 0,
-            reserved: 0,
-            on_command: None,
-            context: core::ptr::null_mut(),
-        };
+        let description = describe(&encoded[..length], backlog);
         let mut handle = ProviderHandle(0);
-        // SAFETY: the table is valid until the common driver is unloaded, which tests do not do
-        // while they have this.
-        let register = unsafe { (*table).register };
+        let register = table.register;
         // SAFETY: a valid description and place.
         let status = unsafe { register(&raw const description, &raw mut handle) };
         assert_eq!(status, STATUS_SUCCESS);
@@ -72,8 +82,7 @@ impl BareClient {
 
     /// Offers a notification as it is.
     pub(crate) fn send_at(&self, irql: u8, notification: &Notification) -> i32 {
-        // SAFETY: as in `register`.
-        let notify = unsafe { (*self.table).notify };
+        let notify = self.table.notify;
         // SAFETY: raises; lowered below.
         let former = unsafe { KfRaiseIrql(irql) };
         // SAFETY: a registered handle and a valid notification.
@@ -85,16 +94,14 @@ impl BareClient {
 
     /// Accounts for losses.
     pub(crate) fn lost(&self, message: u16, cause: Cause, count: u64) {
-        // SAFETY: as in `register`.
-        let lost = unsafe { (*self.table).lost };
+        let lost = self.table.lost;
         // SAFETY: a registered handle.
         unsafe { lost(self.handle, message, cause as u16, count) };
     }
 
     /// Whether anybody listens.
     pub(crate) fn is_listening(&self, message: u16) -> bool {
-        // SAFETY: as in `register`.
-        let listening = unsafe { (*self.table).listening };
+        let listening = self.table.listening;
         // SAFETY: a registered handle.
         (unsafe { listening(self.handle, message) }) != 0
     }
@@ -102,8 +109,7 @@ impl BareClient {
 
 impl Drop for BareClient {
     fn drop(&mut self) {
-        // SAFETY: as in `register`.
-        let unregister = unsafe { (*self.table).unregister };
+        let unregister = self.table.unregister;
         // SAFETY: a registered handle, unregistered once.
         unsafe { unregister(self.handle) };
     }

@@ -12,6 +12,7 @@ mod service;
 
 mod backlog;
 mod commands;
+mod contract;
 mod early;
 mod faults;
 mod hostile;
