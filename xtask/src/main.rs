@@ -6,6 +6,7 @@
 mod bindings;
 mod command;
 mod coverage;
+mod functions;
 mod provision;
 mod sim;
 mod suite;
@@ -29,6 +30,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Chore {
     Bindings(bindings::Arguments),
+    Functions(functions::Arguments),
     Windows(windows::Arguments),
     Sim(sim::Arguments),
     Test(suite::Arguments),
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
     let workspace = Workspace::locate();
     let outcome = match arguments.chore {
         Chore::Bindings(arguments) => bindings::run(&workspace, &arguments),
+        Chore::Functions(arguments) => functions::run(&workspace, &arguments),
         Chore::Windows(arguments) => windows::run(&workspace, &arguments),
         Chore::Sim(arguments) => sim::run(&workspace, &arguments),
         Chore::Test(arguments) => suite::run(&workspace, &arguments),

@@ -5,8 +5,20 @@ mod format;
 
 use std::ffi::{CStr, c_char};
 
+use crate::entry::Function;
+use crate::irql::{HIGH_LEVEL, PASSIVE_LEVEL};
 use crate::kernel;
 use crate::kernel::config::DebugPrint;
+
+/// What is known of [`DbgPrintEx`], which does not enter the hosted kernel: drivers may print
+/// anywhere.
+pub(crate) static DBG_PRINT_EX: Function = Function {
+    name: "DbgPrintEx",
+    min_irql: PASSIVE_LEVEL,
+    max_irql: HIGH_LEVEL,
+    fails: &[],
+    simplified: Some("at most twelve arguments; component and level suppress nothing"),
+};
 
 /// Prints for the debugger: `format` is a format string as `printf` has them, without floating
 /// point, with `%wZ` and `%Z` for counted strings.

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The one door through which every call of a driver enters the hosted kernel.
 
+use crate::dbg;
 use crate::faults::Failure;
 use crate::sched;
 use crate::thread;
 use crate::unloaded;
+use crate::user_memory;
 use crate::verifier;
 
 /// What is known about an exported function before it runs.
@@ -47,6 +49,17 @@ pub(crate) fn enter(function: &'static Function) {
 /// Every function that the hosted kernel exports.
 pub fn exports() -> impl Iterator<Item = &'static Export> {
     crate::EXPORTS.iter().flat_map(|table| table.iter())
+}
+
+/// Every function that drivers can link to, with those that the export tables cannot hold: one
+/// with a variable number of arguments, and two that are not NT's.
+pub fn functions() -> impl Iterator<Item = &'static Function> {
+    let others = [
+        &dbg::DBG_PRINT_EX,
+        &user_memory::COPY_FROM_USER,
+        &user_memory::COPY_TO_USER,
+    ];
+    exports().map(|export| export.function).chain(others)
 }
 
 /// The address of an exported function.

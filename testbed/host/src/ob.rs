@@ -132,6 +132,7 @@ pub(crate) fn report_bad_handle(handle: HANDLE) {
 nt! {
     /// References the object behind a handle.
     fails = STATUS_INSUFFICIENT_RESOURCES;
+    simplified = "access is not checked; the count of handle references is not kept apart";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn ObReferenceObjectByHandle(
         handle: HANDLE,
@@ -162,6 +163,7 @@ nt! {
 
     /// Opens a handle to an object.
     fails = STATUS_INSUFFICIENT_RESOURCES;
+    simplified = "access is not checked, and the access state is ignored";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn ObOpenObjectByPointer(
         object: *const c_void,
@@ -190,6 +192,7 @@ nt! {
     }
 
     /// Adds a reference; returns the new count.
+    simplified = "counts what drivers hold; the number that it returns is smaller than NT's";
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn ObfReferenceObject(object: *const c_void) -> isize {
         let driver = attribution::responsible();
@@ -206,12 +209,14 @@ nt! {
     }
 
     /// Removes a reference; returns the new count.
+    simplified = "counts what drivers hold; the number that it returns is smaller than NT's";
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn ObfDereferenceObject(object: *const c_void) -> isize {
         dereference(object as usize)
     }
 
     /// Closes a handle.
+    simplified = "one handle table for all processes";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn ZwClose(handle: HANDLE) -> NTSTATUS {
         if kernel::state().objects.close_handle(handle as usize) {

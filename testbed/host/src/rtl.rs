@@ -46,6 +46,7 @@ nt! {
     }
 
     /// Compares two strings: negative, zero or positive.
+    simplified = "upper case by Unicode's rules, not by the table of a Windows version";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn RtlCompareUnicodeString(
         first: *const UNICODE_STRING,
@@ -65,6 +66,7 @@ nt! {
     }
 
     /// The upper-case form of a character.
+    simplified = "upper case by Unicode's rules, not by the table of a Windows version";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn RtlUpcaseUnicodeChar(character: u16) -> u16 {
         unicode::upcase(character)

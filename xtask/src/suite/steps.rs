@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::counts::Counts;
 use super::{Floor, Outcome};
 use crate::workspace::Workspace;
-use crate::{bindings, command, provision, sim, windows};
+use crate::{bindings, command, functions, provision, sim, windows};
 
 /// The name of a step on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -21,6 +21,7 @@ pub(super) enum Name {
     Format,
     Bindings,
     Clippy,
+    Functions,
     Unit,
     Integration,
     Doctest,
@@ -36,6 +37,7 @@ impl Name {
             Name::Format => "format",
             Name::Bindings => "bindings",
             Name::Clippy => "clippy",
+            Name::Functions => "functions",
             Name::Unit => "unit",
             Name::Integration => "integration",
             Name::Doctest => "doctest",
@@ -56,7 +58,7 @@ pub(super) struct Step {
     pub(super) run: fn(&Workspace, &mut Counts) -> Result<Outcome>,
 }
 
-pub(super) const STEPS: [Step; 10] = [
+pub(super) const STEPS: [Step; 11] = [
     Step {
         name: Name::Format,
         floor: Floor::Host,
@@ -74,6 +76,12 @@ pub(super) const STEPS: [Step; 10] = [
         floor: Floor::Host,
         what: "no warning from the compiler or clippy, all packages, all targets",
         run: clippy,
+    },
+    Step {
+        name: Name::Functions,
+        floor: Floor::HostedKernel,
+        what: "docs/nt-functions.md is what the hosted kernel says",
+        run: check_functions,
     },
     Step {
         name: Name::Unit,
@@ -150,6 +158,11 @@ fn clippy(workspace: &Workspace, _: &mut Counts) -> Result<Outcome> {
         "-D",
         "warnings",
     ]))?;
+    Ok(Outcome::Passed)
+}
+
+fn check_functions(workspace: &Workspace, _: &mut Counts) -> Result<Outcome> {
+    functions::run(workspace, &functions::Arguments { check: true })?;
     Ok(Outcome::Passed)
 }
 

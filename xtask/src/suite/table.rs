@@ -79,17 +79,18 @@ fn closing_line(records: &[Record]) -> String {
 mod tests {
     use std::time::Duration;
 
-    use super::super::steps::STEPS;
+    use super::super::steps::{Name, STEPS};
     use super::*;
 
-    fn record(step: usize, outcome: Outcome, passed: u64, failed: u64) -> Record {
+    fn record(name: Name, outcome: Outcome, passed: u64, failed: u64) -> Record {
+        let step = STEPS.iter().find(|step| step.name == name);
         let counts = Counts {
             passed,
             failed,
             ..Counts::default()
         };
         Record {
-            step: &STEPS[step],
+            step: step.expect("a step for every name"),
             outcome,
             counts,
             time: Duration::from_millis(1500),
@@ -99,8 +100,8 @@ mod tests {
     #[test]
     fn the_last_line_sums_the_tests() {
         let text = render(&[
-            record(3, Outcome::Passed, 40, 0),
-            record(4, Outcome::Failed, 2, 1),
+            record(Name::Unit, Outcome::Passed, 40, 0),
+            record(Name::Integration, Outcome::Failed, 2, 1),
         ]);
         assert_eq!(text.lines().last(), Some("42 passed, 1 failed"));
         assert!(
@@ -112,15 +113,15 @@ mod tests {
     #[test]
     fn a_failure_without_a_failed_test_counts_as_one() {
         let text = render(&[
-            record(2, Outcome::Failed, 0, 0),
-            record(3, Outcome::NotReached, 0, 0),
+            record(Name::Clippy, Outcome::Failed, 0, 0),
+            record(Name::Unit, Outcome::NotReached, 0, 0),
         ]);
         assert_eq!(text.lines().last(), Some("0 passed, 1 failed"));
     }
 
     #[test]
     fn what_skipped_itself_has_not_passed() {
-        let mut skipping = record(3, Outcome::Passed, 40, 0);
+        let mut skipping = record(Name::Unit, Outcome::Passed, 40, 0);
         skipping.counts.skipped = 3;
         let text = render(&[skipping]);
         assert_eq!(text.lines().last(), Some("37 passed, 0 failed, 3 skipped"));
@@ -129,7 +130,7 @@ mod tests {
     #[test]
     fn what_was_not_tested_is_said_with_its_reason() {
         let reason = Outcome::NotTested("no linker".to_string());
-        let text = render(&[record(8, reason, 0, 0)]);
+        let text = render(&[record(Name::Windows, reason, 0, 0)]);
         assert!(
             text.contains("not tested: windows (Windows build): no linker"),
             "{text}"

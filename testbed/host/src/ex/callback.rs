@@ -214,6 +214,8 @@ nt! {
     /// Opens a callback object by name, or makes it if `create` is true. The caller holds a
     /// reference and gives it back with ObfDereferenceObject.
     fails = STATUS_INSUFFICIENT_RESOURCES;
+    simplified = "an object must have a name, and lies in no object directory; security descriptors \
+        are ignored";
     max_irql = APC_LEVEL;
     pub unsafe fn ExCreateCallback(
         object: *mut PCALLBACK_OBJECT,

@@ -98,6 +98,7 @@ pub(crate) fn event_initialized(event: usize) {
 
 nt! {
     /// Raises the IRQL to APC_LEVEL and takes the mutex; waits for it without limit.
+    simplified = "holds APCs off by the IRQL only; there are none";
     max_irql = APC_LEVEL;
     pub unsafe fn ExAcquireFastMutex(mutex: *mut FAST_MUTEX) {
         let address = mutex as usize;

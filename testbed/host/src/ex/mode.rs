@@ -22,6 +22,7 @@ pub(crate) fn previous() -> i8 {
 
 nt! {
     /// KernelMode in a thread of System, UserMode in a callback that runs in another process.
+    simplified = "told by the process: KernelMode in System, UserMode in every other";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn ExGetPreviousMode() -> i8 {
         previous()

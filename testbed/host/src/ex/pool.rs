@@ -421,6 +421,7 @@ nt! {
     /// Allocates memory, zeroed unless POOL_FLAG_UNINITIALIZED is given; null without memory.
     /// Paged pool only at IRQL <= APC_LEVEL.
     fails = null;
+    simplified = "memory is the host's: no quota and no limit, and paged pool is never paged out";
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn ExAllocatePool2(flags: u64, size: usize, tag: u32) -> *mut c_void {
         let request = AllocationRequest { tag, size, flags };

@@ -73,6 +73,8 @@ nt! {
     /// Registers a filter. STATUS_FLT_NOT_INITIALIZED until the Filter Manager is up;
     /// STATUS_OBJECT_NAME_NOT_FOUND without an instance in the registry.
     fails = STATUS_INSUFFICIENT_RESOURCES;
+    simplified = "I/O callbacks, contexts and name providers are checked and never called: there is no \
+        I/O";
     max_irql = APC_LEVEL;
     pub unsafe fn FltRegisterFilter(
         driver: *const DRIVER_OBJECT,
@@ -96,6 +98,7 @@ nt! {
 
     /// Starts filtering. Instance-setup callbacks may run before this returns.
     fails = STATUS_INSUFFICIENT_RESOURCES;
+    simplified = "there is one volume, NTFS, and it is attached to before this returns";
     max_irql = APC_LEVEL;
     pub unsafe fn FltStartFiltering(filter: PFLT_FILTER) -> NTSTATUS {
         let filters = table::current();
@@ -104,6 +107,7 @@ nt! {
     }
 
     /// Ends a filter and waits until nothing uses it.
+    simplified = "where NT would hang, it reports who holds the filter and goes on";
     max_irql = APC_LEVEL;
     pub unsafe fn FltUnregisterFilter(filter: PFLT_FILTER) {
         let filters = table::current();
@@ -113,6 +117,7 @@ nt! {
     }
 
     /// Takes a rundown reference. STATUS_FLT_DELETING_OBJECT once the filter is being torn down.
+    simplified = "filters only, no volumes and no instances";
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn FltObjectReference(object: *mut c_void) -> NTSTATUS {
         let filters = table::current();
@@ -123,6 +128,7 @@ nt! {
     }
 
     /// Gives a rundown reference back.
+    simplified = "filters only, no volumes and no instances";
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn FltObjectDereference(object: *mut c_void) {
         let filters = table::current();
@@ -133,6 +139,7 @@ nt! {
 
     /// Makes a descriptor that admits SYSTEM and administrators, in paged pool.
     fails = STATUS_INSUFFICIENT_RESOURCES;
+    simplified = "an access list only, without owner and group";
     max_irql = APC_LEVEL;
     pub unsafe fn FltBuildDefaultSecurityDescriptor(
         descriptor: *mut PSECURITY_DESCRIPTOR,
@@ -156,6 +163,8 @@ nt! {
 
     /// Creates a server port, which listens before this returns.
     fails = STATUS_INSUFFICIENT_RESOURCES;
+    simplified = "the name lies in no object directory; of the descriptor the access list alone counts \
+        the name lies in no object directory; of the descriptor the access list alone counts";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn FltCreateCommunicationPort(
         filter: PFLT_FILTER,
@@ -215,6 +224,7 @@ nt! {
     /// Sends a message to the service at the other end, and waits for it to be read, and if there
     /// is a reply buffer for the reply, no longer than the timeout.
     fails = STATUS_INSUFFICIENT_RESOURCES | STATUS_TIMEOUT | STATUS_PORT_DISCONNECTED;
+    simplified = "threads are not terminated from outside: never STATUS_THREAD_IS_TERMINATING";
     max_irql = APC_LEVEL;
     pub unsafe fn FltSendMessage(
         filter: PFLT_FILTER,

@@ -127,6 +127,7 @@ fn register(
 
 nt! {
     /// Lets a routine be called after DriverEntry has returned with success.
+    simplified = "runs at once after DriverEntry; no other driver is waited for";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn IoRegisterDriverReinitialization(
         driver: *const DRIVER_OBJECT,
@@ -137,6 +138,7 @@ nt! {
     }
 
     /// Lets a routine be called after all boot drivers and their devices have started.
+    simplified = "runs when the test or the program says that the boot drivers have started";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn IoRegisterBootDriverReinitialization(
         driver: *const DRIVER_OBJECT,

@@ -229,6 +229,7 @@ nt! {
 
     /// Allocates a work item.
     fails = null;
+    simplified = "its memory is not accounted to the pool";
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn IoAllocateWorkItem(device: *const DEVICE_OBJECT) -> PIO_WORKITEM {
         let memory = Box::new([0; SIZE as usize / 8]);
@@ -244,6 +245,7 @@ nt! {
     }
 
     /// Lets a worker thread call `routine(object, context)` at PASSIVE_LEVEL.
+    simplified = "one queue with at most 64 threads, whatever queue type is asked for";
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn IoQueueWorkItem(
         item: PIO_WORKITEM,
@@ -260,6 +262,7 @@ nt! {
     }
 
     /// Lets a worker thread call `routine(object, context, item)` at PASSIVE_LEVEL.
+    simplified = "one queue with at most 64 threads, whatever queue type is asked for";
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn IoQueueWorkItemEx(
         item: PIO_WORKITEM,

@@ -31,6 +31,8 @@ pub(crate) fn never_return() -> ! {
 nt! {
     /// Stops the system: a report, and the calling thread does not return. Whoever waits in
     /// [`Kernel`](crate::Kernel) for the driver gets STATUS_UNSUCCESSFUL.
+    simplified = "a report, and the calling thread is blocked for ever; no callbacks, no dump, and \
+        other threads go on";
     max_irql = HIGH_LEVEL;
     pub unsafe fn KeBugCheckEx(
         code: BUGCHECK_ERROR,

@@ -16,12 +16,14 @@ pub(crate) fn inside<R>(f: impl FnOnce() -> R) -> R {
 
 nt! {
     /// Enters a critical region. They nest.
+    simplified = "a depth that is counted and checked; there are no APCs to hold off";
     max_irql = APC_LEVEL;
     pub unsafe fn KeEnterCriticalRegion() {
         thread::with_context(|context| context.critical_regions.update(|depth| depth + 1));
     }
 
     /// Leaves a critical region.
+    simplified = "a depth that is counted and checked; there are no APCs to hold off";
     max_irql = APC_LEVEL;
     pub unsafe fn KeLeaveCriticalRegion() {
         let depth = thread::with_context(|context| context.critical_regions.get());

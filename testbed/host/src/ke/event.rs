@@ -27,6 +27,7 @@ nt! {
     }
 
     /// Signals an event; returns the former state.
+    simplified = "no priority boost; with Wait the dispatcher is not kept locked until the wait";
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn KeSetEvent(event: *mut KEVENT, _increment: i32, wait: bool) -> i32 {
         if wait {

@@ -20,6 +20,7 @@ nt! {
     }
 
     /// Raises the IRQL; returns the former one.
+    simplified = "the IRQL is data of the thread: nothing is masked, and the host may preempt it";
     max_irql = HIGH_LEVEL;
     pub unsafe fn KfRaiseIrql(irql: u8) -> u8 {
         let former = irql::current();
@@ -31,6 +32,7 @@ nt! {
     }
 
     /// Lowers the IRQL to what KfRaiseIrql returned.
+    simplified = "the IRQL is data of the thread: there is nothing pending that would run now";
     max_irql = HIGH_LEVEL;
     pub unsafe fn KeLowerIrql(irql: u8) {
         let former = irql::current();

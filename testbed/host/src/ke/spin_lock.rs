@@ -109,6 +109,7 @@ nt! {
     }
 
     /// Raises the IRQL to DISPATCH_LEVEL and takes the lock; returns the former IRQL.
+    simplified = "who spins lets other threads run; the host may preempt the holder";
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn KeAcquireSpinLockRaiseToDpc(lock: *mut usize) -> u8 {
         let former = irql::set(DISPATCH_LEVEL);
@@ -128,6 +129,7 @@ nt! {
     }
 
     /// Takes the lock at DISPATCH_LEVEL.
+    simplified = "who spins lets other threads run; the host may preempt the holder";
     min_irql = DISPATCH_LEVEL;
     max_irql = HIGH_LEVEL;
     pub unsafe fn KeAcquireSpinLockAtDpcLevel(lock: *mut usize) {

@@ -14,6 +14,7 @@ nt! {
     }
 
     /// The time since boot, time asleep included.
+    simplified = "the performance counter ticks every 100 ns";
     max_irql = HIGH_LEVEL;
     pub unsafe fn KeQueryInterruptTimePrecise(counter: *mut u64) -> u64 {
         let time = clock::interrupt_time();

@@ -268,6 +268,8 @@ nt! {
 
     /// Sets a timer: due at a time (negative: relative to now), then every `period` milliseconds
     /// unless that is zero. Returns whether it was set before.
+    simplified = "one thread expires all timers and runs their DPCs one after the other; an absolute \
+        time is converted once, so that a later step of the wall clock does not move it";
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn KeSetTimerEx(
         timer: *mut KTIMER,
@@ -298,6 +300,8 @@ nt! {
     }
 
     /// Initialises a DPC.
+    simplified = "for timers only, KeInsertQueueDpc is missing; importance and processor have no \
+        effect";
     max_irql = HIGH_LEVEL;
     pub unsafe fn KeInitializeDpc(
         dpc: *mut KDPC,
@@ -317,6 +321,7 @@ nt! {
     }
 
     /// Waits until all DPCs that are queued have run.
+    simplified = "waits for the DPCs of timers; there are no others";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn KeFlushQueuedDpcs() {
         kernel::state().timers.flush();

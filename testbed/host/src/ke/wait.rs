@@ -113,6 +113,9 @@ pub(crate) fn wait(objects: &[Header], all: bool, limit: Limit) -> NTSTATUS {
 
 nt! {
     /// Waits for one dispatcher object. At DISPATCH_LEVEL only with a timeout of zero.
+    simplified = "there are no APCs: a wait is never alerted or interrupted, and the mode has no \
+        effect; an absolute time is converted once, so that a later step of the wall clock \
+        does not move it";
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn KeWaitForSingleObject(
         object: *const c_void,
@@ -131,6 +134,9 @@ nt! {
     }
 
     /// Waits for any or all of several dispatcher objects, 64 at most, 3 without wait blocks.
+    simplified = "there are no APCs: a wait is never alerted or interrupted, and the mode has no \
+        effect; an absolute time is converted once, so that a later step of the wall clock \
+        does not move it; wait blocks are not written";
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn KeWaitForMultipleObjects(
         count: u32,
@@ -165,6 +171,9 @@ nt! {
     }
 
     /// Does nothing until the time is up.
+    simplified = "there are no APCs: a wait is never alerted or interrupted, and the mode has no \
+        effect; an absolute time is converted once, so that a later step of the wall clock \
+        does not move it";
     max_irql = APC_LEVEL;
     pub unsafe fn KeDelayExecutionThread(
         _mode: i8,

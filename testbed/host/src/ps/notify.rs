@@ -294,6 +294,8 @@ fn remove(kinds: &[Kind], routine: Option<usize>) -> NTSTATUS {
 nt! {
     /// Registers or removes a process routine; removal waits for its calls. 64 at most.
     fails = STATUS_INVALID_PARAMETER if !remove;
+    simplified = "is called in the thread that reports the event, from a script or from the host's own \
+        processes";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn PsSetCreateProcessNotifyRoutine(
         routine: PCREATE_PROCESS_NOTIFY_ROUTINE,
@@ -305,6 +307,8 @@ nt! {
     /// As PsSetCreateProcessNotifyRoutine, with PS_CREATE_NOTIFY_INFO. STATUS_ACCESS_DENIED for an
     /// image without `/INTEGRITYCHECK`.
     fails = STATUS_INVALID_PARAMETER if !remove;
+    simplified = "is called in the thread that reports the event, from a script or from the host's own \
+        processes; FileObject is null";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn PsSetCreateProcessNotifyRoutineEx(
         routine: PCREATE_PROCESS_NOTIFY_ROUTINE_EX,
@@ -316,6 +320,8 @@ nt! {
     /// As PsSetCreateProcessNotifyRoutineEx, for processes of all subsystems. The only type is
     /// PsCreateProcessNotifySubsystems (0).
     fails = STATUS_INVALID_PARAMETER if !remove;
+    simplified = "is called in the thread that reports the event, from a script or from the host's own \
+        processes; FileObject is null, and there is one subsystem";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn PsSetCreateProcessNotifyRoutineEx2(
         kind: PSCREATEPROCESSNOTIFYTYPE,
@@ -331,6 +337,8 @@ nt! {
 
     /// Registers a thread routine.
     fails = STATUS_INSUFFICIENT_RESOURCES;
+    simplified = "is called in the thread that reports the event, from a script or from the host's own \
+        processes";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn PsSetCreateThreadNotifyRoutine(
         routine: PCREATE_THREAD_NOTIFY_ROUTINE,
@@ -341,6 +349,8 @@ nt! {
     /// Registers a thread routine of a type: PsCreateThreadNotifyNonSystem (0) is called on the
     /// new thread, PsCreateThreadNotifySubsystems (1) for all subsystems.
     fails = STATUS_INSUFFICIENT_RESOURCES;
+    simplified = "is called in the thread that reports the event, from a script or from the host's own \
+        processes, also where NT calls on the new thread";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn PsSetCreateThreadNotifyRoutineEx(
         kind: PSCREATETHREADNOTIFYTYPE,
@@ -364,6 +374,8 @@ nt! {
 
     /// Registers an image routine.
     fails = STATUS_INSUFFICIENT_RESOURCES;
+    simplified = "is called in the thread that reports the event, from a script or from the host's own \
+        processes; no extended information";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn PsSetLoadImageNotifyRoutine(routine: PLOAD_IMAGE_NOTIFY_ROUTINE) -> NTSTATUS {
         add(Kind::Image, routine.map(|it| it as usize))

@@ -63,6 +63,8 @@ nt! {
 
     /// Finds a process and references it.
     fails = STATUS_INVALID_CID;
+    simplified = "knows the processes that it was told of or that have connected, not all of the \
+        host's";
     max_irql = APC_LEVEL;
     pub unsafe fn PsLookupProcessByProcessId(id: HANDLE, process: *mut PEPROCESS) -> NTSTATUS {
         let state = kernel::state();
@@ -79,6 +81,7 @@ nt! {
     }
 
     /// The primary token of a process, referenced; PsDereferencePrimaryToken gives it back.
+    simplified = "a token has a user, groups and elevation, and nothing else";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn PsReferencePrimaryToken(process: PEPROCESS) -> *mut c_void {
         let Some(process) = at(process) else {

@@ -199,6 +199,7 @@ nt! {
     /// Starts a thread in System or in the process of a handle. The handle it returns must be
     /// closed; the thread ends when its routine returns, or calls PsTerminateSystemThread.
     fails = STATUS_INSUFFICIENT_RESOURCES;
+    simplified = "a thread of the host; the access that is asked for is granted";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn PsCreateSystemThread(
         handle: *mut HANDLE,
@@ -244,6 +245,8 @@ nt! {
     /// Ends the calling system thread. The host system's thread stays behind, blocked: its stack
     /// cannot be unwound through the driver. Returning from the start routine does the same
     /// without that cost.
+    simplified = "the host's thread stays behind, blocked: its stack cannot be unwound through the \
+        driver";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn PsTerminateSystemThread(status: NTSTATUS) -> NTSTATUS {
         let state = kernel::state();

@@ -216,6 +216,7 @@ nt! {
     }
 
     /// Adds an entry that allows `mask` to a SID.
+    simplified = "the revision is not compared with that of the list";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn RtlAddAccessAllowedAce(
         acl: *mut ACL,

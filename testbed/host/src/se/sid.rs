@@ -112,6 +112,7 @@ pub(crate) unsafe fn read(sid: *const c_void) -> Option<Sid> {
 
 nt! {
     /// The bytes of a SID.
+    simplified = "zero for a SID that is malformed";
     max_irql = APC_LEVEL;
     pub unsafe fn RtlLengthSid(sid: PSID) -> u32 {
         // SAFETY: the caller passes a SID.

@@ -12,6 +12,7 @@ use crate::thread;
 
 nt! {
     /// Takes the tokens of the calling thread's process; SeReleaseSubjectContext gives them back.
+    simplified = "the token of the process; there is no impersonation";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn SeCaptureSubjectContext(context: *mut SECURITY_SUBJECT_CONTEXT) {
         let process = thread::current_process();
@@ -40,6 +41,7 @@ nt! {
 
     /// Whether the calling thread has a privilege: always in kernel mode, otherwise where its
     /// process has the administrators' rights.
+    simplified = "privileges are not told apart: an elevated process has them all";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn SeSinglePrivilegeCheck(_privilege: LUID, mode: i8) -> bool {
         mode == KERNEL_MODE || thread::current_process().token().is_elevated()

@@ -140,6 +140,7 @@ nt! {
     /// Asks for the user, the elevation or the session of a token. The first two come in paged
     /// pool that the caller frees with ExFreePool, the last one in place of the pointer.
     fails = STATUS_INSUFFICIENT_RESOURCES;
+    simplified = "TokenUser, TokenElevation and TokenSessionId (always 0)";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn SeQueryInformationToken(
         token: *const c_void,
@@ -162,6 +163,7 @@ nt! {
     }
 
     /// Whether a token has the administrators' rights.
+    simplified = "elevation decides, groups are not looked at";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn SeTokenIsAdmin(token: *const c_void) -> bool {
         at(token).is_some_and(|token| token.elevated)

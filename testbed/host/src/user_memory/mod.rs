@@ -22,6 +22,28 @@ use crate::faults::{self, FailsWith};
 use crate::irql::APC_LEVEL;
 use remote::Direction;
 
+/// What both copies have in common.
+const NOT_OF_NT: Option<&str> =
+    Some("not a function of NT: drivers for Windows have structured exception handling");
+
+/// What is known of [`fltport_copy_from_user`].
+pub(crate) static COPY_FROM_USER: Function = Function {
+    name: "fltport_copy_from_user",
+    min_irql: 0,
+    max_irql: APC_LEVEL,
+    fails: &[failure!(STATUS_ACCESS_VIOLATION)],
+    simplified: NOT_OF_NT,
+};
+
+/// What is known of [`fltport_copy_to_user`].
+pub(crate) static COPY_TO_USER: Function = Function {
+    name: "fltport_copy_to_user",
+    min_irql: 0,
+    max_irql: APC_LEVEL,
+    fails: &[failure!(STATUS_ACCESS_VIOLATION)],
+    simplified: NOT_OF_NT,
+};
+
 /// A buffer in user memory, as a service names it: an address that nobody has checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UserSlice {
@@ -42,15 +64,8 @@ pub unsafe extern "system" fn fltport_copy_from_user(
     source: usize,
     length: usize,
 ) -> NTSTATUS {
-    static FUNCTION: Function = Function {
-        name: "fltport_copy_from_user",
-        min_irql: 0,
-        max_irql: APC_LEVEL,
-        fails: &[failure!(STATUS_ACCESS_VIOLATION)],
-        simplified: None,
-    };
-    enter(&FUNCTION);
-    if let Some(failure) = faults::asked(&FUNCTION, true) {
+    enter(&COPY_FROM_USER);
+    if let Some(failure) = faults::asked(&COPY_FROM_USER, true) {
         return FailsWith::failed(failure);
     }
     // SAFETY: `destination` is writable by contract.
@@ -67,15 +82,8 @@ pub unsafe extern "system" fn fltport_copy_to_user(
     source: *const c_void,
     length: usize,
 ) -> NTSTATUS {
-    static FUNCTION: Function = Function {
-        name: "fltport_copy_to_user",
-        min_irql: 0,
-        max_irql: APC_LEVEL,
-        fails: &[failure!(STATUS_ACCESS_VIOLATION)],
-        simplified: None,
-    };
-    enter(&FUNCTION);
-    if let Some(failure) = faults::asked(&FUNCTION, true) {
+    enter(&COPY_TO_USER);
+    if let Some(failure) = faults::asked(&COPY_TO_USER, true) {
         return FailsWith::failed(failure);
     }
     // SAFETY: `source` is readable by contract, and is only read in this direction.

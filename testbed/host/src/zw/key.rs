@@ -168,6 +168,7 @@ unsafe fn give(
 nt! {
     /// Opens a key, or makes it below a key that exists.
     fails = STATUS_INSUFFICIENT_RESOURCES;
+    simplified = "no security and no links; class and title are ignored";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn ZwCreateKey(
         handle: *mut HANDLE,
@@ -198,6 +199,7 @@ nt! {
 
     /// Opens a key.
     fails = STATUS_INSUFFICIENT_RESOURCES;
+    simplified = "no security and no links: the access that is asked for is granted";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn ZwOpenKey(
         handle: *mut HANDLE,
@@ -242,6 +244,7 @@ nt! {
     /// Reads a value in one of the forms KeyValueBasicInformation, Full and Partial. The key must
     /// be open for KEY_QUERY_VALUE.
     fails = STATUS_INSUFFICIENT_RESOURCES;
+    simplified = "KeyValueBasicInformation, KeyValueFullInformation and KeyValuePartialInformation";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn ZwQueryValueKey(
         key: HANDLE,
