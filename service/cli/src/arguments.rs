@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command line.
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -47,6 +47,31 @@ pub(crate) struct Watch {
     /// Have the driver leave out processes whose image matches. Replaces its list. May be repeated.
     #[arg(long, value_name = "GLOB", value_parser = pattern)]
     pub(crate) exclude: Vec<String>,
+    /// What a hosted kernel that this command starts does when a driver breaks a rule.
+    #[cfg_attr(not(target_os = "linux"), arg(hide = true))]
+    #[arg(long, value_enum, value_name = "HOW", default_value_t)]
+    pub(crate) verifier: Verifier,
+}
+
+/// What the hosted kernel does when a driver breaks a rule of the kernel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, ValueEnum)]
+pub(crate) enum Verifier {
+    /// Print the report at once and go on; the exit code says it at the end
+    #[default]
+    Report,
+    /// Print the report and stop the system: abort, as with a blue screen
+    Bugcheck,
+}
+
+impl Verifier {
+    /// As it is written on the command line.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Verifier::Report => "report",
+            Verifier::Bugcheck => "bugcheck",
+        }
+    }
 }
 
 #[derive(Args, Clone, Debug)]
@@ -62,6 +87,9 @@ pub(crate) struct Host {
     /// For another fltport that starts its own host: ends with standard input.
     #[arg(long, hide = true)]
     pub(crate) private: bool,
+    /// What to do when a driver breaks a rule of the kernel.
+    #[arg(long, value_enum, value_name = "HOW", default_value_t)]
+    pub(crate) verifier: Verifier,
 }
 
 impl Arguments {
@@ -146,11 +174,24 @@ mod tests {
         assert!(parsed.command().is_err());
     }
 
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_verifier_is_chosen_by_its_name() {
+        for verifier in [Verifier::Report, Verifier::Bugcheck] {
+            let arguments = ["fltport", "host", "--verifier", verifier.name()];
+            let parsed = Arguments::try_parse_from(arguments).unwrap().command();
+            assert!(matches!(parsed, Ok(Command::Host(h)) if h.verifier == verifier));
+        }
+        let parsed = Arguments::try_parse_from(["fltport", "host"]).unwrap();
+        assert!(matches!(parsed.command(), Ok(Command::Host(h)) if h.verifier == Verifier::Report));
+    }
+
     #[test]
     fn nonsense_is_refused() {
         for bad in [
             &["fltport", "watch", "--deny", ""][..],
             &["fltport", "look"],
+            &["fltport", "--verifier", "quiet"],
             &["fltport", "--for"],
         ] {
             assert!(Arguments::try_parse_from(bad).is_err(), "{bad:?}");

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The process monitor's exclusion list: `fltport exclusions`, `watch --exclude`.
 
+use crate::arguments::Verifier;
 use crate::failure::Failure;
 use crate::output::Output;
 use crate::service::Service;
@@ -14,7 +15,7 @@ use std::process::ExitCode;
 
 /// Prints the list.
 pub(crate) fn run(socket: Option<&Path>) -> Result<ExitCode, Failure> {
-    let service = Service::find(socket)?;
+    let service = Service::find(socket, Verifier::default())?;
     let client = service.connect("fltport exclusions", rights::COMMAND)?;
     let result = client.command("process-monitor", &GetExclusions {})?;
     let mut output = Output::new();

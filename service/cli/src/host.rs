@@ -6,13 +6,13 @@
 //! down in the opposite order, but that the socket stays until the drivers are gone, so that
 //! services see the port end and not the socket.
 
-use crate::arguments::Host;
+use crate::arguments::{Host, Verifier};
 use crate::failure::{Failure, complain};
 use crate::private_host::{self, READY};
 use crate::stop::Stop;
 use nt_host::sensor::{self, ProcessEvents, ProcessExit, ProcessStart, Sensor, Verdict};
 use nt_host::transport::{BindError, Capabilities, Endpoint, MessageDevice, Server};
-use nt_host::{Config, DebugPrint, DriverImage, Kernel, ProcessCreated, Unload};
+use nt_host::{Config, DebugPrint, DriverImage, Kernel, OnReport, ProcessCreated, Unload};
 use std::ffi::OsStr;
 use std::io::{Read, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -43,21 +43,24 @@ pub(crate) fn run(socket: Option<&Path>, arguments: &Host) -> Result<ExitCode, F
     let endpoint = Endpoint::bind(&place.socket).map_err(refused)?;
     let stop = stop_signal(arguments.private)?;
     let kernel = Kernel::boot(Config {
+        on_report: match arguments.verifier {
+            Verifier::Report => OnReport::Report,
+            Verifier::Bugcheck => OnReport::BugCheck,
+        },
         debug_print: DebugPrint::Sink(Arc::new(|text| complain(text.trim_end()))),
         ..Config::default()
     });
     let served = serve(&kernel, endpoint, arguments.private, &stop);
     let reports = kernel.shutdown();
-    for report in &reports {
-        complain(&report.to_string());
-    }
     drop(place);
     served?;
-    Ok(if reports.is_empty() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    if reports.is_empty() {
+        return Ok(ExitCode::SUCCESS);
+    }
+    Err(Failure::new(format!(
+        "drivers broke {} rules of the kernel. Each report above says what and where, and how to mend it",
+        reports.len()
+    )))
 }
 
 /// Drivers up, sensor, socket, wait, and all of it down again.

@@ -2,6 +2,7 @@
 //! A hosted kernel for this command alone: another process of the same program, which ends when its
 //! standard input does, and so also when this process is killed.
 
+use crate::arguments::Verifier;
 use crate::failure::Failure;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::CommandExt;
@@ -40,14 +41,14 @@ pub(crate) struct PrivateHost {
 
 impl PrivateHost {
     /// Starts it and waits until it is ready.
-    pub(crate) fn start() -> Result<PrivateHost, Failure> {
+    pub(crate) fn start(verifier: Verifier) -> Result<PrivateHost, Failure> {
         let program = std::env::current_exe().map_err(|e| {
             Failure::new(format!(
                 "this program cannot be found: {e}. Is /proc mounted?"
             ))
         })?;
         let mut child = Command::new(&program)
-            .args(["host", "--private"])
+            .args(["host", "--private", "--verifier", verifier.name()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             // Ctrl-C is for this command, which then takes the host down in order.

@@ -2,6 +2,7 @@
 //! Where the driver is: on Windows in the kernel; on Linux in a hosted kernel that runs, or in one
 //! of this command's own.
 
+use crate::arguments::Verifier;
 use crate::failure::Failure;
 use fltport::{Client, Options};
 use std::path::Path;
@@ -24,7 +25,7 @@ pub(crate) struct Service {
 #[cfg(not(unix))]
 impl Service {
     /// The driver of this machine.
-    pub(crate) fn find(socket: Option<&Path>) -> Result<Service, Failure> {
+    pub(crate) fn find(socket: Option<&Path>, _: Verifier) -> Result<Service, Failure> {
         match socket {
             Some(_) => Err(Failure::new(
                 "there are no sockets to a driver on this system. Leave --socket out",
@@ -53,8 +54,12 @@ impl Service {
 
 #[cfg(unix)]
 impl Service {
-    /// The hosted kernel at `socket`, or the one that runs, or one of its own.
-    pub(crate) fn find(socket: Option<&Path>) -> Result<Service, Failure> {
+    /// The hosted kernel at `socket`, or the one that runs, or one of its own with this verifier.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        allow(unused_variables, reason = "no hosted kernel is started there")
+    )]
+    pub(crate) fn find(socket: Option<&Path>, verifier: Verifier) -> Result<Service, Failure> {
         let place = socket.map_or_else(fltport::socket_path, Path::to_owned);
         match fltport::describe_host(&place, PATIENCE) {
             Ok(description) => Ok(Service {
@@ -64,14 +69,16 @@ impl Service {
                 own: None,
             }),
             #[cfg(target_os = "linux")]
-            Err(fltport::Error::NotRunning { .. }) if socket.is_none() => Service::start_own(),
+            Err(fltport::Error::NotRunning { .. }) if socket.is_none() => {
+                Service::start_own(verifier)
+            }
             Err(error) => Err(error.into()),
         }
     }
 
     #[cfg(target_os = "linux")]
-    fn start_own() -> Result<Service, Failure> {
-        let own = crate::private_host::PrivateHost::start()?;
+    fn start_own(verifier: Verifier) -> Result<Service, Failure> {
+        let own = crate::private_host::PrivateHost::start(verifier)?;
         let description = fltport::describe_host(own.socket(), PATIENCE)?;
         Ok(Service {
             socket: own.socket().to_owned(),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `fltport status`: providers, connections, the ledger, the account of requests.
 
+use crate::arguments::Verifier;
 use crate::clock;
 use crate::failure::Failure;
 use crate::json::Json;
@@ -41,7 +42,7 @@ pub(crate) fn run(
     socket: Option<&Path>,
     arguments: &arguments::Status,
 ) -> Result<ExitCode, Failure> {
-    let service = Service::find(socket)?;
+    let service = Service::find(socket, Verifier::default())?;
     service.tell_what_is_missing();
     let client = service.connect("fltport status", rights::OBSERVE)?;
     let state = State::ask(&client)?;

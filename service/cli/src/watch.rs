@@ -51,7 +51,7 @@ pub(crate) fn run(socket: Option<&Path>, arguments: &Watch) -> Result<ExitCode, 
             let _full = sender.try_send(Input::Stop);
         }
     })?;
-    let service = Service::find(socket)?;
+    let service = Service::find(socket, arguments.verifier)?;
     if !arguments.deny.is_empty() {
         service.require_denial()?;
     }

@@ -66,7 +66,7 @@
 //! Every call of a driver is checked against the rules of the road: the IRQL, locks, the pool,
 //! references, handles, what is left behind at unload. A broken rule is a [`Report`]; the system
 //! does not stop, so that one run shows them all, and what would corrupt memory is not done.
-//! [`OnReport::Panic`] stops at the first one instead, for a debugger.
+//! [`OnReport::BugCheck`] stops at the first one instead, for a debugger.
 //!
 //! There is one kernel at a time in a process, because NT's functions have no argument that says
 //! which; [`Kernel::boot`] waits for its turn, so tests need no lock of their own.

@@ -103,7 +103,14 @@ impl Function {
             "test::",
             "__rust_",
         ];
-        const NOISY_PLACES: [&str; 4] = ["/backtrace-", "/library/", "/sysdeps/", "/nptl/"];
+        const NOISY_PLACES: [&str; 6] = [
+            "/backtrace-",
+            "/framehop-",
+            "/parking_lot",
+            "/library/",
+            "/sysdeps/",
+            "/nptl/",
+        ];
         let Some((file, _)) = &self.place else {
             // Of the C library's start of a thread, for one, only the name is known.
             return self.name.contains("::") && !self.is_noisy_name(&NOISY_NAMES);

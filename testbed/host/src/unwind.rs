@@ -51,7 +51,7 @@ mod tables {
 
     /// Walkers that nobody uses now. A walk takes one, so that two threads do not wait for each
     /// other and a fault during a walk leaves nothing locked.
-    static IDLE: Mutex<Vec<Box<Walker>>> = Mutex::new(Vec::new());
+    static IDLE: Mutex<Vec<Walker>> = Mutex::new(Vec::new());
 
     struct Tables {
         unwinder: UnwinderNative<Bytes, MayAllocateDuringUnwind>,

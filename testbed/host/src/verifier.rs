@@ -229,6 +229,9 @@ pub enum OnReport {
     /// Keep it for [`Kernel::reports`](crate::Kernel::reports) and the shutdown.
     #[default]
     Record,
-    /// Print it and end the process at once, where the debugger can see the cause.
-    Panic,
+    /// Print it on the standard error stream at once, and keep it.
+    Report,
+    /// Print it, stop the system, which is a line more, and abort the process where the debugger
+    /// can see the cause: what Driver Verifier does with bug check 0xC4.
+    BugCheck,
 }

@@ -23,7 +23,7 @@ unsafe impl Send for Rundown {}
 unsafe impl Sync for Rundown {}
 
 impl Rundown {
-    /// IRQL: <= DISPATCH_LEVEL. Open to users. Fails with `STATUS_INSUFFICIENT_RESOURCES`.
+    /// IRQL: <= APC_LEVEL. Open to users. Fails with `STATUS_INSUFFICIENT_RESOURCES`.
     pub fn new(tag: Tag) -> Result<Self> {
         let reference = PoolBox::new(tag, UnsafeCell::new(EX_RUNDOWN_REF::default()))?;
         // SAFETY: valid memory, not yet shared.
@@ -70,7 +70,7 @@ impl Rundown {
         unsafe { ExRundownCompleted(self.reference.get()) };
     }
 
-    /// IRQL: any. Opens it again after [`Rundown::wait`] has returned.
+    /// IRQL: <= APC_LEVEL. Opens it again after [`Rundown::wait`] has returned.
     pub fn reopen(&self) {
         // SAFETY: the rundown has been completed; the caller is its owner.
         unsafe { ExReInitializeRundownProtection(self.reference.get()) };

@@ -120,3 +120,26 @@ fn wrong_arguments_and_wrong_places_are_told() {
     assert!(helped.status.success());
     assert!(helped.lines.iter().any(|l| l.contains("exclusions")));
 }
+
+#[test]
+fn a_host_that_stops_at_the_first_report_has_none() {
+    let directory = Directory::new();
+    let mut command = fltport(&directory);
+    command.args(["host", "--verifier", "bugcheck"]);
+    let host = Running::start(command);
+    host.find("ready line", |line| line.contains("listens").then_some(()));
+    let watched = run(&directory, &["--for", "200ms"]);
+    assert!(watched.status.success(), "{}", watched.errors);
+    host.interrupt();
+    let ended = host.end();
+    assert!(ended.status.success(), "{}", ended.errors);
+    assert!(!ended.errors.contains("*** STOP"), "{}", ended.errors);
+    let private = run(
+        &directory,
+        &["watch", "--for", "200ms", "--verifier", "bugcheck"],
+    );
+    assert!(private.status.success(), "{}", private.errors);
+    let unknown = run(&directory, &["host", "--verifier", "quiet"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(unknown.errors.contains("bugcheck"), "{}", unknown.errors);
+}

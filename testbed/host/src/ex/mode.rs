@@ -2,7 +2,7 @@
 //! The mode in which the caller of a system service ran.
 
 use crate::entry::nt;
-use crate::irql::PASSIVE_LEVEL;
+use crate::irql::DISPATCH_LEVEL;
 use crate::process::SYSTEM_PROCESS_ID;
 use crate::thread;
 
@@ -23,7 +23,7 @@ pub(crate) fn previous() -> i8 {
 nt! {
     /// KernelMode in a thread of System, UserMode in a callback that runs in another process.
     simplified = "told by the process: KernelMode in System, UserMode in every other";
-    max_irql = PASSIVE_LEVEL;
+    max_irql = DISPATCH_LEVEL;
     pub unsafe fn ExGetPreviousMode() -> i8 {
         previous()
     }

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use crate::abi::EX_RUNDOWN_REF;
 use crate::entry::nt;
 use crate::hang;
-use crate::irql::{APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL};
+use crate::irql::{APC_LEVEL, DISPATCH_LEVEL};
 use crate::kernel;
 use crate::sched::{self, Waiter};
 use crate::stack::Stack;
@@ -198,7 +198,7 @@ unsafe fn word<'a>(rundown: *mut EX_RUNDOWN_REF) -> &'a AtomicUsize {
 
 nt! {
     /// Makes rundown protection that can be acquired.
-    max_irql = HIGH_LEVEL;
+    max_irql = APC_LEVEL;
     pub unsafe fn ExInitializeRundownProtection(rundown: *mut EX_RUNDOWN_REF) {
         kernel::state().rundowns.initialize(rundown as usize);
         // SAFETY: the caller passes memory for it.
@@ -244,7 +244,7 @@ nt! {
     }
 
     /// Says that the rundown is over, for good.
-    max_irql = HIGH_LEVEL;
+    max_irql = APC_LEVEL;
     pub unsafe fn ExRundownCompleted(rundown: *mut EX_RUNDOWN_REF) {
         // SAFETY: the caller passes rundown protection.
         let word = unsafe { word(rundown) };

@@ -6,7 +6,7 @@
 use super::header::{Header, kind};
 use crate::abi::KMUTANT;
 use crate::entry::nt;
-use crate::irql::{DISPATCH_LEVEL, HIGH_LEVEL};
+use crate::irql::{self, DISPATCH_LEVEL, HIGH_LEVEL};
 use crate::kernel;
 use crate::status::STATUS_MUTANT_NOT_OWNED;
 use crate::thread::{self, LockKind};
@@ -38,7 +38,11 @@ unsafe fn initialize(mutant: *mut KMUTANT, owned: bool) {
     if let Some(header) = header.filter(|_| owned) {
         let thread = thread::current_thread().address();
         state.dispatcher.own_mutant(header, thread);
-        as_lock(header).map(|lock| locks::taken(lock, crate::irql::current()));
+        let lock = Lock {
+            address,
+            kind: LockKind::Mutex,
+        };
+        locks::taken(lock, irql::current());
     }
 }
 

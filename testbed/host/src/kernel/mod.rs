@@ -104,11 +104,15 @@ impl State {
         state
     }
 
-    /// Keeps a report, or ends the process with it, as configured.
+    /// Keeps a report, prints it, or ends the process with it, as configured.
     pub(crate) fn file_report(&self, report: Report) {
-        if self.config.on_report == OnReport::Panic {
-            eprintln!("{report}");
-            std::process::abort();
+        match self.config.on_report {
+            OnReport::Record => {}
+            OnReport::Report => eprintln!("{report}"),
+            OnReport::BugCheck => {
+                eprintln!("{report}\n{}", report.stop_line());
+                std::process::abort();
+            }
         }
         self.reports.lock().push(report);
     }

@@ -50,7 +50,7 @@ nt! {
     }
 
     /// The exit status of a process, STATUS_PENDING while it runs.
-    max_irql = HIGH_LEVEL;
+    max_irql = APC_LEVEL;
     pub unsafe fn PsGetProcessExitStatus(process: PEPROCESS) -> NTSTATUS {
         at(process).map_or(STATUS_UNSUCCESSFUL, |process| process.exit_status())
     }

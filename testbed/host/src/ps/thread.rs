@@ -10,7 +10,7 @@ use crate::attribution;
 use crate::driver::Driver;
 use crate::entry::nt;
 use crate::frame;
-use crate::irql::{APC_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL};
+use crate::irql::{HIGH_LEVEL, PASSIVE_LEVEL};
 use crate::ke::bug_check::never_return;
 use crate::ke::header::{DispatcherObject, kind};
 use crate::kernel::{self, State};
@@ -266,7 +266,7 @@ nt! {
     }
 
     /// The process id of a thread.
-    max_irql = APC_LEVEL;
+    max_irql = HIGH_LEVEL;
     pub unsafe fn PsGetThreadProcessId(thread: PETHREAD) -> HANDLE {
         match kernel::state().objects.find(thread as usize) {
             Some(Object::Thread(thread)) => thread.process().pid() as HANDLE,

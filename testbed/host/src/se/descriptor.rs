@@ -152,7 +152,7 @@ unsafe fn free_space(acl: *mut ACL) -> Option<(usize, usize)> {
 
 nt! {
     /// Makes an empty absolute security descriptor.
-    max_irql = APC_LEVEL;
+    max_irql = PASSIVE_LEVEL;
     pub unsafe fn RtlCreateSecurityDescriptor(
         descriptor: PSECURITY_DESCRIPTOR,
         revision: u32,
@@ -217,7 +217,7 @@ nt! {
 
     /// Adds an entry that allows `mask` to a SID.
     simplified = "the revision is not compared with that of the list";
-    max_irql = PASSIVE_LEVEL;
+    max_irql = APC_LEVEL;
     pub unsafe fn RtlAddAccessAllowedAce(
         acl: *mut ACL,
         _revision: u32,

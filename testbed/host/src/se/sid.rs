@@ -5,7 +5,7 @@ use std::ffi::c_void;
 
 use crate::abi::PSID;
 use crate::entry::nt;
-use crate::irql::{APC_LEVEL, PASSIVE_LEVEL};
+use crate::irql::{APC_LEVEL, HIGH_LEVEL};
 
 /// The bytes before the sub-authorities.
 const HEAD: usize = 8;
@@ -121,7 +121,7 @@ nt! {
     }
 
     /// Whether two SIDs are the same.
-    max_irql = PASSIVE_LEVEL;
+    max_irql = HIGH_LEVEL;
     pub unsafe fn RtlEqualSid(first: PSID, second: PSID) -> bool {
         // SAFETY: the caller passes SIDs.
         let first = unsafe { read(first) };

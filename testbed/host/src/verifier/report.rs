@@ -140,6 +140,17 @@ impl Report {
         state.file_report(self);
     }
 
+    /// The last line of a system that a report stops. 0xC4 is
+    /// DRIVER_VERIFIER_DETECTED_VIOLATION.
+    pub(crate) fn stop_line(&self) -> String {
+        let driver = self.driver.as_deref().unwrap_or("a driver");
+        format!(
+            "*** STOP: DRIVER_VERIFIER_DETECTED_VIOLATION (0x000000C4): {driver} {} [{:?}]",
+            self.rule.title(),
+            self.rule
+        )
+    }
+
     /// The innermost function of the driver itself on the stack; without one that is known, the
     /// innermost function outside the hosted kernel.
     fn own_function(&self) -> Option<Function> {
