@@ -54,7 +54,11 @@ fn start(object: DriverObject, key: &Key) -> Result<()> {
         *driver.announcement().lock() = Some(announcement);
         Ok(())
     });
-    started.inspect_err(|_| shut_down())
+    match started {
+        Ok(()) => registration::remind(&driver, object),
+        Err(_) => shut_down(),
+    }
+    started
 }
 
 /// IRQL: PASSIVE_LEVEL. Gives everything back. Any number of times.

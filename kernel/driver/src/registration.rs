@@ -53,10 +53,19 @@ pub(crate) fn begin(driver: &PoolArc<Driver>, object: DriverObject) -> Result<()
             *driver.registration().lock() = Registration::Waiting;
             let retry = Retry::start(driver, object)?;
             *driver.retry().lock() = Some(retry);
-            object.on_boot_drivers_initialized::<BootDriversInitialized>();
             Ok(())
         }
         Err(error) => Err(error),
+    }
+}
+
+/// IRQL: PASSIVE_LEVEL, from DriverEntry when nothing can fail any more: NT allows it to a driver
+/// only that will be loaded. A driver that waits for the Filter Manager asks again when all boot
+/// drivers are up.
+pub(crate) fn remind(driver: &Driver, object: DriverObject) {
+    let waits = matches!(*driver.registration().lock(), Registration::Waiting);
+    if waits {
+        object.on_boot_drivers_initialized::<BootDriversInitialized>();
     }
 }
 
