@@ -281,17 +281,6 @@ fn memory_with_a_set_timer_in_it_must_not_be_freed() {
 }
 
 #[test]
-fn a_thousand_allocations_take_no_time() {
-    let kernel = boot();
-    load(&kernel, || {
-        let kept: Vec<*mut u8> = (0..1000).map(|_| allocate(64)).collect();
-        kept.into_iter().for_each(free);
-    });
-    assert_eq!(kernel.allocations(), 1000);
-    kernel.shutdown_clean();
-}
-
-#[test]
 fn an_event_in_freed_memory_is_not_initialised_any_more() {
     let reports = run(|| {
         let memory = allocate(size_of::<KEVENT>());
