@@ -46,6 +46,8 @@ impl std::fmt::Display for LockKind {
 /// The context of one thread.
 #[derive(Default)]
 pub(crate) struct Context {
+    /// The host system's id of the thread, once it was asked for; each lock taken notes it.
+    native_id: Cell<u64>,
     /// The current IRQL.
     pub irql: Cell<u8>,
     /// How many critical regions were entered and not left.
@@ -126,9 +128,14 @@ pub(crate) fn native_id() -> u64 {
     if let Some(id) = sim::thread_id() {
         return id;
     }
-    // SAFETY: gettid takes no arguments and cannot fail.
-    let id = unsafe { libc::gettid() };
-    u64::from(id.unsigned_abs())
+    with_context(|context| {
+        if context.native_id.get() == 0 {
+            // SAFETY: gettid takes no arguments and cannot fail.
+            let id = unsafe { libc::gettid() };
+            context.native_id.set(u64::from(id.unsigned_abs()));
+        }
+        context.native_id.get()
+    })
 }
 
 /// What tells the calling thread from every other one that lives, at no cost. Never zero.

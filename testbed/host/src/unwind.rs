@@ -246,3 +246,61 @@ mod tables {
         0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Calls `then` at the end of `depth` frames that the compiler keeps.
+    #[inline(never)]
+    fn deep(depth: u32, then: &mut dyn FnMut()) {
+        if depth == 0 {
+            then();
+        } else {
+            deep(std::hint::black_box(depth - 1), then);
+        }
+        std::hint::black_box(depth);
+    }
+
+    fn slowly() -> Vec<usize> {
+        let mut addresses = Vec::new();
+        backtrace::trace(|frame| {
+            addresses.push(frame.ip() as usize);
+            true
+        });
+        addresses
+    }
+
+    fn quickly() -> Vec<Frame> {
+        let mut frames = Vec::new();
+        walk(|frame| {
+            frames.push(frame);
+            true
+        });
+        frames
+    }
+
+    #[test]
+    fn both_walks_find_the_same_frames() {
+        deep(20, &mut || {
+            let slow: Vec<usize> = slowly().into_iter().filter(|it| *it != 0).collect();
+            let quick: Vec<usize> = quickly().iter().map(|frame| frame.address).collect();
+            // They begin in different functions; the frames above the closure are the same.
+            let common = slow.iter().rev().zip(quick.iter().rev());
+            let same = common.take_while(|(slow, quick)| slow == quick).count();
+            assert!(same >= 21, "{same} of {} and {}", slow.len(), quick.len());
+        });
+    }
+
+    #[test]
+    fn a_frame_is_recognised_and_each_lies_above_the_one_that_it_called() {
+        deep(5, &mut || {
+            let first = quickly();
+            let second = quickly();
+            assert!(first.is_sorted_by(|inner, outer| inner.stack < outer.stack));
+            let same = first.iter().filter(|frame| second.contains(frame)).count();
+            // All but the frame of this closure, which has gone on.
+            assert!(same >= 6 && same < first.len(), "{same} of {}", first.len());
+        });
+    }
+}

@@ -93,7 +93,9 @@ pub(crate) unsafe fn force_release(address: usize) {
 /// function of the WDK's headers, does it with the event that lies in the mutex.
 pub(crate) fn event_initialized(event: usize) {
     let mutex = event.wrapping_sub(std::mem::offset_of!(FAST_MUTEX, Event));
-    kernel::state().locks.forget_fast_mutex(mutex);
+    if let Some(state) = kernel::running() {
+        state.locks.forget_fast_mutex(mutex);
+    }
 }
 
 nt! {

@@ -26,10 +26,11 @@ pub(crate) fn as_lock(header: Header) -> Option<Lock> {
 /// # Safety
 /// `mutant` points to writable memory for a mutant.
 unsafe fn initialize(mutant: *mut KMUTANT, owned: bool) {
-    let state = kernel::state();
     let address = mutant as usize;
-    state.locks.forget(address..address + 1);
-    state.dispatcher.disown_mutants(address..address + 1);
+    if let Some(state) = kernel::running() {
+        state.locks.forget(address..address + 1);
+        state.dispatcher.disown_mutants(address..address + 1);
+    }
     let signal = i32::from(!owned);
     // SAFETY: memory for a mutant by contract, of which the header is the first part.
     unsafe { Header::initialize(mutant.cast(), kind::MUTANT, size_of::<KMUTANT>(), signal) };
@@ -37,7 +38,7 @@ unsafe fn initialize(mutant: *mut KMUTANT, owned: bool) {
     let header = unsafe { Header::at(mutant.cast_const().cast()) };
     if let Some(header) = header.filter(|_| owned) {
         let thread = thread::current_thread().address();
-        state.dispatcher.own_mutant(header, thread);
+        kernel::state().dispatcher.own_mutant(header, thread);
         let lock = Lock {
             address,
             kind: LockKind::Mutex,

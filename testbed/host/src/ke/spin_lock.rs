@@ -103,7 +103,9 @@ nt! {
     /// Makes a free spin lock.
     max_irql = HIGH_LEVEL;
     pub unsafe fn KeInitializeSpinLock(lock: *mut usize) {
-        kernel::state().locks.forget(lock as usize..lock as usize + 1);
+        if let Some(state) = kernel::running() {
+            state.locks.forget(lock as usize..lock as usize + 1);
+        }
         // SAFETY: the caller passes memory for a spin lock.
         unsafe { word(lock) }.store(0, Ordering::Release);
     }

@@ -169,14 +169,19 @@ impl Drop for Turn {
     }
 }
 
+/// The kernel that the calling thread belongs to; otherwise the one that runs now, if any. For what
+/// a driver may do with its own memory before anything is booted.
+pub(crate) fn running() -> Option<Arc<State>> {
+    thread::own_state()
+        .or_else(sim::current_kernel)
+        .or_else(|| CURRENT.read().clone())
+}
+
 /// The kernel that the calling thread belongs to; otherwise the one that runs now. Without any
 /// the process ends: a driver cannot run on nothing.
 pub(crate) fn state() -> Arc<State> {
-    if let Some(own) = thread::own_state().or_else(sim::current_kernel) {
-        return own;
-    }
-    match CURRENT.read().as_ref() {
-        Some(state) => state.clone(),
+    match running() {
+        Some(state) => state,
         None => {
             eprintln!(
                 "nt-host: a driver called the kernel, but none is booted: keep the `Kernel` that \

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Who holds which lock and waits for which. Spin locks, fast mutexes and mutexes tell it what
-//! happens to them; it finds the mistakes that take two locks or two threads.
+//! happens to them; it finds the mistakes that take two locks or two threads. Without a booted
+//! kernel nothing is kept: a driver's locks may be tried out alone.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -247,15 +248,21 @@ pub(crate) enum Take {
 /// What must hold before the calling thread takes `lock`. An attempt that cannot wait cannot be
 /// part of a deadlock, so it is not looked at.
 pub(crate) fn before_taking(lock: Lock, how: Take) {
-    if how != Take::Try {
-        kernel::state().locks.check_order(lock);
+    if how == Take::Try {
+        return;
+    }
+    if let Some(state) = kernel::running() {
+        state.locks.check_order(lock);
     }
 }
 
 /// Runs `wait`, in which the calling thread waits for `lock` without limit; false, and a report,
 /// if it would never end.
 pub(crate) fn waiting_for(lock: Lock, wait: impl FnOnce()) -> bool {
-    let state = kernel::state();
+    let Some(state) = kernel::running() else {
+        wait();
+        return true;
+    };
     if state.locks.begin_wait(lock) {
         report_deadlock(lock);
         return false;
@@ -267,7 +274,9 @@ pub(crate) fn waiting_for(lock: Lock, wait: impl FnOnce()) -> bool {
 
 /// The calling thread has taken `lock`.
 pub(crate) fn taken(lock: Lock, former_irql: u8) {
-    kernel::state().locks.taken(lock, Stack::capture());
+    if let Some(state) = kernel::running() {
+        state.locks.taken(lock, Stack::capture());
+    }
     hold(lock, former_irql, false);
 }
 
@@ -314,13 +323,15 @@ pub(crate) enum Released {
 /// Takes a lock off the account of the calling thread, which releases it. Of a lock taken several
 /// times, the last time.
 pub(crate) fn release(lock: Lock) -> Released {
-    let state = kernel::state();
     let own = thread::with_context(|context| {
         let mut held = context.held.borrow_mut();
         let is_it = |held: &Held| held.address == lock.address && held.kind == lock.kind;
         let index = held.iter().rposition(is_it)?;
         Some(held.remove(index))
     });
+    let Some(state) = kernel::running() else {
+        return own.map_or(Released::Free, Released::Held);
+    };
     let holder = state.locks.holder(lock.address);
     let is_mine = holder
         .as_ref()
@@ -392,7 +403,7 @@ impl Locks {
 pub(crate) fn held_of_kind(kind: LockKind) -> Option<(Lock, Holder)> {
     let me = thread::identity();
     let held: Vec<Held> = thread::with_context(|context| context.held.borrow().clone());
-    let state = kernel::state();
+    let state = kernel::running()?;
     held.iter()
         .rev()
         .filter(|held| held.kind == kind && !held.again)

@@ -7,7 +7,7 @@ use nt_host::Rule;
 use nt_host::irql::DISPATCH_LEVEL;
 use std::ffi::c_void;
 
-use crate::bad::{compare, load, run};
+use crate::bad::{compare, run};
 use crate::support::*;
 
 const OTHER: u32 = u32::from_le_bytes(*b"Othr");
