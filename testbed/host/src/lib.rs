@@ -2,6 +2,8 @@
 //! A hosted NT kernel: drivers compiled for Linux link against it instead of ntoskrnl.exe and
 //! fltmgr.sys, unchanged, because it exports the same symbols.
 //!
+//! Linux on x86-64. What it is compared with, and its limits, are in the README beside this crate.
+//!
 //! # A first driver
 //!
 //! A driver is a crate that declares NT's functions (fltport's do it with `fltport-nt`) and has an
@@ -48,6 +50,12 @@
 //! name, what was expected, what was found, and the stack on which the routine was registered.
 //! [`Kernel::unload`] and [`Kernel::shutdown`] leave the reports to the test, which may expect
 //! them: a test of a mistake compares [`Report::rule`] with a [`Rule`].
+//!
+//! # Drivers in C
+//!
+//! The folder `include` has headers with the names of the WDK's, written for this kernel; a build
+//! script finds it in the variable `DEP_NT_HOST_INCLUDE`. `docs/testing-your-driver.md` and
+//! `examples/c-driver` show the way.
 //!
 //! # What drives a driver
 //!

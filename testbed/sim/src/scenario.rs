@@ -268,8 +268,9 @@ fn audit(shared: &Arc<Shared>, plan: &Plan) {
         rest(crate::plan::MILLISECOND);
     }
     if plan.filter_manager_after > 0 || plan.client_first {
-        // Staged notifications are handed over at a moment that nobody outside can see.
-        rest(1000 * crate::plan::MILLISECOND);
+        // Staged notifications are handed over at a moment that nobody outside can see, but not
+        // later than when nothing else has anything to do.
+        sched::expect(&Waiter::new(), 1000 * crate::plan::MILLISECOND);
     }
     let Ok(auditor) = Service::connect(&shared.kernel, 9999, 0, 0) else {
         return;

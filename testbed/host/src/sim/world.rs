@@ -10,8 +10,9 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::ops::Range;
+use std::panic;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, Once};
 use std::task::{Poll, Waker};
 
 use fastrand::Rng;
@@ -52,6 +53,8 @@ pub(super) struct World {
     /// Whether the clock got its turn because nobody else could run.
     idle: Cell<bool>,
     last_calls: RefCell<VecDeque<(u64, &'static str)>>,
+    /// What the first panic of the seed said.
+    panic: RefCell<Option<String>>,
     /// Whoever wants to hear of each call.
     listener: RefCell<Option<Listener>>,
 }
@@ -135,6 +138,7 @@ impl World {
             over: Cell::new(false),
             idle: Cell::new(false),
             last_calls: RefCell::default(),
+            panic: RefCell::default(),
             listener: RefCell::new(listener),
         });
         WORLD.set(Rc::as_ptr(&world));
@@ -164,6 +168,7 @@ impl World {
         self.returned.set(false);
         self.over.set(false);
         self.last_calls.borrow_mut().clear();
+        self.panic.take();
         self.count(|summary| {
             summary.seeds += 1;
             mix(&mut summary.trace, seed);
@@ -195,11 +200,12 @@ impl World {
     }
 
     pub(super) fn failure(&self, payload: &(dyn Any + Send)) -> Failure {
-        let text = payload.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+        // A thread's panic is not always what comes out at the end: the scheduler stops a seed
+        // while the thread still unwinds, with a panic of its own.
+        let message = self.panic.take().unwrap_or_else(|| text_of(payload));
         Failure {
             seed: self.seed.get(),
-            message: text.unwrap_or("a panic without a text").to_owned(),
+            message,
             last_calls: self.last_calls.borrow().iter().copied().collect(),
             threads: self.waiting(),
         }
@@ -242,6 +248,29 @@ impl World {
         });
         lines.collect()
     }
+}
+
+fn text_of(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| payload.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic without a text").to_owned()
+}
+
+/// Lets the panics of simulated threads be kept for the failure instead of being printed.
+pub(super) fn keep_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let former = panic::take_hook();
+        panic::set_hook(Box::new(move |info| match world() {
+            Some(world) => {
+                let place = info.location().map_or_else(String::new, |it| format!(", at {it}"));
+                let text = text_of(info.payload()) + &place;
+                // What a destructor says while the first panic unwinds is of no interest.
+                world.panic.borrow_mut().get_or_insert(text);
+            }
+            None => former(info),
+        }));
+    });
 }
 
 fn mix(hash: &mut u64, value: u64) {
