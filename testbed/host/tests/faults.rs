@@ -285,3 +285,19 @@ fn a_fault_says_what_failed_and_where() {
     assert!(text.contains("tests/faults.rs"), "{text}");
     kernel.shutdown_clean();
 }
+
+#[test]
+fn what_is_named_a_failure_is_one() {
+    let mut names = BTreeSet::new();
+    for function in nt_host::entry::functions() {
+        assert!(names.insert(function.name), "{} twice", function.name);
+        for failure in function.fails {
+            // Beside the statuses that say so: STATUS_TIMEOUT, and null and false.
+            let fails = failure
+                .status
+                .is_none_or(|it| it < 0 || it == STATUS_TIMEOUT);
+            assert!(fails, "{}: {failure}", function.name);
+        }
+    }
+    assert!(names.contains("ExAllocatePool2") && names.contains("DbgPrintEx"));
+}

@@ -4,6 +4,7 @@
 mod support;
 
 use fltport_nt::bindings::*;
+use nt_host::Rule;
 use nt_host::registry::Value;
 use nt_host::status::{STATUS_CANNOT_DELETE, STATUS_KEY_MUST_BE_VOLATILE};
 use std::ptr::{null, null_mut};
@@ -188,4 +189,21 @@ fn a_deleted_key_is_gone_and_its_handles_say_so() {
             .is_err()
     );
     kernel.shutdown_clean();
+}
+
+#[test]
+fn what_cannot_be_waited_for_by_its_handle_is_a_status() {
+    let kernel = boot();
+    let key = open("\\Registry\\Machine", KEY_READ).unwrap();
+    let wait = |handle| {
+        let soon = -MS;
+        // SAFETY: a handle of whatever kind, and a time.
+        unsafe { ZwWaitForSingleObject(handle, false, &raw const soon) }
+    };
+    assert_eq!(wait(key), STATUS_OBJECT_TYPE_MISMATCH);
+    assert_eq!(wait(usize::MAX as HANDLE), STATUS_TIMEOUT, "this process");
+    // SAFETY: an open handle.
+    unsafe { ZwClose(key) };
+    assert_eq!(wait(key), STATUS_INVALID_HANDLE);
+    expect(kernel, &[Rule::HandleInvalid]);
 }
