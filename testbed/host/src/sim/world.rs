@@ -263,7 +263,9 @@ pub(super) fn keep_panics() {
         let former = panic::take_hook();
         panic::set_hook(Box::new(move |info| match world() {
             Some(world) => {
-                let place = info.location().map_or_else(String::new, |it| format!(", at {it}"));
+                let place = info
+                    .location()
+                    .map_or_else(String::new, |it| format!(", at {it}"));
                 let text = text_of(info.payload()) + &place;
                 // What a destructor says while the first panic unwinds is of no interest.
                 world.panic.borrow_mut().get_or_insert(text);
