@@ -297,7 +297,8 @@ fn touched(fault: &Fault) -> (Option<Report>, bool) {
         eprintln!("nt-host: a page of user memory cannot be opened: {error}");
     }
     let repeat = opened.is_ok() && fault.access != Access::Execute;
-    (report.map(|report| report.made_at(fault.stack())), repeat)
+    let report = report.map(|it| it.at("it was touched here", fault.stack()));
+    (report, repeat)
 }
 
 fn touched_buffer(

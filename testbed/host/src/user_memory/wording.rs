@@ -20,38 +20,28 @@ impl Used {
     }
 }
 
-/// What a rule asks for, and the cure.
-fn advice(rule: Rule) -> (&'static str, &'static str) {
-    match rule {
-        Rule::UserMemoryTouched => (
-            "user memory is reached by the fault-safe copy only",
-            "the user can unmap, protect or change it at any moment; outside __try that stops a \
-             Windows system. Copy it once into kernel memory, then check and use the copy",
-        ),
-        Rule::UserMemoryOutOfRange => (
-            "accesses within the length that the caller gave",
-            "what lies beyond was never offered: check every offset and length of a message \
-             against the length of its buffer",
-        ),
-        Rule::UserMemoryWrongProcess => (
-            "user memory is reached by a thread in the process that it belongs to",
-            "in another process the same address is other memory, or none. Copy it in the \
-             callback's own thread and hand the copy on",
-        ),
-        _ => (
-            "a user buffer is left alone once the callback has returned",
-            "the user may reuse or free it as soon as its call returns. Copy what is needed later, \
-             or let the call wait for it",
-        ),
-    }
-}
-
 fn begin(rule: Rule) -> Report {
-    let (expected, detail) = advice(rule);
     Report::new(rule)
         .function("MessageNotify")
-        .expected(expected)
-        .detail(detail)
+        .expected(match rule {
+            Rule::UserMemoryTouched => "user memory is reached by the fault-safe copy only",
+            Rule::UserMemoryOutOfRange => "accesses within the length that the caller gave",
+            Rule::UserMemoryWrongProcess => {
+                "user memory is reached by a thread in the process that it belongs to"
+            }
+            _ => "a user buffer is left alone once the callback has returned",
+        })
+        .detail(match rule {
+            Rule::UserMemoryTouched => {
+                "the user can unmap, protect or change it at any moment; outside __try that stops \
+                 a Windows system"
+            }
+            Rule::UserMemoryOutOfRange => "what lies beyond was never offered",
+            Rule::UserMemoryWrongProcess => {
+                "in another process the same address is other memory, or none"
+            }
+            _ => "the user may reuse or free it as soon as its call returns",
+        })
 }
 
 /// A report about a use of a buffer; none if the same was reported of it before.
@@ -86,11 +76,7 @@ pub(super) fn report(
     let last = call.fetched.values().next_back();
     Some(match last.filter(|_| call.over) {
         Some(fetched) => {
-            let (_, cure) = advice(rule);
-            report.detail(format!(
-                "{cure}; during the call it was copied at:\n{}",
-                fetched.stack
-            ))
+            report.related("during the call it was copied here", fetched.stack.clone())
         }
         None => report,
     })
@@ -113,8 +99,6 @@ pub(super) fn fetched_twice(bytes: &Range<u64>, first: &Stack) -> Report {
             bytes.end - bytes.start,
             bytes.start
         ))
-        .detail(format!(
-            "the user can change them in between, so what was checked is not what is used. Use the \
-             first copy; first copied at:\n{first}"
-        ))
+        .detail("the user can change them in between: what was checked is not what is used")
+        .related("they were copied first here", first.clone())
 }

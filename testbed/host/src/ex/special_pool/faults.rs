@@ -48,7 +48,7 @@ pub(crate) fn resolve(fault: &Fault) -> bool {
 /// Files the report, if there is one; whether the access can be repeated.
 fn file(report: Option<Report>, fault: &Fault, repeat: bool) -> bool {
     if let Some(report) = report {
-        let report = report.made_at(fault.stack());
+        let report = report.at("it was touched here", fault.stack());
         if !repeat {
             eprintln!("{report}");
         }
@@ -101,12 +101,12 @@ fn describe(entry: &mut Entry, fault: &Fault) -> Option<Report> {
         tag_text(tag),
         verb(fault.access)
     ));
-    let freed = entry.freed.as_ref();
-    let freed = freed.map(|stack| format!("it was freed here:\n{stack}"));
-    let made = entry.about.as_ref();
-    let made = made.map(|about| format!("it was allocated here:\n{}", about.stack));
-    let past: Vec<String> = freed.into_iter().chain(made).collect();
-    report = report.detail(past.join("  "));
+    if let Some(freed) = &entry.freed {
+        report = report.related("it was freed here", freed.clone());
+    }
+    if let Some(about) = &entry.about {
+        report = report.related("it was allocated here", about.stack.clone());
+    }
     let owner = entry.about.as_ref().and_then(|it| it.driver.as_deref());
     if report.driver.is_none() {
         report = report.driver(owner);
