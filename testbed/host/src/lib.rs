@@ -68,6 +68,7 @@
 //!   [`Kernel::boot_drivers_initialized`]; [`Kernel::registry`] for what has to be there before.
 //! * *Bad luck*: [`faults`] lets calls fail: one, each once, or by a seed ([`Config::faults`],
 //!   [`Kernel::set_faults`]).
+//! * *Bad timing*: [`sim`] runs all of it under a seeded scheduler with virtual time.
 //!
 //! # What is checked
 //!
@@ -83,7 +84,7 @@
 //!
 //! Files are named by NT's prefixes: `ke`, `ex`, `ps`, `ob`, `io`, `zw`, `rtl`, `se`, `mm`.
 //! [`entry`] is the one place through which every call enters; [`sched`] and [`clock`] are the two
-//! that know the host system's threads and time. The hosted kernel asserts its own invariants: a
+//! that know threads and time, the host system's or those of a simulation. The hosted kernel asserts its own invariants: a
 //! panic in it is a fault of its own, never an answer to a driver.
 
 mod abi;
