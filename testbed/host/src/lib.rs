@@ -84,8 +84,8 @@
 //!
 //! Files are named by NT's prefixes: `ke`, `ex`, `ps`, `ob`, `io`, `zw`, `rtl`, `se`, `mm`.
 //! [`entry`] is the one place through which every call enters; [`sched`] and [`clock`] are the two
-//! that know threads and time, the host system's or those of a simulation. The hosted kernel asserts its own invariants: a
-//! panic in it is a fault of its own, never an answer to a driver.
+//! that know threads and time, the host system's or those of a simulation. The hosted kernel
+//! asserts its own invariants: a panic in it is a fault of its own, never an answer to a driver.
 
 mod abi;
 mod attribution;
