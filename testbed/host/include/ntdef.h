@@ -47,6 +47,17 @@ NT_HOST_ASSERT(sizeof(void *) == 8, "the hosted kernel is a 64-bit kernel");
 #define DECLSPEC_IMPORT
 #define DECLSPEC_NORETURN __attribute__((noreturn))
 #define DECLSPEC_ALIGN(n) __attribute__((aligned(n)))
+/* __declspec(code_seg("PAGE")), __declspec(align(16)), __declspec(noinline) and their like. */
+#define __declspec(attribute) NT_HOST_DECLSPEC_##attribute
+#define NT_HOST_DECLSPEC_code_seg(name) __attribute__((section(name)))
+#define NT_HOST_DECLSPEC_align(n) __attribute__((aligned(n)))
+#define NT_HOST_DECLSPEC_noinline __attribute__((noinline))
+#define NT_HOST_DECLSPEC_noreturn __attribute__((noreturn))
+#define NT_HOST_DECLSPEC_deprecated __attribute__((deprecated))
+#define NT_HOST_DECLSPEC_selectany __attribute__((weak))
+#define NT_HOST_DECLSPEC_dllexport
+#define NT_HOST_DECLSPEC_dllimport
+#define DECLSPEC_NOINLINE __attribute__((noinline))
 #define FORCEINLINE static inline __attribute__((always_inline, unused))
 #define __forceinline FORCEINLINE
 #define CONST const
