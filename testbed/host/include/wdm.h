@@ -47,16 +47,10 @@ DECLSPEC_NORETURN VOID KeBugCheckEx(_In_ ULONG BugCheckCode, _In_ ULONG_PTR BugC
     _In_ ULONG_PTR BugCheckParameter2, _In_ ULONG_PTR BugCheckParameter3,
     _In_ ULONG_PTR BugCheckParameter4);
 
-#define IRQL_NOT_LESS_OR_EQUAL 0x0000000A
-
-/* Paged code at DISPATCH_LEVEL stops the system here every time, not only once it is paged out. */
-#define PAGED_CODE() \
-    do { \
-        if (KeGetCurrentIrql() > APC_LEVEL) { \
-            KeBugCheckEx(IRQL_NOT_LESS_OR_EQUAL, (ULONG_PTR)__builtin_return_address(0), \
-                KeGetCurrentIrql(), 8, (ULONG_PTR)__builtin_return_address(0)); \
-        } \
-    } while (0)
+/* Not a function of NT: reports the calling function if it runs above APC_LEVEL. Code in a section
+   PAGE (__attribute__((section("PAGE")))) is found without it. */
+VOID nt_host_paged_code(VOID);
+#define PAGED_CODE() nt_host_paged_code()
 #define PAGED_CODE_LOCKED() ((void)0)
 
 /* ---- Memory ---- */
@@ -70,6 +64,7 @@ typedef ULONG64 POOL_FLAGS;
 
 PVOID ExAllocatePool2(_In_ POOL_FLAGS Flags, _In_ SIZE_T NumberOfBytes, _In_ ULONG Tag);
 VOID ExFreePoolWithTag(_In_ PVOID P, _In_ ULONG Tag);
+VOID ExFreePool(_In_ PVOID P);
 PVOID MmGetSystemRoutineAddress(_In_ PUNICODE_STRING SystemRoutineName);
 
 /*
@@ -265,6 +260,9 @@ LONG KeResetEvent(_Inout_ PRKEVENT Event);
 VOID KeClearEvent(_Inout_ PRKEVENT Event);
 LONG KeReadStateEvent(_In_ PRKEVENT Event);
 VOID KeInitializeMutant(_Out_ PRKMUTANT Mutant, _In_ BOOLEAN InitialOwner);
+VOID KeInitializeMutex(_Out_ PRKMUTEX Mutex, _In_ ULONG Level);
+LONG KeReleaseMutex(_Inout_ PRKMUTEX Mutex, _In_ BOOLEAN Wait);
+LONG KeReadStateMutex(_In_ PRKMUTEX Mutex);
 NTSTATUS KeWaitForSingleObject(_In_ PVOID Object, _In_ KWAIT_REASON WaitReason,
     _In_ KPROCESSOR_MODE WaitMode, _In_ BOOLEAN Alertable, _In_opt_ PLARGE_INTEGER Timeout);
 NTSTATUS KeWaitForMultipleObjects(_In_ ULONG Count, _In_ PVOID Object[], _In_ WAIT_TYPE WaitType,
@@ -550,6 +548,8 @@ NTSTATUS ZwQueryValueKey(_In_ HANDLE KeyHandle, _In_ PUNICODE_STRING ValueName,
 NTSTATUS ZwSetValueKey(_In_ HANDLE KeyHandle, _In_ PUNICODE_STRING ValueName,
     _In_ ULONG TitleIndex, _In_ ULONG Type, _In_opt_ PVOID Data, _In_ ULONG DataSize);
 NTSTATUS ZwClose(_In_ HANDLE Handle);
+NTSTATUS ZwWaitForSingleObject(_In_ HANDLE Handle, _In_ BOOLEAN Alertable,
+    _In_opt_ PLARGE_INTEGER Timeout);
 
 /* ---- The debugger's log ---- */
 
