@@ -75,7 +75,7 @@ fn processes_share_the_seeds() {
 #[test]
 fn a_trace_shows_the_plan_and_every_call() {
     let output = Command::new(env!("CARGO_BIN_EXE_fltport-sim"))
-        .args(["--size", "small", "--from", "3", "--trace"])
+        .args(["--size", "small", "--from", "2", "--trace"])
         .output()
         .expect("starts");
     let text = String::from_utf8(output.stdout).expect("text");

@@ -135,6 +135,9 @@ impl Rule {
             Rule::SecurityDescriptorLeft => {
                 "call FltFreeSecurityDescriptor as soon as the port has been created"
             }
+            Rule::DriverUnloadReplaced => {
+                "set DriverUnload before FltRegisterFilter, which puts a routine of its own there"
+            }
             Rule::SecurityDescriptorUnknown => {
                 "free once, and only what FltBuildDefaultSecurityDescriptor returned"
             }

@@ -127,6 +127,13 @@ pub(crate) fn assert_made_in(report: &Report, function: &str) {
     assert_shows(&report.stack.to_string(), function);
 }
 
+/// A stack leads to a driver of these tests. Which of its functions are on it depends on what the
+/// compiler has inlined.
+#[track_caller]
+pub(crate) fn assert_shows_driver(stack: &str) {
+    assert!(stack.contains("(tests/lifetime/"), "no driver in\n{stack}");
+}
+
 /// A stack shows this function of a test, with its path or without.
 #[track_caller]
 pub(crate) fn assert_shows(stack: &str, function: &str) {

@@ -29,7 +29,7 @@ fn a_notify_routine_of_a_driver_that_is_gone_is_not_called() {
         let expected = [Rule::NotifyRoutineLeft, Rule::CallIntoUnloadedDriver];
         assert_broken(&reports, &expected);
         assert_eq!(reports[1].function, kind.function());
-        assert_made_in(&reports[1], "add");
+        assert_shows_driver(&reports[1].stack.to_string());
     }
 }
 

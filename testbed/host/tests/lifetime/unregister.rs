@@ -104,7 +104,7 @@ fn a_filter_used_after_its_end_is_reported_with_where_it_ended() {
     ];
     for (report, function) in reports.iter().zip(functions) {
         assert_eq!(report.function, function);
-        assert_shows(&report.detail, "unregister");
+        assert_shows_driver(&report.detail);
     }
 }
 
@@ -133,7 +133,7 @@ fn unregistering_in_two_threads_is_reported() {
         unregister();
     }
     let report = assert_one(&reports, Rule::FilterUnregisteredTwice, UNREGISTER);
-    assert_shows(&report.detail, "unregister");
+    assert_shows_driver(&report.detail);
 }
 
 #[test]
