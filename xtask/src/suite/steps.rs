@@ -225,7 +225,7 @@ fn loom(workspace: &Workspace, counts: &mut Counts) -> Result<Outcome> {
 
 /// A bounded number of seeds, always the same ones: what failed once is in the regression tests.
 fn simulation(workspace: &Workspace, _: &mut Counts) -> Result<Outcome> {
-    for (size, seeds) in [("small", "10000"), ("full", "1000")] {
+    for (size, seeds) in [("small", "10000"), ("full", "10000")] {
         sim::seeds(
             workspace,
             &["--size", size, "--seeds", seeds].map(OsString::from),
