@@ -147,46 +147,45 @@ impl Rundowns {
     }
 }
 
-fn initialised(made_at: &Stack) -> String {
+/// Adds where the protection was initialised, if that was seen.
+fn initialised(report: Report, made_at: &Stack) -> Report {
     if made_at.addresses().is_empty() {
-        return String::new();
+        return report;
     }
-    format!("initialised at:\n{made_at}")
+    report.related("it was initialised here", made_at.clone())
 }
 
 fn report_held(tracked: &Tracked, found: &str) {
-    Report::new(Rule::RundownHeld)
+    let report = Report::new(Rule::RundownHeld)
         .expected("ExWaitForRundownProtectionRelease first, which waits for the holders")
-        .found(format!("{found} while {} hold it", tracked.holders))
-        .detail(initialised(&tracked.made_at))
-        .file();
+        .found(format!("{found} while {} hold it", tracked.holders));
+    initialised(report, &tracked.made_at).file();
 }
 
 fn report_not_ended(made_at: &Stack, found: &str) {
-    Report::new(Rule::RundownNotEnded)
+    let report = Report::new(Rule::RundownNotEnded)
         .expected("ExWaitForRundownProtectionRelease has returned before")
-        .found(found)
-        .detail(initialised(made_at))
-        .file();
+        .found(found);
+    initialised(report, made_at).file();
 }
 
 fn report_waited_twice(made_at: &Stack) {
-    Report::new(Rule::RundownWaitedTwice)
+    let report = Report::new(Rule::RundownWaitedTwice)
         .expected("one thread that waits for a rundown")
-        .found("a second one, while the first still waits")
-        .detail(initialised(made_at))
-        .file();
+        .found("a second one, while the first still waits");
+    initialised(report, made_at).file();
 }
 
 fn report_hang(holders: usize, made_at: &Stack) {
-    let note = "on NT this wait never ends; every ExAcquireRundownProtection that returned true \
-                needs its release, on every path, and not by the thread that waits; here the wait \
-                ends as if that had been done";
-    Report::new(Rule::RundownHangs)
+    let report = Report::new(Rule::RundownHangs)
         .expected("everybody gives it back soon")
         .found(format!("{holders} hold it"))
-        .detail(format!("{note}; {}", initialised(made_at)))
-        .file();
+        .detail(
+            "on NT this wait never ends; every ExAcquireRundownProtection that returned true \
+             needs its release, on every path, and not by the thread that waits; here the wait \
+             ends as if that had been done",
+        );
+    initialised(report, made_at).file();
 }
 
 /// # Safety

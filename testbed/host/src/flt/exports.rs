@@ -20,7 +20,7 @@ use crate::driver::Driver;
 use crate::entry::nt;
 use crate::irql::{APC_LEVEL, DISPATCH_LEVEL, PASSIVE_LEVEL};
 use crate::kernel::{self, State};
-use crate::verifier::Rule;
+use crate::verifier::{Report, Rule};
 
 fn status(result: Result<(), Status>) -> NTSTATUS {
     result.map_or_else(|status| status.0, |()| Status::SUCCESS.0)
@@ -49,12 +49,14 @@ fn filter_at(filters: &FilterTable, value: isize) -> Option<FilterId> {
     let unregistered = filter.and_then(|id| tables.unregistered.get(&id).cloned());
     drop(tables);
     match unregistered {
-        Some(stack) => report(
-            Rule::FilterUsedAfterUnregister,
-            "a filter that is registered",
-            format!("{value:#x}, whose FltUnregisterFilter has returned"),
-            &format!("on NT its memory is free; unregistered at:\n{stack}"),
-        ),
+        Some(stack) => Report::new(Rule::FilterUsedAfterUnregister)
+            .expected("a filter that is registered")
+            .found(format!(
+                "{value:#x}, whose FltUnregisterFilter has returned"
+            ))
+            .detail("on NT its memory is free")
+            .related("it was unregistered here", stack)
+            .file(),
         None => report(
             Rule::FilterUnknown,
             "a filter from FltRegisterFilter",

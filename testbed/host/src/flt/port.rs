@@ -15,7 +15,7 @@ use crate::abi::{
 use crate::se::descriptor::Descriptor;
 use crate::stack::Stack;
 use crate::unicode;
-use crate::verifier::Rule;
+use crate::verifier::{Report, Rule};
 
 const OBJ_CASE_INSENSITIVE: u32 = 0x40;
 const OBJ_KERNEL_HANDLE: u32 = 0x200;
@@ -218,12 +218,12 @@ fn report_attributes(found: &str) {
 
 fn report_no_server_port(value: isize, closed: Option<&Stack>) {
     match closed {
-        Some(closed) => report(
-            Rule::PortClosedTwice,
-            "each server port is closed once",
-            format!("{value:#x}, a server port that was closed"),
-            &format!("set the variable to NULL after the close; closed at:\n{closed}"),
-        ),
+        Some(closed) => Report::new(Rule::PortClosedTwice)
+            .expected("each server port is closed once")
+            .found(format!("{value:#x}, a server port that was closed"))
+            .detail("set the variable to NULL after the close")
+            .related("it was closed here", closed.clone())
+            .file(),
         None => report(
             Rule::PortUnknown,
             "a server port from FltCreateCommunicationPort",

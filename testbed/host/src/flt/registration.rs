@@ -129,12 +129,11 @@ pub(super) fn unregister(filters: &FilterTable, id: FilterId) {
     let (Some(record), Ok(effects)) = (record, begun) else {
         let first = filters.lock().unregistered.get(&id).cloned();
         let first = first.unwrap_or_default();
-        report(
-            Rule::FilterUnregisteredTwice,
-            "a filter is unregistered by one thread, one time",
-            "a filter that is being unregistered",
-            &format!("first unregistered at:\n{first}"),
-        );
+        Report::new(Rule::FilterUnregisteredTwice)
+            .expected("a filter is unregistered by one thread, one time")
+            .found("a filter that is being unregistered")
+            .related("it was unregistered first here", first)
+            .file();
         return;
     };
     filters.lock().unregistered.insert(id, Stack::capture());
@@ -184,21 +183,21 @@ fn report_hang(filters: &FilterTable, id: FilterId) {
     let ports: Vec<Stack> = ports.map(|port| port.stack.clone()).collect();
     let references = tables.references.get(&id).cloned().unwrap_or_default();
     drop(tables);
-    let mut detail = String::from(
-        "on NT this call never returns: close the server ports first, give back every reference, \
-         and let callbacks return; the hosted kernel goes on as if that had been done",
-    );
-    for stack in ports {
-        detail.push_str(&format!("\na server port was created at:\n{stack}"));
-    }
-    for stack in references {
-        detail.push_str(&format!("\na reference was taken at:\n{stack}"));
-    }
-    Report::new(Rule::UnregisterHangs)
+    let mut report = Report::new(Rule::UnregisterHangs)
         .expected("nothing holds the filter, or lets go of it soon")
         .found(held_by(&holders))
-        .detail(detail)
-        .file();
+        .detail(
+            "on NT this call never returns: close the server ports first, give back every \
+             reference, and let callbacks return; the hosted kernel goes on as if that had been \
+             done",
+        );
+    for stack in ports {
+        report = report.related("a server port was created here", stack);
+    }
+    for stack in references {
+        report = report.related("a reference was taken here", stack);
+    }
+    report.file();
 }
 
 /// What keeps a filter, in words.

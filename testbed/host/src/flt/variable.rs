@@ -94,29 +94,32 @@ pub(super) fn report_differs(first: &Use, address: usize) {
             "the variable at {before:#x}, as {function} was given"
         ))
         .found(format!("a copy at {address:#x}"))
-        .detail(format!(
+        .detail(
             "FltSendMessage and FltCloseClientPort are given the address of one variable, under \
-             whose lock the close stores NULL; through a copy a send uses a port that is closed; \
-             first given to {function} at:\n{stack}"
-        ))
+             whose lock the close stores NULL; through a copy a send uses a port that is closed",
+        )
+        .related(
+            format!("it was first given to {function} here"),
+            stack.clone(),
+        )
         .file();
 }
 
 /// Reports the use of a client port that is closed.
 pub(super) fn report_closed(rule: Rule, value: isize, closed: Option<&Use>) {
-    let detail = match closed {
+    let report = Report::new(rule)
+        .expected("a port that is open; the variable that FltCloseClientPort set to NULL tells")
+        .found(format!("{value:#x}, a client port that was closed"));
+    match closed {
         Some(Use {
             function, stack, ..
-        }) => format!("closed by {function} at:\n{stack}"),
-        None => "closed by the Filter Manager, after ConnectNotify refused it or when its filter \
-                 was unregistered"
-            .to_owned(),
-    };
-    Report::new(rule)
-        .expected("a port that is open; the variable that FltCloseClientPort set to NULL tells")
-        .found(format!("{value:#x}, a client port that was closed"))
-        .detail(detail)
-        .file();
+        }) => report.related(format!("it was closed by {function} here"), stack.clone()),
+        None => report.detail(
+            "closed by the Filter Manager, after ConnectNotify refused it or when its filter was \
+             unregistered",
+        ),
+    }
+    .file();
 }
 
 /// Reports a value that is no client port of the filter.

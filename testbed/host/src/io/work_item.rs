@@ -72,7 +72,7 @@ impl WorkItems {
             Report::new(Rule::WorkItemMisuse)
                 .expected("IoUninitializeWorkItem before the item's memory is freed")
                 .found("it is still initialised")
-                .detail(format!("initialised at:\n{}", item.stack))
+                .related("it was initialised here", item.stack)
                 .file();
         }
     }

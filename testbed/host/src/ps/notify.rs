@@ -249,11 +249,11 @@ fn report_twice(first: &Registration) {
     Report::new(Rule::NotifyRegisteredTwice)
         .expected("a routine is registered once, and removed before it is registered again")
         .found(format!("{} that is registered already", first.kind.name()))
-        .detail(format!(
+        .detail(
             "a process routine is refused, a thread or image routine is called twice for each \
-             event and has to be removed twice; first registered at:\n{}",
-            first.stack
-        ))
+             event and has to be removed twice",
+        )
+        .related("it was registered first here", first.stack.clone())
         .file();
 }
 

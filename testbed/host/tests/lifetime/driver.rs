@@ -127,6 +127,13 @@ pub(crate) fn assert_made_in(report: &Report, function: &str) {
     assert_shows(&report.stack.to_string(), function);
 }
 
+/// One of the other moments that a report shows was in this function of the test.
+#[track_caller]
+pub(crate) fn assert_relates(report: &Report, function: &str) {
+    let stacks = report.related.iter().map(|it| it.stack.to_string());
+    assert_shows(&stacks.collect::<String>(), function);
+}
+
 /// A stack leads to a driver of these tests. Which of its functions are on it depends on what the
 /// compiler has inlined.
 #[track_caller]

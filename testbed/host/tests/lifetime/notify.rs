@@ -177,7 +177,7 @@ fn a_routine_registered_twice_is_reported() {
         let remove_all = move |_: *mut DRIVER_OBJECT| while kind.remove() == STATUS_SUCCESS {};
         let reports = life(twice, remove_all);
         let report = assert_one(&reports, Rule::NotifyRegisteredTwice, kind.function());
-        assert_shows_driver(&report.detail);
+        assert_shows_driver(&report.related[0].stack.to_string());
     }
 }
 

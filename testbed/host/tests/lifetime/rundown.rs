@@ -100,7 +100,7 @@ fn memory_freed_while_it_is_held_is_reported() {
     let reports = doing(|word| assert!(acquire(word)));
     let report = assert_one(&reports, Rule::RundownHeld, "ExFreePoolWithTag");
     assert!(report.found.contains("1 hold it"), "{report}");
-    assert_shows(&report.detail, "make");
+    assert_relates(&report, "make");
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn unregistering_with_an_open_port_is_a_report_that_shows_the_port() {
     let reports = unloading(unregister);
     let report = assert_one(&reports, Rule::UnregisterHangs, UNREGISTER);
     assert!(report.found.contains("1 server ports"), "{report}");
-    assert_shows(&report.detail, "create_port");
+    assert_relates(&report, "create_port");
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn unregistering_with_a_reference_is_a_report_that_shows_where_it_was_taken() {
     });
     let report = assert_one(&reports, Rule::UnregisterHangs, UNREGISTER);
     assert!(report.found.contains("1 references"), "{report}");
-    assert_shows(&report.detail, "reference");
+    assert_relates(&report, "reference");
     let reports = unloading(|| {
         reference();
         close_server();
@@ -104,7 +104,7 @@ fn a_filter_used_after_its_end_is_reported_with_where_it_ended() {
     ];
     for (report, function) in reports.iter().zip(functions) {
         assert_eq!(report.function, function);
-        assert_shows_driver(&report.detail);
+        assert_shows_driver(&report.related[0].stack.to_string());
     }
 }
 
@@ -133,7 +133,7 @@ fn unregistering_in_two_threads_is_reported() {
         unregister();
     }
     let report = assert_one(&reports, Rule::FilterUnregisteredTwice, UNREGISTER);
-    assert_shows_driver(&report.detail);
+    assert_shows_driver(&report.related[0].stack.to_string());
 }
 
 #[test]
