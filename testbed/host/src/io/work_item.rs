@@ -45,7 +45,7 @@ struct Item {
     stack: Stack,
     queued: bool,
     /// The memory of an item from IoAllocateWorkItem.
-    _memory: Option<Box<[u64; SIZE as usize / 8]>>,
+    memory: Option<Box<[u64; SIZE as usize / 8]>>,
 }
 
 /// The work items of one kernel, by their address.
@@ -89,7 +89,7 @@ impl WorkItems {
         left.sort_by_key(|item| item.number);
         for item in left
             .into_iter()
-            .filter(|item| item.queued || item._memory.is_some())
+            .filter(|item| item.queued || item.memory.is_some())
         {
             Report::new(Rule::WorkItemLeft)
                 .driver(Some(driver.name()))
@@ -146,7 +146,7 @@ fn initialize(object: usize, address: usize, memory: Option<Box<[u64; SIZE as us
         function: thread::with_context(|context| context.function.get()),
         stack: Stack::capture(),
         queued: false,
-        _memory: memory,
+        memory,
     };
     let former = kernel::state().work_items.0.lock().insert(address, item);
     if former.is_some_and(|former| former.queued) {
@@ -154,13 +154,36 @@ fn initialize(object: usize, address: usize, memory: Option<Box<[u64; SIZE as us
     }
 }
 
-fn remove(address: usize) {
+/// Takes an item out of the table. `allocated` says which kind of item the function is for.
+fn remove(address: usize, allocated: bool) {
     let removed = kernel::state().work_items.0.lock().remove(&address);
-    match removed {
-        Some(item) if item.queued => report_freed_queued("it is queued"),
-        Some(_) => {}
-        None => report_unknown(),
+    let Some(item) = removed else {
+        return report_unknown();
+    };
+    if item.queued {
+        report_freed_queued("it is queued");
     }
+    if item.memory.is_some() != allocated {
+        report_other_kind(&item);
+    }
+}
+
+fn report_other_kind(item: &Item) {
+    let (expected, found) = match item.memory {
+        Some(_) => (
+            "IoFreeWorkItem for an item from IoAllocateWorkItem",
+            "IoUninitializeWorkItem, which leaves its memory allocated",
+        ),
+        None => (
+            "IoUninitializeWorkItem for an item from IoInitializeWorkItem",
+            "IoFreeWorkItem, which frees memory that the system did not allocate",
+        ),
+    };
+    Report::new(Rule::WorkItemMisuse)
+        .expected(expected)
+        .found(found)
+        .related("the item was made here", item.stack.clone())
+        .file();
 }
 
 fn queue(address: usize, call: Call, context: usize) {
@@ -224,7 +247,7 @@ nt! {
     /// Takes a work item apart; it must not be queued.
     max_irql = HIGH_LEVEL;
     pub unsafe fn IoUninitializeWorkItem(item: PIO_WORKITEM) {
-        remove(item as usize);
+        remove(item as usize, false);
     }
 
     /// Allocates a work item.
@@ -241,7 +264,7 @@ nt! {
     /// Frees a work item; it must not be queued.
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn IoFreeWorkItem(item: PIO_WORKITEM) {
-        remove(item as usize);
+        remove(item as usize, true);
     }
 
     /// Lets a worker thread call `routine(object, context)` at PASSIVE_LEVEL.

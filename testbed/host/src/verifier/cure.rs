@@ -193,7 +193,10 @@ impl Rule {
                 "tell the thread to end and wait for its object in the unload routine"
             }
             Rule::WorkItemLeft => "free the work item after it has run, before the driver unloads",
-            Rule::WorkItemMisuse => "queue an item again only after its routine was called",
+            Rule::WorkItemMisuse => {
+                "allocate and free an item, or initialise and uninitialise it in memory of the \
+                 driver, and queue it with a routine"
+            }
             Rule::TimerLeft => "cancel the timer and flush the DPCs in the unload routine",
             Rule::ReferenceLeft => "dereference the object once for each reference",
             Rule::ObjectUnknown => "pass an object that the driver holds a reference to",
