@@ -356,7 +356,8 @@ fn check_before_free(state: &State, allocation: &Allocation) {
     let used = if state.dispatcher.has_waits_within(range.clone()) {
         "a thread waits for an object in it"
     } else if state.timers.is_set_within(range.clone()) {
-        "a timer in it is set"
+        state.timers.forget_within(&range);
+        "a timer in it is set, or a DPC in it queued"
     } else if state.work_items.is_queued_within(range.clone()) {
         "a work item in it is queued"
     } else {

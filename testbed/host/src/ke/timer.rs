@@ -57,8 +57,10 @@ struct Tables {
     timers: Vec<Timer>,
     served: bool,
     closed: bool,
-    /// DPCs queued or running, in their order; the first one may run.
+    /// DPCs queued or running, in their order.
     pending: VecDeque<Due>,
+    /// Whether the first of them runs. Its memory is the driver's again.
+    runs: bool,
     flushes: Vec<Arc<Waiter>>,
 }
 
@@ -93,14 +95,27 @@ impl Timers {
         self.tables.lock().remove(address).is_some()
     }
 
-    /// Whether a timer within a range of memory is set, or a DPC in it queued or to be queued.
+    /// Whether a timer within a range of memory is set, or a DPC in it queued or to be queued. NT
+    /// takes a DPC off its queue before it calls the routine, which may free it.
     pub(crate) fn is_set_within(&self, range: std::ops::Range<usize>) -> bool {
         let tables = self.tables.lock();
         tables
             .timers
             .iter()
             .any(|timer| range.contains(&timer.header.address()) || range.contains(&timer.dpc))
-            || tables.pending.iter().any(|due| range.contains(&due.dpc))
+            || tables
+                .pending
+                .iter()
+                .skip(usize::from(tables.runs))
+                .any(|due| range.contains(&due.dpc))
+    }
+
+    /// Cancels the timers within memory that is freed, and those whose DPC lies there: neither may
+    /// be looked at any more.
+    pub(crate) fn forget_within(&self, range: &std::ops::Range<usize>) {
+        self.tables.lock().timers.retain(|timer| {
+            !range.contains(&timer.header.address()) && !range.contains(&timer.dpc)
+        });
     }
 
     /// Reports the timers that `driver` left set, and cancels them; and its DPCs that are queued
@@ -152,8 +167,10 @@ impl Timers {
                 sched::block(&self.changed, next);
             }
             for dpc in due {
+                self.tables.lock().runs = true;
                 run(&dpc);
                 let mut tables = self.tables.lock();
+                tables.runs = false;
                 tables.pending.pop_front();
                 if tables.pending.is_empty() {
                     tables.flushes.iter().for_each(|flush| sched::wake(flush));
