@@ -4,10 +4,12 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::clock;
 use crate::entry::nt;
 use crate::irql::{self, DISPATCH_LEVEL, HIGH_LEVEL};
 use crate::kernel;
 use crate::sched;
+use crate::sim;
 use crate::thread::{self, Held, LockKind};
 use crate::verifier::lock_order::Lock;
 use crate::verifier::locks::{self, Released, Take};
@@ -42,16 +44,75 @@ fn acquire(address: usize, word: &AtomicUsize, former_irql: u8) {
         word.compare_exchange_weak(0, me, Ordering::Acquire, Ordering::Relaxed)
             .is_ok()
     };
+    let mut waits_for_nobody = false;
     let spin = || {
+        let mut patience = Patience::new(address);
         while !take() {
+            waits_for_nobody = !patience.is_left();
+            if waits_for_nobody {
+                break;
+            }
             sched::pause();
         }
     };
-    if take() || locks::waiting_for(lock, spin) {
-        locks::taken(lock, former_irql);
-    } else {
-        locks::taken_in_name_only(lock);
+    if !take() && !locks::waiting_for(lock, spin) {
+        return locks::taken_in_name_only(lock);
     }
+    if waits_for_nobody {
+        report_not_initialized(lock, word.swap(me, Ordering::Acquire));
+    }
+    locks::taken(lock, former_irql);
+}
+
+/// How long a thread spins for a lock that no thread holds: one that was never initialised, or
+/// was overwritten.
+struct Patience {
+    address: usize,
+    turns: u32,
+    /// Since when nobody is seen to hold the lock, in 100 ns.
+    since: u64,
+}
+
+impl Patience {
+    /// A holder is not on the account yet for a moment after it took the lock. So many turns of
+    /// others, and as much time as a hang takes unless time is virtual, are longer than that.
+    const TURNS: u32 = 20_000;
+
+    fn new(address: usize) -> Patience {
+        Patience {
+            address,
+            turns: 0,
+            since: clock::unbiased_interrupt_time(),
+        }
+    }
+
+    fn is_left(&mut self) -> bool {
+        self.turns += 1;
+        if !self.turns.is_multiple_of(Patience::TURNS) {
+            return true;
+        }
+        let Some(state) = kernel::running() else {
+            return true;
+        };
+        let now = clock::unbiased_interrupt_time();
+        if state.locks.holder(self.address).is_some() {
+            self.since = now;
+            return true;
+        }
+        let limit = state.hang_limit.load(Ordering::Relaxed);
+        !sim::is_simulated() && now.saturating_sub(self.since) < limit
+    }
+}
+
+fn report_not_initialized(lock: Lock, value: usize) {
+    Report::new(Rule::ObjectNotInitialized)
+        .expected(format!("{} was initialised", locks::named(lock)))
+        .found(format!("{value:#x} in it, and no thread that holds it"))
+        .detail(
+            "call KeInitializeSpinLock before the first use, and write nothing else there; on NT \
+             the processor would spin for ever; here the thread takes the lock",
+        )
+        .file();
 }
 
 /// Releases a spin lock; what was known of it, if the thread held it, otherwise a report.
@@ -144,6 +205,8 @@ nt! {
     max_irql = HIGH_LEVEL;
     pub unsafe fn KeReleaseSpinLockFromDpcLevel(lock: *mut usize) {
         // SAFETY: the caller passes a spin lock.
-        release(lock as usize, unsafe { word(lock) });
+        if let Some(released) = release(lock as usize, unsafe { word(lock) }) {
+            locks::pass_irql_on(released);
+        }
     }
 }

@@ -455,6 +455,24 @@ pub(crate) fn check_lowering(irql: u8) {
     }
 }
 
+/// The calling thread stays at DISPATCH_LEVEL as it releases a spin lock. If it holds another one,
+/// which it took at that level, the release of that one may lower the IRQL for both: so a list is
+/// walked hand over hand.
+pub(crate) fn pass_irql_on(released: Held) {
+    if released.former_irql >= DISPATCH_LEVEL || released.again {
+        return;
+    }
+    thread::with_context(|context| {
+        let mut held = context.held.borrow_mut();
+        let heir = held.iter_mut().rev().find(|held| {
+            held.kind == LockKind::SpinLock && held.former_irql >= DISPATCH_LEVEL && !held.again
+        });
+        if let Some(heir) = heir {
+            heir.former_irql = released.former_irql;
+        }
+    });
+}
+
 /// Looks at the IRQL to which the calling thread returns as it releases the spin lock that was
 /// `released`. Two locks may be released in the order in which they were taken; the levels that
 /// they were taken at then change places.
