@@ -13,6 +13,7 @@ use crate::ps::thread::Thread;
 use crate::registry::Key;
 use crate::se::token::Token;
 use crate::stack::Stack;
+use crate::thread;
 
 /// An object that has references or handles.
 #[derive(Clone)]
@@ -56,6 +57,8 @@ struct Holder {
     driver: Option<Arc<Driver>>,
     count: i64,
     last: Stack,
+    /// The function that took the last one.
+    function: &'static str,
 }
 
 struct Entry {
@@ -74,12 +77,16 @@ struct Handle {
     access: u32,
     driver: Option<Arc<Driver>>,
     stack: Stack,
+    /// The function that opened it.
+    function: &'static str,
 }
 
 /// Something that a driver did not give back.
 pub(crate) struct LeftBehind {
     pub what: String,
     pub stack: Stack,
+    /// The function that the driver got it from.
+    pub function: &'static str,
 }
 
 #[derive(Default)]
@@ -143,6 +150,7 @@ impl ObjectTable {
         let holder = entry.holder(driver);
         holder.count += 1;
         holder.last = stack;
+        holder.function = thread::with_context(|context| context.function.get());
         Some(entry.references + u64::from(entry.kept))
     }
 
@@ -179,6 +187,7 @@ impl ObjectTable {
                 access,
                 driver,
                 stack,
+                function: thread::with_context(|context| context.function.get()),
             },
         );
         value
@@ -233,6 +242,7 @@ impl ObjectTable {
                         entry.object.address()
                     ),
                     stack: std::mem::take(&mut holder.last),
+                    function: holder.function,
                 });
             }
         }
@@ -265,6 +275,7 @@ impl ObjectTable {
             left.push(LeftBehind {
                 what: format!("handle {value:#x} to a {} object", entry.object.type_name()),
                 stack: handle.stack,
+                function: handle.function,
             });
         }
         left
@@ -321,6 +332,7 @@ impl Entry {
                 driver,
                 count: 0,
                 last: Stack::default(),
+                function: "",
             });
             self.holders.len() - 1
         });

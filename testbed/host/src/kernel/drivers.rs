@@ -244,6 +244,7 @@ fn report_objects(state: &State, driver: &Arc<Driver>) {
     for left in state.objects.handles_left_by(driver) {
         Report::new(Rule::HandleLeft)
             .driver(Some(driver.name()))
+            .function(left.function)
             .expected("all handles are closed")
             .found(left.what)
             .made_at(left.stack)
@@ -252,6 +253,7 @@ fn report_objects(state: &State, driver: &Arc<Driver>) {
     for left in state.objects.references_left_by(driver) {
         Report::new(Rule::ReferenceLeft)
             .driver(Some(driver.name()))
+            .function(left.function)
             .expected("all references are given back")
             .found(left.what)
             .made_at(left.stack)
