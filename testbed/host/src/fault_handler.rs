@@ -14,6 +14,7 @@ use std::ffi::{c_int, c_void};
 use std::sync::{Once, OnceLock};
 
 use crate::ex::special_pool;
+use crate::sim;
 use crate::stack::Stack;
 use crate::thread;
 use crate::user_memory::shadow;
@@ -145,11 +146,12 @@ extern "C" fn on_fault(signal: c_int, info: *mut libc::siginfo_t, context: *mut 
     } else {
         None
     };
-    let Some(resolve) = owner else {
-        return pass_on(signal, info, context);
-    };
     // SAFETY: the host system passes the interrupted thread's context.
     let interrupted = unsafe { &*context.cast::<libc::ucontext_t>() };
+    let Some(resolve) = owner else {
+        tell_of_overflow(address, machine::stack_pointer(interrupted));
+        return pass_on(signal, info, context);
+    };
     let mut job = Job {
         fault: Fault {
             address,
@@ -189,6 +191,17 @@ unsafe extern "C" fn work(job: *mut c_void) {
     thread::with_context(|context| context.in_fault.set(false));
     // SAFETY: as above.
     unsafe { *error_number = former_error };
+}
+
+/// Says that the stack of a simulated thread is at its end, which Rust's own handler does not know.
+fn tell_of_overflow(address: usize, stack_pointer: usize) {
+    /// Functions with large frames touch each page of them, so an overflow is seen this near.
+    const REACH: usize = 64 * 1024;
+    const TEXT: &str = "nt-host: a thread of a simulation has overflowed its stack of 512 KiB\n";
+    if sim::is_simulated() && address.abs_diff(stack_pointer) < REACH {
+        // SAFETY: writes a static text, which a signal handler may do.
+        unsafe { libc::write(libc::STDERR_FILENO, TEXT.as_ptr().cast(), TEXT.len()) };
+    }
 }
 
 /// Hands the signal to whoever handled it before.
@@ -278,6 +291,10 @@ mod machine {
         register(context, libc::REG_RIP)
     }
 
+    pub(super) fn stack_pointer(context: &libc::ucontext_t) -> usize {
+        register(context, libc::REG_RSP)
+    }
+
     /// Runs the job below the part of the interrupted stack that is in use, unless the handler is
     /// there already because the thread has no alternative stack.
     pub(super) fn run_on_interrupted_stack(context: &libc::ucontext_t, job: &mut Job) {
@@ -308,6 +325,10 @@ mod machine {
     }
 
     pub(super) fn instruction(_context: &libc::ucontext_t) -> usize {
+        0
+    }
+
+    pub(super) fn stack_pointer(_context: &libc::ucontext_t) -> usize {
         0
     }
 

@@ -43,7 +43,7 @@ use std::panic::{self, AssertUnwindSafe};
 
 use shuttle::{FailurePersistence, MaxSteps, Runner};
 
-use crate::kernel;
+use crate::{fault_handler, kernel};
 use choice::Choice;
 use world::{Listener, World};
 pub(crate) use world::{
@@ -155,6 +155,7 @@ fn run(
     // Drivers have one set of statics in a process: no live kernel may run beside this one.
     let _turn = kernel::Turn::take();
     world::keep_panics();
+    fault_handler::install();
     let world = World::install(seeds, listener);
     let runner = Runner::new(Choice::new(world.clone()), config());
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| {

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The deterministic mode where it hurts: panics, threads that never end, deep stacks, many seeds.
+
+use std::ffi::c_void;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use fltport_nt::bindings::*;
+use fltport_nt::linked::*;
+use nt_host::clock::{Deadline, SECOND};
+use nt_host::sched::{self, Waiter};
+use nt_host::{Config, DriverImage, Kernel, sim};
+
+#[path = "support/mod.rs"]
+mod support;
+
+unsafe extern "system" fn unload(_: *const DRIVER_OBJECT) {}
+
+unsafe extern "system" fn terminates(_: *mut c_void) {
+    // SAFETY: a system thread that holds nothing.
+    unsafe { PsTerminateSystemThread(STATUS_SUCCESS) };
+}
+
+unsafe extern "system" fn waits_for_ever(_: *mut c_void) {
+    let event = Box::leak(support::event(false, false));
+    support::wait(support::address(event), None);
+}
+
+fn start(routine: unsafe extern "system" fn(*mut c_void), join: bool) {
+    let mut handle = null_mut();
+    // SAFETY: the metadata leaves the argument out of the type.
+    let routine = unsafe {
+        std::mem::transmute::<*const (), Option<unsafe extern "system" fn()>>(routine as *const ())
+    };
+    let attributes = support::attributes("", null_mut(), OBJ_KERNEL_HANDLE);
+    // SAFETY: memory for the handle, and a start routine.
+    let status = unsafe {
+        PsCreateSystemThread(
+            &raw mut handle,
+            THREAD_ALL_ACCESS,
+            &raw const attributes,
+            null_mut(),
+            null_mut(),
+            routine,
+            null_mut(),
+        )
+    };
+    assert_eq!(status, STATUS_SUCCESS);
+    if join {
+        // SAFETY: an open handle.
+        assert_eq!(
+            unsafe { ZwWaitForSingleObject(handle, false, std::ptr::null()) },
+            0
+        );
+    }
+    // SAFETY: an open handle.
+    unsafe { ZwClose(handle) };
+}
+
+unsafe extern "system" fn entry(object: *mut DRIVER_OBJECT, _: *const UNICODE_STRING) -> NTSTATUS {
+    // SAFETY: the driver's own object.
+    unsafe { (*object).DriverUnload = Some(unload) };
+    start(terminates, true);
+    STATUS_SUCCESS
+}
+
+unsafe extern "system" fn entry_leaves(
+    object: *mut DRIVER_OBJECT,
+    _: *const UNICODE_STRING,
+) -> NTSTATUS {
+    // SAFETY: the driver's own object.
+    unsafe { (*object).DriverUnload = Some(unload) };
+    start(waits_for_ever, false);
+    STATUS_SUCCESS
+}
+
+const IMAGE: DriverImage = DriverImage {
+    name: "edges",
+    entry,
+    force_integrity: false,
+};
+
+const LEAVES: DriverImage = DriverImage {
+    name: "leaves",
+    entry: entry_leaves,
+    force_integrity: false,
+};
+
+fn resident() -> usize {
+    let text = std::fs::read_to_string("/proc/self/statm").unwrap();
+    text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+}
+
+#[test]
+fn threads_that_terminate_themselves_do_not_hinder_the_next_seed() {
+    let summary = sim::explore(0..300, |_| {
+        let kernel = Kernel::boot(Config::default());
+        kernel.load(&IMAGE).unwrap();
+        kernel.shutdown_clean();
+    })
+    .unwrap_or_else(|failure| panic!("{failure}"));
+    assert_eq!(summary.seeds, 300);
+}
+
+#[test]
+fn threads_that_never_end_do_not_hinder_the_next_seed() {
+    let run = |seeds| {
+        sim::explore(seeds, |_| {
+            let kernel = Kernel::boot(Config::default());
+            kernel.load(&LEAVES).unwrap();
+            assert_eq!(kernel.shutdown().len(), 1);
+        })
+        .unwrap_or_else(|failure| panic!("{failure}"))
+    };
+    // What such threads have on their stacks is lost; the stacks themselves must not be.
+    run(0..200);
+    let before = resident();
+    run(0..400);
+    let grown = resident().saturating_sub(before);
+    assert!(grown < 400 * 64 * 1024, "{grown}");
+}
+
+#[test]
+fn a_failed_seed_leaves_room_for_another_series() {
+    for _ in 0..30 {
+        let failure = sim::explore(3..4, |_| {
+            let kernel = Kernel::boot(Config::default());
+            kernel.load(&LEAVES).unwrap();
+            panic!("on purpose");
+        })
+        .unwrap_err();
+        assert!(failure.message.contains("on purpose"), "{failure}");
+        let failure = sim::explore(3..4, |_| {
+            let kernel = Kernel::boot(Config::default());
+            kernel.load(&LEAVES).unwrap();
+            sched::spawn("another".to_owned(), || panic!("elsewhere"))
+                .unwrap()
+                .join();
+            kernel.shutdown_clean();
+        })
+        .unwrap_err();
+        assert!(failure.message.contains("elsewhere"), "{failure}");
+        let kernel = Kernel::boot(Config::default());
+        kernel.load(&IMAGE).unwrap();
+        kernel.shutdown_clean();
+        sim::explore(0..3, |_| {
+            let kernel = Kernel::boot(Config::default());
+            kernel.load(&IMAGE).unwrap();
+            kernel.shutdown_clean();
+        })
+        .unwrap();
+    }
+}
+
+/// Takes stacks at some depth, so that the walker learns where the stack lies.
+fn deep(depth: u32) -> usize {
+    let lock = AtomicUsize::new(0);
+    if depth == 0 {
+        // SAFETY: a lock of this frame.
+        unsafe {
+            KeInitializeSpinLock(lock.as_ptr());
+            let old = KeAcquireSpinLockRaiseToDpc(lock.as_ptr());
+            KeReleaseSpinLock(lock.as_ptr(), old);
+        }
+        return 1;
+    }
+    std::hint::black_box(deep(depth - 1)) + 1
+}
+
+#[test]
+fn stacks_that_come_and_go_are_walked_right() {
+    // Live threads with stacks of many sizes, and simulated ones, whose addresses are used again.
+    for round in 0..40_usize {
+        let kernel = Kernel::boot(Config::default());
+        let threads: Vec<_> = (0..24_usize)
+            .map(|number| {
+                std::thread::Builder::new()
+                    .stack_size(64 * 1024 + ((number * 7 + round * 13) % 29) * 36 * 1024)
+                    .spawn(|| {
+                        (0..20).for_each(|depth| {
+                            deep(depth);
+                        });
+                    })
+                    .unwrap()
+            })
+            .collect();
+        threads.into_iter().for_each(|it| it.join().unwrap());
+        kernel.shutdown_clean();
+        sim::explore(0..3, |_| {
+            let kernel = Kernel::boot(Config::default());
+            let threads: Vec<_> = (0..40_u32)
+                .map(|number| {
+                    sched::spawn("t".to_owned(), move || {
+                        sched::point("p");
+                        deep(number);
+                    })
+                    .unwrap()
+                })
+                .collect();
+            threads.iter().for_each(sched::Thread::join);
+            kernel.shutdown_clean();
+        })
+        .unwrap_or_else(|failure| panic!("{failure}"));
+    }
+}
+
+/// A scenario with kernel, driver, threads and time.
+fn scenario(trace: &Arc<Mutex<Vec<String>>>) {
+    let kernel = Kernel::boot(Config::default());
+    kernel.load(&IMAGE).unwrap();
+    let order = Arc::new(Mutex::new(String::new()));
+    let threads = ["a", "b", "c"].map(|name| {
+        let order = order.clone();
+        sched::spawn(name.to_owned(), move || {
+            for step in 0..4 {
+                deep(step);
+                let nobody = Waiter::new();
+                sched::block(&nobody, Some(Deadline::after(SECOND / 10)));
+                order.lock().unwrap().push_str(name);
+            }
+        })
+        .unwrap()
+    });
+    threads.iter().for_each(sched::Thread::join);
+    kernel.shutdown_clean();
+    let order = order.lock().unwrap().clone();
+    trace.lock().unwrap().push(order);
+}
+
+#[test]
+fn a_seed_is_the_same_run_after_a_thousand_others() {
+    let run = |seeds| {
+        let trace = Arc::new(Mutex::new(Vec::new()));
+        let inner = trace.clone();
+        let last = Arc::new(AtomicU64::new(0));
+        let inner_last = last.clone();
+        let summary = sim::explore(seeds, move |seed| {
+            inner_last.store(seed, Ordering::SeqCst);
+            scenario(&inner);
+        })
+        .unwrap_or_else(|failure| panic!("{failure}"));
+        let trace = trace.lock().unwrap().clone();
+        (summary, trace)
+    };
+    let (all, orders) = run(0..1000);
+    for seed in [0, 1, 17, 500, 999] {
+        let (one, order) = run(seed..seed + 1);
+        let (again, _) = run(seed..seed + 1);
+        assert_eq!(order[0], orders[usize::try_from(seed).unwrap()]);
+        assert_eq!(one, again);
+    }
+    let (prefix, _) = run(0..999);
+    let (last, _) = run(999..1000);
+    assert_eq!(prefix.turns + last.turns, all.turns);
+    assert_eq!(prefix.calls + last.calls, all.calls);
+    assert_eq!(prefix.time + last.time, all.time);
+}
+
+/// Says to a copy of this program that it is to crash.
+const CRASH: &str = "NT_HOST_TEST_SIM_CRASH";
+
+#[inline(never)]
+fn recurses(depth: u64) -> u64 {
+    let local = std::hint::black_box([depth; 64]);
+    match depth {
+        u64::MAX => 0,
+        _ => recurses(depth + 1) + local[7],
+    }
+}
+
+#[test]
+fn a_stack_that_overflows_says_so() {
+    if std::env::var_os(CRASH).is_some() {
+        let failure = sim::explore(0..1, |_| {
+            recurses(0);
+        });
+        unreachable!("{failure:?}");
+    }
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_stack_that_overflows_says_so", "--nocapture"])
+        .env(CRASH, "1")
+        .output()
+        .unwrap();
+    assert!(!output.status.success(), "{output:?}");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("overflowed its stack of 512 KiB"), "{text}");
+}
