@@ -2,6 +2,8 @@
 //! The deterministic mode where it hurts: panics, threads that never end, deep stacks, many seeds.
 
 use std::ffi::c_void;
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Command, Stdio};
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -257,8 +259,17 @@ fn a_seed_is_the_same_run_after_a_thousand_others() {
     assert_eq!(prefix.time + last.time, all.time);
 }
 
-/// Says to a copy of this program that it is to crash.
-const CRASH: &str = "NT_HOST_TEST_SIM_CRASH";
+/// Says to a copy of this program that it is to do what its test is about.
+const COPY: &str = "NT_HOST_TEST_SIM_COPY";
+
+/// A test in a copy of this program.
+fn command(test: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .args(["--exact", test, "--nocapture"])
+        .env(COPY, "1");
+    command
+}
 
 #[inline(never)]
 fn recurses(depth: u64) -> u64 {
@@ -271,18 +282,39 @@ fn recurses(depth: u64) -> u64 {
 
 #[test]
 fn a_stack_that_overflows_says_so() {
-    if std::env::var_os(CRASH).is_some() {
+    if std::env::var_os(COPY).is_some() {
         let failure = sim::explore(0..1, |_| {
             recurses(0);
         });
         unreachable!("{failure:?}");
     }
-    let output = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "a_stack_that_overflows_says_so", "--nocapture"])
-        .env(CRASH, "1")
-        .output()
-        .unwrap();
+    let output = command("a_stack_that_overflows_says_so").output().unwrap();
     assert!(!output.status.success(), "{output:?}");
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(text.contains("overflowed its stack of 512 KiB"), "{text}");
+}
+
+#[test]
+fn who_waits_for_its_own_kernel_is_told_so() {
+    if std::env::var_os(COPY).is_some() {
+        let kernel = Kernel::boot(Config::default());
+        let end = std::thread::spawn(|| {
+            // Comes when the wait has been told of.
+            std::io::stdin().read_line(&mut String::new()).unwrap();
+            kernel.shutdown_clean();
+        });
+        sim::explore(0..1, |_| {}).unwrap();
+        return end.join().unwrap();
+    }
+    let mut copy = command("who_waits_for_its_own_kernel_is_told_so")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = BufReader::new(copy.stderr.take().unwrap());
+    let told = |line: String| line.contains("waits until it is shut down");
+    assert!(said.lines().any(|line| told(line.unwrap())));
+    copy.stdin.take().unwrap().write_all(b"\n").unwrap();
+    assert!(copy.wait().unwrap().success());
 }

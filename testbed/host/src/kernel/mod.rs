@@ -144,8 +144,8 @@ impl State {
 /// The kernel that runs now.
 static CURRENT: RwLock<Option<Arc<State>>> = RwLock::new(None);
 
-/// Whether a kernel runs, for those that wait for their turn.
-static TURN: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
+/// The thread that booted the kernel that runs, if one does, for those that wait for their turn.
+static TURN: (Mutex<Option<u64>>, Condvar) = (Mutex::new(None), Condvar::new());
 
 /// The right to run a kernel: there is one at a time in a process. Dropping it passes it on.
 pub(crate) struct Turn(());
@@ -153,18 +153,26 @@ pub(crate) struct Turn(());
 impl Turn {
     /// Waits for it.
     pub(crate) fn take() -> Turn {
+        let me = thread::native_id();
         let mut running = TURN.0.lock();
-        while *running {
+        if *running == Some(me) {
+            // Not an error in itself: another thread may shut that kernel down.
+            eprintln!(
+                "nt-host: this thread has booted a kernel and waits until it is shut down; call \
+                 `Kernel::shutdown` before another one is booted or a simulation is started"
+            );
+        }
+        while running.is_some() {
             TURN.1.wait(&mut running);
         }
-        *running = true;
+        *running = Some(me);
         Turn(())
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        *TURN.0.lock() = false;
+        *TURN.0.lock() = None;
         TURN.1.notify_one();
     }
 }
