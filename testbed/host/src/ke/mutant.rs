@@ -60,7 +60,7 @@ pub(crate) unsafe fn force_release(address: usize) {
 
 nt! {
     /// Initialises a mutant in place, owned by the calling thread or by nobody.
-    simplified = "can be waited for, but KeReleaseMutex is missing";
+    simplified = "can be waited for, but KeReleaseMutant is missing";
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn KeInitializeMutant(mutant: *mut KMUTANT, owned: bool) {
         // SAFETY: the caller passes memory for a mutant.
