@@ -93,6 +93,10 @@ impl Locks {
                 return Vec::new();
             }
             let tables = self.0.lock();
+            if tables.is_held_by(lock.address, me) {
+                // A mutex that is taken once more: the thread cannot have to wait for it.
+                return Vec::new();
+            }
             let held = held.iter().map(|held| Lock {
                 address: held.address,
                 kind: held.kind,

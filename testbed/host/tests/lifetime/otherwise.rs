@@ -227,3 +227,98 @@ fn a_process_routine_that_leaves_a_region_and_a_level() {
     let broken = [Rule::IrqlNotRestored, Rule::CriticalRegionUnbalanced];
     assert_broken(&kernel.shutdown(), &broken);
 }
+
+/// Three mutexes taken by three threads, each of which holds one and takes the next: nobody waits,
+/// because they come one after another.
+#[test]
+fn a_circle_of_three_threads_and_two_kinds_of_locks() {
+    static LOCKS: [AtomicUsize; 3] = [const { AtomicUsize::new(0) }; 3];
+    fn pair(outer: usize, inner: usize) {
+        let at = |index: usize| LOCKS[index].load(Ordering::SeqCst) as *const c_void;
+        let time = -1000 * MS;
+        let take = |index| crate::support::wait(at(index), Some(time));
+        assert_eq!((take(outer), take(inner)), (STATUS_SUCCESS, STATUS_SUCCESS));
+        for index in [inner, outer] {
+            // SAFETY: taken above.
+            unsafe { KeReleaseMutex(at(index).cast_mut().cast(), false) };
+        }
+    }
+    unsafe extern "system" fn thread(first: *mut c_void) {
+        let first = first as usize;
+        pair(first, (first + 1) % 3);
+    }
+    let reports = doing(|_| {
+        for lock in &LOCKS {
+            let mutex = Box::leak(Box::new(KMUTANT::default()));
+            // SAFETY: memory for a mutex that stays where it is.
+            unsafe { KeInitializeMutex(mutex, 0) };
+            lock.store(std::ptr::from_mut(mutex) as usize, Ordering::SeqCst);
+        }
+        for first in 0..3 {
+            join(start_thread(thread, first as *const c_void));
+        }
+    });
+    let report = assert_one(&reports, Rule::LockOrder, "KeWaitForSingleObject");
+    assert!(report.related.len() >= 2, "{report}");
+}
+
+#[test]
+fn a_wait_in_a_dpc_a_thread_at_a_level_and_a_notify_at_unload() {
+    static DONE: AtomicUsize = AtomicUsize::new(0);
+    unsafe extern "system" fn waits(_: *mut KDPC, _: *mut c_void, _: *mut c_void, _: *mut c_void) {
+        let event = crate::support::event(false, false);
+        let status = crate::support::wait(crate::support::address(&*event), Some(-MS));
+        assert_eq!(status, STATUS_TIMEOUT);
+        DONE.store(1, Ordering::SeqCst);
+    }
+    DONE.store(0, Ordering::SeqCst);
+    let reports = doing(|_| {
+        let timer = crate::left::set_timer(waits, -1);
+        while DONE.load(Ordering::SeqCst) == 0 {
+            std::thread::yield_now();
+        }
+        // SAFETY: takes nothing.
+        unsafe { KeFlushQueuedDpcs() };
+        std::hint::black_box(timer);
+    });
+    assert_one(&reports, Rule::WaitAtDispatchLevel, "KeWaitForSingleObject");
+}
+
+#[test]
+fn a_thread_that_terminates_itself_with_a_lock_and_a_raised_level() {
+    static LOCK: AtomicUsize = AtomicUsize::new(0);
+    unsafe extern "system" fn ends(_: *mut c_void) {
+        // SAFETY: a lock that is never released: the mistake.
+        unsafe { KeAcquireSpinLockRaiseToDpc(LOCK.as_ptr()) };
+        // SAFETY: a system thread.
+        unsafe { PsTerminateSystemThread(STATUS_SUCCESS) };
+    }
+    LOCK.store(0, Ordering::SeqCst);
+    let reports = doing(|_| {
+        join(start_thread(ends, null_mut()));
+        // The hosted kernel has released it.
+        // SAFETY: a lock.
+        let old = unsafe { KeAcquireSpinLockRaiseToDpc(LOCK.as_ptr()) };
+        // SAFETY: taken above.
+        unsafe { KeReleaseSpinLock(LOCK.as_ptr(), old) };
+    });
+    let expected = [Rule::IrqlTooHigh, Rule::IrqlNotRestored, Rule::LockLeft];
+    assert_broken(&reports, &expected);
+}
+
+#[test]
+fn an_object_that_was_copied_and_one_that_lies_in_freed_memory() {
+    let reports = doing(|_| {
+        let event = crate::support::event(true, true);
+        let copy = Box::new(*event);
+        let status = crate::support::wait(crate::support::address(&*copy), Some(-MS));
+        assert_eq!(status, STATUS_INVALID_PARAMETER);
+        let freed = allocate(size_of::<KEVENT>());
+        // SAFETY: memory for an event.
+        unsafe { KeInitializeEvent(freed.cast(), NotificationEvent, true) };
+        free(freed);
+        // SAFETY: freed, the mistake; the hosted kernel keeps the memory for a while.
+        unsafe { KeSetEvent(freed.cast(), 0, false) };
+    });
+    assert_broken(&reports, &[Rule::ObjectNotInitialized; 2]);
+}

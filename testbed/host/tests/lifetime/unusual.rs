@@ -474,3 +474,58 @@ fn threads_send_while_their_service_hangs_and_the_driver_ends() {
     hangs.close();
     assert_broken(&kernel.shutdown(), &[]);
 }
+
+#[test]
+fn a_mutex_is_taken_again_under_another_one() {
+    let reports = life(
+        |_| {
+            let mutexes = [(); 2].map(|()| {
+                let mutex = std::ptr::from_mut(Box::leak(Box::new(KMUTANT::default())));
+                // SAFETY: memory for a mutex that stays where it is.
+                unsafe { KeInitializeMutex(mutex, 0) };
+                mutex
+            });
+            for mutex in [mutexes[0], mutexes[1], mutexes[0]] {
+                // No other thread can hold the first one when it is taken again.
+                assert_eq!(crate::support::wait(mutex.cast(), None), STATUS_SUCCESS);
+            }
+            for mutex in [mutexes[0], mutexes[1], mutexes[0]] {
+                // SAFETY: taken above.
+                unsafe { KeReleaseMutex(mutex, false) };
+            }
+        },
+        |_| {},
+    );
+    assert_broken(&reports, &[]);
+}
+
+#[test]
+fn fast_mutexes_are_tried_in_the_other_order() {
+    fn fast_mutex() -> *mut FAST_MUTEX {
+        let mutex = std::ptr::from_mut(Box::leak(Box::new(FAST_MUTEX {
+            Count: 1,
+            ..Default::default()
+        })));
+        // SAFETY: memory for an event that stays where it is.
+        unsafe { KeInitializeEvent(&raw mut (*mutex).Event, SynchronizationEvent, false) };
+        mutex
+    }
+    let reports = life(
+        |_| {
+            let (first, second) = (fast_mutex(), fast_mutex());
+            // SAFETY: initialised; each is released by who took it.
+            unsafe {
+                ExAcquireFastMutex(first);
+                ExAcquireFastMutex(second);
+                ExReleaseFastMutex(second);
+                ExReleaseFastMutex(first);
+                ExAcquireFastMutex(second);
+                assert!(ExTryToAcquireFastMutex(first));
+                ExReleaseFastMutex(first);
+                ExReleaseFastMutex(second);
+            }
+        },
+        |_| {},
+    );
+    assert_broken(&reports, &[]);
+}
