@@ -17,6 +17,14 @@ use nt_host::{Config, DriverImage, Kernel, sim};
 #[path = "support/mod.rs"]
 mod support;
 
+/// Calls a function of NT.
+macro_rules! nt {
+    ($function:ident($($argument:expr),* $(,)?)) => {
+        // SAFETY: initialised objects that stay where they are, each used as its kind asks.
+        unsafe { $function($($argument),*) }
+    };
+}
+
 unsafe extern "system" fn unload(_: *const DRIVER_OBJECT) {}
 
 unsafe extern "system" fn terminates(_: *mut c_void) {
@@ -51,10 +59,8 @@ fn start(routine: unsafe extern "system" fn(*mut c_void), join: bool) {
     assert_eq!(status, STATUS_SUCCESS);
     if join {
         // SAFETY: an open handle.
-        assert_eq!(
-            unsafe { ZwWaitForSingleObject(handle, false, std::ptr::null()) },
-            0
-        );
+        let status = unsafe { ZwWaitForSingleObject(handle, false, std::ptr::null()) };
+        assert_eq!(status, STATUS_SUCCESS);
     }
     // SAFETY: an open handle.
     unsafe { ZwClose(handle) };
@@ -159,12 +165,10 @@ fn a_failed_seed_leaves_room_for_another_series() {
 fn deep(depth: u32) -> usize {
     let lock = AtomicUsize::new(0);
     if depth == 0 {
-        // SAFETY: a lock of this frame.
-        unsafe {
-            KeInitializeSpinLock(lock.as_ptr());
-            let old = KeAcquireSpinLockRaiseToDpc(lock.as_ptr());
-            KeReleaseSpinLock(lock.as_ptr(), old);
-        }
+        nt!(KeInitializeSpinLock(lock.as_ptr()));
+        let old = nt!(KeAcquireSpinLockRaiseToDpc(lock.as_ptr()));
+        nt!(KeReleaseSpinLock(lock.as_ptr(), old));
+
         return 1;
     }
     std::hint::black_box(deep(depth - 1)) + 1

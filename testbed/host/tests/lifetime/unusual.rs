@@ -2,6 +2,7 @@
 //! Drivers that are right in ways in which few drivers are written: nothing may be reported.
 
 use std::ffi::c_void;
+use std::mem::offset_of;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicIsize, AtomicU32, AtomicUsize, Ordering};
 
@@ -17,6 +18,14 @@ use crate::filter::{
 use crate::notify;
 use crate::support::{MS, NON_PAGED, Shared, TAG};
 
+/// Calls a function of NT.
+macro_rules! nt {
+    ($function:ident($($argument:expr),* $(,)?)) => {
+        // SAFETY: initialised objects that stay where they are, each used as its kind asks.
+        unsafe { $function($($argument),*) }
+    };
+}
+
 /// A timer, its DPC and more in one piece of pool.
 #[repr(C)]
 struct Job {
@@ -26,6 +35,11 @@ struct Job {
     done: usize,
     item: PIO_WORKITEM,
     left: u32,
+}
+
+/// Where a field lies.
+fn part<S, T>(of: *mut S, offset: usize) -> *mut T {
+    of.wrapping_byte_add(offset).cast()
 }
 
 type Deferred = unsafe extern "system" fn(*mut KDPC, *mut c_void, *mut c_void, *mut c_void);
@@ -38,17 +52,24 @@ fn job(routine: Deferred, done: Shared) -> *mut Job {
     unsafe { (*job).done = done.0 };
     let routine = untyped(routine as *const ());
     // SAFETY: as above.
-    unsafe { KeInitializeDpc(&raw mut (*job).dpc, routine, job.cast()) };
+    unsafe { KeInitializeDpc(part(job, offset_of!(Job, dpc)), routine, job.cast()) };
     // SAFETY: as above.
-    unsafe { KeInitializeTimerEx(&raw mut (*job).timer, NotificationTimer) };
+    unsafe { KeInitializeTimerEx(part(job, offset_of!(Job, timer)), NotificationTimer) };
     // SAFETY: as above.
-    unsafe { KeInitializeSpinLock(&raw mut (*job).lock) };
+    unsafe { KeInitializeSpinLock(part(job, offset_of!(Job, lock))) };
     job
 }
 
 fn set_job(job: *mut Job) {
     // SAFETY: both are initialised.
-    unsafe { KeSetTimerEx(&raw mut (*job).timer, -MS, 0, &raw const (*job).dpc) };
+    unsafe {
+        KeSetTimerEx(
+            part(job, offset_of!(Job, timer)),
+            -MS,
+            0,
+            part(job, offset_of!(Job, dpc)),
+        )
+    };
 }
 
 fn free_job(job: *mut Job) {
@@ -119,19 +140,21 @@ unsafe extern "system" fn rings_again(
 ) {
     let job = job.cast::<Job>();
     // SAFETY: the job is alive while its timer is set, here and below.
-    unsafe { KeAcquireSpinLockAtDpcLevel(&raw mut (*job).lock) };
+    unsafe { KeAcquireSpinLockAtDpcLevel(part(job, offset_of!(Job, lock))) };
     // SAFETY: as above.
     let left = unsafe { (*job).left };
     // SAFETY: as above.
     unsafe { (*job).left = left + 1 };
     // SAFETY: as above.
-    unsafe { KeReleaseSpinLockFromDpcLevel(&raw mut (*job).lock) };
+    unsafe { KeReleaseSpinLockFromDpcLevel(part(job, offset_of!(Job, lock))) };
     if left < 3 {
         return set_job(job);
     }
     let routine = untyped(works_again as *const ());
+    // SAFETY: the job is alive.
+    let item = unsafe { (*job).item };
     // SAFETY: the item is allocated and at rest.
-    unsafe { IoQueueWorkItemEx((*job).item, routine, DelayedWorkQueue, job.cast()) };
+    unsafe { IoQueueWorkItemEx(item, routine, DelayedWorkQueue, job.cast()) };
 }
 
 #[test]
@@ -141,7 +164,9 @@ fn a_timer_sets_itself_and_a_work_item_queues_itself() {
     let entry = move |object: *mut DRIVER_OBJECT| {
         let job = job(rings_again, done);
         // SAFETY: the driver's own object.
-        unsafe { (*job).item = IoAllocateWorkItem(object.cast()) };
+        let item = unsafe { IoAllocateWorkItem(object.cast()) };
+        // SAFETY: the job is alive.
+        unsafe { (*job).item = item };
         set_job(job);
     };
     let reports = life_in(kernel, entry, move |_| wait_for(done));
@@ -153,20 +178,17 @@ fn rundown_protection_is_used_again_and_again() {
     static WORD: AtomicUsize = AtomicUsize::new(0);
     let word = || WORD.as_ptr().cast::<EX_RUNDOWN_REF>();
     let round = move || {
-        // SAFETY: zeroed memory is acquirable, here and below.
-        unsafe {
-            assert!(ExAcquireRundownProtection(word()));
-            assert!(ExAcquireRundownProtection(word()));
-            ExReleaseRundownProtection(word());
-            ExReleaseRundownProtection(word());
-            ExWaitForRundownProtectionRelease(word());
-            assert!(!ExAcquireRundownProtection(word()));
-            // A second wait for a rundown that is over returns at once.
-            ExWaitForRundownProtectionRelease(word());
-            ExRundownCompleted(word());
-            ExWaitForRundownProtectionRelease(word());
-            ExReInitializeRundownProtection(word());
-        }
+        assert!(nt!(ExAcquireRundownProtection(word())));
+        assert!(nt!(ExAcquireRundownProtection(word())));
+        nt!(ExReleaseRundownProtection(word()));
+        nt!(ExReleaseRundownProtection(word()));
+        nt!(ExWaitForRundownProtectionRelease(word()));
+        assert!(!nt!(ExAcquireRundownProtection(word())));
+        // A second wait for a rundown that is over returns at once.
+        nt!(ExWaitForRundownProtectionRelease(word()));
+        nt!(ExRundownCompleted(word()));
+        nt!(ExWaitForRundownProtectionRelease(word()));
+        nt!(ExReInitializeRundownProtection(word()));
     };
     WORD.store(0, Ordering::SeqCst);
     let reports = life(
@@ -257,7 +279,7 @@ unsafe extern "system" fn disconnect_on_heap(cookie: *const c_void) {
     let connection = cookie.cast_mut().cast::<Connection>();
     let filter = FILTER.load(Ordering::SeqCst);
     // SAFETY: the connection lives until it is freed below.
-    unsafe { FltCloseClientPort(filter, &raw mut (*connection).port) };
+    unsafe { FltCloseClientPort(filter, part(connection, offset_of!(Connection, port))) };
     // SAFETY: as above.
     unsafe { ExFreePoolWithTag(connection.cast(), TAG) };
     OPEN.fetch_sub(1, Ordering::SeqCst);
@@ -369,28 +391,25 @@ fn locks_taken_in_unusual_ways() {
     let lock = |index: usize| LOCKS[index].as_ptr();
     let reports = life(
         move |_| {
-            // SAFETY: memory for locks; each is released by who took it, here and below.
-            unsafe {
-                (0..3).for_each(|index| KeInitializeSpinLock(lock(index)));
-                for _ in 0..3 {
-                    // Hand over hand.
-                    let old = KeAcquireSpinLockRaiseToDpc(lock(0));
-                    KeAcquireSpinLockAtDpcLevel(lock(1));
-                    KeReleaseSpinLockFromDpcLevel(lock(0));
-                    KeAcquireSpinLockAtDpcLevel(lock(2));
-                    KeReleaseSpinLockFromDpcLevel(lock(1));
-                    KeReleaseSpinLock(lock(2), old);
-                    // With the IRQL raised apart.
-                    let old = KfRaiseIrql(2);
-                    KeAcquireSpinLockAtDpcLevel(lock(0));
-                    KeReleaseSpinLockFromDpcLevel(lock(0));
-                    KeLowerIrql(old);
-                    // Raised by the first, lowered by the last, released crosswise.
-                    let first = KeAcquireSpinLockRaiseToDpc(lock(0));
-                    let second = KeAcquireSpinLockRaiseToDpc(lock(1));
-                    KeReleaseSpinLock(lock(0), second);
-                    KeReleaseSpinLock(lock(1), first);
-                }
+            (0..3).for_each(|index| nt!(KeInitializeSpinLock(lock(index))));
+            for _ in 0..3 {
+                // Hand over hand.
+                let old = nt!(KeAcquireSpinLockRaiseToDpc(lock(0)));
+                nt!(KeAcquireSpinLockAtDpcLevel(lock(1)));
+                nt!(KeReleaseSpinLockFromDpcLevel(lock(0)));
+                nt!(KeAcquireSpinLockAtDpcLevel(lock(2)));
+                nt!(KeReleaseSpinLockFromDpcLevel(lock(1)));
+                nt!(KeReleaseSpinLock(lock(2), old));
+                // With the IRQL raised apart.
+                let old = nt!(KfRaiseIrql(2));
+                nt!(KeAcquireSpinLockAtDpcLevel(lock(0)));
+                nt!(KeReleaseSpinLockFromDpcLevel(lock(0)));
+                nt!(KeLowerIrql(old));
+                // Raised by the first, lowered by the last, released crosswise.
+                let first = nt!(KeAcquireSpinLockRaiseToDpc(lock(0)));
+                let second = nt!(KeAcquireSpinLockRaiseToDpc(lock(1)));
+                nt!(KeReleaseSpinLock(lock(0), second));
+                nt!(KeReleaseSpinLock(lock(1), first));
             }
         },
         |_| {
@@ -398,36 +417,33 @@ fn locks_taken_in_unusual_ways() {
             let event = Box::leak(crate::support::event(true, true));
             let at = std::ptr::from_ref(mutex).cast::<c_void>();
             let timeout = 0_i64;
-            // SAFETY: memory for a mutex that stays where it is; dispatcher objects below.
-            unsafe {
-                KeInitializeMutex(mutex, 0);
-                KeEnterCriticalRegion();
-                KeEnterCriticalRegion();
-                for _ in 0..3 {
-                    assert_eq!(
-                        KeWaitForSingleObject(at, 0, 0, false, &raw const timeout),
-                        0
-                    );
-                }
-                KeReleaseMutex(mutex, false);
-                KeReleaseMutex(mutex, false);
-                KeReleaseMutex(mutex, false);
-                let objects = [at, std::ptr::from_ref(event).cast::<c_void>()];
-                let all = KeWaitForMultipleObjects(
-                    2,
-                    objects.as_ptr().cast(),
-                    0,
-                    0,
-                    0,
-                    false,
-                    std::ptr::null(),
-                    null_mut(),
+            nt!(KeInitializeMutex(mutex, 0));
+            nt!(KeEnterCriticalRegion());
+            nt!(KeEnterCriticalRegion());
+            for _ in 0..3 {
+                assert_eq!(
+                    nt!(KeWaitForSingleObject(at, 0, 0, false, &raw const timeout)),
+                    0
                 );
-                assert_eq!(all, 0);
-                KeReleaseMutex(mutex, false);
-                KeLeaveCriticalRegion();
-                KeLeaveCriticalRegion();
             }
+            nt!(KeReleaseMutex(mutex, false));
+            nt!(KeReleaseMutex(mutex, false));
+            nt!(KeReleaseMutex(mutex, false));
+            let objects = [at, std::ptr::from_ref(event).cast::<c_void>()];
+            let all = nt!(KeWaitForMultipleObjects(
+                2,
+                objects.as_ptr().cast(),
+                0,
+                0,
+                0,
+                false,
+                std::ptr::null(),
+                null_mut(),
+            ));
+            assert_eq!(all, 0);
+            nt!(KeReleaseMutex(mutex, false));
+            nt!(KeLeaveCriticalRegion());
+            nt!(KeLeaveCriticalRegion());
         },
     );
     assert_broken(&reports, &[]);
@@ -507,23 +523,26 @@ fn fast_mutexes_are_tried_in_the_other_order() {
             ..Default::default()
         })));
         // SAFETY: memory for an event that stays where it is.
-        unsafe { KeInitializeEvent(&raw mut (*mutex).Event, SynchronizationEvent, false) };
+        unsafe {
+            KeInitializeEvent(
+                part(mutex, offset_of!(FAST_MUTEX, Event)),
+                SynchronizationEvent,
+                false,
+            )
+        };
         mutex
     }
     let reports = life(
         |_| {
             let (first, second) = (fast_mutex(), fast_mutex());
-            // SAFETY: initialised; each is released by who took it.
-            unsafe {
-                ExAcquireFastMutex(first);
-                ExAcquireFastMutex(second);
-                ExReleaseFastMutex(second);
-                ExReleaseFastMutex(first);
-                ExAcquireFastMutex(second);
-                assert!(ExTryToAcquireFastMutex(first));
-                ExReleaseFastMutex(first);
-                ExReleaseFastMutex(second);
-            }
+            nt!(ExAcquireFastMutex(first));
+            nt!(ExAcquireFastMutex(second));
+            nt!(ExReleaseFastMutex(second));
+            nt!(ExReleaseFastMutex(first));
+            nt!(ExAcquireFastMutex(second));
+            assert!(nt!(ExTryToAcquireFastMutex(first)));
+            nt!(ExReleaseFastMutex(first));
+            nt!(ExReleaseFastMutex(second));
         },
         |_| {},
     );
