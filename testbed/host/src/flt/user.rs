@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use fltmgr::{Connecting, ConnectionId, GetId, GetOutcome, MessageCallId, Security, Status};
 
-use super::table::{self, FilterTable, PortRecord, report};
+use super::table::{self, FilterTable, PortRecord};
 use super::{handle, inside, security};
 use crate::abi::NTSTATUS;
 use crate::frame;
@@ -15,7 +15,7 @@ use crate::process::Process;
 use crate::sched::{self, Waiter};
 use crate::user_memory::UserSlice;
 use crate::user_memory::shadow::UserCall;
-use crate::verifier::Rule;
+use crate::verifier::{Report, Rule};
 
 /// FLT_PORT_CONNECT.
 const PORT_CONNECT: u32 = 1;
@@ -72,12 +72,11 @@ impl UserPort {
         let (result, effects) = tables.machine.connect_finish(id, answer);
         drop(tables);
         if closed_inside && answer.is_err() {
-            report(
-                Rule::RefusedPortClosed,
-                "a driver that refuses a connection and leaves its client port alone",
-                "FltCloseClientPort before ConnectNotify returned an error",
-                "the Filter Manager disposes of the port itself",
-            );
+            of_callback(Rule::RefusedPortClosed, "ConnectNotify", &port)
+                .expected("a driver that refuses a connection leaves its client port alone")
+                .found("FltCloseClientPort before ConnectNotify returned an error")
+                .detail("the Filter Manager disposes of the port itself")
+                .file();
         }
         filters.execute(effects);
         result.map_err(|status| status.0)?;
@@ -345,29 +344,38 @@ fn message_notify(
         })
     });
     drop(buffers);
-    (status, check_returned(returned, output.length))
+    (status, check_returned(port, returned, output.length))
 }
 
-fn check_returned(returned: u32, room: u32) -> u32 {
+fn check_returned(port: &PortRecord, returned: u32, room: u32) -> u32 {
     if returned == NOT_SET {
-        report(
-            Rule::OutputLengthNotSet,
-            "MessageNotify sets *ReturnOutputBufferLength on every path",
-            "it returned without doing so",
-            "on NT the service would be told an arbitrary number",
-        );
+        of_callback(Rule::OutputLengthNotSet, "MessageNotify", port)
+            .expected("MessageNotify sets *ReturnOutputBufferLength on every path")
+            .found("it returned without doing so")
+            .detail("on NT the service would be told an arbitrary number")
+            .file();
         return 0;
     }
     if returned > room {
-        report(
-            Rule::OutputLengthTooLong,
-            &format!("an output length of at most {room} bytes, the size of the buffer"),
-            format!("{returned} bytes"),
-            "the service would read beyond its buffer",
-        );
+        of_callback(Rule::OutputLengthTooLong, "MessageNotify", port)
+            .expected(format!(
+                "an output length of at most {room} bytes, the size of the buffer"
+            ))
+            .found(format!("{returned} bytes"))
+            .detail("the service would read beyond its buffer")
+            .file();
         return room;
     }
     returned
+}
+
+/// A report about a callback of a port that has returned, so that the thread's stack no longer
+/// leads to it.
+fn of_callback(rule: Rule, callback: &'static str, port: &PortRecord) -> Report {
+    Report::new(rule)
+        .driver(Some(port.driver.name()))
+        .function(callback)
+        .at("the port was created here", port.stack.clone())
 }
 
 /// What ProbeForRead and ProbeForWrite check of a range: nothing if it is empty, else that it lies

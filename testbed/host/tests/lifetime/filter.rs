@@ -131,6 +131,7 @@ pub(crate) struct NewPort {
     pub(crate) name: &'static str,
     pub(crate) connect: PFLT_CONNECT_NOTIFY,
     pub(crate) disconnect: PFLT_DISCONNECT_NOTIFY,
+    pub(crate) message: PFLT_MESSAGE_NOTIFY,
     pub(crate) max_connections: i32,
 }
 
@@ -141,6 +142,7 @@ impl Default for NewPort {
             name: PORT,
             connect: Some(connect),
             disconnect: Some(disconnect),
+            message: Some(message),
             max_connections: 2,
         }
     }
@@ -157,7 +159,7 @@ pub(crate) fn create_port(with: NewPort) -> NTSTATUS {
             null(),
             with.connect,
             with.disconnect,
-            Some(message),
+            with.message,
             with.max_connections,
         )
     }

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod answer;
 mod driver;
 mod filter;
 mod gone;
