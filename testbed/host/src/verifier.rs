@@ -133,8 +133,6 @@ rules! {
     MessageWithoutDeadline => "sent a message without a deadline",
     /// Registered for reinitialisation outside DriverEntry, or twice.
     ReinitializeMisuse => "misused reinitialisation",
-    /// The driver cannot be unloaded.
-    DriverNotUnloadable => "cannot be unloaded",
     /// A driver stopped the system.
     BugCheck => "stopped the system",
     /// A routine or a thread of a driver that is unloaded.

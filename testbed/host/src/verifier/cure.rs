@@ -206,14 +206,15 @@ impl Rule {
             Rule::HandleNotKernel => "add OBJ_KERNEL_HANDLE to the object attributes",
             Rule::FilterLeft => "call FltUnregisterFilter in the unload routine",
             Rule::PortLeft => "close the port before the filter is unregistered",
-            Rule::UnregisterHangs => "close every port of the filter before FltUnregisterFilter",
+            Rule::UnregisterHangs => {
+                "close every port of the filter, and give back every reference to it, before FltUnregisterFilter"
+            }
             Rule::MessageWithoutDeadline => {
                 "pass a timeout: a service that hangs must not hang the kernel"
             }
             Rule::ReinitializeMisuse => {
                 "register in DriverEntry or in the reinitialisation routine, once"
             }
-            Rule::DriverNotUnloadable => "set DriverObject->DriverUnload",
             Rule::BugCheck => "see the parameters in Microsoft's bug check reference",
             _ => UNKNOWN,
         }
