@@ -4,19 +4,15 @@
 #include "user_memory.h"
 
 #define TAG 'vrDC'
-
-typedef struct { ULONG Version; } HELLO;
 typedef struct { PFLT_PORT Port; LONG Sum; } CLIENT;
-
 static PFLT_FILTER Filter;
 static PFLT_PORT ServerPort;
 
-static NTSTATUS Connect(PFLT_PORT Port, PVOID Unused, PVOID Context, ULONG Size, PVOID *Cookie)
-{
+static NTSTATUS Connect(PFLT_PORT Port, PVOID Unused, PVOID Version, ULONG Size, PVOID *Cookie) {
     CLIENT *Client = ExAllocatePool2(POOL_FLAG_NON_PAGED, sizeof(*Client), TAG);
     if (Client == NULL)
         return STATUS_INSUFFICIENT_RESOURCES;
-    if (Size != sizeof(HELLO) || ((HELLO *)Context)->Version != 1) {
+    if (Size != sizeof(ULONG) || *(ULONG *)Version != 1) {
 #ifdef MENDED
         ExFreePoolWithTag(Client, TAG);
 #endif
@@ -27,15 +23,13 @@ static NTSTATUS Connect(PFLT_PORT Port, PVOID Unused, PVOID Context, ULONG Size,
     return STATUS_SUCCESS;
 }
 
-static VOID Disconnect(PVOID Cookie)
-{
+static VOID Disconnect(PVOID Cookie) {
     CLIENT *Client = Cookie;
     FltCloseClientPort(Filter, &Client->Port);
     ExFreePoolWithTag(Client, TAG);
 }
 
-static NTSTATUS Message(PVOID Cookie, PVOID In, ULONG InSize, PVOID Out, ULONG OutSize, PULONG Done)
-{
+static NTSTATUS Message(PVOID Cookie, PVOID In, ULONG InSize, PVOID Out, ULONG Room, PULONG Done) {
     LONG Number;
     NTSTATUS Status = STATUS_INVALID_PARAMETER;
     *Done = 0;
@@ -46,21 +40,15 @@ static NTSTATUS Message(PVOID Cookie, PVOID In, ULONG InSize, PVOID Out, ULONG O
     return Status;
 }
 
-static NTSTATUS Unload(FLT_FILTER_UNLOAD_FLAGS Flags)
-{
+static NTSTATUS Unload(FLT_FILTER_UNLOAD_FLAGS Flags) {
     FltCloseCommunicationPort(ServerPort);
     FltUnregisterFilter(Filter);
     return STATUS_SUCCESS;
 }
 
-static const FLT_REGISTRATION Registration = {
-    .Size = sizeof(FLT_REGISTRATION),
-    .Version = FLT_REGISTRATION_VERSION,
-    .FilterUnloadCallback = Unload,
-};
-
-NTSTATUS DriverEntry(PDRIVER_OBJECT Driver, PUNICODE_STRING RegistryPath)
-{
+NTSTATUS DriverEntry(PDRIVER_OBJECT Driver, PUNICODE_STRING RegistryPath) {
+    static const FLT_REGISTRATION Registration = {
+        sizeof(Registration), FLT_REGISTRATION_VERSION, .FilterUnloadCallback = Unload };
     UNICODE_STRING Name = RTL_CONSTANT_STRING(L"\\CDriver");
     PSECURITY_DESCRIPTOR Security;
     OBJECT_ATTRIBUTES Attributes;

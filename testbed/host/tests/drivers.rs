@@ -128,7 +128,7 @@ fn a_failed_entry_is_not_loaded_and_what_it_left_is_reported() {
     assert!(
         reports[0]
             .found
-            .contains("1 allocations, 10 bytes, tag 'Test'"),
+            .contains("1 allocation, 10 bytes, tag 'Test'"),
         "{}",
         reports[0]
     );

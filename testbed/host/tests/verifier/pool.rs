@@ -231,7 +231,7 @@ fn leaks_are_reported_by_tag_with_the_place_of_the_most() {
         || free(allocate(10)),
     );
     let other = reports.iter().find(|it| it.found.contains("'Othr'"));
-    assert!(other.is_some_and(|it| it.found.starts_with("1 allocations, 1 bytes")));
+    assert!(other.is_some_and(|it| it.found.starts_with("1 allocation, 1 byte,")));
     let test = reports
         .iter()
         .find(|it| it.found.contains("'Test'"))

@@ -67,6 +67,13 @@ fn by_tag_and_place(left: &[Allocation]) -> BTreeMap<u32, Vec<Group>> {
         .collect()
 }
 
+/// So many allocations of so many bytes in all, in words.
+fn amount(count: usize, bytes: usize) -> String {
+    let plural = |number: usize| if number == 1 { "" } else { "s" };
+    let (allocations, units) = (plural(count), plural(bytes));
+    format!("{count} allocation{allocations}, {bytes} byte{units}")
+}
+
 fn report(driver: &Driver, tag: u32, groups: Vec<Group>) {
     let count: usize = groups.iter().map(|group| group.count).sum();
     let bytes: usize = groups.iter().map(|group| group.bytes).sum();
@@ -75,25 +82,19 @@ fn report(driver: &Driver, tag: u32, groups: Vec<Group>) {
         .driver(Some(driver.name()))
         .function("ExAllocatePool2")
         .expected("all memory is freed")
-        .found(format!(
-            "{count} allocations, {bytes} bytes, tag '{}'",
-            tag_text(tag)
-        ));
+        .found(format!("{}, tag '{}'", amount(count, bytes), tag_text(tag)));
     let mut groups = groups.into_iter();
     if let Some(largest) = groups.next() {
         if places > 1 {
             report = report.detail(format!(
-                "allocated at {places} places; {} allocations, {} bytes at the first one below",
-                largest.count, largest.bytes
+                "allocated at {places} places; {} at the first one below",
+                amount(largest.count, largest.bytes)
             ));
         }
         report = report.at("it was allocated here", largest.stack);
     }
     for group in groups.take(PLACES_SHOWN) {
-        let what = format!(
-            "{} allocations, {} bytes were made here",
-            group.count, group.bytes
-        );
+        let what = format!("{}, made here", amount(group.count, group.bytes));
         report = report.related(what, group.stack);
     }
     report.file();
