@@ -21,7 +21,8 @@
 //!     /// A door has been opened.
 //!     notification 1 "opened" Opened { /** Which. */ door: u32, }
 //!     /// May it be opened?
-//!     request 2 "open" Open { /** Which. */ door: u32, } -> /** The verdict. */ Verdict { /** No. */ deny: bool, }
+//!     request 2 "open" Open { /** Which. */ door: u32, }
+//!         -> /** The verdict. */ Verdict { /** No. */ deny: bool, }
 //! }
 //!
 //! const TAG: Tag = Tag::new(b"Door");
@@ -36,7 +37,8 @@
 //!
 //! /// From DriverEntry. Its mirror is `drop(PROVIDER.replace(None))`.
 //! fn start(driver: DriverObject) -> Result<()> {
-//!     let options = Options { tag: TAG, backlog: 65536, policy: BacklogPolicy::KeepNewest, staging: 4096 };
+//!     let policy = BacklogPolicy::KeepNewest;
+//!     let options = Options { tag: TAG, backlog: 65536, policy, staging: 4096 };
 //!     let provider = Provider::register(driver, &MESSAGES, NoCommands, options)?;
 //!     PROVIDER.replace(Some(PoolArc::new(TAG, provider)?));
 //!     Ok(())

@@ -306,8 +306,9 @@ mod machine {
             return unsafe { work(job) };
         }
         let stack = (register(context, libc::REG_RSP) - RED_ZONE) & !15;
-        // SAFETY: the job is the caller's own; the thread is interrupted and returns to exactly this stack pointer; what lies
-        // below it and its red zone is free. `work` never unwinds, being a C function.
+        // SAFETY: the job is the caller's own; the thread is interrupted and returns to exactly
+        // this stack pointer; what lies below it and its red zone is free. `work` never unwinds,
+        // being a C function.
         unsafe { nt_host_call_on_stack(job, work, stack) };
     }
 }

@@ -313,8 +313,8 @@ fn connect_notify(
     }
 }
 
-/// Calls MessageNotify with addresses that stand for the caller's buffers; its status and its output
-/// length.
+/// Calls MessageNotify with addresses that stand for the caller's buffers; its status and its
+/// output length.
 fn message_notify(
     port: &PortRecord,
     cookie: u64,

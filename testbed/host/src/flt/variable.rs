@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The driver's variable of each client port. The Filter Manager synchronises sending and closing by
-//! the variable, so both must be given the address of the same one, and a copy of the value defeats
-//! that even while the value is right.
+//! The driver's variable of each client port. The Filter Manager synchronises sending and closing
+//! by the variable, so both must be given the address of the same one, and a copy of the value
+//! defeats that even while the value is right.
 
 use std::collections::{BTreeMap, BTreeSet};
 

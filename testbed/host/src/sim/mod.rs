@@ -13,8 +13,8 @@
 //! * When all threads wait and no deadline is left, nothing can ever happen again: the seed fails
 //!   as a deadlock, with a list of who waits and since which call.
 //!
-//! The same seed gives the same run, in every process that runs the same program: [`Summary::trace`]
-//! is a fingerprint of all that was decided. For that a scenario must not ask the host system for
+//! The same seed gives the same run, in every process that runs the same program:
+//! [`Summary::trace`] is a fingerprint of all that was decided. For that a scenario must not ask the host system for
 //! time, threads or random numbers, nor let the order of a `HashMap` or an address decide anything.
 //!
 //! What happens between two calls of the kernel is not interleaved; small lock-free parts need a

@@ -79,8 +79,8 @@ pub(super) struct Call {
     pub(super) fetched: BTreeMap<u64, Fetched>,
 }
 
-/// All calls and buffers. Addresses are handed out in a circle, so that those of a call that is over
-/// stay closed as long as possible.
+/// All calls and buffers. Addresses are handed out in a circle, so that those of a call that is
+/// over stay closed as long as possible.
 pub(super) struct Table {
     last_call: u64,
     pub(super) calls: BTreeMap<u64, Call>,
@@ -191,8 +191,8 @@ impl Table {
         Some((buffer, call))
     }
 
-    /// Closes the open pages of a call. What was touched so far must be where a copy looks, and what
-    /// is touched later must see what the copy wrote.
+    /// Closes the open pages of a call. What was touched so far must be where a copy looks, and
+    /// what is touched later must see what the copy wrote.
     pub(super) fn settle(&mut self, space: &Reservation, number: u64) {
         for start in self.calls.get(&number).iter().flat_map(|it| &it.buffers) {
             if let Some(buffer) = self.buffers.get_mut(start) {

@@ -46,7 +46,7 @@ unsafe extern "system" fn answers<const BYTES: i64>(
     STATUS_SUCCESS
 }
 
-/// The reports on a driver whose MessageNotify returns this many bytes; the service gets `received`.
+/// The reports on a driver whose MessageNotify returns so many bytes; the service gets `received`.
 fn answering<const BYTES: i64>(received: u32) -> Vec<Report> {
     let port = || NewPort {
         message: Some(answers::<BYTES>),

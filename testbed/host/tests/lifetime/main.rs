@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The rules about lifetime: each has a driver that breaks it, whose report is looked at, and a twin
-//! that does the same thing right and stays silent.
+//! The rules about lifetime: each has a driver that breaks it, whose report is looked at, and a
+//! twin that does the same thing right and stays silent.
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -13,8 +13,8 @@ use crate::stack::Stack;
 /// Allocations that are gone are remembered up to this many.
 const REMEMBERED: usize = 4096;
 
-/// Allocations at one time: each takes two mappings of the host system, which gives a process 65,530
-/// of them by default, and the rest of the process needs some.
+/// Allocations at one time: each takes two mappings of the host system, which gives a process
+/// 65,530 of them by default, and the rest of the process needs some.
 const MOST: usize = 16 << 10;
 
 /// One allocation, or what was one.
