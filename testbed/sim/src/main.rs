@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Runs seeds. A process has one set of drivers, so each processor gets a process of its own.
 
+use std::io::{self, Read, Write};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::Instant;
 
-use clap::{Parser, ValueEnum};
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser, ValueEnum};
 use fltport_sim::plan::{Plan, Size};
 use fltport_sim::scenario;
 use nt_host::sim;
@@ -12,16 +14,17 @@ use nt_host::sim;
 /// Runs fltport's drivers and hostile services under a seeded scheduler, and checks the laws after
 /// each seed.
 #[derive(Parser)]
-#[command(name = "sim")]
+#[command(name = "sim", bin_name = "cargo xtask sim")]
 struct Arguments {
     /// How many seeds.
     #[arg(long, value_name = "N", default_value_t = 1000)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
     /// The first one.
     #[arg(long, value_name = "SEED", default_value_t = 0)]
     from: u64,
     /// How many processes share them; as many as there are processors if it is not given.
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     jobs: Option<u64>,
     /// How much each makes happen.
     #[arg(long, value_enum, default_value_t = Extent::Full)]
@@ -29,6 +32,9 @@ struct Arguments {
     /// Prints what the first seed makes happen, and every call of the kernel in its run.
     #[arg(long)]
     trace: bool,
+    /// For the processes that this program starts: ends with standard input.
+    #[arg(long, hide = true)]
+    private: bool,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -58,13 +64,18 @@ impl Extent {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let processors = std::thread::available_parallelism().map_or(1, |n| n.get() as u64);
-    let jobs = arguments
-        .jobs
-        .unwrap_or(processors)
-        .min(arguments.seeds)
-        .max(1);
+    let jobs = arguments.jobs.unwrap_or(processors).min(arguments.seeds);
+    if arguments.private {
+        std::thread::spawn(end_with_input);
+    }
     if arguments.trace {
         return trace(&arguments);
+    }
+    if arguments.from.checked_add(arguments.seeds).is_none() {
+        let message = "seeds are numbers below 2^64: --from and --seeds go beyond";
+        Arguments::command()
+            .error(ErrorKind::ValueValidation, message)
+            .exit();
     }
     if jobs == 1 {
         return run(&arguments);
@@ -79,16 +90,33 @@ fn main() -> ExitCode {
     }
 }
 
+/// Ends this process when the one that started it is gone.
+fn end_with_input() {
+    let mut byte = [0];
+    while io::stdin().read(&mut byte).is_ok_and(|length| length > 0) {}
+    std::process::exit(1);
+}
+
+/// Prints a line; a reader that has seen enough ends the program.
+fn say(line: std::fmt::Arguments<'_>) {
+    if writeln!(io::stdout(), "{line}").is_err() {
+        std::process::exit(0);
+    }
+}
+
 /// Runs one seed, and shows all of it.
 fn trace(arguments: &Arguments) -> ExitCode {
     let size = arguments.size.size();
-    println!("{:#?}", Plan::of(arguments.from, size));
+    say(format_args!("{:#?}", Plan::of(arguments.from, size)));
     let outcome = sim::replay(
         arguments.from,
         move |seed| scenario::run(seed, size),
         |call| {
             let (thread, name, function) = (call.thread, call.name, call.function);
-            println!("{:>12} {thread:>4} {name:<20} {function}", call.time);
+            say(format_args!(
+                "{:>12} {thread:>4} {name:<20} {function}",
+                call.time
+            ));
         },
     );
     outcome.map_or_else(|failure| end(arguments, &failure), |_| ExitCode::SUCCESS)
@@ -136,7 +164,7 @@ fn end(arguments: &Arguments, failure: &sim::Failure) -> ! {
 }
 
 /// Divides the seeds among processes; false if one of them found something.
-fn share(arguments: &Arguments, jobs: u64) -> std::io::Result<bool> {
+fn share(arguments: &Arguments, jobs: u64) -> io::Result<bool> {
     let begin = Instant::now();
     let program = std::env::current_exe()?;
     let mut children: Vec<Child> = Vec::new();
@@ -145,21 +173,25 @@ fn share(arguments: &Arguments, jobs: u64) -> std::io::Result<bool> {
     for job in 0..jobs {
         let seeds = each + u64::from(job < rest);
         let child = Command::new(&program)
-            .args(["--jobs", "1", "--from", &from.to_string()])
+            .args(["--private", "--jobs", "1", "--from", &from.to_string()])
             .args([
                 "--seeds",
                 &seeds.to_string(),
                 "--size",
                 arguments.size.name(),
             ])
-            .stdin(Stdio::null())
+            // Never written to: it closes when this process ends, however it does.
+            .stdin(Stdio::piped())
             .spawn()?;
         children.push(child);
         from += seeds;
     }
     let mut clean = true;
     for child in &mut children {
+        // `Child::wait` would close the pipe first, and so end the child.
+        let input = child.stdin.take();
         clean &= child.wait()?.success();
+        drop(input);
     }
     let seconds = begin.elapsed().as_secs_f64();
     if clean {

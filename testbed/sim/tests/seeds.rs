@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Seeds that have found something stay here, and a seed is the same run wherever it runs.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use fltport_sim::plan::Size;
 use fltport_sim::scenario;
@@ -87,4 +87,46 @@ fn a_trace_shows_the_plan_and_every_call() {
     ] {
         assert!(text.contains(part), "{part} is missing in {text}");
     }
+}
+
+#[test]
+fn a_trace_that_nobody_reads_to_its_end_ends_quietly() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_fltport-sim"))
+        .args(["--size", "small", "--from", "2", "--trace"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("ends");
+    assert!(output.status.success(), "{output:?}");
+    assert!(output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
+fn what_would_run_no_seed_is_refused() {
+    for (arguments, said) in [
+        (vec!["--seeds", "0"], "'--seeds <N>'"),
+        (vec!["--jobs", "0"], "'--jobs <N>'"),
+        (vec!["--from", "18446744073709551615"], "below 2^64"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_fltport-sim"))
+            .args(&arguments)
+            .output()
+            .expect("starts");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {output:?}");
+        let text = String::from_utf8(output.stderr).expect("text");
+        assert!(text.contains(said), "{text}");
+    }
+}
+
+#[test]
+fn the_processes_that_share_seeds_end_with_the_one_that_started_them() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_fltport-sim"))
+        .args(["--private", "--jobs", "1", "--seeds", "1000000000"])
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    drop(child.stdin.take());
+    assert_eq!(child.wait().expect("ends").code(), Some(1));
 }
