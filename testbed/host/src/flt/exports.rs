@@ -165,7 +165,8 @@ nt! {
 
     /// Creates a server port, which listens before this returns.
     fails = STATUS_INSUFFICIENT_RESOURCES;
-    simplified = "the name lies in no object directory; of the descriptor the access list alone counts";
+    simplified = "the name lies in no object directory; of the descriptor the access list alone \
+        counts";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn FltCreateCommunicationPort(
         filter: PFLT_FILTER,

@@ -239,6 +239,7 @@ nt! {
     }
 
     /// Makes a work item in memory of the driver, for its driver or device object.
+    simplified = "the object is not looked at, and goes to the routine as it is";
     max_irql = HIGH_LEVEL;
     pub unsafe fn IoInitializeWorkItem(object: *const c_void, item: PIO_WORKITEM) {
         initialize(object as usize, item as usize, None);
@@ -252,7 +253,8 @@ nt! {
 
     /// Allocates a work item.
     fails = null;
-    simplified = "its memory is not accounted to the pool";
+    simplified = "its memory is not accounted to the pool; there are no devices, so the object is \
+        not looked at, and goes to the routine as it is";
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn IoAllocateWorkItem(device: *const DEVICE_OBJECT) -> PIO_WORKITEM {
         let memory = Box::new([0; SIZE as usize / 8]);

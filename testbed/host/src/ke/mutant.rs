@@ -60,7 +60,6 @@ pub(crate) unsafe fn force_release(address: usize) {
 
 nt! {
     /// Initialises a mutant in place, owned by the calling thread or by nobody.
-    simplified = "can be waited for, but KeReleaseMutant is missing";
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn KeInitializeMutant(mutant: *mut KMUTANT, owned: bool) {
         // SAFETY: the caller passes memory for a mutant.
@@ -77,6 +76,8 @@ nt! {
     /// Gives a mutex back, once for each time it was taken; zero when it is free now. NT raises
     /// STATUS_MUTANT_NOT_OWNED in a thread that does not own it; here that is a report, and this
     /// status.
+    simplified = "in a thread that does not own it a report and STATUS_MUTANT_NOT_OWNED as the \
+        result, where NT raises that; no priority boost";
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn KeReleaseMutex(mutex: *mut KMUTANT, wait: bool) -> i32 {
         // SAFETY: the caller passes a mutex.
