@@ -7,7 +7,7 @@ use std::time::Duration;
 
 /// Shows what drivers tell their service, through fltport.
 #[derive(Debug, Parser)]
-#[command(name = "fltport", version, about)]
+#[command(name = "fltport", version)]
 pub(crate) struct Arguments {
     /// The hosted kernel's socket (Linux). With it, no other host is started.
     #[arg(long, global = true, value_name = "PATH")]
