@@ -168,3 +168,12 @@ fn text_of(output: &Output) -> String {
 fn libc_abort() -> i32 {
     6
 }
+
+#[test]
+fn a_debugger_finds_where_reports_are_made() {
+    unsafe extern "C" {
+        safe fn nt_host_report();
+    }
+    // The linker finds it by this name, and so does a debugger.
+    nt_host_report();
+}
