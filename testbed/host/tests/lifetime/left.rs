@@ -181,6 +181,23 @@ fn a_dpc_that_runs_or_is_queued_is_reported_and_the_queued_one_is_not_called() {
 }
 
 #[test]
+fn a_dpc_that_is_waited_for_is_right() {
+    let kernel = boot();
+    DPC_ENTERED.store(0, Ordering::SeqCst);
+    DPC_GATE.store(0, Ordering::SeqCst);
+    let running = |_: *mut DRIVER_OBJECT| {
+        let timer = set_timer(first, -1);
+        wait_until_entered(1);
+        timer
+    };
+    let flushed = |timer: usize| {
+        DPC_GATE.store(1, Ordering::SeqCst);
+        cancel_and_flush(timer);
+    };
+    assert_broken(&taking_in(kernel, running, Some(flushed)), &[]);
+}
+
+#[test]
 fn a_flush_from_a_dpc_is_a_report_and_not_a_deadlock() {
     static DONE: AtomicUsize = AtomicUsize::new(0);
     unsafe extern "system" fn flushes(

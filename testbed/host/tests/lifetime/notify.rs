@@ -228,21 +228,24 @@ fn wait_inside() {
     wait_for(support::Shared(GATE.load(Ordering::SeqCst)));
 }
 
-#[test]
-fn a_removal_that_waits_for_ever_is_a_report_and_not_a_hang() {
+/// Removes a routine that is being called and waits for what is set before or after the removal.
+fn removing_while_it_waits(set_before: bool) -> Vec<Report> {
     let kernel = boot();
     let (gate, entered) = (lasting_event(), lasting_event());
     GATE.store(gate.0, Ordering::SeqCst);
     ENTERED.store(entered.0, Ordering::SeqCst);
     *INSIDE.lock().unwrap() = Some(wait_inside);
+    let remove = move |_: *mut DRIVER_OBJECT| {
+        if set_before {
+            set(gate);
+        }
+        assert_eq!(Kind::Process.remove(), STATUS_SUCCESS);
+        set(gate);
+    };
     load(
         &kernel,
         |_| assert_eq!(Kind::Process.add(), STATUS_SUCCESS),
-        // The routine waits for what is set only after its removal.
-        move |_| {
-            assert_eq!(Kind::Process.remove(), STATUS_SUCCESS);
-            set(gate);
-        },
+        remove,
     );
     std::thread::scope(|scope| {
         scope.spawn(|| events(&kernel, 100));
@@ -250,12 +253,18 @@ fn a_removal_that_waits_for_ever_is_a_report_and_not_a_hang() {
         unload_it(&kernel);
     });
     *INSIDE.lock().unwrap() = None;
-    let reports = kernel.shutdown();
+    kernel.shutdown()
+}
+
+#[test]
+fn a_removal_that_waits_for_ever_is_a_report_and_not_a_hang() {
+    let function = "PsSetCreateProcessNotifyRoutine";
     assert_one(
-        &reports,
+        &removing_while_it_waits(false),
         Rule::RemovalHangs,
-        "PsSetCreateProcessNotifyRoutine",
+        function,
     );
+    assert_broken(&removing_while_it_waits(true), &[]);
 }
 
 unsafe extern "system" fn callback(_: *mut c_void, _: *mut c_void, _: *mut c_void) {
