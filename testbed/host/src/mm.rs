@@ -11,8 +11,8 @@ use crate::unicode;
 nt! {
     /// The address of a routine of ntoskrnl by its name, or null.
     fails = null;
-    simplified = "finds every function of this list, also the Filter Manager's; NT knows those of \
-        ntoskrnl and the HAL";
+    simplified = "finds every function of this list but DbgPrintEx, also the Filter Manager's; NT \
+        knows those of ntoskrnl and the HAL";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn MmGetSystemRoutineAddress(name: *const UNICODE_STRING) -> *mut c_void {
         // SAFETY: the caller passes a string.

@@ -286,7 +286,8 @@ nt! {
     /// Sets a timer: due at a time (negative: relative to now), then every `period` milliseconds
     /// unless that is zero. Returns whether it was set before.
     simplified = "one thread expires all timers and runs their DPCs one after the other; an absolute \
-        time is converted once, so that a later step of the wall clock does not move it";
+        time is converted once, so that a later step of the wall clock does not move it; a time is \
+        not rounded up to a tick of the clock";
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn KeSetTimerEx(
         timer: *mut KTIMER,

@@ -173,7 +173,7 @@ nt! {
     /// Does nothing until the time is up.
     simplified = "there are no APCs: a wait is never alerted or interrupted, and the mode has no \
         effect; an absolute time is converted once, so that a later step of the wall clock \
-        does not move it";
+        does not move it; a time is not rounded up to a tick of the clock";
     max_irql = APC_LEVEL;
     pub unsafe fn KeDelayExecutionThread(
         _mode: i8,
