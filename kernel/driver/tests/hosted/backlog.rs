@@ -184,3 +184,58 @@ fn who_unsubscribes_and_subscribes_again_gets_everything_in_order() {
     drop(service);
     machine.check();
 }
+
+fltport_abi::messages! {
+    /// Tells two things.
+    provider PAIR = "pair";
+
+    /// What somebody asks for.
+    notification 1 "wanted" Wanted {
+        /// Counted by the test.
+        number: u64,
+    }
+
+    /// What nobody asks for.
+    notification 2 "unwanted" Unwanted {
+        /// Counted by the test.
+        number: u64,
+    }
+}
+
+#[test]
+fn what_the_first_subscriber_does_not_ask_for_is_counted_as_unheard() {
+    let machine = Machine::bare();
+    machine.load(&FLTPORT);
+    let client = BareClient::register(&PAIR, 4096);
+    client.notify_at(0, &Wanted { number: 0 });
+    client.notify_at(0, &Unwanted { number: 1 });
+    client.notify_at(0, &Wanted { number: 2 });
+    let mut first = Service::connect(&machine);
+    let provider = first.provider("pair").unwrap();
+    first.subscribe(provider, 1 << 1, 0).unwrap();
+    let records = first.drain();
+    let received = records
+        .iter()
+        .map(|r| Wanted::decode(&r.payload).unwrap().number);
+    assert_eq!(received.collect::<Vec<_>>(), [0, 2]);
+    // The backlog is its first subscriber's as a whole: for others nothing is left.
+    let mut second = Service::connect(&machine);
+    second.subscribe(provider, 1 << 2, 0).unwrap();
+    assert!(second.drain().is_empty());
+    let rows = first.settled_ledger();
+    let backlog = |message| {
+        let row = rows
+            .iter()
+            .find(|row| row.connection == BACKLOG && row.offered > 0 && row.message == message);
+        let row = row.unwrap();
+        (
+            row.offered,
+            row.delivered,
+            row.lost[Cause::NoConnection.index()],
+        )
+    };
+    assert_eq!(backlog(1), (2, 2, 0));
+    assert_eq!(backlog(2), (1, 0, 1));
+    drop((client, first, second));
+    machine.check();
+}
