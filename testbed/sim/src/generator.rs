@@ -2,6 +2,7 @@
 //! A client driver with threads of its own, which do what the plan says until it is unloaded.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use fltport_abi::account::Outcome;
 use fltport_client::{Answer, BacklogPolicy, CommandCaller, Handler, Options, Provider};
@@ -20,6 +21,7 @@ use parking_lot::Mutex;
 
 use crate::journal::Journal;
 use crate::plan::Act;
+use crate::seat::rest;
 
 fltport_abi::messages! {
     /// The generator.
@@ -69,6 +71,9 @@ pub struct Work {
 const TAG: Tag = Tag::new(b"Gene");
 
 static WORK: Mutex<Option<Arc<Work>>> = Mutex::new(None);
+/// How many command handlers run.
+static INSIDE: AtomicU32 = AtomicU32::new(0);
+
 static LOADED: Mutex<Option<Loaded>> = Mutex::new(None);
 
 struct Loaded {
@@ -86,6 +91,7 @@ struct Task {
     common: PoolArc<Common>,
     acts: Vec<Act>,
     journal: Journal,
+    number: u32,
 }
 
 struct Echoes;
@@ -102,6 +108,10 @@ impl Handler for Echoes {
         let room = room.filter(|_| message == 3);
         let room = room.ok_or(NtError(STATUS_INVALID_DEVICE_REQUEST))?;
         room.copy_from_slice(payload);
+        // Takes a moment, in which others go on.
+        INSIDE.fetch_add(1, Ordering::SeqCst);
+        rest(5_000);
+        INSIDE.fetch_sub(1, Ordering::SeqCst);
         Ok(payload.len())
     }
 }
@@ -146,6 +156,7 @@ fn load(driver: DriverObject) -> Result<()> {
             common: loaded.common.clone(),
             acts: acts.clone(),
             journal: work.journal.clone(),
+            number: work.journal.thread(),
         };
         let thread = PoolArc::new(TAG, task).and_then(|it| SystemThread::spawn(TAG, it, Task::run));
         match thread {
@@ -171,6 +182,11 @@ fn end(loaded: Loaded) {
     loaded.common.stop.set();
     drop(loaded.threads);
     drop(loaded.common);
+    let inside = INSIDE.load(Ordering::SeqCst);
+    assert!(
+        inside == 0,
+        "{inside} command handlers run in a driver that is unloaded"
+    );
 }
 
 impl Task {
@@ -191,7 +207,7 @@ impl Task {
 
     fn notify(&self, bytes: usize, irql: u8) {
         let data = vec![7; bytes];
-        let number = self.journal.number();
+        let number = self.journal.offering(self.number);
         let blob = Blob {
             number,
             data: &data,
@@ -202,12 +218,13 @@ impl Task {
         // SAFETY: to where it was.
         unsafe { KeLowerIrql(former) };
         assert!(told.is_ok(), "a notification is always accounted for");
-        self.journal.notified();
+        self.journal.notified(number);
     }
 
     fn ask(&self, deadline_ms: u32) {
         let number = self.journal.number();
         let asked = clock::unbiased_interrupt_time();
+        let before = self.journal.asking();
         let question = Question { number };
         let answer = self
             .common
@@ -217,6 +234,7 @@ impl Task {
             Ok(Answer { outcome, reply }) => (outcome, reply.number),
             Err(_) => (Outcome::Failed, 0),
         };
+        self.journal.asked(before, outcome);
         self.journal
             .ended(number, deadline_ms, asked, outcome, reply);
     }

@@ -8,6 +8,10 @@ use fltport_abi::account::Outcome;
 use nt_host::clock;
 use parking_lot::Mutex;
 
+use crate::circuit::{Before, Circuit};
+use crate::roles::Roles;
+use crate::witness;
+
 /// What the answer to a question must be: known from its number, so that a mix-up shows.
 #[must_use]
 pub fn answer_to(question: u64) -> u64 {
@@ -22,6 +26,15 @@ pub struct Journal(Arc<Mutex<Entries>>);
 struct Entries {
     next: u64,
     notified: u64,
+    threads: u32,
+    /// Notifications by number: who offered them, and when that was done.
+    offers: BTreeMap<u64, (u32, Option<u64>)>,
+    /// What outcome records say of questions.
+    said: Vec<(u64, (u16, u64))>,
+    roles: Roles,
+    circuit: Circuit,
+    /// Nothing fails and everybody is on time, so the circuit and delays can be judged.
+    strict: bool,
     /// Questions whose reply a service was told to be taken, and how often that was.
     taken: BTreeMap<u64, u32>,
     /// The ends of questions.
@@ -44,9 +57,121 @@ impl Journal {
         entries.next
     }
 
-    /// A notification has been offered.
-    pub fn notified(&self) {
-        self.0.lock().notified += 1;
+    /// From now on the circuit is judged, too.
+    pub fn be_strict(&self) {
+        self.0.lock().strict = true;
+    }
+
+    /// Whether it is.
+    #[must_use]
+    pub fn is_strict(&self) -> bool {
+        self.0.lock().strict
+    }
+
+    /// The last number that was given.
+    #[must_use]
+    pub fn last_number(&self) -> u64 {
+        self.0.lock().next
+    }
+
+    /// A number for a thread that will offer notifications.
+    #[must_use]
+    pub fn thread(&self) -> u32 {
+        let mut entries = self.0.lock();
+        entries.threads += 1;
+        entries.threads
+    }
+
+    /// A number for a notification that this thread is about to offer.
+    #[must_use]
+    pub fn offering(&self, thread: u32) -> u64 {
+        let mut entries = self.0.lock();
+        entries.next += 1;
+        let number = entries.next;
+        entries.offers.insert(number, (thread, None));
+        number
+    }
+
+    /// The notification with this number has been offered.
+    pub fn notified(&self, number: u64) {
+        let mut entries = self.0.lock();
+        entries.notified += 1;
+        let now = clock::unbiased_interrupt_time();
+        if let Some(offer) = entries.offers.get_mut(&number) {
+            offer.1 = Some(now);
+        }
+    }
+
+    /// Who offered the notification with this number, and when that was done; now, if it is being
+    /// done.
+    ///
+    /// # Panics
+    /// Nobody did.
+    #[must_use]
+    pub fn offer(&self, number: u64) -> (u32, u64) {
+        let offer = self.0.lock().offers.get(&number).copied();
+        let (thread, done) = offer.expect("a notification that was offered");
+        (thread, done.unwrap_or_else(clock::unbiased_interrupt_time))
+    }
+
+    /// How many notifications with larger numbers have been offered.
+    #[must_use]
+    pub fn offered_since(&self, number: u64) -> u64 {
+        let entries = self.0.lock();
+        let behind = entries.offers.range(number + 1..);
+        behind.filter(|(_, (_, done))| done.is_some()).count() as u64
+    }
+
+    /// How many notifications this thread has offered between two of its own.
+    #[must_use]
+    pub fn offered_between(&self, thread: u32, (first, last): (u64, u64)) -> u64 {
+        let entries = self.0.lock();
+        let between = entries.offers.range(first + 1..last);
+        between.filter(|(_, (by, _))| *by == thread).count() as u64
+    }
+
+    /// How many questions with larger numbers have come to an end of which observers are told.
+    #[must_use]
+    pub fn concluded_since(&self, number: u64) -> u64 {
+        let entries = self.0.lock();
+        let behind = entries.ended.range(number + 1..);
+        behind
+            .filter(|(_, it)| !matches!(it.outcome, Outcome::NoDecider | Outcome::Failed))
+            .count() as u64
+    }
+
+    /// How many questions have come to their ends, and how many of these with this outcome.
+    #[must_use]
+    pub fn ends(&self, outcome: Outcome) -> (u64, u64) {
+        let entries = self.0.lock();
+        let such = entries.ended.values().filter(|it| it.outcome == outcome);
+        (entries.ended.len() as u64, such.count() as u64)
+    }
+
+    /// An outcome record says this of a question.
+    pub fn said(&self, question: u64, outcome: u16, reply: u64) {
+        self.0.lock().said.push((question, (outcome, reply)));
+    }
+
+    /// Changes who decides.
+    pub fn roles<T>(&self, change: impl FnOnce(&mut Roles) -> T) -> T {
+        let mut entries = self.0.lock();
+        entries.circuit.deciders_change();
+        change(&mut entries.roles)
+    }
+
+    /// Somebody asks.
+    #[must_use]
+    pub fn asking(&self) -> Before {
+        self.0.lock().circuit.asking()
+    }
+
+    /// He has been answered.
+    pub fn asked(&self, before: Before, outcome: Outcome) {
+        let mut entries = self.0.lock();
+        if entries.strict {
+            entries.circuit.ended(before, outcome);
+        }
     }
 
     /// How many notifications have been offered.
@@ -100,6 +225,17 @@ impl Journal {
                 !punctual || ended.took <= limit + grace,
                 "{told} after {} of 100 ns, with a deadline of {limit}",
                 ended.took
+            );
+        }
+        for (question, said) in &entries.said {
+            // One that was being asked when the client driver gave up has no end of its own.
+            let ended = entries.ended.get(question).copied();
+            let ended = ended.expect("an outcome record of a question that was asked");
+            assert!(
+                witness::agrees(*said, ended.outcome, ended.reply),
+                "question {question} ended as {:?} with {}, and observers were told {said:?}",
+                ended.outcome,
+                ended.reply
             );
         }
         for (question, taken) in &entries.taken {

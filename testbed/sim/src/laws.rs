@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What must hold when a run has come to rest.
 
-use fltport_abi::command::{BACKLOG, LedgerRow};
+use fltport_abi::account::Outcome;
+use fltport_abi::command::{BACKLOG, ENDED, LedgerRow};
 use nt_host::clock::Deadline;
 
 use crate::plan::MILLISECOND;
+use crate::scenario::Shared;
 use crate::service::{Received, Service};
 
 /// How many times a service looks whether its books have settled.
@@ -15,7 +17,7 @@ const LOOKS: u32 = 10_000;
 ///
 /// # Panics
 /// They differ, or never settle.
-pub fn settle(service: &mut Service, generator: Option<u32>) {
+pub fn settle(service: &mut Service, generator: Option<u32>, shared: &Shared) {
     let Ok(info) = service.info() else { return };
     for _ in 0..LOOKS {
         match service.receive(Deadline::after(MILLISECOND)) {
@@ -31,7 +33,10 @@ pub fn settle(service: &mut Service, generator: Option<u32>) {
         if own.iter().any(|row| row.in_flight != 0) {
             continue;
         }
-        if own.iter().all(|row| agrees(service, row)) {
+        let number = generator.and_then(|it| u16::try_from(it).ok());
+        let complete =
+            number.is_none_or(|number| service.stream.witness.is_complete(number, &shared.journal));
+        if complete && own.iter().all(|row| agrees(service, row, &rows)) {
             return;
         }
     }
@@ -42,14 +47,23 @@ pub fn settle(service: &mut Service, generator: Option<u32>) {
     );
 }
 
-fn agrees(service: &Service, row: &LedgerRow) -> bool {
+fn agrees(service: &Service, row: &LedgerRow, rows: &[LedgerRow]) -> bool {
     let got = service.stream.got(row.provider, row.message);
     let told = service.stream.told(row.provider, row.message);
     assert!(
         got <= row.delivered,
         "{got} records were read, but delivered were fewer: {row:?}"
     );
-    // Of what a backlog has lost the first reader is told, too.
+    // Of what a backlog has lost the first reader is told, too, and of what the last one was not.
+    let also = rows.iter().filter(|it| {
+        let same = it.provider == row.provider && it.message == row.message;
+        same && (it.connection == BACKLOG || it.connection == ENDED)
+    });
+    let also: u64 = also.map(LedgerRow::lost_total).sum();
+    assert!(
+        told <= row.lost_total() + also,
+        "{told} losses were told of, but there were fewer: {row:?} and {also}"
+    );
     got == row.delivered && told >= row.lost_total()
 }
 
@@ -73,4 +87,41 @@ pub fn nothing_is_missing(service: &Service, generator: u32, notified: u64, obse
         (notified..=notified * observers.max(1)).contains(&accounted),
         "{notified} notifications were offered, {accounted} are accounted for: {rows:?}"
     );
+}
+
+/// The accounts of requests are the journal's: exactly, if every question got as far as the common
+/// driver.
+///
+/// # Panics
+/// They differ.
+pub fn requests_agree(service: &Service, generator: u32, shared: &Shared, exactly: bool) {
+    let Ok(rows) = service.requests() else { return };
+    let own = rows.iter().find(|row| u32::from(row.provider) == generator);
+    let row = own.expect("a row for the generator's question");
+    for &outcome in Outcome::ALL.iter() {
+        let (all, such) = shared.journal.ends(outcome);
+        let counted = row.outcomes[outcome.index()];
+        let unasked = outcome == Outcome::NoDecider && !exactly;
+        assert!(
+            counted == such || unasked && counted <= such,
+            "{such} questions ended as {outcome:?}: {row:?}"
+        );
+        assert!(
+            row.asked == all || !exactly && row.asked <= all,
+            "{all} questions were asked: {row:?}"
+        );
+    }
+}
+
+/// The accounts of connections that have ended have come to rest.
+///
+/// # Panics
+/// Something is in flight to nobody.
+pub fn ended_is_ended(rows: &[LedgerRow]) {
+    for row in rows.iter().filter(|row| row.connection == ENDED) {
+        assert_eq!(
+            row.in_flight, 0,
+            "something is in flight to nobody: {row:?}"
+        );
+    }
 }

@@ -9,11 +9,14 @@
 //! ends by its deadline with its own answer or its default, nothing is left behind, and no driver
 //! has broken a rule of NT.
 
+pub mod circuit;
 pub mod generator;
 pub mod journal;
 pub mod laws;
 pub mod plan;
+pub mod roles;
 pub mod scenario;
 pub mod seat;
 pub mod service;
 pub mod stream;
+pub mod witness;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use fltport_abi::account::Outcome;
 use fltport_abi::message::{Message, Pid};
 use fltport_abi::process_monitor::ProcessCreate;
 use fltport_nt::bindings::STATUS_OBJECT_NAME_NOT_FOUND;
@@ -18,7 +19,8 @@ use parking_lot::Mutex;
 use crate::generator::{self, Work};
 use crate::journal::Journal;
 use crate::laws;
-use crate::plan::{Image, Operation, Plan, Size, Story};
+use crate::plan::{Act, Image, Operation, Plan, Size, Story};
+use crate::roles::Roles;
 use crate::seat::{self, rest};
 use crate::service::Service;
 use crate::stream::Request;
@@ -60,6 +62,19 @@ pub struct Shared {
 }
 
 impl Shared {
+    /// Something that nobody has a reason to wait for has come to its end.
+    ///
+    /// # Panics
+    /// It took long.
+    pub fn took(&self, what: &str, begin: u64) {
+        let took = nt_host::clock::unbiased_interrupt_time() - begin;
+        let limit = 50 * crate::plan::MILLISECOND;
+        assert!(
+            !self.journal.is_strict() || took <= limit,
+            "{what} took {took} of 100 ns"
+        );
+    }
+
     /// Whether services are to come to their end.
     pub fn ends(&self) -> bool {
         self.end.lock().0
@@ -94,6 +109,9 @@ impl Shared {
 pub fn run(seed: u64, size: Size) {
     let plan = Plan::of(seed, size);
     let shared = boot(seed, &plan);
+    if !shared.unlucky && nt_host::sim::is_punctual() {
+        shared.journal.be_strict();
+    }
     let loaded = load(&shared, &plan);
     let services = start_services(&shared, &plan);
     let processes = start_processes(&shared, &plan);
@@ -240,16 +258,30 @@ fn operate(shared: &Shared, operation: Operation) {
         Operation::Rest(ticks) => rest(ticks),
         Operation::Reload(image, how) => {
             // A driver that is not loaded, or has no filter yet, cannot be unloaded so.
-            if shared.kernel.unload(image.driver().name, how).is_ok() {
+            if unload(shared, image, how).is_ok() {
                 start_driver(shared, image);
             }
         }
     }
 }
 
+/// Unloads a driver; the common driver at once, whatever others do.
+fn unload(shared: &Shared, image: Image, how: Unload) -> Result<(), i32> {
+    if image == Image::Fltport {
+        shared.journal.roles(Roles::unloading);
+    }
+    let begin = nt_host::clock::unbiased_interrupt_time();
+    let status = shared.kernel.unload(image.driver().name, how);
+    if image == Image::Fltport {
+        shared.took("the unload", begin);
+        shared.journal.roles(|_| ());
+    }
+    status
+}
+
 fn unload_all(shared: &Shared) {
     for image in [Image::Monitor, Image::Generator, Image::Fltport] {
-        let status = shared.kernel.unload(image.driver().name, Unload::Stop);
+        let status = unload(shared, image, Unload::Stop);
         let is_not_loaded = status == Err(STATUS_OBJECT_NAME_NOT_FOUND)
             && (image == Image::Monitor || shared.unlucky);
         assert!(status.is_ok() || is_not_loaded, "{image:?}: {status:?}");
@@ -264,7 +296,11 @@ fn audit(shared: &Arc<Shared>, plan: &Plan) {
         .flatten()
         .filter(|act| act.notifies())
         .count();
-    while shared.journal.notifications() < expected as u64 {
+    let asks = plan.threads.iter().flatten();
+    let asks = asks.filter(|act| matches!(act, Act::Ask { .. })).count() as u64;
+    while shared.journal.notifications() < expected as u64
+        || shared.journal.ends(Outcome::Answered).0 < asks
+    {
         rest(crate::plan::MILLISECOND);
     }
     if plan.filter_manager_after > 0 || plan.client_first {
@@ -282,6 +318,7 @@ fn audit(shared: &Arc<Shared>, plan: &Plan) {
             .flatten()
             .filter(|life| life.observes)
             .count();
+        laws::requests_agree(&auditor, provider, shared, !plan.client_first);
         laws::nothing_is_missing(&auditor, provider, expected as u64, observers as u64);
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use fltport_abi::fixed::Fixed;
 use fltport_abi::message::Message;
 use nt_host::Kernel;
-use nt_host::clock::Deadline;
+use nt_host::clock::{self, Deadline};
 use nt_host::sched::{self, Waiter};
 
 use crate::generator::{Question, Reply};
@@ -42,6 +42,7 @@ struct Living<'a> {
     /// Requests that are answered later, with the moment.
     later: Vec<(Deadline, Request)>,
     steps: u32,
+    pid: u32,
 }
 
 /// All lives of the seat with this number.
@@ -52,7 +53,7 @@ pub fn live(shared: &Arc<Shared>, seat: usize, lives: &[Life]) {
         let Some(service) = connect(&shared.kernel, pid, life) else {
             continue;
         };
-        let killer = plan_death(life, &service);
+        let killer = plan_death(life, &service, pid, shared);
         let mut living = Living {
             life,
             shared,
@@ -60,10 +61,11 @@ pub fn live(shared: &Arc<Shared>, seat: usize, lives: &[Life]) {
             generator: None,
             later: Vec::new(),
             steps: 0,
+            pid,
         };
         living.subscribe();
         living.run();
-        drop(living);
+        living.finish();
         if let Some(killer) = killer {
             killer.join();
         }
@@ -81,12 +83,21 @@ fn connect(kernel: &Kernel, pid: u32, life: &Life) -> Option<Service> {
 }
 
 /// Somebody else closes the handle, at some moment.
-fn plan_death(life: &Life, service: &Service) -> Option<sched::Thread> {
+fn plan_death(
+    life: &Life,
+    service: &Service,
+    pid: u32,
+    shared: &Arc<Shared>,
+) -> Option<sched::Thread> {
     let after = life.dies_after.filter(|_| life.death == Death::Killed)?;
     let port = service.port();
+    let shared = shared.clone();
     let body = move || {
         rest(u64::from(after) * MILLISECOND);
+        shared.journal.roles(|roles| roles.closing(pid));
+        let begin = clock::unbiased_interrupt_time();
         port.close();
+        shared.took("the end of a connection", begin);
     };
     sched::spawn("killer".to_owned(), body).ok()
 }
@@ -123,21 +134,35 @@ impl Living<'_> {
     }
 
     /// Subscribes, as the decider if that is free.
-    fn take_role(&self, provider: Option<u32>, observe: u64, decide: u64) {
+    fn take_role(&mut self, provider: Option<u32>, observe: u64, decide: u64) {
         let Some(provider) = provider else { return };
         let decide = if self.life.decides { decide } else { 0 };
-        if self.service.subscribe(provider, observe, decide).is_err() && decide != 0 {
-            // Another service decides, or the provider has gone.
-            let _ = self.service.subscribe(provider, observe, 0);
+        let journal = &self.shared.journal;
+        let load = journal.roles(|roles| roles.load());
+        let mut result = self.service.subscribe(provider, observe, decide);
+        if decide != 0 {
+            match result {
+                Ok(()) => journal.roles(|roles| roles.taken(self.pid, provider, load)),
+                // Another service decides, or the provider has gone.
+                Err(_) => result = self.service.subscribe(provider, observe, 0),
+            }
+        }
+        if result.is_ok() && observe != 0 && Some(provider) == self.generator {
+            self.service.stream.witness.observes(journal.last_number());
         }
     }
 
     /// Lets go of its roles and takes them again, as at a hand-over to another service.
-    fn change_roles(&self) {
+    fn change_roles(&mut self) {
         let Some(generator) = self.generator else {
             return;
         };
-        if self.service.subscribe(generator, 0, 0).is_ok() {
+        let journal = &self.shared.journal;
+        self.service.stream.witness.stops(journal.last_number());
+        journal.roles(|roles| roles.given_back(self.pid, generator));
+        let freed = self.service.subscribe(generator, 0, 0).is_ok();
+        journal.roles(|_| ());
+        if freed {
             let observe = if self.life.observes {
                 BLOB | QUESTION
             } else {
@@ -235,7 +260,7 @@ impl Living<'_> {
         request.header.message == 2
     }
 
-    fn command(&self) {
+    fn command(&mut self) {
         match self.steps % 5 {
             0 => {
                 let _ = self.service.ledger();
@@ -257,11 +282,33 @@ impl Living<'_> {
         }
     }
 
+    /// The service dies, and what it has read is compared with the truth.
+    fn finish(mut self) {
+        let journal = &self.shared.journal;
+        journal.roles(|roles| roles.closing(self.pid));
+        let begin = clock::unbiased_interrupt_time();
+        self.service.close();
+        self.shared.took("the end of a connection", begin);
+        journal.roles(|_| ());
+        self.service.read_the_rest();
+        let Some(generator) = self.generator.and_then(|it| u16::try_from(it).ok()) else {
+            return;
+        };
+        let stream = &self.service.stream;
+        let limit = journal.is_strict().then_some(50 * MILLISECOND);
+        stream.witness.check(generator, journal, limit);
+        for (provider, (question, outcome, reply)) in &stream.outcomes {
+            if *provider == generator {
+                journal.said(*question, *outcome, *reply);
+            }
+        }
+    }
+
     /// The drivers are still there: what was read is what the books say.
     fn end(&mut self) {
         self.later.clear();
         if self.shared.orderly && self.life.dies_after.is_none() {
-            laws::settle(&mut self.service, self.generator);
+            laws::settle(&mut self.service, self.generator, self.shared);
         }
     }
 }

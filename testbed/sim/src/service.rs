@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use fltmgr::GetOutcome;
 use fltport_abi::command::{
-    CommandHeader, ConnectionRow, LedgerRow, Page, ProviderRow, Subscription, own,
+    CommandHeader, ConnectionRow, LedgerRow, Page, ProviderRow, RequestRow, Subscription, own,
 };
 use fltport_abi::fixed::{Fixed, name_from_bytes};
 use fltport_abi::frame::{REPLY_MAGIC, ReplyHeader};
@@ -176,6 +176,7 @@ impl Service {
         for row in &rows {
             assert!(row.balances(), "the ledger does not balance: {row:?}");
         }
+        crate::laws::ended_is_ended(&rows);
         Ok(rows)
     }
 
@@ -183,6 +184,11 @@ impl Service {
     pub fn info(&self) -> Result<ConnectionRow, i32> {
         let row = self.command(0, own::INFO, &[])?;
         Ok(ConnectionRow::read(&row).expect("one row"))
+    }
+
+    /// The accounts of requests.
+    pub fn requests(&self) -> Result<Vec<RequestRow>, i32> {
+        self.rows(own::REQUESTS)
     }
 
     /// The number of the provider with this name; none if it is not registered.
@@ -231,6 +237,17 @@ impl Service {
         let mut bytes = vec![0xEE; MESSAGE_HEADER + 7];
         bytes[8..16].copy_from_slice(&request.message_id.to_le_bytes());
         self.port.reply(&bytes)
+    }
+
+    /// Takes in what was taken from the driver and not looked at.
+    pub fn read_the_rest(&mut self) {
+        self.stream.late = true;
+        let outcomes = std::mem::take(&mut *self.inbox.outcomes.lock());
+        for outcome in outcomes {
+            if let GetOutcome::Message(message) = outcome {
+                self.stream.take(&message);
+            }
+        }
     }
 
     /// Closes the handle, as the death of the process does.

@@ -5,7 +5,10 @@
 use std::collections::BTreeMap;
 
 use fltport_abi::fixed::Fixed;
-use fltport_abi::frame::{FRAME_REQUEST, Frame, Gap, RecordHeader, RecordKind};
+use nt_host::clock;
+
+use crate::witness::{Seen, Witness, outcome_of};
+use fltport_abi::frame::{FRAME_REQUEST, Frame, Gap, Record, RecordHeader, RecordKind};
 
 /// Bytes of the Filter Manager's own header in front of a message.
 pub const MESSAGE_HEADER: usize = 16;
@@ -29,6 +32,12 @@ pub struct Stream {
     got: BTreeMap<(u16, u16), u64>,
     /// Losses told of, by provider and message.
     told: BTreeMap<(u16, u16), u64>,
+    /// What was read, in its order.
+    pub witness: Witness,
+    /// Outcome records: the provider, the question, what it says.
+    pub outcomes: Vec<(u16, (u64, u16, u64))>,
+    /// The service does not read any more: what is taken in now was taken from the driver earlier.
+    pub late: bool,
 }
 
 impl Default for Stream {
@@ -37,6 +46,9 @@ impl Default for Stream {
             next: 1,
             got: BTreeMap::new(),
             told: BTreeMap::new(),
+            witness: Witness::default(),
+            outcomes: Vec::new(),
+            late: false,
         }
     }
 }
@@ -73,6 +85,11 @@ impl Stream {
                     "a gap begins where the stream stopped"
                 );
                 for entry in gap.entries() {
+                    let seen = match entry.message {
+                        1 => Seen::Gap(entry.count, 0),
+                        _ => Seen::Gap(0, entry.count),
+                    };
+                    self.witness.saw(entry.provider, seen);
                     *self
                         .told
                         .entry((entry.provider, entry.message))
@@ -81,10 +98,26 @@ impl Stream {
             } else {
                 assert_eq!(sequence, self.next, "no number is missing without a gap");
                 *self.got.entry((provider, message)).or_default() += 1;
+                self.witness_record(&record);
             }
             self.next = sequence + 1;
         }
         request
+    }
+
+    fn witness_record(&mut self, record: &Record<'_>) {
+        let provider = record.header.provider;
+        if record.kind == RecordKind::Outcome
+            && let Some(said) = outcome_of(record.payload)
+        {
+            self.outcomes.push((provider, said));
+            self.witness.saw(provider, Seen::Outcome(said.0));
+        } else if record.header.message == 1
+            && let Some(number) = u64::read(record.payload)
+        {
+            let now = (!self.late).then(clock::unbiased_interrupt_time);
+            self.witness.saw(provider, Seen::Blob(number, now));
+        }
     }
 
     /// The number that the next record must have.

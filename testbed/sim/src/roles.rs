@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Who decides, as far as services know: never two at a time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The deciders of a run. A role is written down after the driver has given it, and crossed out
+/// before it is given back, so two at a time in here are two at a time.
+#[derive(Default)]
+pub struct Roles {
+    /// The common driver's loads: with each the roles begin anew.
+    load: u64,
+    /// The deciders by provider: the services' processes.
+    deciders: BTreeMap<u32, BTreeSet<u32>>,
+    /// Services whose handle is about to be closed.
+    closed: BTreeSet<u32>,
+}
+
+impl Roles {
+    /// The present load of the common driver.
+    #[must_use]
+    pub fn load(&self) -> u64 {
+        self.load
+    }
+
+    /// The common driver is about to be unloaded: it takes all roles back.
+    pub fn unloading(&mut self) {
+        self.load += 1;
+        self.deciders.clear();
+    }
+
+    /// This service was told during the load `asked_in` that it decides.
+    ///
+    /// # Panics
+    /// Another one does.
+    pub fn taken(&mut self, service: u32, provider: u32, asked_in: u64) {
+        if asked_in != self.load || self.closed.contains(&service) {
+            return;
+        }
+        let deciders = self.deciders.entry(provider).or_default();
+        deciders.insert(service);
+        assert!(
+            deciders.len() == 1,
+            "provider {provider} has more than one decider: the processes {deciders:?}"
+        );
+    }
+
+    /// This service is about to give the role back.
+    pub fn given_back(&mut self, service: u32, provider: u32) {
+        if let Some(deciders) = self.deciders.get_mut(&provider) {
+            deciders.remove(&service);
+        }
+    }
+
+    /// The handle of this service is about to be closed.
+    pub fn closing(&mut self, service: u32) {
+        self.closed.insert(service);
+        for deciders in self.deciders.values_mut() {
+            deciders.remove(&service);
+        }
+    }
+}
