@@ -110,7 +110,7 @@ impl Handler for Echoes {
         room.copy_from_slice(payload);
         // Takes a moment, in which others go on.
         INSIDE.fetch_add(1, Ordering::SeqCst);
-        rest(5_000);
+        rest(30_000);
         INSIDE.fetch_sub(1, Ordering::SeqCst);
         Ok(payload.len())
     }

@@ -33,12 +33,24 @@ struct Entries {
     said: Vec<(u64, (u16, u64))>,
     roles: Roles,
     circuit: Circuit,
+    dead: Dead,
     /// Nothing fails and everybody is on time, so the circuit and delays can be judged.
     strict: bool,
     /// Questions whose reply a service was told to be taken, and how often that was.
     taken: BTreeMap<u64, u32>,
     /// The ends of questions.
     ended: BTreeMap<u64, Ended>,
+}
+
+/// What services that are dead have read of the generator's notifications.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dead {
+    /// How many are dead.
+    pub services: usize,
+    /// Notifications that they have read.
+    pub got: u64,
+    /// Losses that they were told of.
+    pub told: u64,
 }
 
 #[derive(Clone, Copy)]
@@ -146,6 +158,21 @@ impl Journal {
         let entries = self.0.lock();
         let such = entries.ended.values().filter(|it| it.outcome == outcome);
         (entries.ended.len() as u64, such.count() as u64)
+    }
+
+    /// A service is dead that had read so much.
+    pub fn died(&self, got: u64, told: u64) {
+        let dead = &mut self.0.lock().dead;
+        dead.services += 1;
+        dead.got += got;
+        dead.told += told;
+    }
+
+    /// What the dead have read; none while one is dying.
+    #[must_use]
+    pub fn dead(&self) -> Option<Dead> {
+        let entries = self.0.lock();
+        Some(entries.dead).filter(|dead| dead.services == entries.roles.dying())
     }
 
     /// An outcome record says this of a question.

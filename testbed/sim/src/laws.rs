@@ -34,8 +34,10 @@ pub fn settle(service: &mut Service, generator: Option<u32>, shared: &Shared) {
             continue;
         }
         let number = generator.and_then(|it| u16::try_from(it).ok());
-        let complete =
-            number.is_none_or(|number| service.stream.witness.is_complete(number, &shared.journal));
+        let complete = number.is_none_or(|number| {
+            service.stream.witness.is_complete(number, &shared.journal)
+                && is_told_all(service, number, &rows, shared)
+        });
         if complete && own.iter().all(|row| agrees(service, row, &rows)) {
             return;
         }
@@ -45,6 +47,18 @@ pub fn settle(service: &mut Service, generator: Option<u32>, shared: &Shared) {
         "connection {} of generator {generator:?} does not come to rest: {:?} but {rows:?}",
         info.connection, service.stream
     );
+}
+
+/// Whether somebody was told of every loss.
+fn is_told_all(service: &Service, generator: u16, rows: &[LedgerRow], shared: &Shared) -> bool {
+    let Some(dead) = shared.journal.dead().filter(|_| shared.tells_all) else {
+        return true;
+    };
+    let own = rows
+        .iter()
+        .filter(|row| row.provider == generator && row.message == 1);
+    let lost: u64 = own.map(LedgerRow::lost_total).sum();
+    service.stream.told(generator, 1) + dead.told >= lost
 }
 
 fn agrees(service: &Service, row: &LedgerRow, rows: &[LedgerRow]) -> bool {
@@ -86,6 +100,26 @@ pub fn nothing_is_missing(service: &Service, generator: u32, notified: u64, obse
     assert!(
         (notified..=notified * observers.max(1)).contains(&accounted),
         "{notified} notifications were offered, {accounted} are accounted for: {rows:?}"
+    );
+}
+
+/// What the books of the dead say was delivered, they have read.
+///
+/// # Panics
+/// They have not.
+pub fn the_dead_have_read(service: &Service, generator: u32, shared: &Shared) {
+    let before = shared.journal.dead();
+    let Ok(rows) = service.ledger() else { return };
+    let Some(dead) = before.filter(|_| before == shared.journal.dead()) else {
+        return;
+    };
+    let own = rows.iter().filter(|row| {
+        u32::from(row.provider) == generator && row.message == 1 && row.connection == ENDED
+    });
+    let delivered: u64 = own.map(|row| row.delivered).sum();
+    assert_eq!(
+        delivered, dead.got,
+        "what was delivered to the dead is not what they have read: {rows:?}"
     );
 }
 

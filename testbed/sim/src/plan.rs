@@ -69,6 +69,8 @@ pub struct Story {
     pub bad: bool,
     /// How long (100 ns) it lives.
     pub lives: u64,
+    /// Who creates it.
+    pub creator: u64,
 }
 
 /// One life of a service.
@@ -84,6 +86,8 @@ pub struct Life {
     pub gets: usize,
     /// How large their buffers are at first; too small ones are replaced.
     pub first_buffer: usize,
+    /// Which types of the process monitor it observes.
+    pub starts_and_exits: u64,
     /// How it answers.
     pub habit: Habit,
     /// After so many of its steps it stops reading, but stays connected.
@@ -107,8 +111,8 @@ pub enum Habit {
     Twice,
     /// Not at all.
     Never,
-    /// With bytes that are no answer.
-    Garbage,
+    /// With bytes that are no answer, in one of several ways.
+    Garbage(u8),
 }
 
 /// How a service ends.
@@ -191,6 +195,43 @@ impl Plan {
 
     fn full(seed: u64) -> Plan {
         let rng = &mut Rng::with_seed(seed);
+        match rng.u32(..24) {
+            0 => Plan::circuit(rng),
+            _ => Plan::many(rng),
+        }
+    }
+
+    /// Somebody who asks for more than five seconds, and deciders that miss.
+    fn circuit(rng: &mut Rng) -> Plan {
+        let asks = |rng: &mut Rng, n| (0..n).map(|_| ask(rng)).collect::<Vec<Act>>();
+        let mut acts = vec![Act::Rest(40)];
+        acts.extend(asks(rng, 5));
+        acts.push(Act::Rest(rng.u32(4900..5200)));
+        acts.extend(asks(rng, 2));
+        let mut misser = life(rng);
+        misser.after = 0;
+        misser.decides = true;
+        misser.habit = match rng.bool() {
+            true => Habit::Never,
+            false => Habit::Late(30),
+        };
+        // A change of roles would close the circuit.
+        misser.commands = 0;
+        (misser.hangs_after, misser.dies_after) = (None, None);
+        Plan {
+            threads: vec![acts],
+            seats: vec![vec![misser]],
+            operations: Vec::new(),
+            orderly: true,
+            filter_manager_after: 0,
+            client_first: false,
+            processes: Vec::new(),
+            faults: 0,
+            ..Plan::many(rng)
+        }
+    }
+
+    fn many(rng: &mut Rng) -> Plan {
         let filter_manager_after = match rng.u32(..8) {
             0 => rng.u64(1..50 * MILLISECOND),
             _ => 0,
@@ -232,8 +273,10 @@ fn faults(rng: &mut Rng) -> u32 {
 fn act(rng: &mut Rng) -> Act {
     match rng.u32(..10) {
         0..=5 => Act::Notify {
-            bytes: match rng.u32(..8) {
-                0 => rng.usize(..70_000),
+            bytes: match rng.u32(..16) {
+                // Too large for a record.
+                0 => rng.usize(65_536..70_000),
+                2 => rng.usize(..65_536),
                 1 => rng.usize(..20_000),
                 _ => rng.usize(..200),
             },
@@ -246,10 +289,19 @@ fn act(rng: &mut Rng) -> Act {
     }
 }
 
+fn ask(rng: &mut Rng) -> Act {
+    Act::Ask {
+        deadline_ms: [1, 20][rng.usize(..2)],
+    }
+}
+
 fn small_act(rng: &mut Rng) -> Act {
     match act(rng) {
         Act::Notify { irql, .. } => Act::Notify {
-            bytes: rng.usize(..100),
+            bytes: match one_in(rng, 10) {
+                true => 66_000,
+                false => rng.usize(..100),
+            },
             irql,
         },
         other => other,
@@ -261,6 +313,8 @@ fn story(rng: &mut Rng) -> Story {
         after: rng.u64(..60 * MILLISECOND),
         bad: rng.bool(),
         lives: rng.u64(..60 * MILLISECOND),
+        // Nobody, or a service in its first life.
+        creator: [1000, 10_000, 10_100][rng.usize(..3)],
     }
 }
 
@@ -270,6 +324,7 @@ fn life(rng: &mut Rng) -> Life {
         observes: !one_in(rng, 5),
         decides: rng.bool(),
         gets: rng.usize(1..4),
+        starts_and_exits: [0b110, 0b010, 0b100][rng.usize(..3)],
         first_buffer: match rng.u32(..4) {
             0 => rng.usize(16..200),
             _ => crate::service::BUFFER,
@@ -278,7 +333,7 @@ fn life(rng: &mut Rng) -> Life {
             0 => Habit::Late(rng.u32(1..1000)),
             1 => Habit::Twice,
             2 => Habit::Never,
-            3 => Habit::Garbage,
+            3 => Habit::Garbage(rng.u8(..5)),
             _ => Habit::Prompt,
         },
         hangs_after: one_in(rng, 6).then(|| rng.u32(..12)),

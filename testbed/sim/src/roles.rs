@@ -11,6 +11,10 @@ pub struct Roles {
     load: u64,
     /// The deciders by provider: the services' processes.
     deciders: BTreeMap<u32, BTreeSet<u32>>,
+    /// Who may decide: has asked for it, and has not been refused or let go yet.
+    perhaps: BTreeMap<u32, BTreeSet<u32>>,
+    /// How many have asked.
+    asked: u64,
     /// Services whose handle is about to be closed.
     closed: BTreeSet<u32>,
 }
@@ -26,6 +30,47 @@ impl Roles {
     pub fn unloading(&mut self) {
         self.load += 1;
         self.deciders.clear();
+    }
+
+    /// This service is about to ask for the role; what to come back with if it is refused, if
+    /// nobody else can have it.
+    pub fn asking(&mut self, service: u32, provider: u32) -> Option<u64> {
+        self.asked += 1;
+        let perhaps = self.perhaps.entry(provider).or_default();
+        let free = perhaps.iter().all(|it| *it == service);
+        perhaps.insert(service);
+        free.then_some(self.asked)
+    }
+
+    /// The role was refused because another one has it.
+    ///
+    /// # Panics
+    /// Nobody had it, nor has asked for it meanwhile.
+    pub fn refused(&mut self, provider: u32, free: Option<u64>) {
+        assert!(
+            free != Some(self.asked),
+            "nobody decides for provider {provider}, and still nobody may"
+        );
+    }
+
+    /// This service has let go of the role, or did not get it.
+    pub fn let_go(&mut self, service: u32, provider: u32) {
+        if let Some(perhaps) = self.perhaps.get_mut(&provider) {
+            perhaps.remove(&service);
+        }
+    }
+
+    /// The connection of this service has ended.
+    pub fn ended(&mut self, service: u32) {
+        for perhaps in self.perhaps.values_mut() {
+            perhaps.remove(&service);
+        }
+    }
+
+    /// How many services are about to close their handles, or have.
+    #[must_use]
+    pub fn dying(&self) -> usize {
+        self.closed.len()
     }
 
     /// This service was told during the load `asked_in` that it decides.

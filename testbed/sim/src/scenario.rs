@@ -55,6 +55,9 @@ pub struct Shared {
     pub journal: Journal,
     /// Services read to the end.
     pub orderly: bool,
+    /// There is one service at a time, and it observes: whatever was lost it must be told of, or
+    /// one of its former lives.
+    pub tells_all: bool,
     /// Calls of the kernel fail.
     pub unlucky: bool,
     bad: Mutex<BTreeSet<u64>>,
@@ -165,6 +168,10 @@ fn boot(seed: u64, plan: &Plan) -> Arc<Shared> {
         kernel,
         journal: Journal::default(),
         orderly: plan.orderly,
+        tells_all: plan.backlog != 0
+            && plan.faults == 0
+            && plan.seats.len() == 1
+            && plan.seats[0].iter().all(|life| life.observes),
         unlucky: plan.faults != 0,
         bad: Mutex::default(),
         end: Mutex::default(),
@@ -205,6 +212,16 @@ fn start_driver(shared: &Shared, image: Image) {
         status.is_ok() || shared.unlucky,
         "{image:?} is not loaded: {status:?}"
     );
+    if image == Image::Generator
+        && status.is_err()
+        && let Ok(auditor) = Service::connect(&shared.kernel, 9998, 0, 0)
+    {
+        let left = auditor.provider("generator");
+        assert!(
+            !matches!(left, Ok(Some(_))),
+            "a driver that failed to load is still a provider"
+        );
+    }
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> Thread {
@@ -237,7 +254,7 @@ fn tell(shared: &Shared, pid: u64, story: Story) {
     let status = shared.kernel.process_created(&ProcessCreated {
         pid,
         parent_pid: 1000,
-        creator_pid: 1000,
+        creator_pid: story.creator,
         creator_tid: 1004,
         image: Some("/bin/simulated".encode_utf16().collect()),
         command_line: None,
@@ -298,10 +315,12 @@ fn audit(shared: &Arc<Shared>, plan: &Plan) {
         .count();
     let asks = plan.threads.iter().flatten();
     let asks = asks.filter(|act| matches!(act, Act::Ask { .. })).count() as u64;
+    let mut pause = crate::plan::MILLISECOND;
     while shared.journal.notifications() < expected as u64
         || shared.journal.ends(Outcome::Answered).0 < asks
     {
-        rest(crate::plan::MILLISECOND);
+        rest(pause);
+        pause = (2 * pause).min(200 * crate::plan::MILLISECOND);
     }
     if plan.filter_manager_after > 0 || plan.client_first {
         // Staged notifications are handed over at a moment that nobody outside can see, but not
@@ -318,6 +337,7 @@ fn audit(shared: &Arc<Shared>, plan: &Plan) {
             .flatten()
             .filter(|life| life.observes)
             .count();
+        laws::the_dead_have_read(&auditor, provider, shared);
         laws::requests_agree(&auditor, provider, shared, !plan.client_first);
         laws::nothing_is_missing(&auditor, provider, expected as u64, observers as u64);
     }

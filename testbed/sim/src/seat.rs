@@ -4,7 +4,9 @@
 use std::sync::Arc;
 
 use fltport_abi::fixed::Fixed;
-use fltport_abi::message::Message;
+use fltport_abi::message::{Message, Pid};
+use fltport_abi::process_monitor::ProcessCreate;
+use fltport_nt::linked::STATUS_SHARING_VIOLATION;
 use nt_host::Kernel;
 use nt_host::clock::{self, Deadline};
 use nt_host::sched::{self, Waiter};
@@ -23,7 +25,6 @@ const PATIENCE: u32 = 20;
 /// The message numbers of the generator and of the process monitor.
 const BLOB: u64 = 1 << 1;
 const QUESTION: u64 = 1 << 2;
-const STARTS_AND_EXITS: u64 = 0b110;
 const CREATE: u64 = 1 << 5;
 
 /// Waits.
@@ -42,6 +43,8 @@ struct Living<'a> {
     /// Requests that are answered later, with the moment.
     later: Vec<(Deadline, Request)>,
     steps: u32,
+    /// So many of them without anything to read.
+    idle: u32,
     pid: u32,
 }
 
@@ -61,14 +64,12 @@ pub fn live(shared: &Arc<Shared>, seat: usize, lives: &[Life]) {
             generator: None,
             later: Vec::new(),
             steps: 0,
+            idle: 0,
             pid,
         };
         living.subscribe();
         living.run();
-        living.finish();
-        if let Some(killer) = killer {
-            killer.join();
-        }
+        living.finish(killer);
     }
 }
 
@@ -126,11 +127,16 @@ impl Living<'_> {
         self.take_role(self.generator, observe, QUESTION);
         let monitor = self.service.provider("process-monitor");
         let observe = if self.life.observes {
-            STARTS_AND_EXITS
+            self.life.starts_and_exits
         } else {
             0
         };
         self.take_role(monitor.unwrap_or(None), observe, CREATE);
+        if self.life.commands == 2 {
+            // While the backlog is on its way.
+            self.change_roles();
+            self.change_roles();
+        }
     }
 
     /// Subscribes, as the decider if that is free.
@@ -139,13 +145,25 @@ impl Living<'_> {
         let decide = if self.life.decides { decide } else { 0 };
         let journal = &self.shared.journal;
         let load = journal.roles(|roles| roles.load());
+        let pid = self.pid;
+        let free = match decide {
+            0 => None,
+            _ => journal.roles(|roles| roles.asking(pid, provider)),
+        };
         let mut result = self.service.subscribe(provider, observe, decide);
-        if decide != 0 {
-            match result {
-                Ok(()) => journal.roles(|roles| roles.taken(self.pid, provider, load)),
-                // Another service decides, or the provider has gone.
-                Err(_) => result = self.service.subscribe(provider, observe, 0),
+        match result {
+            Ok(()) if decide != 0 => journal.roles(|roles| roles.taken(pid, provider, load)),
+            // Another service decides, or the provider has gone.
+            Err(status) if decide != 0 => {
+                if status == STATUS_SHARING_VIOLATION {
+                    journal.roles(|roles| roles.refused(provider, free));
+                }
+                result = self.service.subscribe(provider, observe, 0);
+                if result.is_ok() {
+                    journal.roles(|roles| roles.let_go(pid, provider));
+                }
             }
+            _ => {}
         }
         if result.is_ok() && observe != 0 && Some(provider) == self.generator {
             self.service.stream.witness.observes(journal.last_number());
@@ -161,7 +179,12 @@ impl Living<'_> {
         self.service.stream.witness.stops(journal.last_number());
         journal.roles(|roles| roles.given_back(self.pid, generator));
         let freed = self.service.subscribe(generator, 0, 0).is_ok();
-        journal.roles(|_| ());
+        let pid = self.pid;
+        journal.roles(|roles| {
+            if freed {
+                roles.let_go(pid, generator);
+            }
+        });
         if freed {
             let observe = if self.life.observes {
                 BLOB | QUESTION
@@ -193,8 +216,12 @@ impl Living<'_> {
                 self.command();
             }
             match self.service.receive(self.next_moment()) {
-                Received::Request(request) => self.answer(request),
-                Received::Records | Received::Nothing => {}
+                Received::Request(request) => {
+                    self.idle = 0;
+                    self.answer(request);
+                }
+                Received::Records => self.idle = 0,
+                Received::Nothing => self.idle += 1,
                 Received::Ended => return,
             }
             self.answer_late_ones();
@@ -203,7 +230,8 @@ impl Living<'_> {
 
     /// Until when nothing has to be done but reading.
     fn next_moment(&self) -> Deadline {
-        let soon = Deadline::after(10 * MILLISECOND);
+        // Longer and longer: nothing is to be seen in a long silence.
+        let soon = Deadline::after((10 * MILLISECOND) << self.idle.saturating_sub(20).min(7));
         self.later
             .iter()
             .map(|(due, _)| *due)
@@ -219,6 +247,14 @@ impl Living<'_> {
     }
 
     fn answer(&mut self, request: Request) {
+        if !self.is_question(&request)
+            && let Ok(create) = ProcessCreate::decode(&request.payload)
+        {
+            assert!(
+                create.creating_pid != Pid(self.pid),
+                "a service was asked about what it does itself"
+            );
+        }
         match self.life.habit {
             Habit::Prompt => self.reply(&request),
             Habit::Late(ms) => {
@@ -230,8 +266,8 @@ impl Living<'_> {
                 self.reply(&request);
             }
             Habit::Never => {}
-            Habit::Garbage => {
-                let status = self.service.reply_garbage(&request);
+            Habit::Garbage(kind) => {
+                let status = self.service.reply_garbage(&request, kind);
                 note(&self.shared.journal, &request, status);
             }
         }
@@ -283,18 +319,24 @@ impl Living<'_> {
     }
 
     /// The service dies, and what it has read is compared with the truth.
-    fn finish(mut self) {
+    fn finish(mut self, killer: Option<sched::Thread>) {
         let journal = &self.shared.journal;
         journal.roles(|roles| roles.closing(self.pid));
         let begin = clock::unbiased_interrupt_time();
         self.service.close();
         self.shared.took("the end of a connection", begin);
-        journal.roles(|_| ());
+        if let Some(killer) = killer {
+            killer.join();
+        }
+        journal.roles(|roles| roles.ended(self.pid));
         self.service.read_the_rest();
-        let Some(generator) = self.generator.and_then(|it| u16::try_from(it).ok()) else {
+        let generator = self.generator.and_then(|it| u16::try_from(it).ok());
+        let stream = &self.service.stream;
+        let Some(generator) = generator else {
+            journal.died(0, 0);
             return;
         };
-        let stream = &self.service.stream;
+        journal.died(stream.got(generator, 1), stream.told(generator, 1));
         let limit = journal.is_strict().then_some(50 * MILLISECOND);
         stream.witness.check(generator, journal, limit);
         for (provider, (question, outcome, reply)) in &stream.outcomes {

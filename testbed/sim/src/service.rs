@@ -233,9 +233,32 @@ impl Service {
     }
 
     /// Answers with bytes that are no reply; the status.
-    pub fn reply_garbage(&self, request: &Request) -> i32 {
-        let mut bytes = vec![0xEE; MESSAGE_HEADER + 7];
+    pub fn reply_garbage(&self, request: &Request, kind: u8) -> i32 {
+        let mut header = ReplyHeader {
+            magic: REPLY_MAGIC,
+            provider: request.header.provider,
+            message: request.header.message,
+            request: request.header.sequence,
+        };
+        let length = match kind {
+            0 => 7,
+            1 => {
+                header.request ^= 1;
+                ReplyHeader::SIZE + 8
+            }
+            2 => {
+                header.message ^= 1;
+                ReplyHeader::SIZE + 8
+            }
+            3 => ReplyHeader::SIZE + 9,
+            _ => ReplyHeader::SIZE + 100,
+        };
+        let mut bytes = vec![0xEE; MESSAGE_HEADER + ReplyHeader::SIZE + 100];
         bytes[8..16].copy_from_slice(&request.message_id.to_le_bytes());
+        header
+            .write(&mut bytes[MESSAGE_HEADER..])
+            .expect("the reply header's own size");
+        bytes.truncate(MESSAGE_HEADER + length);
         self.port.reply(&bytes)
     }
 
