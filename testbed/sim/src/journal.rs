@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What has really happened in a run, to be compared with what the drivers say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fltport_abi::account::Outcome;
@@ -34,6 +34,12 @@ struct Entries {
     roles: Roles,
     circuit: Circuit,
     dead: Dead,
+    /// What threads of drivers have seen, which must not panic.
+    broken: Vec<&'static str>,
+    /// Processes whose start was told of.
+    started: BTreeSet<u64>,
+    /// Processes that were refused.
+    refused: BTreeSet<u64>,
     /// Nothing fails and everybody is on time, so the circuit and delays can be judged.
     strict: bool,
     /// Questions whose reply a service was told to be taken, and how often that was.
@@ -160,6 +166,21 @@ impl Journal {
         (entries.ended.len() as u64, such.count() as u64)
     }
 
+    /// A service has been told that this process has started.
+    pub fn started(&self, pid: u64) {
+        self.0.lock().started.insert(pid);
+    }
+
+    /// This process was refused.
+    pub fn refused(&self, pid: u64) {
+        self.0.lock().refused.insert(pid);
+    }
+
+    /// A thread of a driver has seen what must not be.
+    pub fn broke(&self, what: &'static str) {
+        self.0.lock().broken.push(what);
+    }
+
     /// A service is dead that had read so much.
     pub fn died(&self, got: u64, told: u64) {
         let dead = &mut self.0.lock().dead;
@@ -197,7 +218,8 @@ impl Journal {
     pub fn asked(&self, before: Before, outcome: Outcome) {
         let mut entries = self.0.lock();
         if entries.strict {
-            entries.circuit.ended(before, outcome);
+            let judged = entries.circuit.ended(before, outcome);
+            entries.broken.extend(judged.err());
         }
     }
 
@@ -254,6 +276,12 @@ impl Journal {
                 ended.took
             );
         }
+        assert!(entries.broken.is_empty(), "{:?}", entries.broken);
+        let ghost = entries.started.intersection(&entries.refused).next();
+        assert!(
+            ghost.is_none(),
+            "process {ghost:?} was refused, and started"
+        );
         for (question, said) in &entries.said {
             // One that was being asked when the client driver gave up has no end of its own.
             let ended = entries.ended.get(question).copied();

@@ -197,6 +197,7 @@ impl Plan {
         let rng = &mut Rng::with_seed(seed);
         match rng.u32(..24) {
             0 => Plan::circuit(rng),
+            1 => Plan::heir(rng),
             _ => Plan::many(rng),
         }
     }
@@ -226,6 +227,39 @@ impl Plan {
             filter_manager_after: 0,
             client_first: false,
             processes: Vec::new(),
+            faults: 0,
+            ..Plan::many(rng)
+        }
+    }
+
+    /// A service that hangs, and another one that must be told of what that one lost.
+    fn heir(rng: &mut Rng) -> Plan {
+        let mut hangs = life(rng);
+        hangs.after = 0;
+        hangs.observes = true;
+        hangs.gets = 1;
+        hangs.hangs_after = Some(rng.u32(1..6));
+        hangs.dies_after = None;
+        let mut heir = life(rng);
+        heir.observes = true;
+        (heir.hangs_after, heir.dies_after) = (None, None);
+        let notify = |rng: &mut Rng| Act::Notify {
+            bytes: match rng.u32(..4) {
+                0 => 66_000,
+                _ => rng.usize(..100),
+            },
+            irql: 0,
+        };
+        let mut acts = some(rng, 4..10, notify);
+        acts.insert(rng.usize(..3), Act::Rest(rng.u32(1..60)));
+        Plan {
+            threads: vec![acts],
+            seats: vec![vec![hangs, heir]],
+            backlog: 65_536,
+            operations: Vec::new(),
+            orderly: true,
+            filter_manager_after: 0,
+            client_first: false,
             faults: 0,
             ..Plan::many(rng)
         }

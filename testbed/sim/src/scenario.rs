@@ -264,7 +264,9 @@ fn tell(shared: &Shared, pid: u64, story: Story) {
         status >= 0 || story.bad,
         "a good process was refused: {status:#x}"
     );
-    if status >= 0 {
+    if status < 0 {
+        shared.journal.refused(pid);
+    } else {
         rest(story.lives);
         shared.kernel.process_exited(pid, 0);
     }

@@ -40,6 +40,7 @@ struct Living<'a> {
     shared: &'a Shared,
     service: Service,
     generator: Option<u32>,
+    monitor: Option<u32>,
     /// Requests that are answered later, with the moment.
     later: Vec<(Deadline, Request)>,
     steps: u32,
@@ -62,6 +63,7 @@ pub fn live(shared: &Arc<Shared>, seat: usize, lives: &[Life]) {
             shared,
             service,
             generator: None,
+            monitor: None,
             later: Vec::new(),
             steps: 0,
             idle: 0,
@@ -125,13 +127,13 @@ impl Living<'_> {
             0
         };
         self.take_role(self.generator, observe, QUESTION);
-        let monitor = self.service.provider("process-monitor");
+        self.monitor = self.service.provider("process-monitor").unwrap_or(None);
         let observe = if self.life.observes {
             self.life.starts_and_exits
         } else {
             0
         };
-        self.take_role(monitor.unwrap_or(None), observe, CREATE);
+        self.take_role(self.monitor, observe, CREATE);
         if self.life.commands == 2 {
             // While the backlog is on its way.
             self.change_roles();
@@ -185,6 +187,8 @@ impl Living<'_> {
                 roles.let_go(pid, generator);
             }
         });
+        // Others may have it meanwhile.
+        rest(u64::from(self.steps % 3) * 5 * MILLISECOND);
         if freed {
             let observe = if self.life.observes {
                 BLOB | QUESTION
@@ -297,7 +301,8 @@ impl Living<'_> {
     }
 
     fn command(&mut self) {
-        match self.steps % 5 {
+        // Each command in its turn.
+        match self.steps / self.life.commands % 5 {
             0 => {
                 let _ = self.service.ledger();
             }
@@ -332,6 +337,11 @@ impl Living<'_> {
         self.service.read_the_rest();
         let generator = self.generator.and_then(|it| u16::try_from(it).ok());
         let stream = &self.service.stream;
+        if let Some(monitor) = self.monitor.and_then(|it| u16::try_from(it).ok()) {
+            // A start begins with the process's id and its parent's.
+            let starts = stream.witness.numbers(monitor);
+            starts.for_each(|start| journal.started(start & u64::from(u32::MAX)));
+        }
         let Some(generator) = generator else {
             journal.died(0, 0);
             return;
