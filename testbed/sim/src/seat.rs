@@ -11,7 +11,7 @@ use nt_host::Kernel;
 use nt_host::clock::{self, Deadline};
 use nt_host::sched::{self, Waiter};
 
-use crate::generator::{Question, Reply};
+use crate::generator::{Echo, Question, Reply};
 use crate::journal::{Journal, answer_to};
 use crate::laws;
 use crate::plan::{Death, Habit, Life, MILLISECOND};
@@ -312,12 +312,21 @@ impl Living<'_> {
             2 => self.service.send_garbage(self.steps),
             3 => self.change_roles(),
             _ => {
-                let payload = self.steps.to_le_bytes();
-                let echo = self
-                    .generator
-                    .map(|it| self.service.command(it, 3, &payload));
-                if let Some(Ok(echo)) = echo {
-                    assert_eq!(echo, payload, "a command's result is its own");
+                let data = self.steps.to_le_bytes();
+                let echo = Echo { data: &data };
+                let mut payload = vec![0; echo.encoded_len()];
+                echo.encode(&mut payload).expect("its own length");
+                let Some(generator) = self.generator else {
+                    return;
+                };
+                let echoed = self.service.command(generator, 3, &payload);
+                let stays = self.shared.orderly && !self.shared.unlucky;
+                assert!(
+                    echoed.is_ok() || !stays || self.life.death == Death::Killed,
+                    "a command was refused: {echoed:?}"
+                );
+                if let Ok(echoed) = echoed {
+                    assert_eq!(echoed, payload, "a command's result is its own");
                 }
             }
         }
