@@ -235,7 +235,7 @@ impl Plan {
     /// A service that hangs, and another one that must be told of what that one lost.
     fn heir(rng: &mut Rng) -> Plan {
         let mut hangs = life(rng);
-        hangs.after = 0;
+        hangs.after = rng.u64(..2) * 30 * MILLISECOND;
         hangs.observes = true;
         hangs.gets = 1;
         hangs.hangs_after = Some(rng.u32(1..6));
@@ -255,7 +255,8 @@ impl Plan {
         Plan {
             threads: vec![acts],
             seats: vec![vec![hangs, heir]],
-            backlog: 65_536,
+            // With the smaller one the backlog itself loses some.
+            backlog: [512, 65_536][rng.usize(..2)],
             operations: Vec::new(),
             orderly: true,
             filter_manager_after: 0,

@@ -19,7 +19,8 @@ fn regression(seed: u64, size: Size) {
 /// ever.
 #[test]
 fn a_connect_during_the_unload_is_ended() {
-    regression(31, Size::Full);
+    regression(172, Size::Small);
+    regression(1209, Size::Full);
 }
 
 /// A callback of the Filter Manager that was late was taken for one that hangs.
