@@ -42,7 +42,7 @@ fn encode<T: Fixed>(value: &T) -> Vec<u8> {
 }
 
 impl Connection {
-    /// All rows of one of the common driver's lists.
+    /// All rows of one of the common driver's lists. Those of one page are of one moment.
     pub(crate) fn list<R: Fixed>(&self, command: u16) -> Result<Vec<R>, Error> {
         let mut rows = Vec::new();
         for _ in 0..MAX_PAGES {
@@ -58,6 +58,9 @@ impl Connection {
                 return Err(Error::Protocol("a list that ends within a row"));
             }
             rows.extend(bytes.chunks_exact(R::SIZE).filter_map(R::read));
+            if bytes.len() + R::SIZE <= MAX_COMMAND {
+                return Ok(rows);
+            }
         }
         Err(Error::Protocol("a list without an end"))
     }

@@ -8,8 +8,8 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 
 use crate::abi::{DRIVER_EXTENSION, DRIVER_OBJECT, NTSTATUS, UNICODE_STRING};
-use crate::attribution;
 use crate::unicode::OwnedUnicodeString;
+use crate::verifier::attribution;
 
 /// A driver's entry point, as the linker option `/ENTRY` names it in a `.sys`.
 pub type DriverEntry =

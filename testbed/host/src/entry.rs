@@ -5,9 +5,9 @@ use crate::dbg;
 use crate::faults::Failure;
 use crate::sched;
 use crate::thread;
-use crate::unloaded;
 use crate::user_memory;
 use crate::verifier;
+use crate::verifier::unloaded;
 
 /// What is known about an exported function before it runs.
 #[derive(Debug)]

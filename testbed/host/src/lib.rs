@@ -88,17 +88,14 @@
 //! asserts its own invariants: a panic in it is a fault of its own, never an answer to a driver.
 
 mod abi;
-mod attribution;
 pub mod clock;
 mod dbg;
 mod driver;
 pub mod entry;
 mod ex;
-mod fault_handler;
 pub mod faults;
 pub mod flt;
 mod frame;
-mod hang;
 mod io;
 pub mod irql;
 mod ke;
@@ -120,8 +117,6 @@ pub mod status;
 mod thread;
 pub mod transport;
 mod unicode;
-mod unloaded;
-mod unwind;
 mod user_memory;
 mod verifier;
 mod zw;

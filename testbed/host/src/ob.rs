@@ -6,7 +6,6 @@ use std::ffi::c_void;
 use crate::abi::{
     ACCESS_STATE, HANDLE, NTSTATUS, OBJECT_ATTRIBUTES, OBJECT_HANDLE_INFORMATION, POBJECT_TYPE,
 };
-use crate::attribution;
 use crate::entry::nt;
 use crate::irql::{DISPATCH_LEVEL, PASSIVE_LEVEL};
 use crate::kernel::{self, State};
@@ -16,6 +15,7 @@ use crate::status::{
     STATUS_INVALID_HANDLE, STATUS_INVALID_PARAMETER, STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS,
 };
 use crate::thread;
+use crate::verifier::attribution;
 use crate::verifier::{Report, Rule};
 
 const OBJ_KERNEL_HANDLE: u32 = 0x200;

@@ -9,7 +9,7 @@ use crate::kernel::{self, State};
 use crate::process::Process;
 use crate::ps::thread::Thread;
 use crate::sim;
-use crate::unwind::Frame;
+use crate::stack::unwind::Frame;
 
 /// A lock that a thread holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

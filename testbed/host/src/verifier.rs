@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the hosted kernel says when a driver breaks a rule of the road.
 
+pub(crate) mod attribution;
 pub(crate) mod call;
 mod cure;
+pub(crate) mod hang;
 pub(crate) mod lock_order;
 pub(crate) mod locks;
 pub(crate) mod paged_code;
 mod report;
+pub(crate) mod unloaded;
 
 pub use report::{Related, Report};
 

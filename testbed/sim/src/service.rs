@@ -23,6 +23,9 @@ use crate::stream::{MESSAGE_HEADER, Request, Stream};
 /// Bytes of a get's buffer: the largest frame and the Filter Manager's header.
 pub const BUFFER: usize = MESSAGE_HEADER + 64 * 1024;
 
+/// Bytes for a list of the driver's: more rows than a run ever has.
+const LIST: usize = 16 * 1024;
+
 /// A connection and its service's side of it.
 pub struct Service {
     port: Arc<UserPort>,
@@ -115,11 +118,22 @@ impl Service {
 
     /// Sends a command; its result.
     pub fn command(&self, provider: u32, command: u16, payload: &[u8]) -> Result<Vec<u8>, i32> {
+        self.command_for(provider, command, payload, 4096)
+    }
+
+    /// Sends a command with room for so many bytes of result.
+    fn command_for(
+        &self,
+        provider: u32,
+        command: u16,
+        payload: &[u8],
+        room: usize,
+    ) -> Result<Vec<u8>, i32> {
         let mut bytes = vec![0; CommandHeader::SIZE];
         let header = CommandHeader::new(provider, command, payload.len());
         header.write(&mut bytes).expect("the header's own size");
         bytes.extend(payload);
-        let mut out = vec![0_u8; 4096];
+        let mut out = vec![0_u8; room];
         let slice = |address: *const u8, length: usize| UserSlice {
             address: address.addr() as u64,
             length: u32::try_from(length).expect("a small buffer"),
@@ -159,11 +173,15 @@ impl Service {
             Page { skip, reserved: 0 }
                 .write(&mut page)
                 .expect("the page's own size");
-            let result = self.command(0, command, &page)?;
+            let result = self.command_for(0, command, &page, LIST)?;
             if result.is_empty() {
                 return Ok(rows);
             }
             rows.extend(result.chunks_exact(T::SIZE).filter_map(T::read));
+            // Else the list would not be of one moment.
+            if result.len() + T::SIZE <= LIST {
+                return Ok(rows);
+            }
         }
     }
 

@@ -29,6 +29,13 @@ fn a_late_callback_does_not_hang() {
     regression(245, Size::Full);
 }
 
+/// A list of the driver's that was read in two parts showed a backlog, and what it had already been
+/// passed on to: a list that fits is read in one.
+#[test]
+fn a_list_is_of_one_moment() {
+    regression(1_016_148, Size::Full);
+}
+
 /// The lines that the program prints about its seeds.
 fn fingerprints(arguments: &[&str]) -> Vec<String> {
     let output = Command::new(env!("CARGO_BIN_EXE_fltport-sim"))

@@ -6,7 +6,8 @@
 //! All others go to the provider, under the number of one of its own command messages.
 //!
 //! Lists are paged: the payload is a [`Page`], the result as many rows as fit into the output
-//! buffer, and an empty result is the end.
+//! buffer. An empty result is the end, and so is one that left room for another row: a list that
+//! fits is of one moment, while between two pages things go on, and rows move.
 
 use crate::account::{CAUSES, OUTCOMES};
 use crate::fixed::Fixed;

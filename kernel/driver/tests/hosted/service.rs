@@ -12,7 +12,7 @@ use fltport_abi::frame::{
     ReplyHeader,
 };
 use fltport_abi::hello::{Hello, rights};
-use fltport_abi::limits::PORT_NAME;
+use fltport_abi::limits::{MAX_COMMAND, PORT_NAME};
 use nt_host::flt::UserPort;
 use nt_host::{Process, UserSlice};
 use std::collections::VecDeque;
@@ -146,6 +146,10 @@ impl Service {
                     .chunks_exact(T::SIZE)
                     .map(|row| T::read(row).unwrap()),
             );
+            // Else the list would not be of one moment.
+            if result.len() + T::SIZE <= MAX_COMMAND {
+                return Ok(rows);
+            }
         }
     }
 

@@ -9,11 +9,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 
 use crate::abi::{NTSTATUS, OBJECT_ATTRIBUTES, PCALLBACK_FUNCTION, PCALLBACK_OBJECT};
-use crate::attribution;
 use crate::driver::Driver;
 use crate::entry::nt;
 use crate::frame;
-use crate::hang;
 use crate::irql::{APC_LEVEL, DISPATCH_LEVEL};
 use crate::kernel::{self, State};
 use crate::object::Object;
@@ -24,7 +22,9 @@ use crate::status::{
 };
 use crate::thread;
 use crate::unicode;
-use crate::unloaded;
+use crate::verifier::attribution;
+use crate::verifier::hang;
+use crate::verifier::unloaded;
 use crate::verifier::{Report, Rule};
 
 const OBJ_PERMANENT: u32 = 0x10;

@@ -15,13 +15,13 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::attribution;
 use crate::driver::Driver;
 use crate::entry::nt;
 use crate::ex::special_pool::{About, PagedPool, SpecialPool};
 use crate::irql::{self, APC_LEVEL, DISPATCH_LEVEL};
 use crate::kernel::{self, Config, State};
 use crate::stack::Stack;
+use crate::verifier::attribution;
 use crate::verifier::{Report, Rule};
 use block::Block;
 

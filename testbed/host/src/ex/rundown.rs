@@ -13,11 +13,11 @@ use parking_lot::Mutex;
 
 use crate::abi::EX_RUNDOWN_REF;
 use crate::entry::nt;
-use crate::hang;
 use crate::irql::{APC_LEVEL, DISPATCH_LEVEL};
 use crate::kernel;
 use crate::sched::{self, Waiter};
 use crate::stack::Stack;
+use crate::verifier::hang;
 use crate::verifier::{Report, Rule};
 
 const ENDED: usize = 1;

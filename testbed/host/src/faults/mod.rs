@@ -25,11 +25,11 @@ pub use plan::FaultPlan;
 pub use sweep::{Sweep, sweep};
 
 use crate::abi::NTSTATUS;
-use crate::attribution;
 use crate::entry::Function;
 use crate::kernel;
 use crate::stack::Stack;
 use crate::status::STATUS_UNSUCCESSFUL;
+use crate::verifier::attribution;
 
 /// How many kernels of this process have a plan now. While there is none, a call costs one load.
 static ARMED: AtomicUsize = AtomicUsize::new(0);

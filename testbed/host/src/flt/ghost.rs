@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use super::table::{FilterTable, PortRecord, Tables};
 use crate::unicode;
-use crate::unloaded;
+use crate::verifier::unloaded;
 
 impl Tables {
     /// Remembers the ports of a filter whose driver is gone.

@@ -11,13 +11,13 @@ use fltmgr::Status;
 
 use super::table::{FilterTable, report};
 use crate::abi::{ACL, SECURITY_DESCRIPTOR};
-use crate::attribution;
 use crate::driver::Driver;
 use crate::ex::pool;
 use crate::se::descriptor::allowed_entry;
 use crate::se::sid::Sid;
 use crate::se::token::Token;
 use crate::stack::Stack;
+use crate::verifier::attribution;
 use crate::verifier::{Report, Rule};
 
 const REVISION: u8 = 1;

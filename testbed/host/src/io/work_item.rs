@@ -11,7 +11,6 @@ use parking_lot::Mutex;
 use crate::abi::{
     DEVICE_OBJECT, PIO_WORKITEM, PIO_WORKITEM_ROUTINE, PIO_WORKITEM_ROUTINE_EX, WORK_QUEUE_TYPE,
 };
-use crate::attribution;
 use crate::driver::Driver;
 use crate::entry::nt;
 use crate::frame;
@@ -19,7 +18,8 @@ use crate::irql::{DISPATCH_LEVEL, HIGH_LEVEL};
 use crate::kernel;
 use crate::stack::Stack;
 use crate::thread;
-use crate::unloaded;
+use crate::verifier::attribution;
+use crate::verifier::unloaded;
 use crate::verifier::{Report, Rule};
 
 /// The memory that a driver gives for a work item. The hosted kernel keeps what it knows of the

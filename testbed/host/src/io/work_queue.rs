@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::attribution;
 use crate::driver::Driver;
 use crate::kernel::State;
 use crate::ps;
 use crate::sched::{self, Blocked, Waiter};
+use crate::verifier::attribution;
 
 /// As many workers as there can be.
 const MOST_WORKERS: usize = 64;

@@ -10,7 +10,6 @@ use parking_lot::Mutex;
 
 use super::header::{Header, kind};
 use crate::abi::{KDPC, KDPC_0, KDPC_0_0, KTIMER, PKDEFERRED_ROUTINE, TIMER_TYPE};
-use crate::attribution;
 use crate::clock::{self, Deadline};
 use crate::driver::Driver;
 use crate::entry::nt;
@@ -20,7 +19,8 @@ use crate::kernel::{self, State};
 use crate::ps;
 use crate::sched::{self, Waiter};
 use crate::stack::Stack;
-use crate::unloaded;
+use crate::verifier::attribution;
+use crate::verifier::unloaded;
 use crate::verifier::{Report, Rule};
 
 /// The value of NotificationTimer.

@@ -11,11 +11,9 @@ use crate::abi::{
     PCREATE_THREAD_NOTIFY_ROUTINE, PLOAD_IMAGE_NOTIFY_ROUTINE, PSCREATEPROCESSNOTIFYTYPE,
     PSCREATETHREADNOTIFYTYPE,
 };
-use crate::attribution;
 use crate::driver::Driver;
 use crate::entry::nt;
 use crate::frame;
-use crate::hang;
 use crate::irql::{APC_LEVEL, PASSIVE_LEVEL};
 use crate::kernel;
 use crate::sched::{self, Waiter};
@@ -25,7 +23,9 @@ use crate::status::{
     STATUS_PROCEDURE_NOT_FOUND, STATUS_SUCCESS,
 };
 use crate::thread;
-use crate::unloaded;
+use crate::verifier::attribution;
+use crate::verifier::hang;
+use crate::verifier::unloaded;
 use crate::verifier::{Report, Rule};
 
 /// As many routines of one kind as the system takes.

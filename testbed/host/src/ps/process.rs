@@ -5,7 +5,6 @@ use std::ffi::c_void;
 use std::sync::Arc;
 
 use crate::abi::{HANDLE, NTSTATUS, PEPROCESS};
-use crate::attribution;
 use crate::entry::nt;
 use crate::irql::{APC_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL};
 use crate::kernel;
@@ -13,6 +12,7 @@ use crate::object::Object;
 use crate::process::Process;
 use crate::status::{STATUS_INVALID_CID, STATUS_SUCCESS, STATUS_UNSUCCESSFUL};
 use crate::thread;
+use crate::verifier::attribution;
 use crate::verifier::{Report, Rule};
 
 /// The process behind a pointer that a driver passed; a report if there is none.

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::abi::{CLIENT_ID, HANDLE, NTSTATUS, OBJECT_ATTRIBUTES, PETHREAD, PKSTART_ROUTINE};
-use crate::attribution;
 use crate::driver::Driver;
 use crate::entry::nt;
 use crate::frame;
@@ -23,7 +22,8 @@ use crate::status::{
     STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS,
 };
 use crate::thread;
-use crate::unloaded;
+use crate::verifier::attribution;
+use crate::verifier::unloaded;
 use crate::verifier::{Report, Rule};
 
 type StartRoutine = unsafe extern "system" fn(*mut c_void);

@@ -2,13 +2,13 @@
 //! The security context of the calling thread, and its privileges.
 
 use crate::abi::{LUID, SECURITY_SUBJECT_CONTEXT};
-use crate::attribution;
 use crate::entry::nt;
 use crate::ex::mode::KERNEL_MODE;
 use crate::irql::PASSIVE_LEVEL;
 use crate::kernel;
 use crate::object::Object;
 use crate::thread;
+use crate::verifier::attribution;
 
 nt! {
     /// Takes the tokens of the calling thread's process; SeReleaseSubjectContext gives them back.

@@ -43,7 +43,8 @@ use std::panic::{self, AssertUnwindSafe};
 
 use shuttle::{FailurePersistence, MaxSteps, Runner};
 
-use crate::{fault_handler, kernel};
+use crate::kernel;
+use crate::pages::fault_handler;
 use choice::Choice;
 use world::{Listener, World};
 pub(crate) use world::{
@@ -154,7 +155,6 @@ fn run(
     );
     // Drivers have one set of statics in a process: no live kernel may run beside this one.
     let _turn = kernel::Turn::take();
-    world::keep_panics();
     fault_handler::install();
     let world = World::install(seeds, listener);
     let runner = Runner::new(Choice::new(world.clone()), config());

@@ -257,7 +257,9 @@ fn text_of(payload: &(dyn Any + Send)) -> String {
 }
 
 /// Lets the panics of simulated threads be kept for the failure instead of being printed.
-pub(super) fn keep_panics() {
+///
+/// From inside the first run, because shuttle has then set its own hook, which prints.
+fn keep_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let former = panic::take_hook();
@@ -410,6 +412,7 @@ fn enter_context(body: impl FnOnce()) {
 
 /// The first thread of a seed: starts the clock, runs the scenario.
 pub(super) fn run_scenario(scenario: &dyn Fn(u64)) {
+    keep_panics();
     let world = expect_world();
     let number = enlist(world, "scenario".to_owned());
     THREAD.set(number);

@@ -23,7 +23,7 @@ use super::wording;
 use crate::abi::NTSTATUS;
 use crate::driver::Driver;
 use crate::ex::special_pool;
-use crate::fault_handler::{self, Access, Fault};
+use crate::pages::fault_handler::{self, Access, Fault};
 use crate::pages::{Opened, Reservation};
 use crate::stack::Stack;
 use crate::status::{STATUS_ACCESS_VIOLATION, STATUS_INSUFFICIENT_RESOURCES, is_success};

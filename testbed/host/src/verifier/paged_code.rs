@@ -15,8 +15,8 @@ use super::{Report, Rule};
 use crate::irql::{self, APC_LEVEL};
 use crate::kernel;
 use crate::stack;
+use crate::stack::unwind::{self, Frame};
 use crate::thread;
-use crate::unwind::{self, Frame};
 
 /// How many frames are looked at.
 const DEPTH: usize = 48;

@@ -4,11 +4,11 @@
 use std::fmt;
 
 use super::Rule;
-use crate::attribution;
 use crate::irql;
 use crate::kernel;
 use crate::stack::{Function, Stack};
 use crate::thread;
+use crate::verifier::attribution;
 
 /// Another moment that a report is about: where the lock was taken before, where the memory was
 /// freed first.

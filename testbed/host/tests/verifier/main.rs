@@ -8,6 +8,7 @@ mod support;
 mod bad;
 mod callbacks;
 mod irql;
+mod lock_order;
 mod locks;
 mod pool;
 mod text;

@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Allocation, Pool, check_guards, tag_text};
-use crate::attribution;
 use crate::driver::Driver;
 use crate::stack::Stack;
+use crate::verifier::attribution;
 use crate::verifier::{Report, Rule};
 
 /// How many places beside the largest one a report shows.

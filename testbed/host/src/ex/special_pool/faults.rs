@@ -4,9 +4,9 @@
 use super::table::Entry;
 use super::{SLACK, TABLE, open_page, space};
 use crate::ex::pool::tag_text;
-use crate::fault_handler::{Access, Fault};
 use crate::irql::{self, DISPATCH_LEVEL};
 use crate::pages;
+use crate::pages::fault_handler::{Access, Fault};
 use crate::verifier::{Report, Rule};
 
 /// What freed memory reads as, once it was reported.

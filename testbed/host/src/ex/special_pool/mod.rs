@@ -19,7 +19,7 @@ use std::sync::{Once, OnceLock};
 
 use parking_lot::Mutex;
 
-use crate::fault_handler;
+use crate::pages::fault_handler;
 use crate::pages::{self, Opened, PAGE_SIZE, Reservation};
 use crate::stack::Stack;
 pub(crate) use faults::resolve;

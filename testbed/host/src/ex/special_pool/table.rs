@@ -6,7 +6,7 @@ use std::io;
 use std::ops::Range;
 
 use super::About;
-use crate::fault_handler::Access;
+use crate::pages::fault_handler::Access;
 use crate::pages::{Circle, Opened, PAGE_SIZE, Reservation};
 use crate::stack::Stack;
 

@@ -2,6 +2,8 @@
 //! Address space that belongs to the hosted kernel and that nobody can reach until it is opened,
 //! page by page.
 
+pub(crate) mod fault_handler;
+
 use std::io;
 use std::ops::Range;
 

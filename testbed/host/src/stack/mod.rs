@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Call stacks: cheap to take, resolved only when somebody reads them.
 
+pub(crate) mod unwind;
+
 use std::ffi::c_void;
 use std::fmt;
 use std::path::PathBuf;
 
 use crate::entry;
-use crate::unwind;
 
 /// How many frames a stack keeps.
 const DEPTH: usize = 48;
