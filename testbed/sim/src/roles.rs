@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// before it is given back, so two at a time in here are two at a time.
 #[derive(Default)]
 pub struct Roles {
-    /// The common driver's loads: with each the roles begin anew.
+    /// How often an unload of the common driver has begun or ended: with each the roles begin anew.
     load: u64,
     /// The deciders by provider: the services' processes.
     deciders: BTreeMap<u32, BTreeSet<u32>>,
@@ -20,13 +20,13 @@ pub struct Roles {
 }
 
 impl Roles {
-    /// The present load of the common driver.
+    /// Tells one life of the common driver from another.
     #[must_use]
     pub fn load(&self) -> u64 {
         self.load
     }
 
-    /// The common driver is about to be unloaded: it takes all roles back.
+    /// An unload of the common driver begins, or has ended: it takes all roles back.
     pub fn unloading(&mut self) {
         self.load += 1;
         self.deciders.clear();

@@ -293,7 +293,8 @@ fn unload(shared: &Shared, image: Image, how: Unload) -> Result<(), i32> {
     let status = shared.kernel.unload(image.driver().name, how);
     if image == Image::Fltport {
         shared.took("the unload", begin);
-        shared.journal.roles(|_| ());
+        // It has taken back what was given while it began, too.
+        shared.journal.roles(Roles::unloading);
     }
     status
 }
