@@ -21,7 +21,7 @@ use fltport_abi::interface::BacklogPolicy;
 use fltport_abi::limits::{MAX_CONNECTIONS, MAX_PAYLOAD, MAX_PROVIDERS};
 use fltport_nt::bindings::{
     STATUS_ACCESS_DENIED, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER,
-    STATUS_NOT_FOUND, STATUS_OBJECT_NAME_COLLISION,
+    STATUS_NOT_FOUND, STATUS_OBJECT_NAME_COLLISION, STATUS_RETRY,
 };
 use fltport_nt::ex::{PoolArc, PoolBox};
 use fltport_nt::linked::STATUS_SHARING_VIOLATION;
@@ -234,7 +234,7 @@ impl Routes {
     }
 
     /// Subscribes, or changes a subscription. The first observer of a provider with a backlog takes
-    /// the backlog over.
+    /// the backlog over. `STATUS_RETRY` while a former one is still on its way to it.
     ///
     /// What is not used of `prepared` is given back, to be freed after the lock has been released.
     pub(crate) fn subscribe(
@@ -246,6 +246,7 @@ impl Routes {
         let provider = u16::try_from(wanted.provider).map_err(|_| NtError(STATUS_NOT_FOUND))?;
         let slot = self.provider(provider).ok_or(NtError(STATUS_NOT_FOUND))?;
         let (notifications, requests) = (slot.provider.notifications, slot.provider.requests);
+        let is_kept = slot.backlog.as_ref().is_some_and(|it| !it.is_settled());
         if wanted.observe & !(notifications | requests) != 0
             || wanted.decide & !requests != 0
             || wanted.reserved != 0
@@ -266,6 +267,12 @@ impl Routes {
             return Err(NtError(STATUS_ACCESS_DENIED));
         }
         let subscription = target.subscription_or_new(provider, prepared)?;
+        if subscription.replay.is_some() && is_kept && wanted.observe & notifications != 0 {
+            // It let go before it had read the backlog that it was passed, and comes back. What was
+            // kept meanwhile comes behind that, and room is for one: else a service that does not
+            // read could let the driver keep any number of them.
+            return Err(NtError(STATUS_RETRY));
+        }
         let newly_decided = wanted.decide & !subscription.decide;
         subscription.observe = wanted.observe;
         subscription.decide = wanted.decide;

@@ -49,6 +49,8 @@ statuses! {
     INSUFFICIENT_RESOURCES = 0xC000_009A_u32, "the driver has no memory or no free slot for this";
     /// Somebody else is the decider already.
     SHARING_VIOLATION = 0xC000_0043_u32, "another service is the decider for this request already";
+    /// A subscription that would take a backlog over while a former one is still being read.
+    RETRY = 0xC000_022D_u32, "a backlog is still on its way to this connection: read on, then subscribe again";
     /// The driver is unloading.
     DELETE_PENDING = 0xC000_0056_u32, "the driver is being unloaded";
     /// The driver is not ready for this.

@@ -10,6 +10,7 @@ use fltport_abi::command::BACKLOG;
 use fltport_abi::frame::RecordKind;
 use fltport_abi::message::Message;
 use fltport_client::BacklogPolicy;
+use fltport_nt::bindings::STATUS_RETRY;
 
 fn machine(backlog: u32, policy: BacklogPolicy) -> Machine {
     let machine = Machine::bare();
@@ -52,6 +53,31 @@ fn the_first_subscriber_gets_the_backlog_and_the_second_does_not() {
         .unwrap();
     assert_eq!((backlog.offered, backlog.delivered), (10, 10));
     drop((first, second));
+    machine.check();
+}
+
+/// A service that lets go before it has read the backlog it was passed, and comes back, would get
+/// what was kept meanwhile behind what came later.
+#[test]
+fn a_second_backlog_waits_until_the_first_is_read() {
+    let machine = machine(512 * 1024, BacklogPolicy::KeepNewest);
+    let large = [7; 20 * 1024];
+    (0..8).for_each(|n| generator::blob(n, &large));
+    let mut service = subscribed(&machine);
+    let provider = service.provider("generator").unwrap();
+    service.subscribe(provider, 0, 0).unwrap();
+    generator::blob(8, b"kept");
+    assert_eq!(service.subscribe(provider, 1 << 1, 0), Err(STATUS_RETRY));
+    // Nothing to be kept is in the way of letting go, or of other types.
+    service.subscribe(provider, 1 << 2, 0).unwrap();
+    let mut read = numbers(&service.drain_until(8));
+    while service.subscribe(provider, 1 << 1, 0) == Err(STATUS_RETRY) {
+        std::thread::yield_now();
+    }
+    generator::blob(9, b"live");
+    read.extend(numbers(&service.drain()));
+    assert_eq!(read, (0..10).collect::<Vec<_>>());
+    drop(service);
     machine.check();
 }
 

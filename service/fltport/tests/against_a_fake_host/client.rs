@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The blocking client against a fake hosted kernel.
 
-use crate::fake_host::{FakeHost, NO_WAITER, encode, gap, notification, record};
+use crate::fake_host::{FakeHost, LEDGER_ROWS, NO_WAITER, encode, gap, notification, record};
 use fltport::process_monitor::{
     Exclusions, GetExclusions, ProcessCreate, ProcessExit, ProcessStart, ProcessVerdict,
     SetExclusions,
@@ -64,7 +64,11 @@ fn connects_with_a_hello_and_learns_who_it_is() {
     );
     assert_eq!(client.providers().unwrap()[0].name, "process-monitor");
     assert_eq!(client.connections().unwrap().len(), 1);
-    assert_eq!(client.ledger().unwrap().len(), 5, "in three pages");
+    assert_eq!(
+        client.ledger().unwrap().len(),
+        LEDGER_ROWS,
+        "in three pages"
+    );
     assert!(client.requests().unwrap().is_empty());
     let schema = client.schema("process-monitor").unwrap();
     assert_eq!(schema.message(1).unwrap().name, "start");

@@ -11,6 +11,7 @@ use fltport_abi::fixed::{Fixed, name_to_bytes};
 use fltport_abi::frame::{self, FrameHeader, RecordHeader, RecordKind, record_size};
 use fltport_abi::hello::Hello;
 use fltport_abi::hosted::{CompletionHeader, Request, RequestHeader};
+use fltport_abi::limits::MAX_COMMAND;
 use fltport_abi::message::Message;
 use fltport_abi::process_monitor::{
     Exclusions, ExclusionsSet, GetExclusions, PROVIDER, SetExclusions,
@@ -29,6 +30,8 @@ use std::time::Duration;
 
 pub(crate) const NO_WAITER: i32 = 0xC01C_0020_u32 as i32;
 const TOO_SMALL: i32 = 0x801C_0001_u32 as i32;
+/// Rows of the ledger: three pages.
+pub(crate) const LEDGER_ROWS: usize = 2 * (MAX_COMMAND / LedgerRow::SIZE) + 1;
 const DISCONNECTED: i32 = status::PORT_DISCONNECTED;
 
 /// One connection as the fake driver sees it.
@@ -431,7 +434,7 @@ fn command(driver: &Driver, connection: &Connection, input: &[u8]) -> (i32, Vec<
             state.gets_at_first_info.get_or_insert(gets);
             (0, bytes(&connection_row(connection)))
         }
-        (0, own::PROVIDERS) => (0, page(command.payload, &[provider_row()], 1)),
+        (0, own::PROVIDERS) => (0, page(command.payload, &[provider_row()])),
         (0, own::SCHEMA) if command.payload == [1, 0, 0, 0] => {
             let mut schema = vec![0; 16 * 1024];
             let n = PROVIDER.encode(&mut schema).unwrap();
@@ -454,10 +457,9 @@ fn command(driver: &Driver, connection: &Connection, input: &[u8]) -> (i32, Vec<
             }
             (status, Vec::new())
         }
-        (0, own::CONNECTIONS) => (0, page(command.payload, &[connection_row(connection)], 1)),
-        // Five rows, two to a page.
-        (0, own::LEDGER) => (0, page(command.payload, &[(); 5].map(|()| ledger_row()), 2)),
-        (0, own::REQUESTS) => (0, page::<RequestRow>(command.payload, &[], 1)),
+        (0, own::CONNECTIONS) => (0, page(command.payload, &[connection_row(connection)])),
+        (0, own::LEDGER) => (0, page(command.payload, &vec![ledger_row(); LEDGER_ROWS])),
+        (0, own::REQUESTS) => (0, page::<RequestRow>(command.payload, &[])),
         (1, 6) => set_exclusions(driver, command.payload),
         (1, 7) => exclusions(driver, command.payload),
         _ => (status::NOT_FOUND, Vec::new()),
@@ -480,9 +482,14 @@ fn exclusions(driver: &Driver, payload: &[u8]) -> (i32, Vec<u8>) {
     (0, encode(&Exclusions { images }))
 }
 
-fn page<R: Fixed>(payload: &[u8], rows: &[R], size: usize) -> Vec<u8> {
+/// As many rows as fit, as the driver does it.
+fn page<R: Fixed>(payload: &[u8], rows: &[R]) -> Vec<u8> {
     let skip = Page::read(payload).unwrap().skip as usize;
-    rows.iter().skip(skip).take(size).flat_map(bytes).collect()
+    rows.iter()
+        .skip(skip)
+        .take(MAX_COMMAND / R::SIZE)
+        .flat_map(bytes)
+        .collect()
 }
 
 fn provider_row() -> ProviderRow {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the client does when its connection ends, against a fake hosted kernel.
 
-use crate::fake_host::{FakeHost, notification, provider_change};
+use crate::fake_host::{FakeHost, LEDGER_ROWS, notification, provider_change};
 use fltport::process_monitor::ProcessExit;
 use fltport::{Client, Error, Event, MessageSet, Options, Pid, Status};
 use std::time::Duration;
@@ -180,7 +180,8 @@ mod tokio_client {
         assert!(matches!(event, Some(Event::Notification(_))), "{event:?}");
         let listed = client.command("process-monitor", &GetExclusions {}).await;
         assert!(listed.is_ok());
-        assert_eq!(client.with(|c| c.ledger()).await.unwrap().len(), 5);
+        let rows = client.with(|c| c.ledger()).await.unwrap();
+        assert_eq!(rows.len(), LEDGER_ROWS);
         let waiting = tokio::spawn({
             let client = client.clone();
             async move { client.next().await.is_none() }
