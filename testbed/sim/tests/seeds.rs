@@ -2,8 +2,8 @@
 //! Seeds that have found something stay here, and a seed is the same run wherever it runs.
 //!
 //! A seed means the same run as long as the plan of a seed and the calls of the drivers stay what
-//! they are; one with faults only as long as the program does. So what a seed has found has a test
-//! of its own, too, beside the code that was mended.
+//! they are; one with faults only as long as the program does. What a seed has found gets a test
+//! of its own, too, where that can be written without the schedule.
 
 use std::process::{Command, Stdio};
 
