@@ -246,7 +246,10 @@ impl Routes {
         let provider = u16::try_from(wanted.provider).map_err(|_| NtError(STATUS_NOT_FOUND))?;
         let slot = self.provider(provider).ok_or(NtError(STATUS_NOT_FOUND))?;
         let (notifications, requests) = (slot.provider.notifications, slot.provider.requests);
-        let is_kept = slot.backlog.as_ref().is_some_and(|it| !it.is_settled());
+        let are_kept = (0..TYPES as u16).any(|message| {
+            wanted.observe & notifications & bit(message) != 0
+                && slot.unheard.in_flight(message) != 0
+        });
         if wanted.observe & !(notifications | requests) != 0
             || wanted.decide & !requests != 0
             || wanted.reserved != 0
@@ -267,7 +270,7 @@ impl Routes {
             return Err(NtError(STATUS_ACCESS_DENIED));
         }
         let subscription = target.subscription_or_new(provider, prepared)?;
-        if subscription.replay.is_some() && is_kept && wanted.observe & notifications != 0 {
+        if subscription.replay.is_some() && are_kept {
             // It let go before it had read the backlog that it was passed, and comes back. What was
             // kept meanwhile comes behind that, and room is for one: else a service that does not
             // read could let the driver keep any number of them.

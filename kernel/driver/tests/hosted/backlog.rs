@@ -265,3 +265,29 @@ fn what_the_first_subscriber_does_not_ask_for_is_counted_as_unheard() {
     drop((client, first, second));
     machine.check();
 }
+
+/// What is kept of a type that it does not ask for is not in the way of who asks again while it
+/// still reads.
+#[test]
+fn what_nobody_asks_for_delays_no_subscription() {
+    let machine = Machine::bare();
+    machine.load(&FLTPORT);
+    let client = BareClient::register(&PAIR, 512 * 1024);
+    let wanted = |number| assert_eq!(client.notify_at(0, &Wanted { number }), 0);
+    (0..4000).for_each(wanted);
+    let mut service = Service::connect(&machine);
+    let provider = service.provider("pair").unwrap();
+    service.subscribe(provider, 1 << 1, 0).unwrap();
+    client.notify_at(0, &Unwanted { number: 0 });
+    service.subscribe(provider, 1 << 1, 0).unwrap();
+    // But it cannot ask for that, too, before it has read on.
+    assert_eq!(service.subscribe(provider, 0b110, 0), Err(STATUS_RETRY));
+    wanted(4000);
+    let records = service.drain();
+    let read = records
+        .iter()
+        .map(|r| Wanted::decode(&r.payload).unwrap().number);
+    assert_eq!(read.collect::<Vec<_>>(), (0..4001).collect::<Vec<_>>());
+    drop((service, client));
+    machine.check();
+}
