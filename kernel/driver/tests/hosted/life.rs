@@ -13,6 +13,7 @@ use fltport_abi::hello::Hello;
 use fltport_nt::bindings::STATUS_INSUFFICIENT_RESOURCES;
 use nt_host::faults::FaultPlan;
 use nt_host::{Config, DriverImage, ImageLoaded, Kernel, Unload};
+use std::io::Write;
 use std::panic::resume_unwind;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
@@ -58,8 +59,15 @@ impl Life {
             drop(ended);
         });
         if end.recv_timeout(HANG) == Err(RecvTimeoutError::Timeout) {
-            eprintln!("somebody waits for ever, after these faults:");
-            faults.injected().iter().for_each(|it| eprintln!("{it}"));
+            // Not by a macro, whose output a test runner that is aborted keeps to itself.
+            let mut stderr = std::io::stderr().lock();
+            let _ = writeln!(
+                stderr,
+                "somebody waits for ever, by {faults:?}, after these faults:"
+            );
+            for fault in faults.injected() {
+                let _ = writeln!(stderr, "{fault}");
+            }
             std::process::abort();
         }
         living.join().unwrap_or_else(|cause| resume_unwind(cause));
