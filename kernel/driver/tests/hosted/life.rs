@@ -15,7 +15,7 @@ use nt_host::faults::FaultPlan;
 use nt_host::{Config, DriverImage, ImageLoaded, Kernel, Unload};
 use std::io::Write;
 use std::panic::resume_unwind;
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -48,28 +48,23 @@ impl Life {
         let kernel = Kernel::boot(config);
         let life = Life {
             faults: faults.clone(),
-            machine: Machine { kernel },
+            machine: Machine {
+                kernel: kernel.clone(),
+            },
             luck,
         };
         let living = thread::spawn(move || {
+            let _ended = ended;
             live(&life);
             let left = life.machine.kernel.pool_usage();
             assert!(left.is_empty(), "left behind was {left:?}");
             life.machine.check();
-            drop(ended);
         });
-        if end.recv_timeout(HANG) == Err(RecvTimeoutError::Timeout) {
-            // Not by a macro, whose output a test runner that is aborted keeps to itself.
-            let mut stderr = std::io::stderr().lock();
-            let _ = writeln!(
-                stderr,
-                "somebody waits for ever, by {faults:?}, after these faults:"
-            );
-            for fault in faults.injected() {
-                let _ = writeln!(stderr, "{fault}");
-            }
+        if !has_ended(&end) {
+            explain_hang(&faults, &kernel);
             std::process::abort();
         }
+        // The kernel of a life that panicked is shut down by the unwinding.
         living.join().unwrap_or_else(|cause| resume_unwind(cause));
     }
 
@@ -244,6 +239,29 @@ impl Life {
             let outcomes: u64 = row.outcomes.iter().sum();
             assert_eq!(row.asked, outcomes, "{row:?}");
         }
+    }
+}
+
+/// Waits for the end of a life; false if it does not come. A moment in which the machine stood
+/// still counts as a second.
+fn has_ended(end: &Receiver<()>) -> bool {
+    let second = Duration::from_secs(1);
+    let mut seconds = 0..HANG.as_secs();
+    seconds.any(|_| end.recv_timeout(second) != Err(RecvTimeoutError::Timeout))
+}
+
+/// Not by a macro, whose output a test runner that is aborted keeps to itself.
+fn explain_hang(faults: &FaultPlan, kernel: &Kernel) {
+    let mut stderr = std::io::stderr().lock();
+    let _ = writeln!(
+        stderr,
+        "somebody waits for ever, by {faults:?}; after these faults:"
+    );
+    for fault in faults.injected() {
+        let _ = writeln!(stderr, "{fault}");
+    }
+    for report in kernel.reports() {
+        let _ = writeln!(stderr, "{report}");
     }
 }
 

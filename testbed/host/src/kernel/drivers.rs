@@ -91,30 +91,58 @@ impl Drivers {
     }
 }
 
+/// How far a closure has come that runs in a system thread.
+enum Progress<R> {
+    Runs,
+    Returned(R),
+    Panicked,
+}
+
+/// Wakes whoever waits for the closure when it ends, however it does.
+struct Call<R> {
+    progress: Arc<Mutex<Progress<R>>>,
+    done: Arc<Waiter>,
+}
+
+impl<R> Drop for Call<R> {
+    fn drop(&mut self) {
+        let mut progress = self.progress.lock();
+        if matches!(*progress, Progress::Runs) {
+            *progress = Progress::Panicked;
+        }
+        drop(progress);
+        sched::wake(&self.done);
+    }
+}
+
 /// Runs a closure in a system thread and waits for it. STATUS_UNSUCCESSFUL if the driver stops
-/// the system meanwhile.
+/// the system meanwhile. A panic there is one here, too.
 pub(crate) fn in_system_thread<R: Send + 'static>(
     state: &Arc<State>,
     f: impl FnOnce() -> R + Send + 'static,
 ) -> Result<R, NTSTATUS> {
     let done = Arc::new(Waiter::new());
-    let result = Arc::new(Mutex::new(None));
+    let progress = Arc::new(Mutex::new(Progress::Runs));
     state.watchers.lock().push(done.clone());
-    let (inner_done, inner_result) = (done.clone(), result.clone());
+    let call = Call {
+        progress: progress.clone(),
+        done: done.clone(),
+    };
     let body = move || {
-        *inner_result.lock() = Some(f());
-        sched::wake(&inner_done);
+        let result = f();
+        *call.progress.lock() = Progress::Returned(result);
     };
     let started = ps::thread::start(state, state.processes.system(), None, body);
     let outcome = match started {
         Err(_) => Err(STATUS_INSUFFICIENT_RESOURCES),
         Ok(_) => loop {
             sched::block(&done, None);
-            if let Some(result) = result.lock().take() {
-                break Ok(result);
-            }
-            if state.is_stopped() {
-                break Err(STATUS_UNSUCCESSFUL);
+            let now = std::mem::replace(&mut *progress.lock(), Progress::Runs);
+            match now {
+                Progress::Returned(result) => break Ok(result),
+                Progress::Panicked => panic!("a system thread has panicked; see its message"),
+                Progress::Runs if state.is_stopped() => break Err(STATUS_UNSUCCESSFUL),
+                Progress::Runs => {}
             }
         },
     };
@@ -271,5 +299,18 @@ pub(crate) fn unload_all(state: &Arc<State>) {
                 "{status:?}"
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::in_system_thread;
+    use crate::kernel::{self, Config, Kernel};
+
+    #[test]
+    #[should_panic(expected = "a system thread has panicked")]
+    fn a_panic_in_a_system_thread_is_the_callers() {
+        let _kernel = Kernel::boot(Config::default());
+        let _never = in_system_thread(&kernel::state(), || panic!("for the test"));
     }
 }

@@ -127,6 +127,16 @@ impl SystemThreads {
     }
 }
 
+/// Says that the thread has ended, also when the host has panicked in it: else whoever joins it
+/// would wait for ever.
+struct Finishes<'t>(&'t Arc<Thread>, &'t State);
+
+impl Drop for Finishes<'_> {
+    fn drop(&mut self) {
+        self.0.finish(self.1, STATUS_SUCCESS);
+    }
+}
+
 /// Starts a system thread that runs `body`, attached to `process`.
 pub(crate) fn start(
     state: &Arc<State>,
@@ -147,8 +157,8 @@ pub(crate) fn start(
         thread::adopt_state(&inner_state);
         thread::adopt_thread(&inner_state, &inner);
         inner.begin(thread::native_id());
+        let _finishes = Finishes(&inner, &inner_state);
         thread::attached(&inner.process, body);
-        inner.finish(&inner_state, STATUS_SUCCESS);
     });
     if let Err(error) = spawned {
         thread.finish(state, STATUS_INSUFFICIENT_RESOURCES);
