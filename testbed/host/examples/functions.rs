@@ -12,10 +12,11 @@ const HEAD: &str = "\
 Generated from the code by `cargo xtask functions`; do not edit.
 
 Drivers link to these by NT's names. Each checks the IRQL that is given here, and most check much
-more (see `nt_host::Rule`). A function that *can be made to fail* fails in fault tests, by a plan
-(see `nt_host::faults`), in the ways that are named; what goes wrong for a reason of the caller's
-fails as documented and is not listed. *Simpler than NT* says in what a driver may see a difference;
-where it says nothing, none is known.
+more (see `nt_host::Rule`). It is that of the function's page in Microsoft's documentation or of its
+annotation in the WDK's header, whichever allows more: what is reported breaks both. A function that
+*can be made to fail* fails in fault tests, by a plan (see `nt_host::faults`), in the ways that are
+named; what goes wrong for a reason of the caller's fails as documented and is not listed. *Simpler
+than NT* says in what a driver may see a difference; where it says nothing, none is known.
 
 Variables: PsProcessType, PsThreadType, SeTokenObjectType.
 ";

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 /*
  * What the hosted kernel has of ntoskrnl.exe for every driver: memory, locks, events, timers, work
- * items, threads, handles, the registry. Each function's IRQL, statuses and meaning are those of
- * its page in Microsoft's documentation; the hosted kernel checks the IRQL at each call. Which
- * functions there are, and what is simplified in them, is in the docs of nt-host.
+ * items, threads, handles, the registry. Each function's statuses and meaning are those of its
+ * page in Microsoft's documentation, and its IRQL, which is checked at each call, is that of the
+ * page or of the annotation in the WDK's header, whichever allows more. Which functions there are,
+ * and what is simplified in them, is in the docs of nt-host.
  *
  * A type without a body here is one that the hosted kernel does not have, and that is only passed
  * on by pointer.

@@ -7,7 +7,7 @@ use crate::abi::{
     ACCESS_STATE, HANDLE, NTSTATUS, OBJECT_ATTRIBUTES, OBJECT_HANDLE_INFORMATION, POBJECT_TYPE,
 };
 use crate::entry::nt;
-use crate::irql::{DISPATCH_LEVEL, PASSIVE_LEVEL};
+use crate::irql::{APC_LEVEL, DISPATCH_LEVEL, PASSIVE_LEVEL};
 use crate::kernel::{self, State};
 use crate::object::Object;
 use crate::process::SYSTEM_PROCESS_ID;
@@ -164,7 +164,7 @@ nt! {
     /// Opens a handle to an object.
     fails = STATUS_INSUFFICIENT_RESOURCES;
     simplified = "access is not checked, and the access state is ignored";
-    max_irql = PASSIVE_LEVEL;
+    max_irql = APC_LEVEL;
     pub unsafe fn ObOpenObjectByPointer(
         object: *const c_void,
         attributes: u32,

@@ -3,7 +3,7 @@
 
 use crate::abi::{PCWSTR, UNICODE_STRING};
 use crate::entry::nt;
-use crate::irql::{DISPATCH_LEVEL, PASSIVE_LEVEL};
+use crate::irql::{APC_LEVEL, DISPATCH_LEVEL, PASSIVE_LEVEL};
 use crate::unicode;
 
 /// The longest string that a UNICODE_STRING can describe with its zero, in units.
@@ -67,7 +67,7 @@ nt! {
 
     /// The upper-case form of a character.
     simplified = "upper case by Unicode's rules, not by the table of a Windows version";
-    max_irql = PASSIVE_LEVEL;
+    max_irql = APC_LEVEL;
     pub unsafe fn RtlUpcaseUnicodeChar(character: u16) -> u16 {
         unicode::upcase(character)
     }

@@ -87,6 +87,8 @@ rules! {
     LockWrongThread => "released a lock that another thread holds",
     /// A spin lock released with another IRQL than the one before it was taken.
     LockIrqlMismatch => "released a spin lock to another IRQL than it was taken at",
+    /// A mutex taken at DISPATCH_LEVEL and released below, or the reverse.
+    MutexIrqlMismatch => "released a mutex on the other side of DISPATCH_LEVEL than it was taken",
     /// A lock taken twice by one thread.
     LockRecursion => "took a lock that the thread already holds",
     /// Two or more locks taken in different orders: threads that do so at the same time wait for

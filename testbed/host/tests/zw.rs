@@ -4,7 +4,9 @@
 mod support;
 
 use fltport_nt::bindings::*;
+use fltport_nt::linked::KeLowerIrql;
 use nt_host::Rule;
+use nt_host::irql;
 use nt_host::registry::Value;
 use nt_host::status::{STATUS_CANNOT_DELETE, STATUS_KEY_MUST_BE_VOLATILE};
 use std::ptr::{null, null_mut};
@@ -206,4 +208,22 @@ fn what_cannot_be_waited_for_by_its_handle_is_a_status() {
     unsafe { ZwClose(key) };
     assert_eq!(wait(key), STATUS_INVALID_HANDLE);
     expect(kernel, &[Rule::HandleInvalid]);
+}
+
+#[test]
+fn at_dispatch_level_a_handle_can_be_looked_at_and_not_waited_for() {
+    let kernel = boot();
+    let this_process = usize::MAX as HANDLE;
+    let wait = |time: i64| {
+        // SAFETY: a handle that is always open, and a time.
+        unsafe { ZwWaitForSingleObject(this_process, false, &raw const time) }
+    };
+    // SAFETY: raises from PASSIVE_LEVEL.
+    let old = unsafe { KfRaiseIrql(irql::DISPATCH_LEVEL) };
+    assert_eq!(wait(0), STATUS_TIMEOUT);
+    assert!(kernel.reports().is_empty(), "{:?}", kernel.reports());
+    wait(-MS);
+    // SAFETY: lowers to where it was.
+    unsafe { KeLowerIrql(old) };
+    expect(kernel, &[Rule::WaitAtDispatchLevel]);
 }

@@ -75,9 +75,9 @@ nt! {
 
     /// Gives a mutex back, once for each time it was taken; zero when it is free now. NT raises
     /// STATUS_MUTANT_NOT_OWNED in a thread that does not own it; here that is a report, and this
-    /// status.
-    simplified = "in a thread that does not own it a report and STATUS_MUTANT_NOT_OWNED as the \
-        result, where NT raises that; no priority boost";
+    /// status. A mutex that was taken at DISPATCH_LEVEL is released there, and only such a one.
+    simplified = "reports where NT raises an exception: STATUS_MUTANT_NOT_OWNED, which is the \
+        result then, and a mutex taken on the other side of DISPATCH_LEVEL; no priority boost";
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn KeReleaseMutex(mutex: *mut KMUTANT, wait: bool) -> i32 {
         // SAFETY: the caller passes a mutex.
@@ -93,7 +93,10 @@ nt! {
         }
         match locks::release(lock) {
             Released::Held(held) if held.again => 0,
-            Released::Held(_) => kernel::state().dispatcher.release_mutant(header),
+            Released::Held(held) => {
+                locks::check_side_of_dispatch_level(held);
+                kernel::state().dispatcher.release_mutant(header)
+            }
             Released::OfAnother | Released::Free => STATUS_MUTANT_NOT_OWNED,
         }
     }

@@ -14,7 +14,7 @@ use crate::clock::{self, Deadline};
 use crate::driver::Driver;
 use crate::entry::nt;
 use crate::frame;
-use crate::irql::{self, DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL};
+use crate::irql::{self, APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL};
 use crate::kernel::{self, State};
 use crate::ps;
 use crate::sched::{self, Waiter};
@@ -340,7 +340,7 @@ nt! {
 
     /// Waits until all DPCs that are queued have run.
     simplified = "waits for the DPCs of timers; there are no others";
-    max_irql = PASSIVE_LEVEL;
+    max_irql = APC_LEVEL;
     pub unsafe fn KeFlushQueuedDpcs() {
         kernel::state().timers.flush();
     }

@@ -95,7 +95,7 @@ nt! {
     }
 
     /// Gives a token back.
-    max_irql = PASSIVE_LEVEL;
+    max_irql = APC_LEVEL;
     pub unsafe fn PsDereferencePrimaryToken(token: *const c_void) {
         crate::ob::dereference(token as usize);
     }

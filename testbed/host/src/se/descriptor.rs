@@ -7,7 +7,7 @@ use super::sid::{self, Sid};
 use super::token::Token;
 use crate::abi::{ACL, NTSTATUS, PSECURITY_DESCRIPTOR, PSID, SECURITY_DESCRIPTOR};
 use crate::entry::nt;
-use crate::irql::{APC_LEVEL, PASSIVE_LEVEL};
+use crate::irql::APC_LEVEL;
 use crate::status::{
     STATUS_ACCESS_DENIED, STATUS_INVALID_PARAMETER, STATUS_INVALID_SECURITY_DESCR, STATUS_SUCCESS,
     STATUS_UNKNOWN_REVISION,
@@ -152,7 +152,7 @@ unsafe fn free_space(acl: *mut ACL) -> Option<(usize, usize)> {
 
 nt! {
     /// Makes an empty absolute security descriptor.
-    max_irql = PASSIVE_LEVEL;
+    max_irql = APC_LEVEL;
     pub unsafe fn RtlCreateSecurityDescriptor(
         descriptor: PSECURITY_DESCRIPTOR,
         revision: u32,
@@ -196,7 +196,7 @@ nt! {
     }
 
     /// Makes an empty access list of `length` bytes in all.
-    max_irql = PASSIVE_LEVEL;
+    max_irql = APC_LEVEL;
     pub unsafe fn RtlCreateAcl(acl: *mut ACL, length: u32, revision: u32) -> NTSTATUS {
         const ACL_REVISIONS: std::ops::RangeInclusive<u32> = 2..=4;
         let (Ok(size), true) = (u16::try_from(length), ACL_REVISIONS.contains(&revision)) else {

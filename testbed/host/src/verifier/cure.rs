@@ -47,6 +47,9 @@ impl Rule {
             Rule::LockIrqlMismatch => {
                 "keep the IRQL that the acquisition returned, one variable for each lock, and pass that"
             }
+            Rule::MutexIrqlMismatch => {
+                "release a mutex taken at DISPATCH_LEVEL there, and one taken below there, too"
+            }
             Rule::LockRecursion => {
                 "take the lock once, and give functions that run under it to understand that it is held"
             }

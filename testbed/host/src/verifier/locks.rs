@@ -477,6 +477,21 @@ pub(crate) fn pass_irql_on(released: Held) {
     });
 }
 
+/// Looks at the IRQL at which the calling thread releases a mutex: NT keeps no mutex across the
+/// border of DISPATCH_LEVEL.
+pub(crate) fn check_side_of_dispatch_level(released: Held) {
+    let now = irql::current();
+    if (now >= DISPATCH_LEVEL) != (released.former_irql >= DISPATCH_LEVEL) {
+        Report::new(Rule::MutexIrqlMismatch)
+            .expected(format!(
+                "{}, the IRQL at which the mutex was taken",
+                irql::name(released.former_irql)
+            ))
+            .found(irql::name(now))
+            .file();
+    }
+}
+
 /// Looks at the IRQL to which the calling thread returns as it releases the spin lock that was
 /// `released`. Two locks may be released in the order in which they were taken; the levels that
 /// they were taken at then change places.

@@ -5,7 +5,7 @@ use std::ffi::c_void;
 
 use crate::abi::{HANDLE, NTSTATUS};
 use crate::entry::nt;
-use crate::irql::PASSIVE_LEVEL;
+use crate::irql::DISPATCH_LEVEL;
 use crate::ke::header::Header;
 use crate::ke::wait;
 use crate::kernel;
@@ -14,9 +14,9 @@ use crate::object::Object;
 use crate::status::{STATUS_INVALID_HANDLE, STATUS_OBJECT_TYPE_MISMATCH};
 
 nt! {
-    /// Waits until a process or a thread has ended.
+    /// Waits until a process or a thread has ended; at DISPATCH_LEVEL only with a timeout of zero.
     simplified = "waits for processes and threads only; a wait is never alerted";
-    max_irql = PASSIVE_LEVEL;
+    max_irql = DISPATCH_LEVEL;
     pub unsafe fn ZwWaitForSingleObject(
         handle: HANDLE,
         _alertable: bool,

@@ -324,6 +324,39 @@ fn a_release_to_another_irql_is_reported() {
 }
 
 #[test]
+fn a_mutex_carried_across_dispatch_level_is_reported() {
+    compare(
+        || {
+            fresh_mutex();
+            assert_eq!(take_mutex(Some(0)), STATUS_SUCCESS);
+            // SAFETY: raises from PASSIVE_LEVEL.
+            let old = unsafe { KfRaiseIrql(DISPATCH_LEVEL) };
+            assert_eq!(release_mutex(), 0);
+            assert_eq!(take_mutex(Some(0)), STATUS_SUCCESS);
+            // SAFETY: lowers to where it was.
+            unsafe { KeLowerIrql(old) };
+            assert_eq!(release_mutex(), 0);
+        },
+        &[Rule::MutexIrqlMismatch, Rule::MutexIrqlMismatch],
+        || {
+            fresh_mutex();
+            // SAFETY: raises from PASSIVE_LEVEL.
+            let old = unsafe { KfRaiseIrql(DISPATCH_LEVEL) };
+            assert_eq!(take_mutex(Some(0)), STATUS_SUCCESS);
+            assert_eq!(release_mutex(), 0);
+            // SAFETY: lowers to where it was.
+            unsafe { KeLowerIrql(old) };
+            assert_eq!(take_mutex(Some(0)), STATUS_SUCCESS);
+            // SAFETY: raises, below DISPATCH_LEVEL.
+            let old = unsafe { KfRaiseIrql(APC_LEVEL) };
+            assert_eq!(release_mutex(), 0);
+            // SAFETY: lowers to where it was.
+            unsafe { KeLowerIrql(old) };
+        },
+    );
+}
+
+#[test]
 fn lowering_the_irql_under_a_lock_is_reported() {
     compare(
         || {
