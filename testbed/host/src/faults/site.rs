@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! From where a driver calls: what tells one call in its sources from another.
 
+use crate::stack::unwind;
 use crate::thread;
 
 /// So many return addresses tell a call. More would count the same call again for every way to
@@ -26,13 +27,12 @@ impl Site {
         let outer = thread::with_context(|context| context.driver_entered_at.get());
         let anchor = Site::of as *const () as usize;
         let mut frames = Vec::with_capacity(DEPTH);
-        backtrace::trace(|frame| {
-            let stack = frame.sp() as usize;
-            if outer != 0 && stack > outer {
+        unwind::walk(|frame| {
+            if outer != 0 && frame.stack > outer {
                 return false;
             }
-            if stack > inner {
-                frames.push((frame.ip() as usize).wrapping_sub(anchor));
+            if frame.stack > inner {
+                frames.push(frame.address.wrapping_sub(anchor));
             }
             frames.len() < DEPTH
         });

@@ -43,7 +43,6 @@ impl Choice {
         let random = &mut self.random;
         match &mut self.strategy {
             Strategy::Uniform => {
-                let others: &[usize] = others;
                 let choice = others[random.usize(..others.len())];
                 if yields && Some(choice) == current && others.len() > 1 {
                     // Whoever spins lets the others go first.

@@ -14,8 +14,9 @@
 //!   as a deadlock, with a list of who waits and since which call.
 //!
 //! The same seed gives the same run, in every process that runs the same program:
-//! [`Summary::trace`] is a fingerprint of all that was decided. For that a scenario must not ask the host system for
-//! time, threads or random numbers, nor let the order of a `HashMap` or an address decide anything.
+//! [`Summary::trace`] is a fingerprint of all that was decided. For that a scenario must not ask the
+//! host system for time, threads or random numbers, nor let the order of a `HashMap` or an address
+//! decide anything.
 //!
 //! What happens between two calls of the kernel is not interleaved; small lock-free parts need a
 //! model of their own, in loom for instance.
