@@ -10,7 +10,6 @@ use std::sync::{Arc, Mutex};
 
 use fltport_nt::bindings::*;
 use nt_host::flt::{GetOutcome, UserPort};
-use nt_host::registry::Value;
 use nt_host::{Kernel, Report, UserSlice};
 
 use crate::driver::{self, NAME};
@@ -113,16 +112,8 @@ unsafe extern "system" fn setup(
 
 /// Registers the filter.
 pub(crate) fn register(object: *mut DRIVER_OBJECT) {
-    let registration = FLT_REGISTRATION {
-        Size: size_of::<FLT_REGISTRATION>() as u16,
-        Version: FLT_REGISTRATION_VERSION as u16,
-        FilterUnloadCallback: Some(filter_unload),
-        InstanceSetupCallback: Some(setup),
-        ..Default::default()
-    };
-    // SAFETY: the driver's own object, a registration, and memory for the result.
-    let status = unsafe { FltRegisterFilter(object, &raw const registration, FILTER.as_ptr()) };
-    assert_eq!(status, STATUS_SUCCESS);
+    let filter = support::filter::register(object, Some(filter_unload), Some(setup));
+    FILTER.store(filter, Ordering::SeqCst);
 }
 
 /// How a port is created, where it differs from a good one.
@@ -237,16 +228,7 @@ pub(crate) fn boot() -> Kernel {
     for variable in [&FILTER, &SERVER, &CLIENT] {
         variable.store(0, Ordering::SeqCst);
     }
-    let root =
-        format!("\\Registry\\Machine\\System\\CurrentControlSet\\Services\\{NAME}\\Instances");
-    let set = |key: &str, name, value| kernel.registry().set_value(key, name, value).unwrap();
-    set(&root, "DefaultInstance", Value::string("Main"));
-    set(
-        &format!("{root}\\Main"),
-        "Altitude",
-        Value::string("365001"),
-    );
-    set(&format!("{root}\\Main"), "Flags", Value::dword(0));
+    support::filter::install(&kernel, NAME, "365001");
     kernel
 }
 

@@ -6,6 +6,8 @@
     reason = "each test file uses a part of it"
 )]
 
+pub mod filter;
+
 use fltport_nt::bindings::*;
 use nt_host::{Config, Kernel, Report, Rule};
 use std::ffi::c_void;

@@ -2,19 +2,17 @@
 //! A small filter driver. What its MessageNotify does is what the test says.
 
 use fltport_nt::bindings::*;
-use fltport_nt::linked::*;
 use nt_host::flt::UserPort;
-use nt_host::registry::Value;
 use nt_host::{Config, DriverImage, Kernel, Process, Report, Rule, Unload, UserSlice};
 use nt_host::{fltport_copy_from_user, fltport_copy_to_user};
 use std::ffi::c_void;
-use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicIsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use crate::support::{self, filter};
+
 const SERVICE: &str = "usertest";
 const PORT: &str = "\\UserTest";
-const KEY: &str = "\\Registry\\Machine\\System\\CurrentControlSet\\Services\\usertest\\Instances";
 
 /// What MessageNotify is given.
 #[derive(Clone, Copy)]
@@ -63,51 +61,19 @@ unsafe extern "system" fn entry(
     object: *mut DRIVER_OBJECT,
     _path: *const UNICODE_STRING,
 ) -> NTSTATUS {
-    let registration = FLT_REGISTRATION {
-        Size: size_of::<FLT_REGISTRATION>() as u16,
-        Version: FLT_REGISTRATION_VERSION as u16,
-        FilterUnloadCallback: Some(unload),
-        InstanceSetupCallback: Some(setup),
-        ..Default::default()
-    };
-    let mut filter = 0;
-    // SAFETY: the driver's object, a registration, memory for the result.
-    let status = unsafe { FltRegisterFilter(object, &raw const registration, &raw mut filter) };
-    assert_eq!(status, STATUS_SUCCESS);
+    let filter = filter::register(object, Some(unload), Some(setup));
     FILTER.store(filter, Ordering::Release);
-    listen(filter);
+    let server = filter::listen(
+        filter,
+        PORT,
+        Some(connect),
+        Some(disconnect),
+        Some(message),
+        4,
+    );
+    SERVER.store(server, Ordering::Release);
     // SAFETY: a registered filter.
     unsafe { FltStartFiltering(filter) }
-}
-
-fn listen(filter: PFLT_FILTER) {
-    let mut descriptor = null_mut();
-    // SAFETY: memory for the result.
-    let status =
-        unsafe { FltBuildDefaultSecurityDescriptor(&raw mut descriptor, FLT_PORT_ALL_ACCESS) };
-    assert_eq!(status, STATUS_SUCCESS);
-    let attributes = OBJECT_ATTRIBUTES {
-        SecurityDescriptor: descriptor.cast_const().cast(),
-        ..crate::support::attributes(PORT, null_mut(), OBJ_KERNEL_HANDLE)
-    };
-    let mut server = 0;
-    // SAFETY: a filter, attributes, callbacks of the right kinds, memory for the result.
-    let status = unsafe {
-        FltCreateCommunicationPort(
-            filter,
-            &raw mut server,
-            &raw const attributes,
-            null(),
-            Some(connect),
-            Some(disconnect),
-            Some(message),
-            4,
-        )
-    };
-    assert_eq!(status, STATUS_SUCCESS);
-    SERVER.store(server, Ordering::Release);
-    // SAFETY: built above.
-    unsafe { FltFreeSecurityDescriptor(descriptor) };
 }
 
 unsafe extern "system" fn unload(_flags: u32) -> NTSTATUS {
@@ -124,8 +90,7 @@ unsafe extern "system" fn setup(
     _device: u32,
     _file_system: FLT_FILESYSTEM_TYPE,
 ) -> NTSTATUS {
-    const DO_NOT_ATTACH: NTSTATUS = 0xC01C_000F_u32 as i32;
-    DO_NOT_ATTACH
+    STATUS_FLT_DO_NOT_ATTACH
 }
 
 unsafe extern "system" fn connect(
@@ -182,15 +147,7 @@ impl Machine {
     /// Boots and loads the driver with what its MessageNotify does.
     pub(crate) fn with(message: impl Fn(Call) -> NTSTATUS + Send + Sync + 'static) -> Machine {
         let kernel = Kernel::boot(Config::default());
-        let registry = kernel.registry();
-        let instance = format!("{KEY}\\Main");
-        for (key, name, value) in [
-            (KEY, "DefaultInstance", Value::string("Main")),
-            (&instance, "Altitude", Value::string("365000.7")),
-            (&instance, "Flags", Value::dword(0)),
-        ] {
-            registry.set_value(key, name, value).unwrap();
-        }
+        filter::install(&kernel, SERVICE, "365000.7");
         *MESSAGE.lock().unwrap() = Some(Arc::new(message));
         let image = DriverImage {
             name: SERVICE,
@@ -199,7 +156,7 @@ impl Machine {
         };
         kernel.load(&image).unwrap();
         let this = kernel.peer(std::process::id(), 0);
-        let service = UserPort::connect(&this, &crate::support::wide(PORT), &[]).unwrap();
+        let service = UserPort::connect(&this, &support::wide(PORT), &[]).unwrap();
         Machine { kernel, service }
     }
 
@@ -239,7 +196,7 @@ impl Machine {
     pub(crate) fn expect(self, expected: &[Rule]) -> Vec<Report> {
         let reports = self.end();
         let text: String = reports.iter().map(|report| format!("{report}\n")).collect();
-        assert_eq!(crate::support::rules(&reports), expected, "{text}");
+        assert_eq!(support::rules(&reports), expected, "{text}");
         reports
     }
 }

@@ -6,7 +6,6 @@ use fltport_nt::bindings::*;
 use fltport_nt::linked::*;
 use nt_host::flt::UserPort;
 use nt_host::irql::DISPATCH_LEVEL;
-use nt_host::registry::Value;
 use nt_host::{DriverImage, ImageLoaded, Kernel, ProcessCreated, Rule, Unload, UserSlice};
 use std::ffi::c_void;
 use std::ptr::{null, null_mut};
@@ -33,6 +32,8 @@ const ROUTINES: [&str; 15] = [
     "a deferred procedure call",
     "a system thread",
 ];
+
+const PORT: &str = "\\Verifier";
 
 /// What a routine does wrong.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -109,7 +110,7 @@ unsafe extern "system" fn setup(
     _: FLT_FILESYSTEM_TYPE,
 ) -> NTSTATUS {
     routine("InstanceSetupCallback");
-    0xC01C_000F_u32.cast_signed()
+    STATUS_FLT_DO_NOT_ATTACH
 }
 
 unsafe extern "system" fn connect(
@@ -219,41 +220,17 @@ unsafe extern "system" fn entry(object: *mut DRIVER_OBJECT, _: *const UNICODE_ST
 }
 
 fn listen(object: *mut DRIVER_OBJECT) {
-    let registration = FLT_REGISTRATION {
-        Size: size_of::<FLT_REGISTRATION>() as u16,
-        Version: FLT_REGISTRATION_VERSION as u16,
-        FilterUnloadCallback: Some(filter_unload),
-        InstanceSetupCallback: Some(setup),
-        ..Default::default()
-    };
-    let mut filter = 0;
-    // SAFETY: a driver object, a registration and memory for the result.
-    let status = unsafe { FltRegisterFilter(object, &raw const registration, &raw mut filter) };
-    assert_eq!(status, STATUS_SUCCESS);
+    let filter = filter::register(object, Some(filter_unload), Some(setup));
     FILTER.store(filter, Ordering::SeqCst);
-    let mut descriptor = null_mut();
-    // SAFETY: memory for the result.
-    unsafe { FltBuildDefaultSecurityDescriptor(&raw mut descriptor, FLT_PORT_ALL_ACCESS) };
-    let mut attributes = attributes("\\Verifier", null_mut(), OBJ_KERNEL_HANDLE);
-    attributes.SecurityDescriptor = descriptor.cast_const().cast();
-    let mut server = 0;
-    // SAFETY: a registered filter, valid attributes, memory for the result.
-    let status = unsafe {
-        FltCreateCommunicationPort(
-            filter,
-            &raw mut server,
-            &raw const attributes,
-            null(),
-            Some(connect),
-            Some(disconnect),
-            Some(message),
-            1,
-        )
-    };
-    assert_eq!(status, STATUS_SUCCESS);
+    let server = filter::listen(
+        filter,
+        PORT,
+        Some(connect),
+        Some(disconnect),
+        Some(message),
+        1,
+    );
     SERVER.store(server, Ordering::SeqCst);
-    // SAFETY: built above.
-    unsafe { FltFreeSecurityDescriptor(descriptor) };
     // SAFETY: a registered filter.
     assert_eq!(unsafe { FltStartFiltering(filter) }, STATUS_SUCCESS);
 }
@@ -316,23 +293,9 @@ fn run_thread() {
     unsafe { ZwClose(handle) };
 }
 
-/// What an INF writes: the filter's altitude.
-fn install(kernel: &Kernel) {
-    const INSTANCES: &str =
-        "\\Registry\\Machine\\System\\CurrentControlSet\\Services\\routines\\Instances";
-    let main = format!("{INSTANCES}\\Main");
-    for (key, name, value) in [
-        (INSTANCES, "DefaultInstance", "Main"),
-        (&main, "Altitude", "365000.5"),
-    ] {
-        let value = Value::string(value);
-        kernel.registry().set_value(key, name, value).unwrap();
-    }
-}
-
 /// Lets every routine run once.
 fn drive(kernel: &Kernel) {
-    install(kernel);
+    filter::install(kernel, IMAGE.name, "365000.5");
     kernel.load(&IMAGE).unwrap();
     kernel.process_created(&ProcessCreated {
         pid: 100,
@@ -348,7 +311,7 @@ fn drive(kernel: &Kernel) {
     // SAFETY: the driver's callback object, which it references.
     unsafe { ExNotifyCallback(callback, null(), null()) };
     let service = kernel.peer(200, 0);
-    let port = UserPort::connect(&service, &wide("\\Verifier"), &[]).unwrap();
+    let port = UserPort::connect(&service, &wide(PORT), &[]).unwrap();
     let input = [0_u8; 4];
     let input = UserSlice {
         address: input.as_ptr() as u64,
@@ -363,7 +326,7 @@ fn drive(kernel: &Kernel) {
     run_thread();
     set_timer();
     queue_work(null_mut());
-    kernel.unload("routines", Unload::Stop).unwrap();
+    kernel.unload(IMAGE.name, Unload::Stop).unwrap();
 }
 
 /// Drives a driver of which one routine makes a mistake; the rules and what was expected.
