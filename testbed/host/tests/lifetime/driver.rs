@@ -106,8 +106,7 @@ pub(crate) fn life_in(
 /// The reports are about these rules, and about this driver.
 #[track_caller]
 pub(crate) fn assert_broken(reports: &[Report], expected: &[Rule]) {
-    let text: String = reports.iter().map(|report| format!("{report}\n")).collect();
-    assert_eq!(support::rules(reports), expected, "{text}");
+    support::assert_rules(reports, expected);
     for report in reports {
         assert_eq!(report.driver.as_deref(), Some(NAME), "{report}");
     }

@@ -28,12 +28,17 @@ pub fn rules(reports: &[Report]) -> Vec<Rule> {
     reports.iter().map(|report| report.rule).collect()
 }
 
+/// Compares the broken rules, and shows the reports where they differ.
+#[track_caller]
+pub fn assert_rules(reports: &[Report], expected: &[Rule]) {
+    let text: String = reports.iter().map(|report| format!("{report}\n")).collect();
+    assert_eq!(rules(reports), expected, "{text}");
+}
+
 /// Shuts down and compares the broken rules.
 #[track_caller]
 pub fn expect(kernel: Kernel, expected: &[Rule]) {
-    let reports = kernel.shutdown();
-    let text: String = reports.iter().map(|report| format!("{report}\n")).collect();
-    assert_eq!(rules(&reports), expected, "{text}");
+    assert_rules(&kernel.shutdown(), expected);
 }
 
 pub fn wide(text: &str) -> Vec<u16> {

@@ -195,8 +195,7 @@ impl Machine {
     #[track_caller]
     pub(crate) fn expect(self, expected: &[Rule]) -> Vec<Report> {
         let reports = self.end();
-        let text: String = reports.iter().map(|report| format!("{report}\n")).collect();
-        assert_eq!(support::rules(&reports), expected, "{text}");
+        support::assert_rules(&reports, expected);
         reports
     }
 }

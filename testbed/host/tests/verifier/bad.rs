@@ -5,7 +5,7 @@ use fltport_nt::bindings::*;
 use nt_host::{DriverImage, Kernel, Report, Rule};
 use std::sync::Mutex;
 
-use crate::support::{boot, rules};
+use crate::support::{assert_rules, boot};
 
 /// What the entry point does.
 static ACTION: Mutex<Option<fn()>> = Mutex::new(None);
@@ -44,8 +44,7 @@ pub(crate) fn load(kernel: &Kernel, action: fn()) {
 #[track_caller]
 pub(crate) fn compare(bad: fn(), broken: &[Rule], good: fn()) -> Vec<Report> {
     let reports = run(bad);
-    let text: String = reports.iter().map(|report| format!("{report}\n")).collect();
-    assert_eq!(rules(&reports), broken, "{text}");
+    assert_rules(&reports, broken);
     for report in &reports {
         assert_eq!(report.driver.as_deref(), Some("bad"), "{report}");
     }
