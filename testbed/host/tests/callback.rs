@@ -37,10 +37,7 @@ fn register(object: PCALLBACK_OBJECT, context: usize) -> *mut c_void {
 }
 
 fn register_routine(object: PCALLBACK_OBJECT, routine: Routine, context: usize) -> *mut c_void {
-    // SAFETY: the metadata leaves the arguments out of the type.
-    let routine = unsafe {
-        std::mem::transmute::<*const (), Option<unsafe extern "system" fn()>>(routine as *const ())
-    };
+    let routine = untyped(routine as *const ());
     // SAFETY: a callback object and its routine.
     unsafe { ExRegisterCallback(object, routine, context as *const c_void) }
 }

@@ -172,10 +172,7 @@ unsafe extern "system" fn messy(object: *mut DRIVER_OBJECT, _: *const UNICODE_ST
     // SAFETY: a driver object is an I/O object as well.
     unsafe { IoAllocateWorkItem(object.cast()) };
     let mut handle = null_mut();
-    // SAFETY: the metadata leaves the argument out of the type.
-    let routine = unsafe {
-        std::mem::transmute::<*const (), Option<unsafe extern "system" fn()>>(sleeps as *const ())
-    };
+    let routine = untyped(sleeps as *const ());
     let gate = GATE.load(Ordering::SeqCst) as *const c_void;
     // SAFETY: memory for the handle, a routine and its context.
     let status = unsafe {
@@ -299,10 +296,7 @@ unsafe extern "system" fn work(object: *mut c_void, context: *mut c_void, item: 
 }
 
 fn queue(item: PIO_WORKITEM, runs: usize) {
-    // SAFETY: the metadata leaves the arguments out of the type.
-    let routine = unsafe {
-        std::mem::transmute::<*const (), Option<unsafe extern "system" fn()>>(work as *const ())
-    };
+    let routine = untyped(work as *const ());
     // SAFETY: an initialised item that is not queued, unless that is tested.
     unsafe { IoQueueWorkItemEx(item, routine, DelayedWorkQueue, runs as *const c_void) };
 }

@@ -287,12 +287,7 @@ fn a_timer_signals_and_runs_its_dpc_at_dispatch_level() {
     let kernel = boot();
     let mut rang = event(true, false);
     let mut dpc = Box::new(KDPC::default());
-    // SAFETY: the metadata leaves the arguments out of the type.
-    let routine = unsafe {
-        std::mem::transmute::<*const (), Option<unsafe extern "system" fn()>>(
-            count_dpc as *const (),
-        )
-    };
+    let routine = untyped(count_dpc as *const ());
     // SAFETY: boxed memory that stays where it is.
     unsafe { KeInitializeDpc(&raw mut *dpc, routine, (&raw mut *rang).cast()) };
     let mut timer = Box::new(KTIMER::default());

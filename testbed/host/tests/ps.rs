@@ -402,10 +402,7 @@ unsafe extern "system" fn terminates(_context: *mut c_void) {
 
 fn start(routine: unsafe extern "system" fn(*mut c_void), context: usize) -> (HANDLE, CLIENT_ID) {
     let (mut handle, mut id) = (null_mut(), CLIENT_ID::default());
-    // SAFETY: the metadata leaves the argument out of the type.
-    let routine = unsafe {
-        std::mem::transmute::<*const (), Option<unsafe extern "system" fn()>>(routine as *const ())
-    };
+    let routine = untyped(routine as *const ());
     // SAFETY: memory for the results, a routine and its context.
     let status = unsafe {
         let context = context as *const c_void;

@@ -4,7 +4,7 @@
 use std::ffi::c_void;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
-use std::ptr::null_mut;
+use std::ptr::null;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -37,29 +37,11 @@ unsafe extern "system" fn waits_for_ever(_: *mut c_void) {
     support::wait(support::address(event), None);
 }
 
-fn start(routine: unsafe extern "system" fn(*mut c_void), join: bool) {
-    let mut handle = null_mut();
-    // SAFETY: the metadata leaves the argument out of the type.
-    let routine = unsafe {
-        std::mem::transmute::<*const (), Option<unsafe extern "system" fn()>>(routine as *const ())
-    };
-    let attributes = support::attributes("", null_mut(), OBJ_KERNEL_HANDLE);
-    // SAFETY: memory for the handle, and a start routine.
-    let status = unsafe {
-        PsCreateSystemThread(
-            &raw mut handle,
-            THREAD_ALL_ACCESS,
-            &raw const attributes,
-            null_mut(),
-            null_mut(),
-            routine,
-            null_mut(),
-        )
-    };
-    assert_eq!(status, STATUS_SUCCESS);
+fn start(routine: support::thread::Routine, join: bool) {
+    let handle = support::thread::start_thread(routine, null());
     if join {
         // SAFETY: an open handle.
-        let status = unsafe { ZwWaitForSingleObject(handle, false, std::ptr::null()) };
+        let status = unsafe { ZwWaitForSingleObject(handle, false, null()) };
         assert_eq!(status, STATUS_SUCCESS);
     }
     // SAFETY: an open handle.

@@ -10,6 +10,8 @@ use fltport_nt::bindings::*;
 use nt_host::{Config, DriverImage, Kernel, Report, Rule, Unload, clock};
 
 use crate::support;
+pub(crate) use crate::support::thread::{by_handle, join, start_thread};
+pub(crate) use crate::support::untyped;
 
 pub(crate) const NAME: &str = "lifetime";
 
@@ -145,66 +147,6 @@ pub(crate) fn assert_shows_driver(stack: &str) {
 pub(crate) fn assert_shows(stack: &str, function: &str) {
     let line = format!("{function} (");
     assert!(stack.contains(&line), "{function} is not in\n{stack}");
-}
-
-/// A routine as the bindings type it, which leave its arguments out.
-pub(crate) fn untyped(routine: *const ()) -> Option<unsafe extern "system" fn()> {
-    // SAFETY: a function's address; the caller of it knows its arguments.
-    unsafe { std::mem::transmute::<*const (), Option<unsafe extern "system" fn()>>(routine) }
-}
-
-/// Starts a system thread; its handle.
-pub(crate) fn start_thread(
-    routine: unsafe extern "system" fn(*mut c_void),
-    context: *const c_void,
-) -> HANDLE {
-    let mut handle = std::ptr::null_mut();
-    let routine = untyped(routine as *const ());
-    let attributes = support::attributes("", std::ptr::null_mut(), OBJ_KERNEL_HANDLE);
-    // SAFETY: memory for the handle, attributes, a routine and its context.
-    let status = unsafe {
-        PsCreateSystemThread(
-            &raw mut handle,
-            THREAD_ALL_ACCESS,
-            &raw const attributes,
-            std::ptr::null_mut(),
-            std::ptr::null_mut(),
-            routine,
-            context,
-        )
-    };
-    assert_eq!(status, STATUS_SUCCESS);
-    handle
-}
-
-/// Waits for a thread to end, and closes its handle.
-pub(crate) fn join(handle: HANDLE) {
-    let thread = by_handle(handle);
-    assert_eq!(
-        support::wait(thread, Some(-100_000 * support::MS)),
-        STATUS_SUCCESS
-    );
-    dereference(thread);
-    close(handle);
-}
-
-/// The object behind a handle, referenced.
-pub(crate) fn by_handle(handle: HANDLE) -> *mut c_void {
-    let mut object = std::ptr::null_mut();
-    let (any, kernel_mode) = (0, 0);
-    // SAFETY: an open handle, and memory for the pointer.
-    let status = unsafe {
-        ObReferenceObjectByHandle(
-            handle,
-            THREAD_ALL_ACCESS,
-            any,
-            kernel_mode,
-            &raw mut object,
-            std::ptr::null_mut(),
-        )
-    };
-    assert_eq!(status, STATUS_SUCCESS);
-    object
 }
 
 pub(crate) fn dereference(object: *const c_void) {

@@ -7,6 +7,7 @@
 )]
 
 pub mod filter;
+pub mod thread;
 
 use fltport_nt::bindings::*;
 use nt_host::{Config, Kernel, Report, Rule};
@@ -84,6 +85,12 @@ pub fn wait(object: *const c_void, timeout: Option<i64>) -> NTSTATUS {
 
 pub fn address<T>(object: &T) -> *const c_void {
     std::ptr::from_ref(object).cast()
+}
+
+/// A routine as the bindings type it, which leave its arguments out.
+pub fn untyped(routine: *const ()) -> Option<unsafe extern "system" fn()> {
+    // SAFETY: a function's address; who calls it knows its arguments.
+    unsafe { std::mem::transmute::<*const (), Option<unsafe extern "system" fn()>>(routine) }
 }
 
 /// Shares a raw address with other threads.

@@ -2,10 +2,10 @@
 //! User buffers used after the call, or by a thread that is not in the caller's process.
 
 use crate::driver::{Call, Machine, fetch};
+use crate::support::thread::{join, start_thread};
 use fltport_nt::bindings::*;
 use nt_host::Rule;
 use std::ffi::c_void;
-use std::ptr::null_mut;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
@@ -71,9 +71,6 @@ struct Work {
     status: AtomicI32,
 }
 
-type StartRoutine = unsafe extern "system" fn(*mut c_void);
-type BareRoutine = unsafe extern "system" fn();
-
 unsafe extern "system" fn copies_in_system(context: *mut c_void) {
     // SAFETY: the callback waits for the thread, so its variable lives.
     let work = unsafe { &*context.cast::<Work>() };
@@ -88,31 +85,7 @@ fn a_system_thread_cannot_reach_the_callers_buffer() {
             address: call.input as usize,
             status: AtomicI32::new(STATUS_SUCCESS),
         };
-        let mut handle = null_mut();
-        // SAFETY: a start routine is declared without the one argument that it has.
-        let routine = unsafe { std::mem::transmute::<StartRoutine, BareRoutine>(copies_in_system) };
-        let attributes = OBJECT_ATTRIBUTES {
-            Length: size_of::<OBJECT_ATTRIBUTES>() as u32,
-            Attributes: OBJ_KERNEL_HANDLE,
-            ..Default::default()
-        };
-        let place = &raw mut handle;
-        // SAFETY: memory for the handle, and a context that outlives the thread.
-        let status = unsafe {
-            let (routine, context) = (Some(routine), (&raw const work).cast());
-            let none = null_mut();
-            PsCreateSystemThread(
-                place,
-                0,
-                &raw const attributes,
-                none,
-                null_mut(),
-                routine,
-                context,
-            )
-        };
-        assert_eq!(status, STATUS_SUCCESS);
-        wait_and_close(handle);
+        join(start_thread(copies_in_system, (&raw const work).cast()));
         // The thread has written it.
         work.status.load(Ordering::Acquire)
     });
@@ -123,16 +96,4 @@ fn a_system_thread_cannot_reach_the_callers_buffer() {
         "{}",
         reports[0]
     );
-}
-
-fn wait_and_close(handle: HANDLE) {
-    let mut thread = null_mut();
-    // SAFETY: an open handle, memory for the result.
-    let status = unsafe { ObReferenceObjectByHandle(handle, 0, 0, 0, &raw mut thread, null_mut()) };
-    assert_eq!(status, STATUS_SUCCESS);
-    assert_eq!(crate::support::wait(thread, None), STATUS_SUCCESS);
-    // SAFETY: referenced above.
-    unsafe { ObfDereferenceObject(thread) };
-    // SAFETY: opened above.
-    unsafe { ZwClose(handle) };
 }

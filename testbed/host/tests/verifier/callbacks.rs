@@ -12,6 +12,7 @@ use std::ptr::{null, null_mut};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicIsize, AtomicPtr, AtomicUsize, Ordering};
 
+use crate::support::thread::{join, start_thread};
 use crate::support::*;
 
 /// The routines of the driver, by the name that a report gives them.
@@ -188,12 +189,6 @@ unsafe extern "system" fn on_start(_: *mut c_void) {
     routine("a system thread");
 }
 
-/// A routine whose arguments the metadata leaves out.
-fn untyped(routine: *const ()) -> Option<unsafe extern "system" fn()> {
-    // SAFETY: the same pointer; the hosted kernel calls it with the arguments that it has.
-    unsafe { std::mem::transmute::<*const (), Option<unsafe extern "system" fn()>>(routine) }
-}
-
 unsafe extern "system" fn entry(object: *mut DRIVER_OBJECT, _: *const UNICODE_STRING) -> NTSTATUS {
     // SAFETY: the driver's own object.
     unsafe { (*object).DriverUnload = Some(unload) };
@@ -268,31 +263,6 @@ fn set_timer() {
     unsafe { KeFlushQueuedDpcs() };
 }
 
-fn run_thread() {
-    let mut handle = null_mut();
-    let routine = untyped(on_start as *const ());
-    // SAFETY: memory for the handle, and a start routine.
-    unsafe {
-        PsCreateSystemThread(
-            &raw mut handle,
-            0,
-            null(),
-            null_mut(),
-            null_mut(),
-            routine,
-            null(),
-        )
-    };
-    let mut thread = null_mut();
-    // SAFETY: an open handle, memory for the pointer.
-    unsafe { ObReferenceObjectByHandle(handle, 0, 0, 0, &raw mut thread, null_mut()) };
-    assert_eq!(wait(thread, Some(-20_000 * MS)), STATUS_SUCCESS);
-    // SAFETY: referenced above.
-    unsafe { ObfDereferenceObject(thread) };
-    // SAFETY: opened above.
-    unsafe { ZwClose(handle) };
-}
-
 /// Lets every routine run once.
 fn drive(kernel: &Kernel) {
     filter::install(kernel, IMAGE.name, "365000.5");
@@ -323,7 +293,7 @@ fn drive(kernel: &Kernel) {
     };
     assert_eq!(port.send(&service, input, nothing).0, STATUS_SUCCESS);
     port.close();
-    run_thread();
+    join(start_thread(on_start, null()));
     set_timer();
     queue_work(null_mut());
     kernel.unload(IMAGE.name, Unload::Stop).unwrap();

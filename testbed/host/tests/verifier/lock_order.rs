@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::bad::{compare, run};
 use crate::locks::*;
+use crate::support::thread::join;
 use crate::support::*;
 
 pub(crate) fn first_then_second() {

@@ -6,11 +6,12 @@ use fltport_nt::linked::*;
 use nt_host::Rule;
 use nt_host::irql::{self, APC_LEVEL, DISPATCH_LEVEL, PASSIVE_LEVEL};
 use std::ffi::c_void;
-use std::ptr::{null, null_mut};
+use std::ptr::null;
 use std::sync::atomic::Ordering;
 
 use crate::bad::{compare, run};
 use crate::lock_order::{ARRIVED, first_then_second};
+use crate::support::thread::{Routine, join, start_thread};
 use crate::support::*;
 
 /// The locks of the driver, initialised by each test. They lie where a driver keeps its globals.
@@ -101,42 +102,13 @@ pub(crate) fn release_fast(index: usize) {
 }
 
 /// Runs a routine in a system thread of the driver and waits for its end.
-pub(crate) fn in_thread(routine: unsafe extern "system" fn(*mut c_void)) {
+pub(crate) fn in_thread(routine: Routine) {
     join(start(routine));
 }
 
-pub(crate) fn start(routine: unsafe extern "system" fn(*mut c_void)) -> HANDLE {
-    let mut handle = null_mut();
-    // SAFETY: the metadata leaves the argument out of the type.
-    let routine = unsafe {
-        std::mem::transmute::<*const (), Option<unsafe extern "system" fn()>>(routine as *const ())
-    };
-    let attributes = OBJECT_ATTRIBUTES::default();
-    // SAFETY: memory for the handle, and a start routine.
-    let status = unsafe {
-        PsCreateSystemThread(
-            &raw mut handle,
-            0,
-            &raw const attributes,
-            null_mut(),
-            null_mut(),
-            routine,
-            null(),
-        )
-    };
-    assert_eq!(status, STATUS_SUCCESS);
-    handle
-}
-
-pub(crate) fn join(handle: HANDLE) {
-    let mut thread = null_mut();
-    // SAFETY: an open handle, memory for the pointer.
-    unsafe { ObReferenceObjectByHandle(handle, 0, 0, 0, &raw mut thread, null_mut()) };
-    assert_eq!(wait(thread, Some(-20_000 * MS)), STATUS_SUCCESS);
-    // SAFETY: referenced above.
-    unsafe { ObfDereferenceObject(thread) };
-    // SAFETY: opened by the start.
-    unsafe { ZwClose(handle) };
+/// Starts a routine in a system thread of the driver.
+pub(crate) fn start(routine: Routine) -> HANDLE {
+    start_thread(routine, null())
 }
 
 #[test]
