@@ -82,6 +82,7 @@ fn agrees(service: &Service, row: &LedgerRow, rows: &[LedgerRow]) -> bool {
 }
 
 /// Everything that was offered is in the books: once for each who observes, or once for nobody.
+/// `observers` may observe at a time.
 ///
 /// # Panics
 /// Something is missing.

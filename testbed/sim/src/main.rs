@@ -68,14 +68,15 @@ fn main() -> ExitCode {
     if arguments.private {
         std::thread::spawn(end_with_input);
     }
-    if arguments.trace {
-        return trace(&arguments);
-    }
-    if arguments.from.checked_add(arguments.seeds).is_none() {
+    let seeds = if arguments.trace { 1 } else { arguments.seeds };
+    if arguments.from.checked_add(seeds).is_none() {
         let message = "seeds are numbers below 2^64: --from and --seeds go beyond";
         Arguments::command()
             .error(ErrorKind::ValueValidation, message)
             .exit();
+    }
+    if arguments.trace {
+        return trace(&arguments);
     }
     if jobs == 1 {
         return run(&arguments);
@@ -186,12 +187,18 @@ fn share(arguments: &Arguments, jobs: u64) -> io::Result<bool> {
         children.push(child);
         from += seeds;
     }
+    // `Child::wait` would close the pipe first, and so end the child.
+    let mut inputs: Vec<_> = children
+        .iter_mut()
+        .map(|child| child.stdin.take())
+        .collect();
     let mut clean = true;
     for child in &mut children {
-        // `Child::wait` would close the pipe first, and so end the child.
-        let input = child.stdin.take();
         clean &= child.wait()?.success();
-        drop(input);
+        if !clean {
+            // The others need not go on.
+            inputs.clear();
+        }
     }
     let seconds = begin.elapsed().as_secs_f64();
     if clean {

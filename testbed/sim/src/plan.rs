@@ -98,6 +98,10 @@ pub struct Life {
     pub death: Death,
     /// One step in so many is a command; zero for none.
     pub commands: u32,
+    /// Changes its roles twice as soon as it has them, while a backlog is on its way.
+    pub restless: bool,
+    /// How long (100 ns) it sleeps behind its subscription before it reads.
+    pub sleeps: u64,
 }
 
 /// How a decider answers.
@@ -198,6 +202,7 @@ impl Plan {
         match rng.u32(..24) {
             0 => Plan::circuit(rng),
             1 => Plan::heir(rng),
+            2 => Plan::flood(rng),
             _ => Plan::many(rng),
         }
     }
@@ -217,7 +222,7 @@ impl Plan {
             false => Habit::Late(30),
         };
         // A change of roles would close the circuit.
-        misser.commands = 0;
+        (misser.commands, misser.restless) = (0, false);
         (misser.hangs_after, misser.dies_after) = (None, None);
         Plan {
             threads: vec![acts],
@@ -261,6 +266,42 @@ impl Plan {
             orderly: true,
             filter_manager_after: 0,
             client_first: false,
+            faults: 0,
+            ..Plan::many(rng)
+        }
+    }
+
+    /// A driver that offers more than a connection's queue holds to a service that sleeps, and goes
+    /// on when it has woken.
+    fn flood(rng: &mut Rng) -> Plan {
+        const SLEEP: u32 = 200;
+        let mut sleeper = life(rng);
+        sleeper.after = 0;
+        sleeper.observes = true;
+        sleeper.sleeps = u64::from(SLEEP) * MILLISECOND;
+        (sleeper.hangs_after, sleeper.dies_after) = (None, None);
+        let flood = |rng: &mut Rng| {
+            let mut acts = vec![Act::Rest(40)];
+            acts.extend((0..20).map(|_| Act::Notify {
+                bytes: rng.usize(40_000..65_000),
+                irql: [0, 2][rng.usize(..2)],
+            }));
+            // Some while it sleeps still, some while it reads.
+            acts.push(Act::Rest(rng.u32(SLEEP - 40..SLEEP + 10)));
+            acts.extend((0..10).map(|_| Act::Notify {
+                bytes: [rng.usize(..100), rng.usize(..65_000)][rng.usize(..2)],
+                irql: 0,
+            }));
+            acts
+        };
+        Plan {
+            threads: vec![flood(rng), flood(rng)],
+            seats: vec![vec![sleeper]],
+            operations: Vec::new(),
+            orderly: true,
+            filter_manager_after: 0,
+            client_first: false,
+            processes: Vec::new(),
             faults: 0,
             ..Plan::many(rng)
         }
@@ -354,7 +395,7 @@ fn story(rng: &mut Rng) -> Story {
 }
 
 fn life(rng: &mut Rng) -> Life {
-    Life {
+    let mut life = Life {
         after: rng.u64(..30 * MILLISECOND),
         observes: !one_in(rng, 5),
         decides: rng.bool(),
@@ -378,7 +419,11 @@ fn life(rng: &mut Rng) -> Life {
             false => Death::Killed,
         },
         commands: [0, 2, 5][rng.usize(..3)],
-    }
+        restless: false,
+        sleeps: 0,
+    };
+    life.restless = life.commands == 2;
+    life
 }
 
 fn operation(rng: &mut Rng) -> Operation {

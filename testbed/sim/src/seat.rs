@@ -6,6 +6,7 @@ use std::sync::Arc;
 use fltport_abi::fixed::Fixed;
 use fltport_abi::message::{Message, Pid};
 use fltport_abi::process_monitor::ProcessCreate;
+use fltport_nt::bindings::STATUS_RETRY;
 use fltport_nt::linked::STATUS_SHARING_VIOLATION;
 use nt_host::Kernel;
 use nt_host::clock::{self, Deadline};
@@ -134,11 +135,11 @@ impl Living<'_> {
             0
         };
         self.take_role(self.monitor, observe, CREATE);
-        if self.life.commands == 2 {
-            // While the backlog is on its way.
+        if self.life.restless {
             self.change_roles();
             self.change_roles();
         }
+        rest(self.life.sleeps);
     }
 
     /// Subscribes, as the decider if that is free.
@@ -152,7 +153,8 @@ impl Living<'_> {
             0 => None,
             _ => journal.roles(|roles| roles.asking(pid, provider)),
         };
-        let mut result = self.service.subscribe(provider, observe, decide);
+        let mut result = self.ask_for(provider, observe, decide);
+        let journal = &self.shared.journal;
         match result {
             Ok(()) if decide != 0 => journal.roles(|roles| roles.taken(pid, provider, load)),
             // Another service decides, or the provider has gone.
@@ -160,7 +162,8 @@ impl Living<'_> {
                 if status == STATUS_SHARING_VIOLATION {
                     journal.roles(|roles| roles.refused(provider, free));
                 }
-                result = self.service.subscribe(provider, observe, 0);
+                result = self.ask_for(provider, observe, 0);
+                let journal = &self.shared.journal;
                 if result.is_ok() {
                     journal.roles(|roles| roles.let_go(pid, provider));
                 }
@@ -168,8 +171,24 @@ impl Living<'_> {
             _ => {}
         }
         if result.is_ok() && observe != 0 && Some(provider) == self.generator {
-            self.service.stream.witness.observes(journal.last_number());
+            let last = self.shared.journal.last_number();
+            self.service.stream.witness.observes(last);
         }
+    }
+
+    /// Subscribes; reads on first while a former backlog is still on its way.
+    fn ask_for(&mut self, provider: u32, observe: u64, decide: u64) -> Result<(), i32> {
+        let mut result = self.service.subscribe(provider, observe, decide);
+        for _ in 0..PATIENCE {
+            if result != Err(STATUS_RETRY) {
+                break;
+            }
+            if let Received::Request(request) = self.service.receive(Deadline::after(MILLISECOND)) {
+                self.answer(request);
+            }
+            result = self.service.subscribe(provider, observe, decide);
+        }
+        result
     }
 
     /// Lets go of its roles and takes them again, as at a hand-over to another service.
@@ -356,7 +375,8 @@ impl Living<'_> {
             return;
         };
         journal.died(stream.got(generator, 1), stream.told(generator, 1));
-        let limit = journal.is_strict().then_some(50 * MILLISECOND);
+        let reads_at_once = journal.is_strict() && self.life.sleeps == 0;
+        let limit = reads_at_once.then_some(50 * MILLISECOND);
         stream.witness.check(generator, journal, limit);
         for (provider, (question, outcome, reply)) in &stream.outcomes {
             if *provider == generator {

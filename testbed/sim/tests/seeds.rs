@@ -121,6 +121,10 @@ fn what_would_run_no_seed_is_refused() {
         (vec!["--seeds", "0"], "'--seeds <N>'"),
         (vec!["--jobs", "0"], "'--jobs <N>'"),
         (vec!["--from", "18446744073709551615"], "below 2^64"),
+        (
+            vec!["--trace", "--from", "18446744073709551615"],
+            "below 2^64",
+        ),
     ] {
         let output = Command::new(env!("CARGO_BIN_EXE_fltport-sim"))
             .args(&arguments)
