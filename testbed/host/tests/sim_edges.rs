@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use fltport_nt::bindings::*;
 use fltport_nt::linked::*;
 use nt_host::clock::{Deadline, SECOND};
-use nt_host::sched::{self, Waiter};
+use nt_host::sched::{self, Blocked, Waiter};
 use nt_host::{Config, DriverImage, Kernel, sim};
 
 #[path = "support/mod.rs"]
@@ -303,4 +303,28 @@ fn who_waits_for_its_own_kernel_is_told_so() {
     assert!(said.lines().any(|line| told(line.unwrap())));
     copy.stdin.take().unwrap().write_all(b"\n").unwrap();
     assert!(copy.wait().unwrap().success());
+}
+
+/// A hang is time in which nobody could run. A late thread once made a callback look like one that
+/// hangs.
+#[test]
+fn what_is_only_late_does_not_hang() {
+    const LIMIT: u64 = 1000;
+    let waits_while_another_runs = |steps: u64| {
+        let waiter = Arc::new(Waiter::new());
+        let inner = waiter.clone();
+        let busy = sched::spawn("is busy".to_owned(), move || {
+            // Each takes a unit of time.
+            (0..steps).for_each(|_| sched::point("busy"));
+            sched::wake(&inner);
+        });
+        let blocked = sched::expect(&waiter, LIMIT);
+        busy.unwrap().join();
+        blocked
+    };
+    let summary = sim::explore(0..50, move |_| {
+        assert_eq!(waits_while_another_runs(5 * LIMIT), Blocked::Wakened);
+        assert_eq!(sched::expect(&Waiter::new(), LIMIT), Blocked::TimedOut);
+    });
+    assert_eq!(summary.unwrap().seeds, 50);
 }

@@ -27,10 +27,12 @@ fn a_connect_during_the_unload_is_ended() {
     regression(1209, Size::Full);
 }
 
-/// A callback of the Filter Manager that was late was taken for one that hangs.
+/// What was kept while a service had let go of its subscription came in front of the backlog that
+/// it had not read yet.
 #[test]
-fn a_late_callback_does_not_hang() {
-    regression(245, Size::Full);
+fn a_second_backlog_comes_behind_the_first() {
+    regression(1_041_353, Size::Full);
+    regression(158, Size::Full);
 }
 
 /// A list of the driver's that was read in two parts showed a backlog, and what it had already been
