@@ -58,7 +58,8 @@ NT_HOST_ASSERT(sizeof(void *) == 8, "the hosted kernel is a 64-bit kernel");
 #define NT_HOST_DECLSPEC_dllexport
 #define NT_HOST_DECLSPEC_dllimport
 #define DECLSPEC_NOINLINE __attribute__((noinline))
-#define FORCEINLINE static inline __attribute__((always_inline, unused))
+/* Without static, which drivers write in front of it or leave out. */
+#define FORCEINLINE inline __attribute__((always_inline, unused))
 #define __forceinline FORCEINLINE
 #define CONST const
 #define CFORCEINLINE FORCEINLINE

@@ -109,7 +109,7 @@ typedef struct _TOKEN_ELEVATION {
 #define SE_LOAD_DRIVER_PRIVILEGE 10
 #define SE_DEBUG_PRIVILEGE 20
 
-FORCEINLINE LUID RtlConvertLongToLuid(_In_ LONG Long)
+static FORCEINLINE LUID RtlConvertLongToLuid(_In_ LONG Long)
 {
     LUID Luid = {(ULONG)Long, Long < 0 ? -1 : 0};
     return Luid;

@@ -66,6 +66,46 @@ typedef ULONG64 POOL_FLAGS;
 PVOID ExAllocatePool2(_In_ POOL_FLAGS Flags, _In_ SIZE_T NumberOfBytes, _In_ ULONG Tag);
 VOID ExFreePoolWithTag(_In_ PVOID P, _In_ ULONG Tag);
 VOID ExFreePool(_In_ PVOID P);
+
+/* How drivers for older systems allocate: in the WDK, too, the last two are wrappers. */
+typedef enum _POOL_TYPE {
+    NonPagedPool = 0,
+    NonPagedPoolExecute = NonPagedPool,
+    PagedPool = 1,
+    NonPagedPoolCacheAligned = 4,
+    PagedPoolCacheAligned = 5,
+    NonPagedPoolNx = 512,
+    NonPagedPoolNxCacheAligned = 516
+} POOL_TYPE;
+
+static FORCEINLINE POOL_FLAGS NtHostPoolFlags(_In_ POOL_TYPE PoolType)
+{
+    POOL_FLAGS Flags = (PoolType & 4) ? POOL_FLAG_CACHE_ALIGNED : 0;
+    if (PoolType & PagedPool)
+        return Flags | POOL_FLAG_PAGED;
+    if (PoolType & NonPagedPoolNx)
+        return Flags | POOL_FLAG_NON_PAGED;
+    return Flags | POOL_FLAG_NON_PAGED_EXECUTE;
+}
+
+static FORCEINLINE PVOID ExAllocatePoolWithTag(_In_ POOL_TYPE PoolType, _In_ SIZE_T NumberOfBytes,
+    _In_ ULONG Tag)
+{
+    return ExAllocatePool2(NtHostPoolFlags(PoolType) | POOL_FLAG_UNINITIALIZED, NumberOfBytes, Tag);
+}
+
+static FORCEINLINE PVOID ExAllocatePoolUninitialized(_In_ POOL_TYPE PoolType,
+    _In_ SIZE_T NumberOfBytes, _In_ ULONG Tag)
+{
+    return ExAllocatePoolWithTag(PoolType, NumberOfBytes, Tag);
+}
+
+static FORCEINLINE PVOID ExAllocatePoolZero(_In_ POOL_TYPE PoolType, _In_ SIZE_T NumberOfBytes,
+    _In_ ULONG Tag)
+{
+    return ExAllocatePool2(NtHostPoolFlags(PoolType), NumberOfBytes, Tag);
+}
+
 PVOID MmGetSystemRoutineAddress(_In_ PUNICODE_STRING SystemRoutineName);
 
 /*
@@ -80,19 +120,19 @@ NTSTATUS fltport_copy_to_user(_In_ ULONG_PTR UserAddress, _In_ const VOID *From,
 
 /* ---- Doubly linked lists ---- */
 
-FORCEINLINE VOID InitializeListHead(_Out_ PLIST_ENTRY Head)
+static FORCEINLINE VOID InitializeListHead(_Out_ PLIST_ENTRY Head)
 {
     Head->Flink = Head;
     Head->Blink = Head;
 }
 
-FORCEINLINE BOOLEAN IsListEmpty(_In_ const LIST_ENTRY *Head)
+static FORCEINLINE BOOLEAN IsListEmpty(_In_ const LIST_ENTRY *Head)
 {
     return Head->Flink == Head;
 }
 
-/* Between two neighbours; also what removing an entry does, with none between them. */
-FORCEINLINE VOID NtHostLinkBetween(PLIST_ENTRY Before, PLIST_ENTRY Entry, PLIST_ENTRY After)
+/* Between two neighbours. */
+static FORCEINLINE VOID NtHostLinkBetween(PLIST_ENTRY Before, PLIST_ENTRY Entry, PLIST_ENTRY After)
 {
     Entry->Blink = Before;
     Entry->Flink = After;
@@ -100,32 +140,32 @@ FORCEINLINE VOID NtHostLinkBetween(PLIST_ENTRY Before, PLIST_ENTRY Entry, PLIST_
     After->Blink = Entry;
 }
 
-FORCEINLINE VOID InsertHeadList(_Inout_ PLIST_ENTRY Head, _Inout_ PLIST_ENTRY Entry)
+static FORCEINLINE VOID InsertHeadList(_Inout_ PLIST_ENTRY Head, _Inout_ PLIST_ENTRY Entry)
 {
     NtHostLinkBetween(Head, Entry, Head->Flink);
 }
 
-FORCEINLINE VOID InsertTailList(_Inout_ PLIST_ENTRY Head, _Inout_ PLIST_ENTRY Entry)
+static FORCEINLINE VOID InsertTailList(_Inout_ PLIST_ENTRY Head, _Inout_ PLIST_ENTRY Entry)
 {
     NtHostLinkBetween(Head->Blink, Entry, Head);
 }
 
 /* Whether the list is empty then. */
-FORCEINLINE BOOLEAN RemoveEntryList(_In_ PLIST_ENTRY Entry)
+static FORCEINLINE BOOLEAN RemoveEntryList(_In_ PLIST_ENTRY Entry)
 {
     Entry->Blink->Flink = Entry->Flink;
     Entry->Flink->Blink = Entry->Blink;
     return Entry->Flink == Entry->Blink;
 }
 
-FORCEINLINE PLIST_ENTRY RemoveHeadList(_Inout_ PLIST_ENTRY Head)
+static FORCEINLINE PLIST_ENTRY RemoveHeadList(_Inout_ PLIST_ENTRY Head)
 {
     PLIST_ENTRY First = Head->Flink;
     RemoveEntryList(First);
     return First;
 }
 
-FORCEINLINE PLIST_ENTRY RemoveTailList(_Inout_ PLIST_ENTRY Head)
+static FORCEINLINE PLIST_ENTRY RemoveTailList(_Inout_ PLIST_ENTRY Head)
 {
     PLIST_ENTRY Last = Head->Blink;
     RemoveEntryList(Last);
@@ -314,7 +354,7 @@ typedef struct _FAST_MUTEX {
 } FAST_MUTEX, *PFAST_MUTEX;
 
 /* A macro on Windows, too. */
-FORCEINLINE VOID ExInitializeFastMutex(_Out_ PFAST_MUTEX FastMutex)
+static FORCEINLINE VOID ExInitializeFastMutex(_Out_ PFAST_MUTEX FastMutex)
 {
     FastMutex->Count = 1;
     FastMutex->Owner = NULL;
@@ -490,13 +530,13 @@ LONG RtlCompareUnicodeString(_In_ PCUNICODE_STRING String1, _In_ PCUNICODE_STRIN
     _In_ BOOLEAN CaseInSensitive);
 WCHAR RtlUpcaseUnicodeChar(_In_ WCHAR SourceCharacter);
 
-FORCEINLINE BOOLEAN RtlEqualUnicodeString(_In_ PCUNICODE_STRING String1,
+static FORCEINLINE BOOLEAN RtlEqualUnicodeString(_In_ PCUNICODE_STRING String1,
     _In_ PCUNICODE_STRING String2, _In_ BOOLEAN CaseInSensitive)
 {
     return RtlCompareUnicodeString(String1, String2, CaseInSensitive) == 0;
 }
 
-FORCEINLINE VOID RtlInitEmptyUnicodeString(_Out_ PUNICODE_STRING String, _In_ PWCHAR Buffer,
+static FORCEINLINE VOID RtlInitEmptyUnicodeString(_Out_ PUNICODE_STRING String, _In_ PWCHAR Buffer,
     _In_ USHORT Size)
 {
     String->Length = 0;

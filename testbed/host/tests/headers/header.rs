@@ -147,7 +147,8 @@ fn declarations(code: &str) -> Vec<String> {
         } else {
             current.push(character);
         }
-        if character == '}' && depth == 0 && current.trim_start().starts_with("FORCEINLINE") {
+        if character == '}' && depth == 0 && current.trim_start().starts_with("static FORCEINLINE")
+        {
             current.clear();
         }
     }

@@ -106,6 +106,29 @@ fn each_header_can_be_included_alone_in_c_and_cpp() {
 }
 
 #[test]
+fn what_drivers_write_compiles() {
+    let source = "\
+#include <ntifs.h>
+static __forceinline LONG First(LONG Value) { return Value + 1; }
+static FORCEINLINE LONG Second(LONG Value) { return First(Value); }
+__forceinline LONG Third(LONG Value) { return Value + 1; }
+static __inline LONG Fourth(LONG Value) { return Third(Second(Value)); }
+int main(void)
+{
+    PVOID Block = ExAllocatePoolWithTag(NonPagedPoolNx, 16, 'kcoB');
+    PVOID Paged = ExAllocatePoolZero(PagedPool, 16, 'kcoB');
+    ExFreePoolWithTag(Block, 'kcoB');
+    ExFreePool(Paged);
+    return Fourth(ExAllocatePoolUninitialized(NonPagedPool, 1, 'kcoB') == NULL);
+}
+";
+    for (language, standard) in [("c", "-std=gnu11"), ("c++", "-std=gnu++17")] {
+        let options = ["-x", language, standard, "-fsyntax-only", "-Wno-multichar"];
+        compile(&format!("driver.{language}"), source, &options);
+    }
+}
+
+#[test]
 fn every_exported_function_is_declared_and_no_other() {
     let header = read_headers();
     let declared: BTreeSet<&str> = header.functions.keys().map(String::as_str).collect();
