@@ -58,7 +58,8 @@ pub(crate) fn run(socket: Option<&Path>, arguments: &Host) -> Result<ExitCode, F
         return Ok(ExitCode::SUCCESS);
     }
     Err(Failure::new(format!(
-        "drivers broke {} rules of the kernel. Each report above says what and where, and how to mend it",
+        "drivers broke rules of the kernel, {} in all. Each report above says what and where, and how \
+         to mend it",
         reports.len()
     )))
 }

@@ -128,7 +128,9 @@ impl Client {
     ///
     /// # Errors
     /// As [`Client::info`]; [`Error::NoProvider`]; [`Error::DeciderTaken`] if somebody else answers
-    /// one of these requests.
+    /// one of these requests; [`Error::Refused`] with STATUS_RETRY (0xC000022D) if more has been kept
+    /// for a first subscriber while an earlier backlog is still on its way to this client: take its
+    /// events, then subscribe again.
     pub fn subscribe(
         &self,
         provider: &str,

@@ -9,7 +9,10 @@
 //! ends by its deadline with its own answer or its default, nothing is left behind, and no driver
 //! has broken a rule of NT.
 
+#![deny(unsafe_code)]
+
 pub mod circuit;
+#[allow(unsafe_code, reason = "a driver's entry points, and its IRQL")]
 pub mod generator;
 pub mod journal;
 pub mod laws;
