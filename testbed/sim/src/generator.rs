@@ -5,6 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use fltport_abi::account::Outcome;
+use fltport_abi::limits::MAX_PAYLOAD;
+use fltport_abi::message::Message;
 use fltport_client::{Answer, BacklogPolicy, CommandCaller, Handler, Options, Provider};
 use fltport_nt::bindings::{
     DRIVER_OBJECT, KfRaiseIrql, NTSTATUS, STATUS_INVALID_DEVICE_REQUEST, UNICODE_STRING,
@@ -209,18 +211,19 @@ impl Task {
 
     fn notify(&self, bytes: usize, irql: u8) {
         let data = vec![7; bytes];
-        let number = self.journal.offering(self.number);
-        let blob = Blob {
-            number,
+        let mut blob = Blob {
+            number: 0,
             data: &data,
         };
+        let too_large = blob.encoded_len() > MAX_PAYLOAD;
+        blob.number = self.journal.offering(self.number, too_large);
         // SAFETY: raises, or stays; lowered below.
         let former = unsafe { KfRaiseIrql(irql) };
         let told = self.common.provider.notify(&blob);
         // SAFETY: to where it was.
         unsafe { KeLowerIrql(former) };
         assert!(told.is_ok(), "a notification is always accounted for");
-        self.journal.notified(number);
+        self.journal.notified(blob.number);
     }
 
     fn ask(&self, deadline_ms: u32) {

@@ -27,6 +27,8 @@ struct Entries {
     next: u64,
     notified: u64,
     threads: u32,
+    /// Notifications that no record can hold.
+    too_large: u64,
     /// Notifications by number: who offered them, and when that was done.
     offers: BTreeMap<u64, (u32, Option<u64>)>,
     /// What outcome records say of questions.
@@ -102,8 +104,9 @@ impl Journal {
 
     /// A number for a notification that this thread is about to offer.
     #[must_use]
-    pub fn offering(&self, thread: u32) -> u64 {
+    pub fn offering(&self, thread: u32, too_large: bool) -> u64 {
         let mut entries = self.0.lock();
+        entries.too_large += u64::from(too_large);
         entries.next += 1;
         let number = entries.next;
         entries.offers.insert(number, (thread, None));
@@ -130,6 +133,12 @@ impl Journal {
         let offer = self.0.lock().offers.get(&number).copied();
         let (thread, done) = offer.expect("a notification that was offered");
         (thread, done.unwrap_or_else(clock::unbiased_interrupt_time))
+    }
+
+    /// How many notifications that were too large have been offered, or are about to be.
+    #[must_use]
+    pub fn too_large(&self) -> u64 {
+        self.0.lock().too_large
     }
 
     /// How many notifications with larger numbers have been offered.
@@ -206,6 +215,12 @@ impl Journal {
         let mut entries = self.0.lock();
         entries.circuit.deciders_change();
         change(&mut entries.roles)
+    }
+
+    /// Tells one life of the common driver from another.
+    #[must_use]
+    pub fn load(&self) -> u64 {
+        self.0.lock().roles.load()
     }
 
     /// Somebody asks.

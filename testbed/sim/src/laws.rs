@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What must hold when a run has come to rest.
 
-use fltport_abi::account::Outcome;
+use fltport_abi::account::{Cause, Outcome};
 use fltport_abi::command::{BACKLOG, ENDED, LedgerRow};
 use nt_host::clock::Deadline;
 
+use crate::causes;
 use crate::plan::MILLISECOND;
 use crate::scenario::Shared;
 use crate::service::{Received, Service};
@@ -25,7 +26,9 @@ pub fn settle(service: &mut Service, generator: Option<u32>, shared: &Shared) {
             Received::Ended => return,
             Received::Records | Received::Request(_) => continue,
         }
-        let Ok(rows) = service.ledger() else { return };
+        let Ok(rows) = causes::ledger(service, generator, shared) else {
+            return;
+        };
         let own: Vec<&LedgerRow> = rows
             .iter()
             .filter(|row| row.connection == info.connection)
@@ -63,7 +66,7 @@ fn is_told_all(service: &Service, generator: u16, rows: &[LedgerRow], shared: &S
 
 fn agrees(service: &Service, row: &LedgerRow, rows: &[LedgerRow]) -> bool {
     let got = service.stream.got(row.provider, row.message);
-    let told = service.stream.told(row.provider, row.message);
+    let told = service.stream.told_by_cause(row.provider, row.message);
     assert!(
         got <= row.delivered,
         "{got} records were read, but delivered were fewer: {row:?}"
@@ -73,12 +76,16 @@ fn agrees(service: &Service, row: &LedgerRow, rows: &[LedgerRow]) -> bool {
         let same = it.provider == row.provider && it.message == row.message;
         same && (it.connection == BACKLOG || it.connection == ENDED)
     });
-    let also: u64 = also.map(LedgerRow::lost_total).sum();
-    assert!(
-        told <= row.lost_total() + also,
-        "{told} losses were told of, but there were fewer: {row:?} and {also}"
-    );
-    got == row.delivered && told >= row.lost_total()
+    let also: Vec<&LedgerRow> = also.collect();
+    for (cause, (told, lost)) in told.iter().zip(row.lost).enumerate() {
+        let also: u64 = also.iter().map(|it| it.lost[cause]).sum();
+        assert!(
+            *told <= lost + also,
+            "{told} losses were told of, but there were fewer for {:?}: {row:?} and {also}",
+            Cause::ALL[cause]
+        );
+    }
+    got == row.delivered && told.iter().zip(row.lost).all(|(told, lost)| *told >= lost)
 }
 
 /// Everything that was offered is in the books: once for each who observes, or once for nobody.

@@ -11,6 +11,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod causes;
 pub mod circuit;
 #[allow(unsafe_code, reason = "a driver's entry points, and its IRQL")]
 pub mod generator;

@@ -26,6 +26,12 @@ impl Roles {
         self.load
     }
 
+    /// Whether an unload goes on in this life.
+    #[must_use]
+    pub fn is_unloading(load: u64) -> bool {
+        load % 2 == 1
+    }
+
     /// An unload of the common driver begins, or has ended: it takes all roles back.
     pub fn unloading(&mut self) {
         self.load += 1;

@@ -16,6 +16,7 @@ use nt_host::{
 };
 use parking_lot::Mutex;
 
+use crate::causes;
 use crate::generator::{self, Work};
 use crate::journal::Journal;
 use crate::laws;
@@ -58,6 +59,8 @@ pub struct Shared {
     /// There is one service at a time, and it observes: whatever was lost it must be told of, or
     /// one of its former lives.
     pub tells_all: bool,
+    /// The client driver declares a backlog.
+    pub keeps: bool,
     /// Calls of the kernel fail.
     pub unlucky: bool,
     bad: Mutex<BTreeSet<u64>>,
@@ -172,6 +175,7 @@ fn boot(seed: u64, plan: &Plan) -> Arc<Shared> {
             && plan.faults == 0
             && plan.seats.len() == 1
             && plan.seats[0].iter().all(|life| life.observes),
+        keeps: plan.backlog != 0,
         unlucky: plan.faults != 0,
         bad: Mutex::default(),
         end: Mutex::default(),
@@ -340,5 +344,13 @@ fn audit(shared: &Arc<Shared>, plan: &Plan) {
         laws::the_dead_have_read(&auditor, provider, shared);
         laws::requests_agree(&auditor, provider, shared, !plan.client_first);
         laws::nothing_is_missing(&auditor, provider, expected as u64, observers as u64);
+        let Ok(rows) = causes::ledger(&auditor, Some(provider), shared) else {
+            return;
+        };
+        // What is too large is too large for the staging buffer first.
+        if plan.filter_manager_after == 0 && !plan.client_first {
+            let too_large = shared.journal.too_large();
+            causes::the_too_large_are_counted(&rows, provider, too_large, observers as u64);
+        }
     }
 }

@@ -12,6 +12,7 @@ use nt_host::Kernel;
 use nt_host::clock::{self, Deadline};
 use nt_host::sched::{self, Waiter};
 
+use crate::causes;
 use crate::generator::{Echo, Question, Reply};
 use crate::journal::{Journal, answer_to};
 use crate::laws;
@@ -323,7 +324,7 @@ impl Living<'_> {
         // Each command in its turn.
         match self.steps / self.life.commands % 5 {
             0 => {
-                let _ = self.service.ledger();
+                let _ = causes::ledger(&self.service, self.generator, self.shared);
             }
             1 => {
                 let _ = self.service.info();

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use fltport_abi::account::CAUSES;
 use fltport_abi::fixed::Fixed;
 use nt_host::clock;
 
@@ -30,8 +31,8 @@ pub struct Stream {
     next: u64,
     /// Notifications and outcomes received, by provider and message.
     got: BTreeMap<(u16, u16), u64>,
-    /// Losses told of, by provider and message.
-    told: BTreeMap<(u16, u16), u64>,
+    /// Losses told of, by provider and message, and by cause.
+    told: BTreeMap<(u16, u16), [u64; CAUSES]>,
     /// What was read, in its order.
     pub witness: Witness,
     /// Outcome records: the provider, the question, what it says.
@@ -90,10 +91,9 @@ impl Stream {
                         _ => Seen::Gap(0, entry.count),
                     };
                     self.witness.saw(entry.provider, seen);
-                    *self
-                        .told
-                        .entry((entry.provider, entry.message))
-                        .or_default() += entry.count;
+                    let cause = entry.cause().expect("a cause").index();
+                    let told = self.told.entry((entry.provider, entry.message));
+                    told.or_default()[cause] += entry.count;
                 }
             } else {
                 assert_eq!(sequence, self.next, "no number is missing without a gap");
@@ -135,6 +135,13 @@ impl Stream {
     /// How many losses it told of.
     #[must_use]
     pub fn told(&self, provider: u16, message: u16) -> u64 {
-        self.told.get(&(provider, message)).copied().unwrap_or(0)
+        self.told_by_cause(provider, message).iter().sum()
+    }
+
+    /// The same by cause.
+    #[must_use]
+    pub fn told_by_cause(&self, provider: u16, message: u16) -> [u64; CAUSES] {
+        let told = self.told.get(&(provider, message));
+        told.copied().unwrap_or_default()
     }
 }
