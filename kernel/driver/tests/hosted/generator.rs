@@ -11,7 +11,10 @@ use fltport_nt::io::DriverObject;
 use fltport_nt::status::to_status;
 use fltport_nt::{NtError, Result};
 use nt_host::DriverImage;
+use std::convert::Infallible;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 
 fltport_abi::messages! {
     /// The generator.
@@ -49,6 +52,8 @@ fltport_abi::messages! {
 const TAG: Tag = Tag::new(b"Gene");
 static GENERATOR: Global<Provider<EchoHandler>> = Global::empty();
 static BACKLOG: AtomicU32 = AtomicU32::new(0);
+/// For the next command: tells that its handler is inside, and waits until it is released.
+static HOLD: Mutex<Option<(Sender<()>, Receiver<Infallible>)>> = Mutex::new(None);
 static POLICY_KEEPS_OLDEST: AtomicU32 = AtomicU32::new(0);
 
 pub(crate) struct EchoHandler;
@@ -63,6 +68,12 @@ impl Handler for EchoHandler {
     ) -> Result<usize> {
         if message != 3 || out.len() < payload.len() {
             return Err(NtError(STATUS_INVALID_DEVICE_REQUEST));
+        }
+        let hold = HOLD.lock().unwrap().take();
+        if let Some((inside, released)) = hold {
+            inside.send(()).expect("the test waits for this");
+            // An error: the other end is dropped, which is the release.
+            released.recv().unwrap_err();
         }
         out[..payload.len()].copy_from_slice(payload);
         Ok(payload.len())
@@ -130,6 +141,14 @@ pub(crate) fn try_question(number: u64, deadline_ms: u32) -> Result<Answer<Reply
 
 pub(crate) fn is_listening(message: u16) -> bool {
     provider().is_listening(message)
+}
+
+/// The handler of the next command stays inside until the sender is dropped; the receiver hears
+/// that it is there.
+pub(crate) fn hold_next_command() -> (Receiver<()>, Sender<Infallible>) {
+    let ((inside, is_inside), (release, released)) = (channel(), channel());
+    *HOLD.lock().unwrap() = Some((inside, released));
+    (is_inside, release)
 }
 
 /// A question's outcome.

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Unloading: refused, forced, while everything is busy, again and again.
 
-use crate::generator;
+use crate::generator::{self, Blob, Echo};
 use crate::machine::{FLTPORT, MONITOR, Machine};
-use crate::service::{PATIENCE, Service};
+use crate::service::{PATIENCE, Record, Service};
 use fltport_abi::account::Outcome;
+use fltport_abi::message::Message;
 use fltport_client::BacklogPolicy;
 use fltport_nt::bindings::STATUS_FLT_DO_NOT_DETACH;
 use nt_host::Unload;
@@ -54,6 +55,55 @@ fn a_forced_unload_ends_requests_at_once() {
     }
     assert!(begun.elapsed() < PATIENCE, "nobody waited for the deadline");
     drop(service);
+    machine.check();
+}
+
+/// The driver has begun to go, and a client driver can still call it: what it does not take is the
+/// next one's.
+#[test]
+fn what_is_offered_while_the_driver_goes_reaches_the_next_one() {
+    let machine = Machine::bare();
+    machine.load(&FLTPORT);
+    machine.load(&generator::image(64 * 1024, BacklogPolicy::KeepNewest));
+    let mut watcher = Service::connect(&machine);
+    let commander = Service::connect(&machine);
+    let provider = commander.provider("generator").unwrap();
+    let (is_inside, release) = generator::hold_next_command();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            let echo = Echo { data: b"held" };
+            let mut payload = vec![0; echo.encoded_len()];
+            echo.encode(&mut payload).unwrap();
+            let _ended = commander.command(provider, Echo::NUMBER, &payload);
+        });
+        is_inside.recv_timeout(PATIENCE).expect("the handler runs");
+        let unloading = scope.spawn(|| machine.stop(&FLTPORT));
+        // It ends connections when it takes nothing any more, and waits for the handler then.
+        while watcher.receive(PATIENCE) {}
+        assert!(watcher.try_info().is_err(), "the driver does not go");
+        generator::blob(1, b"late");
+        assert!(!unloading.is_finished(), "the driver does not wait");
+        drop(release);
+    });
+    machine.load(&FLTPORT);
+    let mut service = Service::connect(&machine);
+    let deadline = Instant::now() + PATIENCE;
+    let provider = loop {
+        if let Some(provider) = service.provider("generator") {
+            break provider;
+        }
+        assert!(Instant::now() < deadline, "the provider does not come");
+        thread::yield_now();
+    };
+    service.subscribe(provider, 1 << 1, 0).unwrap();
+    let own = |record: &Record| u32::from(record.header.provider) == provider;
+    let came: Vec<u64> = std::iter::from_fn(|| service.next())
+        .filter(own)
+        .map(|record| Blob::decode(&record.payload).unwrap().number)
+        .take(1)
+        .collect();
+    assert_eq!(came, [1]);
+    drop((watcher, service));
     machine.check();
 }
 
