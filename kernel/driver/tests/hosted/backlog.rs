@@ -6,7 +6,7 @@ use crate::generator::{self, Blob};
 use crate::machine::{FLTPORT, Machine};
 use crate::service::{Record, Service};
 use fltport_abi::account::Cause;
-use fltport_abi::command::BACKLOG;
+use fltport_abi::command::{BACKLOG, ENDED};
 use fltport_abi::frame::RecordKind;
 use fltport_abi::message::Message;
 use fltport_client::BacklogPolicy;
@@ -169,6 +169,28 @@ fn a_successor_is_told_what_its_predecessor_did_not_get() {
     );
     assert!(ended.delivered >= before);
     drop((observed, second));
+    machine.check();
+}
+
+#[test]
+fn what_one_has_heard_no_successor_of_another_is_told_of() {
+    let machine = machine(1024 * 1024, BacklogPolicy::KeepNewest);
+    let (sleeper, mut reader) = (subscribed(&machine), subscribed(&machine));
+    // More than the sleeper has room for in its gets.
+    (0..500).for_each(|n| generator::blob(n, &[0; 500]));
+    assert_eq!(numbers(&reader.drain()).len(), 500);
+    sleeper.close();
+    let ledger = reader.settled_ledger();
+    let lost = ledger.iter().filter(|row| row.connection == ENDED);
+    let lost: u64 = lost.map(|row| row.lost[Cause::Disconnected.index()]).sum();
+    assert!(lost > 0, "{ledger:?}");
+    reader.close();
+    let mut third = subscribed(&machine);
+    generator::blob(500, b"live");
+    let records = third.drain();
+    assert_eq!(numbers(&records), [500]);
+    assert_eq!(records.len(), 1, "nothing was lost to everybody");
+    drop((sleeper, reader, third));
     machine.check();
 }
 
