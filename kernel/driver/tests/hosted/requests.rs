@@ -218,6 +218,27 @@ fn a_decider_that_never_answers_is_left_alone_and_a_new_one_is_asked() {
 }
 
 #[test]
+fn a_subscription_that_changes_no_decider_closes_no_circuit() {
+    let (machine, decider, provider) = with_decider();
+    let mut begun = Instant::now();
+    for n in 0..3 {
+        begun = Instant::now();
+        assert_eq!(generator::outcome(n, 20), Outcome::Missed);
+    }
+    let observer = Service::connect(&machine);
+    observer.subscribe(provider, 1 << 2, 0).unwrap();
+    decider.subscribe(provider, 1 << 2, 1 << 2).unwrap();
+    let outcome = generator::outcome(3, 20);
+    // It is left alone for five seconds, and may be tried on a machine that was that slow.
+    assert!(
+        outcome == Outcome::CircuitOpen || begun.elapsed() > Duration::from_millis(4500),
+        "{outcome:?}"
+    );
+    drop((decider, observer));
+    machine.check();
+}
+
+#[test]
 fn there_is_one_decider_and_observers_see_the_outcome() {
     let (machine, mut decider, provider) = with_decider();
     let mut observer = Service::connect(&machine);
