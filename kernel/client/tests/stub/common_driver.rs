@@ -50,6 +50,8 @@ struct Behaviour {
     answer: (Vec<u8>, u32),
     /// An announcement comes while a client asks.
     announces_when_asked: bool,
+    /// A request stays inside.
+    holds: bool,
     /// A revocation comes while a client has its answer and has not used it.
     goes_when_asked: bool,
 }
@@ -135,6 +137,11 @@ impl CommonDriver {
 
     pub(crate) fn answers(&self, reply: &[u8], outcome: u32) {
         with(|b| b.answer = (reply.to_vec(), outcome));
+    }
+
+    /// From now on requests stay inside, or do not.
+    pub(crate) fn holds(&self, holds: bool) {
+        with(|b| b.holds = holds);
     }
 
     pub(crate) fn announces_when_asked(&self) {
@@ -318,6 +325,7 @@ unsafe extern "system" fn request(_handle: ProviderHandle, request: *mut Request
     // SAFETY: the client passes a valid request.
     let request = unsafe { &mut *request };
     called("request", Call::Request(request.deadline_ms));
+    wait_until(|b| !b.holds, PATIENCE);
     let (answer, outcome) = with(|b| b.answer.clone());
     // SAFETY: whose reply is valid for its length.
     let reply =

@@ -5,7 +5,7 @@ mod client;
 mod common_driver;
 
 use client::{IMAGE, Reply};
-use common_driver::{Call, CommonDriver, calls, wait_for, wait_for_total};
+use common_driver::{Call, CommonDriver, PATIENCE, calls, wait_for, wait_for_total};
 use fltport_abi::account::{Cause, Outcome};
 use fltport_client::Answer;
 use fltport_nt::bindings::{
@@ -14,6 +14,7 @@ use fltport_nt::bindings::{
 use fltport_nt::linked::{DISPATCH_LEVEL, KeLowerIrql, STATUS_INVALID_LEVEL};
 use nt_host::faults::FaultPlan;
 use nt_host::{Config, Kernel, Unload};
+use std::time::Instant;
 
 fn boot() -> Kernel {
     Kernel::boot(Config::default())
@@ -180,6 +181,38 @@ fn what_a_leaving_common_driver_does_not_take_goes_to_the_next() {
         numbers(&wait_for(&Call::Number(5))),
         (0..6).collect::<Vec<_>>()
     );
+    stop(&kernel);
+    drop(driver);
+    kernel.shutdown_clean();
+}
+
+#[test]
+fn nobody_who_offers_waits_for_a_revocation() {
+    let kernel = boot();
+    let driver = CommonDriver::announced();
+    kernel.load(&IMAGE).unwrap();
+    driver.holds(true);
+    std::thread::scope(|scope| {
+        scope.spawn(|| client::ask(60_000));
+        wait_for(&Call::Request(60_000));
+        scope.spawn(|| driver.revoke());
+        // Without a common driver to be reached everything is wanted: it waits for the request.
+        let deadline = Instant::now() + PATIENCE;
+        while !client::provider().is_listening(2) {
+            assert!(Instant::now() < deadline, "the revocation does not come");
+            std::thread::yield_now();
+        }
+        let offering = scope.spawn(|| client::offer(0..2));
+        let deadline = Instant::now() + PATIENCE;
+        while !offering.is_finished() && Instant::now() < deadline {
+            std::thread::yield_now();
+        }
+        let waited = !offering.is_finished();
+        driver.holds(false);
+        assert!(!waited, "an offer waits for the end of the revocation");
+    });
+    driver.announce();
+    assert_eq!(numbers(&wait_for(&Call::Number(1))), [0, 1]);
     stop(&kernel);
     drop(driver);
     kernel.shutdown_clean();
