@@ -224,11 +224,15 @@ fn who_unsubscribes_and_subscribes_again_gets_everything_in_order() {
     // is still in the queue.
     let data = vec![0; 20 * 1024];
     (0..20).for_each(|n| generator::blob(n, &data));
+    generator::blob(99, &[0; 70_000]);
     service.subscribe(provider, 0, 0).unwrap();
     (20..30).for_each(|n| generator::blob(n, &data));
     service.subscribe(provider, 1 << 1, 0).unwrap();
     (30..35).for_each(|n| generator::blob(n, &data));
-    assert_eq!(numbers(&service.drain()), (0..35).collect::<Vec<_>>());
+    let records = service.drain();
+    assert_eq!(numbers(&records), (0..35).collect::<Vec<_>>());
+    let gap = records.iter().position(|r| r.kind == RecordKind::Gap);
+    assert_eq!(gap, Some(20), "the loss is told of where it was");
     drop(service);
     machine.check();
 }
