@@ -2,6 +2,7 @@
 //! Calls from the hosted kernel into a driver, with the check that the driver gives the thread
 //! back as it got it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use crate::driver::Driver;
@@ -9,6 +10,7 @@ use crate::ex::fast_mutex;
 use crate::irql;
 use crate::ke::{mutant, spin_lock};
 use crate::kernel;
+use crate::stack::unwind;
 use crate::thread::{self, Context, Held, LockKind};
 use crate::verifier::{Report, Rule};
 
@@ -50,8 +52,8 @@ pub(crate) fn call<R>(
     result
 }
 
-/// Looks at the thread as the driver gives it back. `returned` is where the stack stood when the
-/// driver was called, if it has returned.
+/// Looks at the thread as the driver gives it back. What lies on its stack below `returned` is not
+/// the driver's any more.
 fn check(what: &'static str, before: &Frame, returned: usize) {
     let after = thread::with_context(Frame::take);
     if after.irql != before.irql {
@@ -71,19 +73,40 @@ fn check(what: &'static str, before: &Frame, returned: usize) {
             .file();
     }
     for (held, holder) in kernel::state().locks.take_left(before.held) {
+        let gone = is_gone(held.address, returned);
         Report::new(Rule::LockLeft)
             .expected(format!("{what} returns without new locks"))
             .found(format!("a {} at {:#x} is held", held.kind, held.address))
-            .detail("the hosted kernel releases it, so that others can go on")
+            .detail(if gone {
+                "it was a local variable of a function that has returned: nobody can release it"
+            } else {
+                "the hosted kernel releases it, so that others can go on"
+            })
             .made_at(holder.map(|holder| holder.stack).unwrap_or_default())
             .file();
-        let top = 0_u8;
-        // A lock on the part of the stack that the driver had is gone: the hosted kernel's own
-        // frames lie there now.
-        if !((&raw const top).addr()..returned).contains(&held.address) {
+        if !gone {
             release(held);
         }
     }
+}
+
+/// Whether a lock lay on the part of the calling thread's stack that the driver has left: the
+/// hosted kernel's own frames are there now, or whatever was.
+fn is_gone(address: usize, returned: usize) -> bool {
+    // Without a table of the mappings, what may be gone counts as gone: it is not written to.
+    address < returned && mapping_around(returned).is_none_or(|stack| stack.contains(&address))
+}
+
+/// The mapping of this process that contains an address. Below each stack lies a page that is
+/// none of its mapping.
+fn mapping_around(address: usize) -> Option<Range<usize>> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let number = |text| usize::from_str_radix(text, 16).ok();
+    let mut ranges = maps.lines().filter_map(|line| {
+        let (from, to) = line.split_once(' ')?.0.split_once('-')?;
+        Some(number(from)?..number(to)?)
+    });
+    ranges.find(|range| range.contains(&address))
 }
 
 /// Releases a lock in the place of the thread that left it.
@@ -98,15 +121,32 @@ fn release(held: Held) {
     }
 }
 
-/// What must hold when a driver's thread ends from inside a call.
+/// What must hold when a driver's thread ends from inside an exported function, which calls this.
+#[inline(never)]
 pub(crate) fn thread_ends() {
     let fresh = Frame {
         irql: irql::PASSIVE_LEVEL,
         critical_regions: 0,
         held: 0,
     };
-    check("a system thread", &fresh, 0);
+    check("a system thread", &fresh, stack_of_drivers_call());
     restore(&fresh);
+}
+
+/// Where the stack stood when the driver called the exported function that has called
+/// [`thread_ends`], which calls this.
+#[inline(never)]
+fn stack_of_drivers_call() -> usize {
+    let here = std::hint::black_box(0_u8);
+    let inner = (&raw const here).addr();
+    let mut frames = Vec::with_capacity(3);
+    unwind::walk(|frame| {
+        if frame.stack > inner {
+            frames.push(frame.stack);
+        }
+        frames.len() < 3
+    });
+    frames.last().copied().unwrap_or(inner)
 }
 
 fn restore(before: &Frame) {

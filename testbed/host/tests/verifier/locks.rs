@@ -6,8 +6,8 @@ use fltport_nt::linked::*;
 use nt_host::Rule;
 use nt_host::irql::{self, APC_LEVEL, DISPATCH_LEVEL, PASSIVE_LEVEL};
 use std::ffi::c_void;
-use std::ptr::null;
-use std::sync::atomic::Ordering;
+use std::ptr::{null, null_mut};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::bad::{compare, run};
 use crate::lock_order::{ARRIVED, first_then_second};
@@ -452,6 +452,85 @@ fn locks_that_a_thread_leaves_are_reported_and_released() {
     );
     let made = reports[1].stack.to_string();
     assert!(made.contains("leaves_spin_lock"), "{made}");
+}
+
+/// A buffer of a driver's function, with a mutex below it.
+#[repr(C)]
+struct Deep {
+    mutex: KMUTANT,
+    _buffer: [u8; 16 * 1024],
+}
+
+/// Takes a mutex on its own part of the stack and leaves it.
+#[inline(never)]
+fn leaves_mutex_deep_on_the_stack() {
+    let mut deep = std::mem::MaybeUninit::<Deep>::zeroed();
+    // SAFETY: only the address of a field is taken.
+    let mutex = unsafe { &raw mut (*deep.as_mut_ptr()).mutex };
+    // SAFETY: memory for a mutex.
+    unsafe { KeInitializeMutex(mutex, 0) };
+    assert_eq!(wait(mutex.cast(), Some(0)), STATUS_SUCCESS);
+    std::hint::black_box(&deep);
+}
+
+/// Uses the stack that the function before it had.
+#[inline(never)]
+fn overwrites_the_stack() {
+    std::hint::black_box([0xAA_u8; 32 * 1024]);
+}
+
+unsafe extern "system" fn leaves_deep_mutex_and_ends(_: *mut c_void) {
+    leaves_mutex_deep_on_the_stack();
+    overwrites_the_stack();
+    // SAFETY: ends this thread.
+    unsafe { PsTerminateSystemThread(STATUS_SUCCESS) };
+}
+
+/// What was a mutex is something else by now: a release would look into it, and write to it.
+#[test]
+fn a_lock_that_was_left_on_the_stack_is_not_touched() {
+    compare(
+        || {
+            leaves_mutex_deep_on_the_stack();
+            overwrites_the_stack();
+        },
+        &[Rule::LockLeft],
+        || {},
+    );
+    compare(
+        || in_thread(leaves_deep_mutex_and_ends),
+        &[Rule::LockLeft],
+        || {},
+    );
+}
+
+static OWN_MUTEX: AtomicPtr<KMUTANT> = AtomicPtr::new(null_mut());
+
+unsafe extern "system" fn leaves_own_mutex_and_ends(_: *mut c_void) {
+    let mut own = std::mem::MaybeUninit::<KMUTANT>::zeroed();
+    let mutex = own.as_mut_ptr();
+    // SAFETY: memory for a mutex.
+    unsafe { KeInitializeMutex(mutex, 0) };
+    assert_eq!(wait(mutex.cast(), Some(0)), STATUS_SUCCESS);
+    OWN_MUTEX.store(mutex, Ordering::SeqCst);
+    // SAFETY: ends this thread, whose stack stays.
+    unsafe { PsTerminateSystemThread(STATUS_SUCCESS) };
+}
+
+/// The function that ended its thread has not returned: its variables are there.
+#[test]
+fn a_lock_on_the_stack_of_a_thread_that_ended_itself_is_released() {
+    compare(
+        || {
+            in_thread(leaves_own_mutex_and_ends);
+            let mutex = OWN_MUTEX.load(Ordering::SeqCst);
+            assert_eq!(wait(mutex.cast(), Some(0)), STATUS_SUCCESS);
+            // SAFETY: taken above.
+            assert_eq!(unsafe { KeReleaseMutex(mutex, false) }, 0);
+        },
+        &[Rule::LockLeft],
+        || {},
+    );
 }
 
 #[test]
