@@ -56,9 +56,13 @@ pub(crate) unsafe fn read(string: *const UNICODE_STRING) -> Vec<u16> {
     if string.Buffer.is_null() {
         return Vec::new();
     }
-    let length = usize::from(string.Length / 2);
-    // SAFETY: a valid UNICODE_STRING's buffer holds `Length` bytes.
-    unsafe { std::slice::from_raw_parts(string.Buffer, length) }.to_vec()
+    let unit = |index| {
+        let unit = string.Buffer.wrapping_add(index);
+        // SAFETY: a valid UNICODE_STRING's buffer holds `Length` bytes. A packed struct may hold
+        // the buffer, so it can lie at an odd address.
+        unsafe { unit.read_unaligned() }
+    };
+    (0..usize::from(string.Length / 2)).map(unit).collect()
 }
 
 /// The upper-case form of one UTF-16 unit; units without a single-unit form stay as they are.

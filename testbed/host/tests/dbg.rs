@@ -74,3 +74,61 @@ fn a_unicode_string_at_a_raised_irql_is_reported() {
     unsafe { DbgPrintEx(component, level, c"%wZ\n".as_ptr().cast(), name) };
     expect(kernel, &[Rule::IrqlTooHigh]);
 }
+
+/// Prints one format with up to three values.
+fn printed(format: &std::ffi::CStr, values: [usize; 3]) -> String {
+    let (kernel, printed) = boot_with_sink();
+    let (component, level) = PASSED_ON;
+    let [a, b, c] = values;
+    // SAFETY: what the format asks for.
+    unsafe { DbgPrintEx(component, level, format.as_ptr().cast(), a, b, c) };
+    expect(kernel, &[]);
+    let text = printed.lock().expect("no panic").clone();
+    text
+}
+
+#[test]
+fn a_width_that_is_garbage_is_bounded() {
+    for width in [70_000, i32::MAX as usize, 0xDEAD_BEEF, usize::MAX] {
+        let text = printed(c"%*d|", [width, 7, 0]);
+        assert!(text.trim().starts_with('7') && text.len() < 2000, "{width}");
+        let text = printed(c"%.*d|%.*x|", [width, 7, width]);
+        assert!(text.len() < 4000, "{width}");
+        assert!(printed(c"%0*u|", [width, 7, 0]).len() < 2000, "{width}");
+    }
+}
+
+#[test]
+fn a_negative_width_aligns_left_and_a_negative_precision_is_none() {
+    let minus = |number: i32| (-number) as u32 as usize;
+    assert_eq!(printed(c"[%*d]", [minus(4), 7, 0]), "[7   ]");
+    let text = c"whole".as_ptr() as usize;
+    assert_eq!(printed(c"[%.*s]", [minus(1), text, 0]), "[whole]");
+    assert_eq!(printed(c"[%.*d]", [minus(5), 7, 0]), "[7]");
+    // With no precision, the zeros are asked for.
+    assert_eq!(printed(c"[%0*.*d]", [3, minus(1), 7]), "[007]");
+}
+
+#[test]
+fn a_precision_may_be_longer_than_any_width() {
+    let text = std::ffi::CString::new("x".repeat(3000)).expect("no zero in it");
+    let address = text.as_ptr() as usize;
+    assert_eq!(printed(c"%.2000s", [address, 0, 0]).len(), 2000);
+    assert_eq!(printed(c"%.*s", [2500, address, 0]).len(), 2500);
+}
+
+/// A buffer that begins at an odd address.
+#[repr(C, align(2))]
+struct Odd(u8, [u8; 8]);
+
+#[test]
+fn a_counted_string_may_lie_anywhere() {
+    let mut odd = Odd(0, *b"n\0a\0m\0e\0");
+    let counted = UNICODE_STRING {
+        Length: 8,
+        MaximumLength: 8,
+        Buffer: odd.1.as_mut_ptr().cast(),
+    };
+    let text = printed(c"%wZ", [(&raw const counted) as usize, 0, 0]);
+    assert_eq!(text, "name");
+}

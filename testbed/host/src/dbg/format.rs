@@ -12,6 +12,10 @@ use crate::irql::{self, PASSIVE_LEVEL};
 use crate::unicode;
 use crate::verifier::{Report, Rule};
 
+/// As many characters as a field is padded to, and as many digits as a number has: more than any
+/// line that somebody reads. Without a limit a width that is garbage could take all memory.
+const MOST_PADDING: usize = 1024;
+
 /// How wide the argument of a conversion is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Size {
@@ -45,9 +49,8 @@ impl Arguments<'_> {
     }
 
     /// A width or a precision, an int.
-    fn count(&mut self) -> usize {
-        let number = self.next().cast_signed() as i32;
-        usize::try_from(number).unwrap_or(0)
+    fn count(&mut self) -> i64 {
+        i64::from(self.next().cast_signed() as i32)
     }
 }
 
@@ -77,11 +80,14 @@ unsafe fn convert(
     arguments: &mut Arguments<'_>,
     text: &mut String,
 ) {
-    let flags = flags(rest);
+    let mut flags = flags(rest);
     let width = number(rest, arguments).unwrap_or(0);
+    flags.left |= width < 0;
+    // A negative precision is none.
     let precision = rest
         .next_if_eq(&'.')
-        .map(|_| number(rest, arguments).unwrap_or(0));
+        .map(|_| number(rest, arguments).unwrap_or(0))
+        .and_then(|number| usize::try_from(number).ok());
     let size = size(rest);
     let Some(letter) = rest.next() else {
         return;
@@ -115,16 +121,16 @@ fn flags(rest: &mut Peekable<Chars<'_>>) -> Flags {
     flags
 }
 
-fn number(rest: &mut Peekable<Chars<'_>>, arguments: &mut Arguments<'_>) -> Option<usize> {
+/// A width or a precision; negative where an argument says so.
+fn number(rest: &mut Peekable<Chars<'_>>, arguments: &mut Arguments<'_>) -> Option<i64> {
     if rest.next_if_eq(&'*').is_some() {
         return Some(arguments.count());
     }
     let mut number = None;
     while let Some(digit) = rest.peek().and_then(|c| c.to_digit(10)) {
         rest.next();
-        let value = number.unwrap_or(0_usize).saturating_mul(10);
-        // Wider than any line that somebody reads; without a limit it could take all memory.
-        number = Some(value.saturating_add(digit as usize).min(1024));
+        let value = number.unwrap_or(0_i64).saturating_mul(10);
+        number = Some(value.saturating_add(i64::from(digit)));
     }
     number
 }
@@ -165,7 +171,7 @@ fn signed(value: usize, size: Size, flags: &Flags, precision: Option<usize>) -> 
         _ if flags.space => " ",
         _ => "",
     };
-    let digits = precision.unwrap_or(1);
+    let digits = precision.unwrap_or(1).min(MOST_PADDING);
     format!("{sign}{:0digits$}", value.unsigned_abs())
 }
 
@@ -182,7 +188,7 @@ fn unsigned(
         Size::Int | Size::Wide => value & 0xFFFF_FFFF,
         Size::Long => value,
     };
-    let digits = precision.unwrap_or(1);
+    let digits = precision.unwrap_or(1).min(MOST_PADDING);
     let prefix = match letter {
         'x' if flags.alternate => "0x",
         'X' if flags.alternate => "0X",
@@ -251,20 +257,22 @@ unsafe fn wide(start: *const u16, most: usize) -> String {
 /// # Safety
 /// `address` is null or a UNICODE_STRING (`%wZ`), else a STRING, which has the same shape.
 unsafe fn counted(address: usize, size: Size) -> String {
-    // SAFETY: by contract.
-    let string = unsafe { (address as *const UNICODE_STRING).as_ref() };
-    let Some(string) = string.filter(|string| !string.Buffer.is_null()) else {
+    let string = address as *const UNICODE_STRING;
+    if string.is_null() {
         return "(null)".to_owned();
-    };
-    let bytes = usize::from(string.Length);
+    }
+    // SAFETY: not null, and a string by contract.
+    let UNICODE_STRING { Length, Buffer, .. } = unsafe { string.read_unaligned() };
+    if Buffer.is_null() {
+        return "(null)".to_owned();
+    }
     if size == Size::Wide {
         check_irql();
-        // SAFETY: a string says where its units are and how many bytes they take.
-        let units = unsafe { std::slice::from_raw_parts(string.Buffer, bytes / 2) };
-        return unicode::decode(units);
+        // SAFETY: by contract.
+        return unicode::decode(&unsafe { unicode::read(string) });
     }
-    // SAFETY: as above.
-    let bytes = unsafe { std::slice::from_raw_parts(string.Buffer.cast::<u8>(), bytes) };
+    // SAFETY: a string says where its bytes are and how many.
+    let bytes = unsafe { std::slice::from_raw_parts(Buffer.cast::<u8>(), Length.into()) };
     String::from_utf8_lossy(bytes).into_owned()
 }
 
@@ -281,7 +289,9 @@ fn check_irql() {
     }
 }
 
-fn pad(text: &mut String, field: &str, width: usize, flags: &Flags, has_precision: bool) {
+fn pad(text: &mut String, field: &str, width: i64, flags: &Flags, has_precision: bool) {
+    let width = usize::try_from(width.unsigned_abs()).unwrap_or(MOST_PADDING);
+    let width = width.min(MOST_PADDING);
     // Writing to a String cannot fail.
     let _ = if flags.left {
         write!(text, "{field:<width$}")
