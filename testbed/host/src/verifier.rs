@@ -210,9 +210,10 @@ rules! {
     SendFromInstanceSetup => "sent a message from inside an instance-setup callback",
     /// A message sent with a pointer to a zero timeout.
     ZeroTimeout => "sent a message with a zero timeout",
-    /// A reply length that counts the FILTER_REPLY_HEADER.
+    /// A reply length that counts the FILTER_REPLY_HEADER. A suspicion: three replies, and all
+    /// those before them, were just a header shorter than the buffer, which may be chance.
     ReplyLengthCountsHeader => "counted the reply header in ReplyLength",
-    /// A reply length that an earlier reply has left.
+    /// A reply length that is what an earlier reply has left, and too short for the next one.
     ReplyLengthStale => "passed a ReplyLength that an earlier reply has changed",
     /// MessageNotify did not say how many bytes it returns.
     OutputLengthNotSet => "returned from MessageNotify without an output length",

@@ -36,6 +36,29 @@ struct Written {
     written: usize,
 }
 
+/// A length that looks as if an earlier reply had left it in the variable.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stale {
+    /// The length at that earlier call.
+    former: usize,
+}
+
+impl Stale {
+    /// The reply was longer than `reply` has room for.
+    pub(super) fn report(self, reply: ReplyBuffer) -> Report {
+        Report::new(Rule::ReplyLengthStale)
+            .expected(format!(
+                "*ReplyLength is set to the {} bytes of the buffer before each call",
+                self.former
+            ))
+            .found(format!(
+                "{} bytes, as an earlier reply has left it; this reply is longer",
+                reply.capacity
+            ))
+            .detail("ReplyLength is in and out: a longer reply fails with STATUS_BUFFER_OVERFLOW")
+    }
+}
+
 /// What is known of the replies so far.
 #[derive(Default)]
 pub(super) struct ReplyLengths {
@@ -47,24 +70,16 @@ pub(super) struct ReplyLengths {
 }
 
 impl ReplyLengths {
-    /// A message is sent with a reply buffer: the report if its length is what an earlier reply has
-    /// left in the variable.
-    pub(super) fn begin(&self, reply: ReplyBuffer) -> Option<Report> {
+    /// A message is sent with a reply buffer. If its length is what an earlier reply has left in
+    /// the variable: the length that was given then. That is a suspicion only; a driver may want
+    /// no more than so many bytes this time.
+    pub(super) fn suspect(&self, reply: ReplyBuffer) -> Option<Stale> {
         let last = self.written.get(&reply.length)?;
         let stale = last.buffer == reply.buffer
             && last.written < last.capacity
             && last.written == reply.capacity;
-        stale.then(|| {
-            Report::new(Rule::ReplyLengthStale)
-                .expected(format!(
-                    "*ReplyLength is set to the {} bytes of the buffer before each call",
-                    last.capacity
-                ))
-                .found(format!(
-                    "{} bytes, as the last reply has left it",
-                    reply.capacity
-                ))
-                .detail("ReplyLength is in and out: a longer reply now fails with an overflow")
+        stale.then_some(Stale {
+            former: last.capacity,
         })
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use fltmgr::{ConnectionId, Effect, FilterId, SendOutcome, Status};
 
-use super::reply_length::ReplyBuffer;
+use super::reply_length::{ReplyBuffer, Stale};
 use super::table::{FilterTable, PendingSend, Tables, now, report};
 use super::variable::{self, Use};
 use super::{handle, inside};
@@ -61,6 +61,8 @@ struct Begun {
     pending: Arc<PendingSend>,
     deadline: Option<Deadline>,
     effects: Vec<Effect>,
+    /// The reply's length looks as if it had not been set for this send.
+    stale: Option<Stale>,
 }
 
 /// Sends and waits. `read` reads the driver's port variable; it runs under the lock under which
@@ -83,16 +85,31 @@ pub(super) fn send(
     };
     filters.execute(begun.effects);
     let outcome = wait(filters, &begun.pending, begun.deadline);
-    if let Some(reply) = reply.filter(|_| outcome.status == Status::SUCCESS) {
-        let mut tables = filters.lock();
-        let length = outcome.reply.len();
-        let mistake = tables.reply_lengths.end(filter, reply, length);
-        drop(tables);
-        if let Some(report) = mistake {
-            report.file();
-        }
+    if let Some(reply) = reply {
+        look_at_length(filters, filter, reply, begun.stale, &outcome);
     }
     outcome
+}
+
+/// Reports a reply length that was a mistake, as the outcome shows.
+fn look_at_length(
+    filters: &FilterTable,
+    filter: FilterId,
+    reply: ReplyBuffer,
+    stale: Option<Stale>,
+    outcome: &SendOutcome,
+) {
+    let mistake = match outcome.status {
+        Status::SUCCESS => {
+            let mut tables = filters.lock();
+            tables.reply_lengths.end(filter, reply, outcome.reply.len())
+        }
+        Status::BUFFER_OVERFLOW => stale.map(|stale| stale.report(reply)),
+        _ => None,
+    };
+    if let Some(report) = mistake {
+        report.file();
+    }
 }
 
 /// Queues the message, if the variable names an open connection; reports what is wrong with it.
@@ -114,7 +131,7 @@ fn begin(
     let differs = tables.variables.differs(connection, request.variable);
     let stale = request
         .reply
-        .and_then(|reply| tables.reply_lengths.begin(reply));
+        .and_then(|reply| tables.reply_lengths.suspect(reply));
     let in_connect = inside::is_in_connect(connection);
     let begun = tables.queue(
         connection,
@@ -127,13 +144,11 @@ fn begin(
     if let Some(first) = differs {
         variable::report_differs(&first, request.variable);
     }
-    if let Some(report) = stale {
-        report.file();
-    }
     if in_connect {
         report_in_connect();
     }
-    begun.ok_or(Status::TIMEOUT)
+    let begun = begun.ok_or(Status::TIMEOUT)?;
+    Ok(Begun { stale, ..begun })
 }
 
 impl Tables {
@@ -161,6 +176,7 @@ impl Tables {
             pending,
             deadline: deadline.map(|time| Deadline(time.0)),
             effects,
+            stale: None,
         })
     }
 }

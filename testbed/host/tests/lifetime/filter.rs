@@ -270,14 +270,22 @@ pub(crate) fn doing(f: impl Fn() + Send + Sync + 'static) -> Vec<Report> {
 /// A life in which the driver does something in MessageNotify while a service is connected, which
 /// reads messages and answers each with so many bytes.
 pub(crate) fn serving(reply: Option<usize>, f: impl Fn() + Send + Sync + 'static) -> Vec<Report> {
+    serving_each(reply.into_iter().cycle(), f)
+}
+
+/// As [`serving`], and the service answers each message with the next of these numbers of bytes.
+pub(crate) fn serving_each(
+    mut replies: impl Iterator<Item = usize> + Send,
+    f: impl Fn() + Send + Sync + 'static,
+) -> Vec<Report> {
     let callbacks = Callbacks {
         message: action(f),
         ..Default::default()
     };
-    let meanwhile = |kernel: &Kernel| {
+    let meanwhile = move |kernel: &Kernel| {
         let service = connect_service(kernel);
         std::thread::scope(|scope| {
-            let answering = scope.spawn(|| serve(&service, reply));
+            let answering = scope.spawn(|| serve(&service, &mut replies));
             command(kernel, &service);
             service.cancel(None);
             service.close();
@@ -314,10 +322,10 @@ fn get(service: &UserPort) -> Receiver<GetOutcome> {
 }
 
 /// Reads messages until the connection ends, and answers them.
-fn serve(service: &UserPort, reply: Option<usize>) {
+fn serve(service: &UserPort, replies: &mut impl Iterator<Item = usize>) {
     const ID: std::ops::Range<usize> = 8..16;
     while let Ok(GetOutcome::Message(bytes)) = get(service).recv() {
-        if let Some(length) = reply {
+        if let Some(length) = replies.next() {
             let mut answer = vec![0; 16 + length];
             answer[ID].copy_from_slice(&bytes[ID]);
             assert_eq!(service.reply(&answer), STATUS_SUCCESS);

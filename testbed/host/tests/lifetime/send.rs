@@ -134,22 +134,29 @@ fn replies_shorter_than_the_buffer_are_no_mistake() {
     assert_broken(&asking(2, 24, 8), &[]);
 }
 
-fn asking_twice(reset: bool) -> Vec<Report> {
-    serving(Some(4), move || {
+/// Asks twice with the same buffer and length variable, which is set before the second time if
+/// `set` says to what; the service answers with 4 bytes and then with so many.
+fn asking_twice(set: Option<u32>, second: usize, status: NTSTATUS) -> Vec<Report> {
+    serving_each([4, second].into_iter(), move || {
         let (mut reply, mut length) = ([0; 32], 32);
         assert_eq!(ask(&mut reply, &mut length), STATUS_SUCCESS);
-        if reset {
-            length = 32;
-        }
-        assert_eq!(ask(&mut reply, &mut length), STATUS_SUCCESS);
+        length = set.unwrap_or(length);
+        assert_eq!(ask(&mut reply, &mut length), status);
     })
 }
 
 #[test]
 fn a_reply_length_that_an_earlier_reply_has_left_is_reported() {
-    let report = assert_one(&asking_twice(false), Rule::ReplyLengthStale, SEND);
+    let reports = asking_twice(None, 8, STATUS_BUFFER_OVERFLOW);
+    let report = assert_one(&reports, Rule::ReplyLengthStale, SEND);
     assert!(report.found.contains("4 bytes"), "{report}");
-    assert_broken(&asking_twice(true), &[]);
+    assert_broken(&asking_twice(Some(32), 8, STATUS_SUCCESS), &[]);
+}
+
+#[test]
+fn a_length_that_is_just_that_of_the_last_reply_is_no_mistake() {
+    // The driver wants no more than 4 bytes the second time, and there are no more.
+    assert_broken(&asking_twice(Some(4), 4, STATUS_SUCCESS), &[]);
 }
 
 #[test]
