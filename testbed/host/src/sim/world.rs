@@ -407,12 +407,21 @@ fn live(number: u64, body: impl FnOnce()) {
 
 /// Runs `body` with a kernel context of its own.
 fn enter_context(body: impl FnOnce()) {
+    // Its end is that of the thread object, if it has one.
     let context = Box::new(Context::default());
+    // Dropped first, also when `body` panics: nobody finds a context that is not there any more.
+    let _left = LeftContext;
     thread::set_context(Some(&raw const *context));
     body();
-    thread::set_context(None);
-    // Ends the thread object, if it has one.
-    drop(context);
+}
+
+/// Takes the context out when it is dropped.
+struct LeftContext;
+
+impl Drop for LeftContext {
+    fn drop(&mut self) {
+        thread::set_context(None);
+    }
 }
 
 /// The first thread of a seed: starts the clock, runs the scenario.
