@@ -91,6 +91,8 @@ rules! {
     MutexIrqlMismatch => "released a mutex on the other side of DISPATCH_LEVEL than it was taken",
     /// A lock taken twice by one thread.
     LockRecursion => "took a lock that the thread already holds",
+    /// A lock initialised while a thread holds it: another one could take it, too.
+    LockReinitialized => "initialised a lock that is held",
     /// Two or more locks taken in different orders: threads that do so at the same time wait for
     /// each other for ever.
     LockOrder => "took locks in an order that contradicts an earlier one",

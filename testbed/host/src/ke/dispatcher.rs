@@ -148,6 +148,12 @@ impl Dispatcher {
         former
     }
 
+    /// The signal state of the mutant at an address, by what is known of its owner.
+    pub(crate) fn state_of_mutant(&self, address: usize) -> i32 {
+        let tables = self.0.lock();
+        free_after(tables.mutants.get(&address).map_or(0, |owner| owner.depth))
+    }
+
     /// Takes a mutant from an owner that will not release it.
     pub(crate) fn abandon_mutant(&self, object: Header) {
         let mut tables = self.0.lock();

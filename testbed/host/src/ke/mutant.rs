@@ -26,12 +26,21 @@ pub(crate) fn as_lock(header: Header) -> Option<Lock> {
 /// # Safety
 /// `mutant` points to writable memory for a mutant.
 unsafe fn initialize(mutant: *mut KMUTANT, owned: bool) {
-    let address = mutant as usize;
-    if let Some(state) = kernel::running() {
-        state.locks.forget(address..address + 1);
-        state.dispatcher.disown_mutants(address..address + 1);
-    }
-    let signal = i32::from(!owned);
+    let lock = Lock {
+        address: mutant as usize,
+        kind: LockKind::Mutex,
+    };
+    let is_held = locks::initialized(lock);
+    let signal = match kernel::running() {
+        // Its owner will release it, and then who waits for it gets it.
+        Some(state) if is_held && !owned => state.dispatcher.state_of_mutant(lock.address),
+        Some(state) => {
+            let range = lock.address..lock.address + 1;
+            state.dispatcher.disown_mutants(range);
+            i32::from(!owned)
+        }
+        None => i32::from(!owned),
+    };
     // SAFETY: memory for a mutant by contract, of which the header is the first part.
     unsafe { Header::initialize(mutant.cast(), kind::MUTANT, size_of::<KMUTANT>(), signal) };
     // SAFETY: initialised above.
@@ -39,10 +48,6 @@ unsafe fn initialize(mutant: *mut KMUTANT, owned: bool) {
     if let Some(header) = header.filter(|_| owned) {
         let thread = thread::current_thread().address();
         kernel::state().dispatcher.own_mutant(header, thread);
-        let lock = Lock {
-            address,
-            kind: LockKind::Mutex,
-        };
         locks::taken(lock, irql::current());
     }
 }

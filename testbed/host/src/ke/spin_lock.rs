@@ -164,9 +164,8 @@ nt! {
     /// Makes a free spin lock.
     max_irql = HIGH_LEVEL;
     pub unsafe fn KeInitializeSpinLock(lock: *mut usize) {
-        if let Some(state) = kernel::running() {
-            state.locks.forget(lock as usize..lock as usize + 1);
-        }
+        // Of a lock that is held there is a report, and it is free now, as on NT.
+        locks::initialized(lock_at(lock as usize));
         // SAFETY: the caller passes memory for a spin lock.
         unsafe { word(lock) }.store(0, Ordering::Release);
     }

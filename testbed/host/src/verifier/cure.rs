@@ -53,6 +53,9 @@ impl Rule {
             Rule::LockRecursion => {
                 "take the lock once, and give functions that run under it to understand that it is held"
             }
+            Rule::LockReinitialized => {
+                "initialise a lock once, before anybody can take it, and never while it is held"
+            }
             Rule::LockOrder => "take these locks in one order everywhere",
             Rule::LockDeadlock => {
                 "take the locks in one order everywhere, or release one before waiting for the other"

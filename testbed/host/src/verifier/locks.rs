@@ -238,6 +238,36 @@ fn report_deadlock(lock: Lock) {
     report.file();
 }
 
+/// The calling thread initialises a spin lock or a mutex: what was known of one there is
+/// forgotten. True, and a report, if a thread holds it. That one stays its holder, as its release
+/// will be no mistake.
+pub(crate) fn initialized(lock: Lock) -> bool {
+    let Some(state) = kernel::running() else {
+        return false;
+    };
+    let range = lock.address..lock.address + 1;
+    match state.locks.holder(lock.address) {
+        Some(holder) if holder.kind == lock.kind => {
+            state.locks.forget_order(&range);
+            report_reinitialized(lock, holder);
+            true
+        }
+        _ => {
+            state.locks.forget(range);
+            false
+        }
+    }
+}
+
+fn report_reinitialized(lock: Lock, holder: Holder) {
+    Report::new(Rule::LockReinitialized)
+        .expected(format!("{} is initialised while it is free", named(lock)))
+        .found(format!("thread {} holds it", holder.id))
+        .detail("on NT another thread could take it now, too")
+        .related("it was taken here", holder.stack)
+        .file();
+}
+
 /// How the calling thread goes about taking a lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Take {
@@ -368,14 +398,26 @@ pub(crate) fn release(lock: Lock) -> Released {
 }
 
 impl Locks {
-    /// Forgets a lock that is initialised anew, if it is a fast mutex.
+    /// Forgets a lock that is initialised anew, if it is a fast mutex. Its holder is forgotten,
+    /// too: the memory says already that nobody holds it.
     pub(crate) fn forget_fast_mutex(&self, address: usize) {
         let tables = self.0.lock();
         let is_one = tables.order.kind_at(address) == Some(LockKind::FastMutex);
+        let holder = tables.holders.get(&address).cloned();
         drop(tables);
-        if is_one {
+        let holder = holder.filter(|holder| holder.kind == LockKind::FastMutex);
+        if is_one || holder.is_some() {
             self.forget(address..address + 1);
         }
+        if let Some(holder) = holder {
+            let kind = LockKind::FastMutex;
+            report_reinitialized(Lock { address, kind }, holder);
+        }
+    }
+
+    /// As [`Locks::forget`], but for holders.
+    fn forget_order(&self, range: &Range<usize>) {
+        self.0.lock().order.forget(range);
     }
 
     fn forget_holder(&self, address: usize) {

@@ -533,6 +533,110 @@ fn a_lock_on_the_stack_of_a_thread_that_ended_itself_is_released() {
     );
 }
 
+/// Initialises, takes and releases locks in variables of its own.
+#[inline(never)]
+fn uses_locks_on_the_stack() {
+    let mut lock = 0_usize;
+    let lock = &raw mut lock;
+    // SAFETY: memory for a lock.
+    unsafe { KeInitializeSpinLock(lock) };
+    let old = take(lock);
+    release(lock, old);
+    let mut mutex = std::mem::MaybeUninit::<KMUTANT>::zeroed();
+    // SAFETY: memory for a mutex.
+    unsafe { KeInitializeMutex(mutex.as_mut_ptr(), 0) };
+    assert_eq!(wait(mutex.as_ptr().cast(), None), STATUS_SUCCESS);
+    // SAFETY: taken above.
+    unsafe { KeReleaseMutex(mutex.as_mut_ptr(), false) };
+}
+
+/// Uses locks in memory that it frees, and that comes back.
+fn uses_locks_in_the_pool() {
+    // SAFETY: asks for memory.
+    let memory = unsafe { ExAllocatePool2(NON_PAGED, 64, TAG) };
+    // SAFETY: memory for a lock.
+    unsafe { KeInitializeSpinLock(memory.cast()) };
+    let old = take(memory.cast());
+    release(memory.cast(), old);
+    // SAFETY: allocated above.
+    unsafe { ExFreePoolWithTag(memory, TAG) };
+}
+
+#[test]
+fn initialising_a_lock_that_is_held_is_reported_once() {
+    let wrong = Rule::LockReinitialized;
+    let reports = compare(
+        || {
+            fresh_spin_locks();
+            let old = take(spin_lock(0));
+            // SAFETY: memory for a lock; that it is held is the mistake.
+            unsafe { KeInitializeSpinLock(spin_lock(0)) };
+            // Its holder does nothing wrong.
+            release(spin_lock(0), old);
+            fresh_mutex();
+            assert_eq!(take_mutex(None), STATUS_SUCCESS);
+            assert_eq!(take_mutex(None), STATUS_SUCCESS);
+            fresh_mutex();
+            assert_eq!(release_mutex(), -1);
+            assert_eq!(release_mutex(), 0);
+            fresh_fast_mutexes();
+            take_fast(0);
+            fresh_fast_mutexes();
+            // SAFETY: lowers to where it was.
+            unsafe { KeLowerIrql(PASSIVE_LEVEL) };
+        },
+        &[wrong, wrong, wrong],
+        || {
+            for _ in 0..3 {
+                fresh_spin_locks();
+                first_then_second();
+                fresh_mutex();
+                assert_eq!(take_mutex(None), STATUS_SUCCESS);
+                release_mutex();
+                fresh_fast_mutexes();
+                take_fast(0);
+                release_fast(0);
+                uses_locks_on_the_stack();
+                uses_locks_in_the_pool();
+            }
+        },
+    );
+    for report in &reports {
+        assert!(report.related[0].what.contains("taken here"), "{report}");
+    }
+}
+
+/// Takes the mutex and goes on when the other thread has initialised it again and waits for it.
+unsafe extern "system" fn holds_mutex(_: *mut c_void) {
+    assert_eq!(take_mutex(None), STATUS_SUCCESS);
+    ARRIVED.store(1, Ordering::SeqCst);
+    while ARRIVED.load(Ordering::SeqCst) != 2 {
+        std::thread::yield_now();
+    }
+    assert_eq!(release_mutex(), 0);
+}
+
+#[test]
+fn a_mutex_that_is_initialised_while_another_thread_holds_it_is_still_that_ones() {
+    let reports = run(|| {
+        fresh_mutex();
+        ARRIVED.store(0, Ordering::SeqCst);
+        let holder = start(holds_mutex);
+        while ARRIVED.load(Ordering::SeqCst) != 1 {
+            std::thread::yield_now();
+        }
+        fresh_mutex();
+        assert_eq!(take_mutex(Some(0)), STATUS_TIMEOUT);
+        ARRIVED.store(2, Ordering::SeqCst);
+        assert_eq!(take_mutex(None), STATUS_SUCCESS);
+        assert_eq!(release_mutex(), 0);
+        join(holder);
+    });
+    assert_eq!(rules(&reports), [Rule::LockReinitialized], "{reports:?}");
+    let taken = reports[0].related[0].stack.to_string();
+    assert!(taken.contains("holds_mutex"), "{taken}");
+}
+
 #[test]
 fn memory_freed_with_a_held_lock_in_it_is_reported() {
     compare(
