@@ -11,7 +11,8 @@ use crate::irql;
 use crate::ke::{mutant, spin_lock};
 use crate::kernel;
 use crate::stack::unwind;
-use crate::thread::{self, Context, Held, LockKind};
+use crate::thread::{self, Context, LockKind};
+use crate::verifier::locks::Left;
 use crate::verifier::{Report, Rule};
 
 /// The part of a thread's context that a callback must restore.
@@ -72,22 +73,34 @@ fn check(what: &'static str, before: &Frame, returned: usize) {
             .detail("every KeEnterCriticalRegion needs its KeLeaveCriticalRegion")
             .file();
     }
-    for (held, holder) in kernel::state().locks.take_left(before.held) {
-        let gone = is_gone(held.address, returned);
-        Report::new(Rule::LockLeft)
-            .expected(format!("{what} returns without new locks"))
-            .found(format!("a {} at {:#x} is held", held.kind, held.address))
-            .detail(if gone {
-                "it was a local variable of a function that has returned: nobody can release it"
-            } else {
-                "the hosted kernel releases it, so that others can go on"
-            })
-            .made_at(holder.map(|holder| holder.stack).unwrap_or_default())
-            .file();
-        if !gone {
-            release(held);
+    if after.held > before.held {
+        for left in kernel::state().locks.take_left(before.held) {
+            let gone = is_gone(left.held.address, returned);
+            report_left(what, &left, gone);
+            if !gone {
+                release(&left);
+            }
         }
     }
+}
+
+fn report_left(what: &'static str, left: &Left, gone: bool) {
+    let held = &left.held;
+    let report = Report::new(Rule::LockLeft)
+        .expected(format!("{what} returns without new locks"))
+        .found(format!("a {} at {:#x} is held", held.kind, held.address))
+        .detail(if gone {
+            "it was a local variable of a function that has returned: nobody can release it"
+        } else {
+            "the hosted kernel releases it, so that others can go on"
+        });
+    let stack = left.holder.stack.clone();
+    let report = if left.taken_before {
+        report.related("the thread had taken it before, here", stack)
+    } else {
+        report.made_at(stack)
+    };
+    report.file();
 }
 
 /// Whether a lock lay on the part of the calling thread's stack that the driver has left: the
@@ -110,14 +123,21 @@ fn mapping_around(address: usize) -> Option<Range<usize>> {
 }
 
 /// Releases a lock in the place of the thread that left it.
-fn release(held: Held) {
-    match held.kind {
+fn release(left: &Left) {
+    let address = left.held.address;
+    match left.held.kind {
         // SAFETY: the lock is on the thread's account still, so its memory was not freed.
-        LockKind::SpinLock => unsafe { spin_lock::force_release(held.address) },
+        LockKind::Mutex if left.taken_before => unsafe {
+            mutant::release_again(address, left.times);
+        },
+        // These are taken once, and that was before.
+        LockKind::SpinLock | LockKind::FastMutex if left.taken_before => {}
         // SAFETY: as above.
-        LockKind::FastMutex => unsafe { fast_mutex::force_release(held.address) },
+        LockKind::SpinLock => unsafe { spin_lock::force_release(address) },
         // SAFETY: as above.
-        LockKind::Mutex => unsafe { mutant::force_release(held.address) },
+        LockKind::FastMutex => unsafe { fast_mutex::force_release(address) },
+        // SAFETY: as above.
+        LockKind::Mutex => unsafe { mutant::force_release(address) },
     }
 }
 

@@ -25,6 +25,13 @@ pub(crate) struct Held {
     pub former_irql: u8,
 }
 
+impl Held {
+    /// Whether both lock the same lock.
+    pub(crate) fn is_same_lock(&self, other: &Held) -> bool {
+        self.address == other.address && self.kind == other.kind && !self.again && !other.again
+    }
+}
+
 /// The kinds of locks that restrict what a thread may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum LockKind {

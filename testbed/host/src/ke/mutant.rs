@@ -63,6 +63,19 @@ pub(crate) unsafe fn force_release(address: usize) {
     }
 }
 
+/// Gives a mutant back as often as its thread took it and left it, of more times.
+///
+/// # Safety
+/// As for [`force_release`].
+pub(crate) unsafe fn release_again(address: usize, times: u32) {
+    // SAFETY: a mutant by contract.
+    if let Some(header) = unsafe { Header::at(address as *const std::ffi::c_void) } {
+        for _ in 0..times {
+            kernel::state().dispatcher.release_mutant(header);
+        }
+    }
+}
+
 nt! {
     /// Initialises a mutant in place, owned by the calling thread or by nobody.
     max_irql = DISPATCH_LEVEL;

@@ -29,6 +29,16 @@ pub(crate) struct Holder {
     pub stack: Stack,
 }
 
+/// A lock that a callback has left.
+pub(crate) struct Left {
+    pub held: Held,
+    pub holder: Holder,
+    /// How often the callback took it and did not release it.
+    pub times: u32,
+    /// Whether the thread held it already when the callback was called.
+    pub taken_before: bool,
+}
+
 #[derive(Default)]
 struct Tables {
     /// By the address of the lock.
@@ -426,22 +436,48 @@ impl Locks {
 
     /// The locks that the calling thread took as the `from`th and later ones and that it still
     /// holds, the newest first. They are taken off its account.
-    pub(crate) fn take_left(&self, from: usize) -> Vec<(Held, Option<Holder>)> {
-        let me = thread::identity();
-        let left = thread::with_context(|context| {
+    pub(crate) fn take_left(&self, from: usize) -> Vec<Left> {
+        let (older, newer) = thread::with_context(|context| {
             let mut held = context.held.borrow_mut();
             let from = from.min(held.len());
-            held.split_off(from)
+            let newer = held.split_off(from);
+            (held.clone(), newer)
         });
-        let mut tables = self.0.lock();
-        let mut found = Vec::new();
-        for held in left.into_iter().rev() {
-            // What is not on the account any more was freed, or released by another thread.
-            if !held.again && tables.is_held_by(held.address, me) {
-                found.push((held, tables.holders.remove(&held.address)));
+        let is_older = |lock: &Held| older.iter().any(|held| held.is_same_lock(lock));
+        let mut found: Vec<Left> = Vec::new();
+        for held in newer.into_iter().rev().filter(|held| !held.again) {
+            if let Some(left) = found.iter_mut().find(|it| it.held.is_same_lock(&held)) {
+                left.times += 1;
+            } else if let Some(holder) = self.own_holder(held.address) {
+                found.push(Left {
+                    held,
+                    holder,
+                    times: 1,
+                    taken_before: is_older(&held),
+                });
             }
         }
+        found.iter().for_each(|left| self.take_off(left));
         found
+    }
+
+    /// The holder of a lock if that is the calling thread. What is not on the account any more was
+    /// freed, or released by another thread.
+    fn own_holder(&self, address: usize) -> Option<Holder> {
+        let holder = self.holder(address)?;
+        (holder.thread == thread::identity()).then_some(holder)
+    }
+
+    fn take_off(&self, left: &Left) {
+        let mut tables = self.0.lock();
+        match tables.holders.get_mut(&left.held.address) {
+            Some(holder) if left.taken_before => {
+                holder.depth = holder.depth.saturating_sub(left.times).max(1);
+            }
+            _ => {
+                tables.holders.remove(&left.held.address);
+            }
+        }
     }
 }
 

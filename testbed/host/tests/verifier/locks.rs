@@ -454,6 +454,50 @@ fn locks_that_a_thread_leaves_are_reported_and_released() {
     assert!(made.contains("leaves_spin_lock"), "{made}");
 }
 
+unsafe extern "system" fn takes_mutex_twice_more(_: *mut c_void, _: *mut c_void, _: *mut c_void) {
+    assert_eq!(take_mutex(None), STATUS_SUCCESS);
+    assert_eq!(take_mutex(None), STATUS_SUCCESS);
+}
+
+/// Calls a routine as a callback of a callback object, in this thread.
+fn notify(routine: *const ()) {
+    let name = attributes("\\Callback\\Locks", null_mut(), 0);
+    let mut callback = 0;
+    // SAFETY: valid attributes and memory for the pointer.
+    unsafe { ExCreateCallback(&raw mut callback, &raw const name, true, true) };
+    // SAFETY: a referenced callback object and a routine.
+    let registration = unsafe { ExRegisterCallback(callback, untyped(routine), null()) };
+    // SAFETY: as above.
+    unsafe { ExNotifyCallback(callback as *const c_void, null(), null()) };
+    // SAFETY: registered above.
+    unsafe { ExUnregisterCallback(registration) };
+    // SAFETY: referenced by its creation.
+    unsafe { ObfDereferenceObject(callback as *const c_void) };
+}
+
+#[test]
+fn a_mutex_left_by_a_callback_is_still_its_callers() {
+    let reports = compare(
+        || {
+            fresh_mutex();
+            assert_eq!(take_mutex(None), STATUS_SUCCESS);
+            notify(takes_mutex_twice_more as *const ());
+            // What the callback took and left is released; what this function took is not.
+            in_thread(finds_mutex_taken);
+            assert_eq!(release_mutex(), 0);
+            // SAFETY: an initialised mutex.
+            assert_eq!(unsafe { KeReadStateMutex(MUTEX.get()) }, 1);
+        },
+        &[Rule::LockLeft],
+        || {},
+    );
+    assert!(reports[0].expected.contains("callback"), "{}", reports[0]);
+}
+
+unsafe extern "system" fn finds_mutex_taken(_: *mut c_void) {
+    assert_eq!(take_mutex(Some(0)), STATUS_TIMEOUT);
+}
+
 /// A buffer of a driver's function, with a mutex below it.
 #[repr(C)]
 struct Deep {
