@@ -328,3 +328,48 @@ fn what_is_only_late_does_not_hang() {
     });
     assert_eq!(summary.unwrap().seeds, 50);
 }
+
+#[test]
+fn a_second_kernel_in_one_simulation_is_refused_with_a_cure() {
+    let failure = sim::explore(0..1, |_| {
+        let _first = Kernel::boot(Config::default());
+        let _second = Kernel::boot(Config::default());
+    })
+    .unwrap_err();
+    assert!(failure.message.contains("Kernel::shutdown"), "{failure}");
+    // One after the other is right.
+    let summary = sim::explore(0..1, |_| {
+        Kernel::boot(Config::default()).shutdown_clean();
+        Kernel::boot(Config::default()).shutdown_clean();
+    });
+    assert_eq!(
+        summary.map(|it| it.seeds).map_err(|it| it.to_string()),
+        Ok(1)
+    );
+}
+
+/// What one seed survived says nothing about why it failed.
+#[test]
+fn a_panic_that_was_caught_is_not_what_a_failure_says() {
+    let failure = sim::explore(0..1, |_| {
+        let caught = std::panic::catch_unwind(|| panic!("caught by its author"));
+        assert!(caught.is_err());
+        sched::point("the author goes on");
+        panic!("the real one");
+    })
+    .unwrap_err();
+    assert!(failure.message.contains("the real one"), "{failure}");
+}
+
+#[test]
+fn a_panic_outside_of_a_simulation_is_printed_as_always() {
+    if std::env::var_os(COPY).is_some() {
+        sim::explore(0..1, |_| {}).unwrap();
+        panic!("an ordinary one");
+    }
+    let test = "a_panic_outside_of_a_simulation_is_printed_as_always";
+    let output = command(test).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(text.contains("an ordinary one"), "{text}");
+    assert!(!text.contains("schedul"), "{text}");
+}

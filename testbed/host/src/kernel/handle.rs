@@ -37,6 +37,9 @@ struct Owner {
 
 impl Kernel {
     /// Boots a kernel. Waits until an earlier kernel of this process has been shut down.
+    ///
+    /// # Panics
+    /// In a simulation that has a kernel, which nobody else would shut down meanwhile.
     #[must_use]
     pub fn boot(config: Config) -> Kernel {
         let turn = (!sim::is_simulated()).then(Turn::take);

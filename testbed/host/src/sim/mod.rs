@@ -157,6 +157,7 @@ fn run(
     // Drivers have one set of statics in a process: no live kernel may run beside this one.
     let _turn = kernel::Turn::take();
     fault_handler::install();
+    world::keep_panics();
     let world = World::install(seeds, listener);
     let runner = Runner::new(Choice::new(world.clone()), config());
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| {

@@ -16,6 +16,8 @@ use std::sync::{Arc, Once};
 use std::task::{Poll, Waker};
 
 use fastrand::Rng;
+use shuttle::Runner;
+use shuttle::scheduler::RoundRobinScheduler;
 
 use super::time::{Due, Time};
 use super::{Call, Failure, Summary};
@@ -53,7 +55,7 @@ pub(super) struct World {
     /// Whether the clock got its turn because nobody else could run.
     idle: Cell<bool>,
     last_calls: RefCell<VecDeque<(u64, &'static str)>>,
-    /// What the first panic of the seed said.
+    /// What the first panic of the seed said that is not known to have been caught.
     panic: RefCell<Option<String>>,
     /// Whoever wants to hear of each call.
     listener: RefCell<Option<Listener>>,
@@ -111,14 +113,20 @@ pub(super) fn is_punctual() -> bool {
 }
 
 /// Makes a kernel the one of this simulation, or with none forgets it; false outside of one.
+///
+/// # Panics
+/// When there is a kernel already: drivers have one set of statics.
 pub(crate) fn boot(kernel: Option<Arc<State>>) -> bool {
-    match world() {
-        Some(world) => {
-            *world.kernel.borrow_mut() = kernel;
-            true
-        }
-        None => false,
-    }
+    let Some(world) = world() else {
+        return false;
+    };
+    let is_second = kernel.is_some() && world.kernel.borrow().is_some();
+    assert!(
+        !is_second,
+        "nt-host: this simulation has a kernel; call `Kernel::shutdown` before another one is booted"
+    );
+    *world.kernel.borrow_mut() = kernel;
+    true
 }
 
 impl World {
@@ -256,13 +264,16 @@ fn text_of(payload: &(dyn Any + Send)) -> String {
     text.unwrap_or("a panic without a text").to_owned()
 }
 
-/// Lets the panics of simulated threads be kept for the failure instead of being printed.
-///
-/// From inside the first run, because shuttle has then set its own hook, which prints.
-fn keep_panics() {
+/// Lets the panics of simulated threads be kept for the failure instead of being printed; those of
+/// other threads go where they went before.
+pub(super) fn keep_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let former = panic::take_hook();
+        // Shuttle sets a hook of its own in its first run, which prints for every thread of the
+        // process. It does so here, and its hook is taken out.
+        Runner::new(RoundRobinScheduler::new(1), super::config()).run(|| {});
+        drop(panic::take_hook());
         panic::set_hook(Box::new(move |info| match world() {
             Some(world) => {
                 let place = info
@@ -360,6 +371,10 @@ pub(crate) fn pause() {
 /// As [`sched::point`](crate::sched::point).
 pub(crate) fn point(what: &'static str) {
     let Some(world) = world() else { return };
+    if !std::thread::panicking() {
+        // Whoever panicked before has caught it: a panic that nobody catches ends the seed.
+        world.panic.take();
+    }
     let number = THREAD.get();
     world.count(|summary| {
         summary.calls += 1;
@@ -426,7 +441,6 @@ impl Drop for LeftContext {
 
 /// The first thread of a seed: starts the clock, runs the scenario.
 pub(super) fn run_scenario(scenario: &dyn Fn(u64)) {
-    keep_panics();
     let world = expect_world();
     let number = enlist(world, "scenario".to_owned());
     THREAD.set(number);
