@@ -6,7 +6,8 @@ mod support;
 use fltport_nt::bindings::*;
 use fltport_nt::linked::*;
 use nt_host::irql::{APC_LEVEL, DISPATCH_LEVEL};
-use nt_host::{Config, Kernel, PagedPool, Rule, SpecialPool, fltport_copy_from_user};
+use nt_host::{Config, DriverImage, Kernel, PagedPool, Rule, SpecialPool, fltport_copy_from_user};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use support::*;
 
 fn boot_with(paged_pool: PagedPool) -> Kernel {
@@ -163,4 +164,65 @@ fn it_goes_together_with_the_special_pool() {
             Rule::PoolAccessAfterFree,
         ],
     );
+}
+
+/// Goes on when `threads` threads are here, at the same moment if they can.
+fn meet(arrived: &AtomicUsize, threads: usize) {
+    let number = arrived.fetch_add(1, Ordering::AcqRel);
+    let all = (number / threads + 1) * threads;
+    while arrived.load(Ordering::Acquire) < all {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn two_threads_bring_one_page_back() {
+    let kernel = boot_with(PagedPool::OutAtDispatch);
+    let shared = Shared(allocate(PAGED) as usize);
+    let (arrived, others) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for raises in [true, false] {
+            let (arrived, others) = (&arrived, &others);
+            scope.spawn(move || {
+                for turn in 0..20_000 {
+                    if raises {
+                        write(shared.pointer(), turn);
+                        at(DISPATCH_LEVEL, || ());
+                    }
+                    meet(arrived, 2);
+                    let is_other = read(shared.pointer()) != turn;
+                    others.fetch_add(usize::from(is_other), Ordering::Relaxed);
+                    meet(arrived, 2);
+                }
+            });
+        }
+    });
+    assert_eq!(others.into_inner(), 0, "read something else");
+    free(shared.pointer());
+    kernel.shutdown_clean();
+}
+
+/// Where a driver has left memory behind.
+static LEFT: AtomicUsize = AtomicUsize::new(0);
+
+unsafe extern "system" fn leave(_: *mut DRIVER_OBJECT, _: *const UNICODE_STRING) -> NTSTATUS {
+    LEFT.store(allocate(PAGED) as usize, Ordering::Relaxed);
+    STATUS_UNSUCCESSFUL
+}
+
+#[test]
+fn what_a_driver_left_in_an_earlier_kernel_stays() {
+    let kernel = boot_with(PagedPool::OutAtDispatch);
+    let image = DriverImage {
+        name: "leaves",
+        entry: leave,
+        force_integrity: false,
+    };
+    assert!(kernel.load(&image).is_err());
+    at(DISPATCH_LEVEL, || ());
+    expect(kernel, &[Rule::PoolLeak]);
+    let kernel = boot_with(PagedPool::OutAtDispatch);
+    let left = LEFT.load(Ordering::Relaxed) as *mut u32;
+    at(DISPATCH_LEVEL, || assert_eq!(read(left), 0));
+    kernel.shutdown_clean();
 }

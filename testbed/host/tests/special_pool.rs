@@ -5,6 +5,7 @@ mod support;
 
 use fltport_nt::bindings::*;
 use nt_host::{Config, Kernel, Rule, SpecialPool};
+use nt_host::{fltport_copy_from_user, fltport_copy_to_user};
 use support::*;
 
 fn boot_with(special_pool: SpecialPool) -> Kernel {
@@ -220,4 +221,87 @@ fn memory_freed_long_ago_is_still_closed_and_closes_again() {
     let reports = kernel.shutdown();
     assert_eq!(rules(&reports), [Rule::PoolAccessAfterFree; 2]);
     assert!(reports[0].found.contains("long ago"), "{}", reports[0]);
+}
+
+#[test]
+fn a_fault_safe_copy_beyond_the_drivers_memory_is_found() {
+    let kernel = boot_with(SpecialPool::Overruns);
+    let memory = allocate(64);
+    let source = [7_u8; 128];
+    let from = source.as_ptr() as usize;
+    // SAFETY: the mistake itself: 64 bytes were allocated.
+    let status = unsafe { fltport_copy_from_user(memory.cast(), from, 128) };
+    assert_eq!(status, STATUS_SUCCESS, "the user's memory is there");
+    assert_eq!((read(memory, 0), read(memory, 63)), (7, 7));
+    let reports = kernel.reports();
+    assert_eq!(rules(&reports), [Rule::PoolOverrun], "{reports:?}");
+    let text = reports[0].to_string();
+    assert_eq!(reports[0].function, "fltport_copy_from_user", "{text}");
+    assert!(reports[0].found.contains("was written"), "{text}");
+    free(memory);
+    expect(kernel, &[Rule::PoolOverrun]);
+}
+
+#[test]
+fn a_fault_safe_copy_with_freed_memory_is_found() {
+    let kernel = boot_with(SpecialPool::Overruns);
+    let mut user = [7_u8; 64];
+    let user = std::hint::black_box(user.as_mut_ptr()) as usize;
+    for to_user in [false, true] {
+        let memory = allocate(64);
+        free(memory);
+        let status = if to_user {
+            // SAFETY: the mistake itself: the memory was freed.
+            unsafe { fltport_copy_to_user(user, memory.cast(), 64) }
+        } else {
+            // SAFETY: as above.
+            unsafe { fltport_copy_from_user(memory.cast(), user, 64) }
+        };
+        assert_eq!(status, STATUS_SUCCESS);
+    }
+    let reports = kernel.shutdown();
+    assert_eq!(rules(&reports), [Rule::PoolAccessAfterFree; 2]);
+    assert!(reports[0].found.contains("was written"), "{}", reports[0]);
+    assert!(reports[1].found.contains("was read"), "{}", reports[1]);
+}
+
+#[test]
+fn a_fault_safe_copy_stops_where_the_user_has_nothing() {
+    let kernel = boot_with(SpecialPool::Overruns);
+    let memory = allocate(200_000);
+    let length = 150_000;
+    // The end of a mapping of its own, with nothing behind it.
+    // SAFETY: a new mapping.
+    let user = unsafe {
+        libc::mmap(
+            std::ptr::null_mut(),
+            200_704,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    assert_ne!(user, libc::MAP_FAILED);
+    // SAFETY: within the mapping made above.
+    unsafe { user.cast::<u8>().write_bytes(7, 200_704) };
+    let hole = user.wrapping_byte_add(200_704 - 4096);
+    // SAFETY: a page of that mapping, used by nobody.
+    assert_eq!(unsafe { libc::munmap(hole, 4096) }, 0);
+    let from = hole as usize - length;
+    // SAFETY: enough memory was allocated.
+    let whole = unsafe { fltport_copy_from_user(memory.cast(), from, length) };
+    assert_eq!(whole, STATUS_SUCCESS);
+    assert_eq!((read(memory, 0), read(memory, length as isize - 1)), (7, 7));
+    assert_eq!(read(memory, length as isize), 0);
+    // SAFETY: as above.
+    let beyond = unsafe { fltport_copy_from_user(memory.cast(), from, length + 1) };
+    assert_eq!(beyond, STATUS_ACCESS_VIOLATION);
+    // SAFETY: as above.
+    let back = unsafe { fltport_copy_to_user(from, memory.cast(), length + 1) };
+    assert_eq!(back, STATUS_ACCESS_VIOLATION);
+    // SAFETY: mapped above.
+    unsafe { libc::munmap(user, 200_704 - 4096) };
+    free(memory);
+    kernel.shutdown_clean();
 }

@@ -165,6 +165,14 @@ pub(crate) fn page_of(address: usize) -> Range<usize> {
     start..start + PAGE_SIZE
 }
 
+/// Where an address lies, seen from the beginning of a range: as a part of a sentence.
+pub(crate) fn place_in(range: &Range<usize>, address: usize) -> String {
+    match address.checked_sub(range.start) {
+        Some(offset) => format!("offset {offset}"),
+        None => format!("{} bytes in front", range.start - address),
+    }
+}
+
 /// `size` as a number of whole pages, in bytes; none if there is no such number.
 pub(crate) fn whole_pages(size: usize) -> Option<usize> {
     size.checked_next_multiple_of(PAGE_SIZE)

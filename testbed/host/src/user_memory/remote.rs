@@ -42,6 +42,62 @@ pub(super) unsafe fn copy(
     user: u64,
     length: usize,
 ) -> NTSTATUS {
+    // SAFETY: passed on.
+    match unsafe { transfer(direction, pid, local, user, length) } {
+        done if done == length => STATUS_SUCCESS,
+        _ => STATUS_ACCESS_VIOLATION,
+    }
+}
+
+/// As [`copy`], with a copy in between: only the processor touches `local`, so that a closed page
+/// there is a fault, which is told to the page's owner. To the host system it would be a bad
+/// address.
+///
+/// # Safety
+/// As for [`copy`].
+pub(super) unsafe fn copy_by_instructions(
+    direction: Direction,
+    pid: libc::pid_t,
+    local: *mut c_void,
+    user: u64,
+    length: usize,
+) -> NTSTATUS {
+    /// Bytes in between at one time.
+    const MOST: usize = 64 << 10;
+    let mut between = vec![0_u8; length.min(MOST)];
+    let bounce = between.as_mut_ptr();
+    for offset in (0..length).step_by(MOST) {
+        let size = MOST.min(length - offset);
+        let local = local.cast::<u8>().wrapping_add(offset);
+        let user = user.wrapping_add(offset as u64);
+        if direction == Direction::ToUser {
+            // SAFETY: a part of `local`, which is readable by contract, into memory for it.
+            unsafe { std::ptr::copy_nonoverlapping(local, bounce, size) };
+        }
+        // SAFETY: `bounce` has room for that much.
+        let done = unsafe { transfer(direction, pid, bounce.cast(), user, size) };
+        if direction == Direction::FromUser {
+            // SAFETY: a part of `local`, which is writable by contract, from what was read.
+            unsafe { std::ptr::copy_nonoverlapping(bounce, local, done) };
+        }
+        if done < size {
+            return STATUS_ACCESS_VIOLATION;
+        }
+    }
+    STATUS_SUCCESS
+}
+
+/// Copies as much of `length` bytes as can be reached without a gap; how much it was.
+///
+/// # Safety
+/// As for [`copy`].
+unsafe fn transfer(
+    direction: Direction,
+    pid: libc::pid_t,
+    local: *mut c_void,
+    user: u64,
+    length: usize,
+) -> usize {
     let mut done = 0;
     while done < length {
         let rest = length - done;
@@ -65,17 +121,17 @@ pub(super) unsafe fn copy(
             },
         };
         match usize::try_from(copied) {
-            Ok(0) => return STATUS_ACCESS_VIOLATION,
+            Ok(0) => break,
             Ok(copied) => done += copied,
             Err(_) => {
                 if io::Error::last_os_error().raw_os_error() == Some(libc::EPERM) {
                     explain_permission();
                 }
-                return STATUS_ACCESS_VIOLATION;
+                break;
             }
         }
     }
-    STATUS_SUCCESS
+    done
 }
 
 fn explain_permission() {

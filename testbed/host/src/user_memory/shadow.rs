@@ -39,7 +39,7 @@ const SIZE: usize = 256 << 30;
 /// The address space; none where the host system refuses it.
 static SPACE: OnceLock<Option<Reservation>> = OnceLock::new();
 
-/// Locked for moments, in which nothing is called but the host system.
+/// Locked for moments, in which the host system is called and reports are worded, but none filed.
 static TABLE: Mutex<Table> = Mutex::new(Table::new());
 
 fn space() -> Option<&'static Reservation> {
@@ -165,9 +165,14 @@ pub(super) unsafe fn copy(
     let Some((pid, real, allowed)) = plan.copy else {
         return STATUS_ACCESS_VIOLATION;
     };
-    special_pool::page_in(kernel as usize..(kernel as usize).saturating_add(allowed));
+    let copy = if special_pool::covers(kernel as usize) {
+        // What is closed there is a mistake, or paged out.
+        remote::copy_by_instructions
+    } else {
+        remote::copy
+    };
     // SAFETY: `kernel` holds `length` bytes by contract, and `allowed` is not more.
-    let status = unsafe { remote::copy(direction, pid, kernel, real, allowed) };
+    let status = unsafe { copy(direction, pid, kernel, real, allowed) };
     if !is_success(status) {
         return status;
     }

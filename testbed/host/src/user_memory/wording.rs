@@ -4,6 +4,7 @@
 use std::ops::Range;
 
 use super::table::{Buffer, Call, Used};
+use crate::pages;
 use crate::stack::Stack;
 use crate::thread;
 use crate::verifier::{Report, Rule};
@@ -57,12 +58,9 @@ pub(super) fn report(
     }
     buffer.reported.push((rule, used));
     let shadow = &buffer.behind.shadow;
-    let place = match address.checked_sub(shadow.start) {
-        Some(offset) => format!("offset {offset}"),
-        None => format!("{} bytes in front", shadow.start - address),
-    };
     let mut found = format!(
-        "{place} of the {} ({} bytes) of process {} was {}",
+        "{} of the {} ({} bytes) of process {} was {}",
+        pages::place_in(shadow, address),
         buffer.role,
         shadow.len(),
         call.process,

@@ -114,6 +114,15 @@ impl Block {
         }
     }
 
+    /// Leaves the memory to whoever may still use it. It is never used again.
+    pub(super) fn leave(self) {
+        match &self.home {
+            Home::Heap { .. } => {}
+            Home::Pages { extent, .. } => extent.leave(),
+        }
+        std::mem::forget(self);
+    }
+
     /// How far behind the end of the driver's bytes something was written.
     pub(super) fn overrun(&self) -> Option<usize> {
         match &self.home {

@@ -38,7 +38,7 @@ impl Pool {
         for (tag, groups) in by_tag_and_place(&left) {
             report(driver, tag, groups);
         }
-        left.into_iter().for_each(std::mem::forget);
+        left.into_iter().for_each(|it| it.block.leave());
     }
 }
 

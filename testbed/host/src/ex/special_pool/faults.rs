@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What is said about an access to a closed page of the special pool.
 
-use super::table::Entry;
-use super::{SLACK, TABLE, open_page, space};
+use std::io;
+
+use super::table::{Entry, Standing, Table};
+use super::{TABLE, space};
 use crate::ex::pool::tag_text;
 use crate::irql::{self, DISPATCH_LEVEL};
 use crate::pages;
 use crate::pages::fault_handler::{Access, Fault};
 use crate::verifier::{Report, Rule};
-
-/// What freed memory reads as, once it was reported.
-const FREED: u8 = 0xDD;
 
 /// Reports an access to a closed page, and opens it.
 pub(crate) fn resolve(fault: &Fault) -> bool {
@@ -19,30 +18,52 @@ pub(crate) fn resolve(fault: &Fault) -> bool {
     };
     let is_raised = irql::current() >= DISPATCH_LEVEL;
     let mut table = TABLE.lock();
-    if !is_raised && matches!(table.page_in(space, fault.address), Ok(true)) {
-        // A page fault as any other: this is what paged pool is for.
-        return true;
-    }
-    let report = match table.at(fault.address) {
+    let report = |table: &mut Table| match table.at(fault.address) {
         None => Some(long_gone(fault.access)),
         Some(entry) => describe(entry, fault),
     };
-    if let Ok(true) = table.page_in(space, fault.address) {
-        drop(table);
-        return file(report, fault, fault.access != Access::Execute);
-    }
-    let entry = table.at(fault.address);
-    let is_freed = entry.is_none_or(|entry| entry.freed.is_some());
-    let fill = if is_freed { FREED } else { SLACK };
-    let page = pages::page_of(fault.address);
-    let opened = open_page(space, page.clone(), fill);
-    table.opened(page);
+    let (report, opened) = match table.standing(fault.address) {
+        Standing::Open if fault.access == Access::Execute => {
+            let called = table.at(fault.address).map(|entry| name(entry, fault));
+            drop(table);
+            tell_of_call(called, fault);
+            return false;
+        }
+        // Another thread was here a moment before.
+        Standing::Open => return true,
+        // A page fault as any other: this is what paged pool is for.
+        Standing::Out if !is_raised => {
+            let back = table.page_in(space, fault.address);
+            drop(table);
+            return is_done(back);
+        }
+        Standing::Out => {
+            let report = report(&mut table);
+            (report, table.page_in(space, fault.address))
+        }
+        Standing::Closed => {
+            let report = report(&mut table);
+            (report, table.open(space, fault.address))
+        }
+    };
     drop(table);
-    let repeat = opened.is_ok() && fault.access != Access::Execute;
-    if let Err(error) = opened {
+    let repeat = is_done(opened) && fault.access != Access::Execute;
+    file(report, fault, repeat)
+}
+
+/// Whether a page was opened. Why it was not, is said.
+fn is_done(opened: io::Result<()>) -> bool {
+    if let Err(error) = &opened {
         eprintln!("nt-host: a page of pool memory cannot be opened: {error}");
     }
-    file(report, fault, repeat)
+    opened.is_ok()
+}
+
+/// Says why the process ends now: no pool memory can be executed here.
+fn tell_of_call(called: Option<String>, fault: &Fault) {
+    let called = called.unwrap_or_else(|| "freed pool memory".to_owned());
+    let stack = fault.stack();
+    eprintln!("nt-host: {called} was called as a function\n{stack}");
 }
 
 /// Files the report, if there is one; whether the access can be repeated.
@@ -73,15 +94,14 @@ fn long_gone(access: Access) -> Report {
 
 /// A report about an access to an allocation; none if the same was reported before.
 fn describe(entry: &mut Entry, fault: &Fault) -> Option<Report> {
-    let (address, bytes) = (fault.address, &entry.bytes);
-    let (rule, expected) = if entry.is_out(address) {
+    let (rule, expected) = if entry.is_out(fault.address) {
         (
             Rule::PagedPoolAtDispatch,
             "paged pool is used at IRQL <= APC_LEVEL",
         )
-    } else if entry.freed.is_some() {
+    } else if entry.is_gone() {
         (Rule::PoolAccessAfterFree, "freed memory is left alone")
-    } else if address < bytes.start {
+    } else if fault.address < entry.bytes.start {
         (Rule::PoolUnderrun, "accesses within the allocation")
     } else {
         (Rule::PoolOverrun, "accesses within the allocation")
@@ -90,17 +110,8 @@ fn describe(entry: &mut Entry, fault: &Fault) -> Option<Report> {
         return None;
     }
     entry.reported.push((rule, fault.access));
-    let place = match address.checked_sub(bytes.start) {
-        Some(offset) => format!("offset {offset}"),
-        None => format!("{} bytes in front", bytes.start - address),
-    };
-    let tag = entry.about.as_ref().map_or(0, |about| about.tag);
-    let mut report = Report::new(rule).expected(expected).found(format!(
-        "{place} of {} bytes with tag '{}' was {}",
-        bytes.len(),
-        tag_text(tag),
-        verb(fault.access)
-    ));
+    let found = format!("{} was {}", name(entry, fault), verb(fault.access));
+    let mut report = Report::new(rule).expected(expected).found(found);
     if let Some(freed) = &entry.freed {
         report = report.related("it was freed here", freed.clone());
     }
@@ -112,4 +123,15 @@ fn describe(entry: &mut Entry, fault: &Fault) -> Option<Report> {
         report = report.driver(owner);
     }
     Some(report)
+}
+
+/// Which byte of an allocation was touched, as a part of a sentence.
+fn name(entry: &Entry, fault: &Fault) -> String {
+    let tag = entry.about.as_ref().map_or(0, |about| about.tag);
+    format!(
+        "{} of {} bytes with tag '{}'",
+        pages::place_in(&entry.bytes, fault.address),
+        entry.bytes.len(),
+        tag_text(tag)
+    )
 }

@@ -11,7 +11,6 @@
 mod faults;
 mod table;
 
-use std::io;
 use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,7 +32,9 @@ pub enum SpecialPool {
     #[default]
     Off,
     /// All, at the end of their pages: accesses behind them and after the free are found at once,
-    /// up to the alignment of 16 bytes (64 where cache alignment was asked for).
+    /// up to the alignment: of 16 bytes, of 64 where cache alignment was asked for, and of a page,
+    /// 4096, for allocations of a page or more, which NT aligns so. Between the end of the
+    /// allocation and the next aligned address a write is found at the free, a read never.
     Overruns,
     /// All, at the beginning of their pages: accesses in front of them and after the free are
     /// found at once.
@@ -70,18 +71,6 @@ pub(crate) fn page_out() {
     }
 }
 
-/// Brings back what is paged out of a range that the host system is to read or write, to which a
-/// closed page is a bad address.
-pub(crate) fn page_in(range: Range<usize>) {
-    if !PAGES_OUT.load(Ordering::Relaxed) || !covers(range.start) {
-        return;
-    }
-    if let Some(space) = space() {
-        // The range lies in one allocation. If it stays out, the copy fails, which the caller sees.
-        let _ = TABLE.lock().page_in(space, range.start);
-    }
-}
-
 /// Where the addresses begin, if that place is free: above those that stand for user memory.
 const WISH: usize = 0x2800_0000_0000;
 /// How much there is.
@@ -89,10 +78,13 @@ const SIZE: usize = 256 << 30;
 
 /// The fill of what is left of an allocation's pages.
 const SLACK: u8 = 0xA5;
+/// What freed memory reads as, once it was reported.
+const FREED: u8 = 0xDD;
 
 static SPACE: OnceLock<Option<Reservation>> = OnceLock::new();
 
-/// Locked for moments, in which nothing is called but the host system.
+/// Locked for moments, in which nothing is called but the host system. Pages are closed and opened
+/// under it, so that a fault finds the table as the pages are.
 static TABLE: Mutex<Table> = Mutex::new(Table::new());
 
 fn space() -> Option<&'static Reservation> {
@@ -208,7 +200,10 @@ impl Extent {
 
     /// The offset of the first byte that was written outside the driver's bytes, on its pages.
     pub(crate) fn written_outside(&self) -> Option<isize> {
-        page_in(self.bytes.clone());
+        if let Some(space) = space() {
+            // Not the driver's access. If it stays out, the look at it faults.
+            let _ = TABLE.lock().page_in(space, self.pages.start);
+        }
         let written = self.slack().into_iter().flatten().find(|address| {
             // SAFETY: a byte of an open page that was filled when the page was opened.
             unsafe { (*address as *const u8).read() != SLACK }
@@ -216,26 +211,27 @@ impl Extent {
         Some(written.wrapping_sub(self.bytes.start).cast_signed())
     }
 
-    /// Closes the pages for good: the memory was freed at `stack`.
-    pub(crate) fn retire(&self, stack: Stack) {
-        TABLE.lock().retire(self.span, stack);
-        self.close();
+    /// Brings the memory back, and never pages it out again.
+    pub(crate) fn leave(&self) {
+        if let Some(space) = space() {
+            // If it stays out, it is brought back when it is touched.
+            let _ = TABLE.lock().keep_in(space, self.span);
+        }
     }
 
-    fn close(&self) {
-        let Some(space) = space() else {
-            return;
-        };
-        if let Err(error) = space.close(self.pages.clone()) {
-            eprintln!("nt-host: freed pool pages stay open: {error}");
+    /// Closes the pages for good: the memory was freed at `stack`.
+    pub(crate) fn retire(&self, stack: Stack) {
+        if let Some(space) = space() {
+            TABLE.lock().retire(space, self.span, stack);
         }
     }
 }
 
 impl Drop for Extent {
     fn drop(&mut self) {
-        self.close();
-        TABLE.lock().give_back(self.span);
+        if let Some(space) = space() {
+            TABLE.lock().give_back(space, self.span);
+        }
     }
 }
 
@@ -251,13 +247,7 @@ fn explain_shortage(reason: &str) {
 
 /// Fills bytes of open pages.
 fn write(range: Range<usize>, byte: u8) {
-    // SAFETY: the callers pass bytes of pages that they have opened and that no driver knows yet.
+    // SAFETY: the callers pass bytes of pages that they have opened and that hold nothing of a
+    // driver's: new ones, or closed ones that were touched.
     unsafe { (range.start as *mut u8).write_bytes(byte, range.len()) };
-}
-
-/// Opens a page after a report, so that the access can be repeated, and fills it.
-fn open_page(space: &Reservation, page: Range<usize>, fill: u8) -> io::Result<()> {
-    space.open(page.clone(), Opened::ReadWrite)?;
-    write(page, fill);
-    Ok(())
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use super::About;
 use crate::pages::fault_handler::Access;
-use crate::pages::{Circle, Opened, PAGE_SIZE, Reservation};
+use crate::pages::{self, Circle, Opened, PAGE_SIZE, Reservation};
 use crate::stack::Stack;
 
 /// Allocations that are gone are remembered up to this many.
@@ -16,6 +16,17 @@ const REMEMBERED: usize = 4096;
 /// Allocations at one time: each takes two mappings of the host system, which gives a process
 /// 65,530 of them by default, and the rest of the process needs some.
 const MOST: usize = 16 << 10;
+
+/// What an access to a page finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// It is open, so there is nothing to say.
+    Open,
+    /// It is paged out.
+    Out,
+    /// It is closed, so that whoever touches it is found out.
+    Closed,
+}
 
 /// One allocation, or what was one.
 pub(super) struct Entry {
@@ -58,6 +69,29 @@ impl Entry {
     /// Whether an address is in memory that is paged out.
     pub(super) fn is_out(&self, address: usize) -> bool {
         self.out && self.pages().contains(&address)
+    }
+
+    /// Whether it is an allocation no more.
+    pub(super) fn is_gone(&self) -> bool {
+        self.freed.is_some() || self.given_back
+    }
+
+    fn standing(&self, address: usize) -> Standing {
+        if self.is_out(address) {
+            Standing::Out
+        } else if self.pages().contains(&address) && !self.is_gone() {
+            Standing::Open
+        } else {
+            standing_among(&self.opened, address)
+        }
+    }
+
+    /// Closes its pages for good.
+    fn close(&mut self, space: &Reservation) {
+        let pages = self.pages();
+        self.out = false;
+        self.opened.retain(|page| !pages.contains(&page.start));
+        close_all(space, vec![pages]);
     }
 }
 
@@ -119,12 +153,28 @@ impl Table {
         }
     }
 
-    /// Notes that a closed page stands open after a report.
-    pub(super) fn opened(&mut self, page: Range<usize>) {
-        match self.at(page.start) {
+    /// What an access to an address finds.
+    pub(super) fn standing(&mut self, address: usize) -> Standing {
+        match self.at(address) {
+            Some(entry) => entry.standing(address),
+            None => standing_among(&self.strays, address),
+        }
+    }
+
+    /// Opens a closed page after a report, so that the access can be repeated, and fills it.
+    pub(super) fn open(&mut self, space: &Reservation, address: usize) -> io::Result<()> {
+        let page = pages::page_of(address);
+        let is_gone = self.at(address).is_none_or(|entry| entry.is_gone());
+        space.open(page.clone(), Opened::ReadWrite)?;
+        super::write(
+            page.clone(),
+            if is_gone { super::FREED } else { super::SLACK },
+        );
+        match self.at(address) {
             Some(entry) => entry.opened.push(page),
             None => self.strays.push(page),
         }
+        Ok(())
     }
 
     pub(super) fn describe(&mut self, start: usize, bytes: &Range<usize>, about: About) {
@@ -137,20 +187,32 @@ impl Table {
         }
     }
 
-    pub(super) fn retire(&mut self, start: usize, stack: Stack) {
+    /// Brings an allocation back, and never pages it out again.
+    pub(super) fn keep_in(&mut self, space: &Reservation, start: usize) -> io::Result<()> {
+        let pages = self.entries.get(&start).map(Entry::pages);
+        let back = pages.map_or(Ok(()), |pages| self.page_in(space, pages.start));
+        self.resident.remove(&start);
+        back
+    }
+
+    /// Closes the pages for good: the memory was freed at `stack`.
+    pub(super) fn retire(&mut self, space: &Reservation, start: usize, stack: Stack) {
         if let Some(entry) = self.entries.get_mut(&start) {
             entry.freed = Some(stack);
-            entry.out = false;
+            entry.close(space);
             self.resident.remove(&start);
             entry.reported.clear();
         }
     }
 
     /// Nobody holds the allocation any more; it is remembered for a while.
-    pub(super) fn give_back(&mut self, start: usize) {
+    pub(super) fn give_back(&mut self, space: &Reservation, start: usize) {
         let Some(entry) = self.entries.get_mut(&start) else {
             return;
         };
+        if entry.freed.is_none() {
+            entry.close(space);
+        }
         entry.given_back = true;
         self.held -= 1;
         self.resident.remove(&start);
@@ -158,7 +220,6 @@ impl Table {
         if self.gone.len() > REMEMBERED
             && let Some(oldest) = self.gone.pop_front()
             && self.entries.get(&oldest).is_some_and(|it| it.given_back)
-            && let Some(space) = super::space()
         {
             self.forget(space, oldest);
         }
@@ -174,22 +235,31 @@ impl Table {
         }
     }
 
-    /// Brings back what is paged out at an address; false if nothing is.
-    pub(super) fn page_in(&mut self, space: &Reservation, address: usize) -> io::Result<bool> {
+    /// Brings back what is paged out at an address, if anything is.
+    pub(super) fn page_in(&mut self, space: &Reservation, address: usize) -> io::Result<()> {
         let Some(entry) = self.at(address).filter(|it| it.is_out(address)) else {
-            return Ok(false);
+            return Ok(());
         };
         space.open(entry.pages(), Opened::ReadWrite)?;
         entry.out = false;
         let start = entry.span.start;
         self.resident.insert(start);
-        Ok(true)
+        Ok(())
     }
 
     /// The allocation that an address belongs to.
     pub(super) fn at(&mut self, address: usize) -> Option<&mut Entry> {
         let (_, entry) = self.entries.range_mut(..=address).next_back()?;
         entry.span.contains(&address).then_some(entry)
+    }
+}
+
+/// Whether an address is in one of the pages that were opened after a report.
+fn standing_among(opened: &[Range<usize>], address: usize) -> Standing {
+    if opened.iter().any(|page| page.contains(&address)) {
+        Standing::Open
+    } else {
+        Standing::Closed
     }
 }
 
