@@ -20,6 +20,7 @@ use crate::entry::nt;
 use crate::ex::special_pool::{About, PagedPool, SpecialPool};
 use crate::irql::{self, APC_LEVEL, DISPATCH_LEVEL};
 use crate::kernel::{self, Config, State};
+use crate::pages::PAGE_SIZE;
 use crate::stack::Stack;
 use crate::verifier::attribution;
 use crate::verifier::{Report, Rule};
@@ -34,7 +35,6 @@ const POOL_FLAG_PAGED: u64 = 0x100;
 const REQUIRED_FLAGS: u64 = 0x1EB | 0x04 | 0x10;
 const POOL_KINDS: u64 = POOL_FLAG_NON_PAGED | POOL_FLAG_NON_PAGED_EXECUTE | POOL_FLAG_PAGED;
 
-const PAGE_SIZE: usize = 4096;
 const CACHE_LINE: usize = 64;
 const GRANULE: usize = 16;
 const UNINITIALIZED: u8 = 0xCD;
@@ -350,24 +350,32 @@ fn check_before_free(state: &State, allocation: &Allocation) {
             .related("the lock was taken here", holder.stack)
             .file();
     }
+    let uses = [
+        (
+            state.dispatcher.has_waits_within(range.clone()),
+            "a thread waits for an object in it",
+        ),
+        (
+            state.timers.is_set_within(range.clone()),
+            "a timer in it is set, or a DPC in it queued",
+        ),
+        (
+            state.work_items.is_queued_within(range.clone()),
+            "a work item in it is queued",
+        ),
+    ];
     state.locks.forget(range.clone());
     state.dispatcher.disown_mutants(range.clone());
     state.rundowns.forget_within(range.clone());
-    let used = if state.dispatcher.has_waits_within(range.clone()) {
-        "a thread waits for an object in it"
-    } else if state.timers.is_set_within(range.clone()) {
-        state.timers.forget_within(&range);
-        "a timer in it is set, or a DPC in it queued"
-    } else if state.work_items.is_queued_within(range.clone()) {
-        "a work item in it is queued"
-    } else {
-        state.work_items.forget_within(range);
-        return;
-    };
-    Report::new(Rule::PoolFreedInUse)
-        .expected("nothing in the kernel refers to memory that is freed")
-        .found(used)
-        .file();
+    state.timers.forget_within(&range);
+    let found: Vec<&str> = uses.iter().filter(|it| it.0).map(|it| it.1).collect();
+    if !found.is_empty() {
+        Report::new(Rule::PoolFreedInUse)
+            .expected("nothing in the kernel refers to memory that is freed")
+            .found(found.join("; "))
+            .file();
+    }
+    state.work_items.forget_within(range);
 }
 
 /// What must hold when memory is asked for; false if the request cannot be served.
@@ -422,7 +430,8 @@ nt! {
     /// Allocates memory, zeroed unless POOL_FLAG_UNINITIALIZED is given; null without memory.
     /// Paged pool only at IRQL <= APC_LEVEL.
     fails = null;
-    simplified = "memory is the host's: no quota and no limit, and paged pool is never paged out";
+    simplified = "memory is the host's: no quota and no limit, and paged pool is paged out only if \
+        Config::paged_pool asks for it";
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn ExAllocatePool2(flags: u64, size: usize, tag: u32) -> *mut c_void {
         let request = AllocationRequest { tag, size, flags };

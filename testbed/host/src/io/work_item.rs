@@ -62,13 +62,13 @@ impl WorkItems {
     }
 
     /// Forgets the items within memory that is freed, and reports them: the driver must take them
-    /// apart first.
+    /// apart first. That one is queued, the caller has reported.
     pub(crate) fn forget_within(&self, range: std::ops::Range<usize>) {
         let mut items = self.0.lock();
         let within: Vec<usize> = items.range(range).map(|(address, _)| *address).collect();
         let forgotten: Vec<Item> = within.iter().filter_map(|it| items.remove(it)).collect();
         drop(items);
-        for item in forgotten {
+        for item in forgotten.into_iter().filter(|item| !item.queued) {
             Report::new(Rule::WorkItemMisuse)
                 .expected("IoUninitializeWorkItem before the item's memory is freed")
                 .found("it is still initialised")

@@ -3,11 +3,13 @@
 
 use fltport_nt::bindings::*;
 use fltport_nt::linked::*;
-use nt_host::Rule;
 use nt_host::irql::DISPATCH_LEVEL;
+use nt_host::{Rule, sim};
 use std::ffi::c_void;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::bad::{compare, run};
+use crate::locks::{join, start};
 use crate::support::*;
 
 const OTHER: u32 = u32::from_le_bytes(*b"Othr");
@@ -292,4 +294,66 @@ fn an_event_in_freed_memory_is_not_initialised_any_more() {
         assert_eq!(wait(gone, Some(0)), STATUS_INVALID_PARAMETER);
     });
     assert_eq!(rules(&reports), [Rule::ObjectNotInitialized]);
+}
+
+/// An event, a timer and its DPC in one allocation.
+#[repr(C)]
+struct Waited {
+    event: KEVENT,
+    timer: KTIMER,
+    dpc: KDPC,
+}
+
+unsafe extern "system" fn deferred(_: *mut KDPC, _: *mut c_void, _: *mut c_void, _: *mut c_void) {
+    unreachable!("its memory is freed");
+}
+
+unsafe extern "system" fn waits_for_it(_: *mut c_void) {
+    let memory = WAITED.load(Ordering::SeqCst) as *const c_void;
+    // Nobody signals what is gone: the wait ends by its limit.
+    assert_eq!(wait(memory, Some(-15_000 * MS)), STATUS_TIMEOUT);
+}
+
+/// Where the memory lies that a thread waits in.
+static WAITED: AtomicUsize = AtomicUsize::new(0);
+
+fn frees_what_is_waited_for() {
+    let memory = allocate(size_of::<Waited>()).cast::<Waited>();
+    // SAFETY: allocated, and large enough.
+    let event = unsafe { &raw mut (*memory).event };
+    // SAFETY: as above.
+    let timer = unsafe { &raw mut (*memory).timer };
+    // SAFETY: as above.
+    let dpc = unsafe { &raw mut (*memory).dpc };
+    // SAFETY: memory for an event.
+    unsafe { KeInitializeEvent(event, NotificationEvent, false) };
+    // SAFETY: memory for a timer.
+    unsafe { KeInitializeTimerEx(timer, NotificationTimer) };
+    // SAFETY: the metadata leaves the arguments out of the routine's type.
+    let routine =
+        unsafe { std::mem::transmute::<*const (), PKDEFERRED_ROUTINE>(deferred as *const ()) };
+    // SAFETY: memory for a DPC, and a routine of the right kind.
+    unsafe { KeInitializeDpc(dpc, routine, std::ptr::null()) };
+    // SAFETY: initialised above.
+    unsafe { KeSetTimerEx(timer, -10_000 * MS, 0, dpc) };
+    WAITED.store(event as usize, Ordering::SeqCst);
+    let waiter = start(waits_for_it);
+    let soon = -1000 * MS;
+    // Time is virtual: it passes when the other thread waits.
+    // SAFETY: a time.
+    unsafe { KeDelayExecutionThread(0, false, &raw const soon) };
+    free(memory.cast());
+    join(waiter);
+}
+
+#[test]
+fn memory_freed_while_a_thread_waits_in_it_loses_its_timers() {
+    let scenario = |_| {
+        let reports = run(frees_what_is_waited_for);
+        let text: String = reports.iter().map(|report| format!("{report}\n")).collect();
+        assert_eq!(rules(&reports), [Rule::PoolFreedInUse], "{text}");
+        let found = &reports[0].found;
+        assert!(found.contains("waits") && found.contains("timer"), "{text}");
+    };
+    sim::explore(0..10, scenario).unwrap_or_else(|failure| panic!("{failure}"));
 }
