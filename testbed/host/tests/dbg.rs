@@ -83,8 +83,7 @@ fn printed(format: &std::ffi::CStr, values: [usize; 3]) -> String {
     // SAFETY: what the format asks for.
     unsafe { DbgPrintEx(component, level, format.as_ptr().cast(), a, b, c) };
     expect(kernel, &[]);
-    let text = printed.lock().expect("no panic").clone();
-    text
+    printed.lock().expect("no panic").clone()
 }
 
 #[test]

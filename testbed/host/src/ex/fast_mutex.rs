@@ -13,7 +13,7 @@ use crate::ke::header::Header;
 use crate::kernel;
 use crate::thread::{self, LockKind};
 use crate::verifier::lock_order::Lock;
-use crate::verifier::locks::{self, Released, Take};
+use crate::verifier::locks::{self, Released};
 
 /// The parts of a fast mutex.
 struct Parts<'a> {
@@ -116,7 +116,7 @@ nt! {
             locks::taken_in_name_only(lock);
             return;
         }
-        locks::before_taking(lock, Take::Wait);
+        locks::before_taking(lock);
         let former = irql::set(APC_LEVEL.max(irql::current()));
         // The count is 1 when the mutex is free; each thread that comes takes one off, and waits
         // if it was not the first. The release hands over by signalling the event.
@@ -157,7 +157,10 @@ nt! {
         // SAFETY: the caller passes a fast mutex.
         let parts = unsafe { Parts::of(mutex) };
         match locks::release(lock_at(address)) {
-            Released::Held(held) if held.again => return,
+            Released::Held(held) if held.again => {
+                irql::set(held.former_irql.min(irql::current()));
+                return;
+            }
             Released::Held(_) => {}
             Released::OfAnother => {
                 // SAFETY: the mutex is held, by another thread.

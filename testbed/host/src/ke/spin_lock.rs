@@ -12,7 +12,7 @@ use crate::sched;
 use crate::sim;
 use crate::thread::{self, Held, LockKind};
 use crate::verifier::lock_order::Lock;
-use crate::verifier::locks::{self, Released, Take};
+use crate::verifier::locks::{self, Released};
 use crate::verifier::{Report, Rule};
 
 /// The lock word.
@@ -39,7 +39,7 @@ fn acquire(address: usize, word: &AtomicUsize, former_irql: u8) {
         locks::taken_in_name_only(lock);
         return;
     }
-    locks::before_taking(lock, Take::Wait);
+    locks::before_taking(lock);
     let take = || {
         word.compare_exchange_weak(0, me, Ordering::Acquire, Ordering::Relaxed)
             .is_ok()

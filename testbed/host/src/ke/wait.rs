@@ -14,7 +14,7 @@ use crate::kernel;
 use crate::sched::{self, Waiter};
 use crate::status::{STATUS_INVALID_PARAMETER, STATUS_SUCCESS, STATUS_TIMEOUT};
 use crate::thread;
-use crate::verifier::locks::{self, Take};
+use crate::verifier::locks;
 use crate::verifier::{Report, Rule};
 
 /// The value of WaitAll; WaitAny is 1.
@@ -62,15 +62,6 @@ pub(crate) fn must_not_block(may_block: bool) -> bool {
     true
 }
 
-/// What the verifier calls this way of taking the mutexes among the objects.
-fn take(limit: Limit) -> Take {
-    match limit {
-        Limit::Now => Take::Try,
-        Limit::Until(_) => Take::WaitUntil,
-        Limit::Never => Take::Wait,
-    }
-}
-
 /// Waits for any or all of these objects.
 pub(crate) fn wait(objects: &[Header], all: bool, limit: Limit) -> NTSTATUS {
     let may_block = !matches!(limit, Limit::Now);
@@ -80,7 +71,9 @@ pub(crate) fn wait(objects: &[Header], all: bool, limit: Limit) -> NTSTATUS {
         limit
     };
     let mutexes = || objects.iter().copied().filter_map(mutant::as_lock);
-    mutexes().for_each(|lock| locks::before_taking(lock, take(limit)));
+    if !matches!(limit, Limit::Now) {
+        mutexes().for_each(locks::before_taking);
+    }
     let thread = thread::current_thread().address();
     let dispatcher = &kernel::state().dispatcher;
     let mut waited = dispatcher.wait(objects, all, Limit::Now, thread);

@@ -3,7 +3,7 @@
 //! happens to them; it finds the mistakes that take two locks or two threads. Without a booted
 //! kernel nothing is kept: a driver's locks may be tried out alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use parking_lot::Mutex;
@@ -45,6 +45,9 @@ struct Tables {
     holders: BTreeMap<usize, Holder>,
     /// The lock that a thread, by its identity, waits for without limit.
     waits: BTreeMap<usize, usize>,
+    /// Locks that another thread has released, which was reported, with the identities of the
+    /// threads that held them and have not released them yet.
+    stolen: BTreeSet<(usize, usize)>,
     order: Order,
 }
 
@@ -278,23 +281,9 @@ fn report_reinitialized(lock: Lock, holder: Holder) {
         .file();
 }
 
-/// How the calling thread goes about taking a lock.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Take {
-    /// It waits as long as it takes.
-    Wait,
-    /// It waits with a limit.
-    WaitUntil,
-    /// It takes the lock if it is free.
-    Try,
-}
-
-/// What must hold before the calling thread takes `lock`. An attempt that cannot wait cannot be
-/// part of a deadlock, so it is not looked at.
-pub(crate) fn before_taking(lock: Lock, how: Take) {
-    if how == Take::Try {
-        return;
-    }
+/// What must hold before the calling thread takes `lock`, and waits for it if it must. An attempt
+/// that cannot wait cannot be part of a deadlock, and does not come here.
+pub(crate) fn before_taking(lock: Lock) {
     if let Some(state) = kernel::running() {
         state.locks.check_order(lock);
     }
@@ -356,9 +345,10 @@ pub(crate) fn report_recursion(lock: Lock) {
 
 /// What a release found.
 pub(crate) enum Released {
-    /// The thread held the lock: it is off the list.
+    /// The thread held the lock, or took it and has lost it to another thread's mistake: it is off
+    /// the list.
     Held(Held),
-    /// Another thread holds it; a report was made, and it is off that one's account.
+    /// Another thread holds it; a report was made. A mutex stays that one's.
     OfAnother,
     /// Nobody holds it; a report was made.
     Free,
@@ -376,35 +366,48 @@ pub(crate) fn release(lock: Lock) -> Released {
     let Some(state) = kernel::running() else {
         return own.map_or(Released::Free, Released::Held);
     };
+    let me = thread::identity();
     let holder = state.locks.holder(lock.address);
-    let is_mine = holder
-        .as_ref()
-        .is_some_and(|holder| holder.thread == thread::identity());
-    match (own, holder) {
-        (Some(held), _) if held.again => Released::Held(held),
-        (Some(held), _) if is_mine => {
+    match own {
+        Some(held) if held.again => Released::Held(held),
+        Some(held) if holder.as_ref().is_some_and(|it| it.thread == me) => {
             state.locks.released(lock.address);
             Released::Held(held)
         }
-        (_, Some(holder)) => {
-            Report::new(Rule::LockWrongThread)
-                .expected(format!("the thread that took {} releases it", named(lock)))
-                .found(format!("thread {} holds it", holder.id))
-                .related("it was taken here", holder.stack)
-                .file();
-            if lock.kind != LockKind::Mutex {
-                state.locks.forget_holder(lock.address);
+        Some(held) if lock.kind != LockKind::Mutex => {
+            // Whoever made the mistake, this thread goes back to the IRQL from before the lock.
+            if !state.locks.take_stolen(lock.address, me) {
+                report_not_held(lock, holder);
             }
-            Released::OfAnother
+            Released::Held(Held {
+                again: true,
+                ..held
+            })
         }
-        (_, None) => {
-            Report::new(Rule::LockNotHeld)
-                .expected(format!("the thread that took {} releases it", named(lock)))
-                .found("nobody holds it")
-                .file();
-            Released::Free
+        _ => {
+            let released = match holder {
+                Some(_) => Released::OfAnother,
+                None => Released::Free,
+            };
+            if lock.kind != LockKind::Mutex {
+                state.locks.steal(lock.address);
+            }
+            report_not_held(lock, holder);
+            released
         }
     }
+}
+
+/// Reports a release by a thread that does not hold the lock.
+fn report_not_held(lock: Lock, holder: Option<Holder>) {
+    let expected = format!("the thread that took {} releases it", named(lock));
+    let report = match holder {
+        Some(holder) => Report::new(Rule::LockWrongThread)
+            .found(format!("thread {} holds it", holder.id))
+            .related("it was taken here", holder.stack),
+        None => Report::new(Rule::LockNotHeld).found("nobody holds it"),
+    };
+    report.expected(expected).file();
 }
 
 impl Locks {
@@ -430,8 +433,26 @@ impl Locks {
         self.0.lock().order.forget(range);
     }
 
-    fn forget_holder(&self, address: usize) {
-        self.0.lock().holders.remove(&address);
+    /// Another thread than its holder releases a lock: the holder has it no more.
+    fn steal(&self, address: usize) {
+        let mut tables = self.0.lock();
+        if let Some(holder) = tables.holders.remove(&address) {
+            tables.stolen.insert((address, holder.thread));
+        }
+    }
+
+    /// Whether a lock was released by another thread while `thread` held it. Asked once.
+    fn take_stolen(&self, address: usize, thread: usize) -> bool {
+        self.0.lock().stolen.remove(&(address, thread))
+    }
+
+    /// The calling thread has these locks on its account no more.
+    fn forget_stolen(&self, gone: &[Held]) {
+        let me = thread::identity();
+        let mut tables = self.0.lock();
+        for held in gone {
+            tables.stolen.remove(&(held.address, me));
+        }
     }
 
     /// The locks that the calling thread took as the `from`th and later ones and that it still
@@ -445,6 +466,7 @@ impl Locks {
         });
         let is_older = |lock: &Held| older.iter().any(|held| held.is_same_lock(lock));
         let mut found: Vec<Left> = Vec::new();
+        self.forget_stolen(&newer);
         for held in newer.into_iter().rev().filter(|held| !held.again) {
             if let Some(left) = found.iter_mut().find(|it| it.held.is_same_lock(&held)) {
                 left.times += 1;

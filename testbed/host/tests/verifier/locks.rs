@@ -166,22 +166,20 @@ unsafe extern "system" fn releases_fast(_: *mut c_void) {
     unsafe { KeLowerIrql(old) };
 }
 
-/// The lock is taken in one thread and released in another, by a thread that holds nothing.
+/// The lock is taken in one thread and released in another, by a thread that holds nothing, and
+/// then by its holder, who does nothing wrong.
 unsafe extern "system" fn takes_all(_: *mut c_void) {
     fresh_spin_locks();
     fresh_mutex();
-    // SAFETY: raises from PASSIVE_LEVEL.
-    let old = unsafe { KfRaiseIrql(DISPATCH_LEVEL) };
-    // SAFETY: an initialised lock.
-    unsafe { KeAcquireSpinLockAtDpcLevel(spin_lock(0)) };
+    let old = take(spin_lock(0));
     assert_eq!(take_mutex(Some(0)), STATUS_SUCCESS);
     ARRIVED.store(1, Ordering::SeqCst);
     while ARRIVED.load(Ordering::SeqCst) != 2 {
         std::thread::yield_now();
     }
     release_mutex();
-    // SAFETY: lowers.
-    unsafe { KeLowerIrql(old) };
+    release(spin_lock(0), old);
+    assert_eq!(irql::current(), PASSIVE_LEVEL);
 }
 
 #[test]
@@ -226,7 +224,6 @@ fn a_release_by_another_thread_is_reported() {
         take_fast(0);
         release_fast(0);
     });
-    // The holder lowered its IRQL when the mutex was not its own any more.
     assert_eq!(rules(&reports), [wrong], "{reports:?}");
 }
 
@@ -237,8 +234,39 @@ unsafe extern "system" fn takes_fast(_: *mut c_void) {
     while ARRIVED.load(Ordering::SeqCst) != 2 {
         std::thread::yield_now();
     }
-    // SAFETY: lowers to where it was before the mutex was taken.
-    unsafe { KeLowerIrql(PASSIVE_LEVEL) };
+    release_fast(0);
+    assert_eq!(irql::current(), PASSIVE_LEVEL);
+}
+
+/// Takes the spin lock after the wrong release, and looks whether it keeps it.
+unsafe extern "system" fn takes_next(_: *mut c_void) {
+    let old = take(spin_lock(0));
+    ARRIVED.store(2, Ordering::SeqCst);
+    while ARRIVED.load(Ordering::SeqCst) != 3 {
+        std::thread::yield_now();
+    }
+    // SAFETY: the word of a lock.
+    let word = unsafe { spin_lock(0).read_volatile() };
+    assert_ne!(word, 0, "it is held");
+    release(spin_lock(0), old);
+}
+
+#[test]
+fn a_lock_that_was_taken_after_a_wrong_release_stays_its_holders() {
+    let reports = run(|| {
+        ARRIVED.store(0, Ordering::SeqCst);
+        let first = start(takes_all);
+        while ARRIVED.load(Ordering::SeqCst) != 1 {
+            std::thread::yield_now();
+        }
+        in_thread(releases_all);
+        let next = start(takes_next);
+        join(first);
+        ARRIVED.store(3, Ordering::SeqCst);
+        join(next);
+    });
+    // The release of the spin lock and that of the mutex.
+    assert_eq!(rules(&reports), [Rule::LockWrongThread; 2], "{reports:?}");
 }
 
 #[test]

@@ -9,7 +9,8 @@ use std::ffi::c_void;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::bad::{compare, run};
-use crate::locks::{join, start};
+use crate::locks::start;
+use crate::support::thread::join;
 use crate::support::*;
 
 const OTHER: u32 = u32::from_le_bytes(*b"Othr");
