@@ -186,6 +186,7 @@ fn end(loaded: Loaded) {
     loaded.common.stop.set();
     drop(loaded.threads);
     drop(loaded.common);
+    loaded.journal.client_has_gone();
     if INSIDE.load(Ordering::SeqCst) != 0 {
         loaded
             .journal
@@ -229,7 +230,7 @@ impl Task {
     fn ask(&self, deadline_ms: u32) {
         let number = self.journal.number();
         let asked = clock::unbiased_interrupt_time();
-        let before = self.journal.asking();
+        let before = self.journal.asking(number);
         let question = Question { number };
         let answer = self
             .common
@@ -239,7 +240,7 @@ impl Task {
             Ok(Answer { outcome, reply }) => (outcome, reply.number),
             Err(_) => (Outcome::Failed, 0),
         };
-        self.journal.asked(before, outcome);
+        self.journal.asked(before, number, outcome);
         self.journal
             .ended(number, deadline_ms, asked, outcome, reply);
     }

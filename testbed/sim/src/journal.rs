@@ -8,7 +8,7 @@ use fltport_abi::account::Outcome;
 use nt_host::clock;
 use parking_lot::Mutex;
 
-use crate::circuit::{Before, Circuit};
+use crate::circuit::{Before, Circuit, Start};
 use crate::roles::Roles;
 use crate::witness;
 
@@ -213,8 +213,11 @@ impl Journal {
     /// Changes who decides.
     pub fn roles<T>(&self, change: impl FnOnce(&mut Roles) -> T) -> T {
         let mut entries = self.0.lock();
-        entries.circuit.deciders_change();
-        change(&mut entries.roles)
+        let Entries { circuit, roles, .. } = &mut *entries;
+        circuit.deciders_change();
+        let result = change(roles);
+        circuit.keep(|service, provider| roles.decides(service, provider));
+        result
     }
 
     /// Tells one life of the common driver from another.
@@ -225,13 +228,39 @@ impl Journal {
 
     /// Somebody asks.
     #[must_use]
-    pub fn asking(&self) -> Before {
-        self.0.lock().circuit.asking()
+    pub fn asking(&self, question: u64) -> Before {
+        self.0.lock().circuit.asking(question)
+    }
+
+    /// This service has read the question.
+    pub fn read(&self, question: u64, service: u32) {
+        self.0.lock().circuit.read(question, service);
+    }
+
+    /// A service is about to ask for the role of the decider.
+    #[must_use]
+    pub fn start(&self) -> Start {
+        self.0.lock().circuit.start()
+    }
+
+    /// This service decides about the questions since then, if it has not let go meanwhile.
+    pub fn decides(&self, service: u32, provider: u32, start: Start) {
+        let mut entries = self.0.lock();
+        if entries.roles.decides(service, provider) {
+            entries.circuit.taken(service, provider, start);
+        }
+    }
+
+    /// The client driver has been unloaded, or its load has failed.
+    pub fn client_has_gone(&self) {
+        self.0.lock().circuit.client_has_gone();
     }
 
     /// He has been answered.
-    pub fn asked(&self, before: Before, outcome: Outcome) {
+    pub fn asked(&self, before: Before, question: u64, outcome: Outcome) {
         let mut entries = self.0.lock();
+        let judged = entries.circuit.left(before, question, outcome);
+        entries.broken.extend(judged.err());
         if entries.strict {
             let judged = entries.circuit.ended(before, outcome);
             entries.broken.extend(judged.err());

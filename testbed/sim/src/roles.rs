@@ -95,6 +95,13 @@ impl Roles {
         );
     }
 
+    /// Whether this service certainly decides.
+    #[must_use]
+    pub fn decides(&self, service: u32, provider: u32) -> bool {
+        let deciders = self.deciders.get(&provider);
+        deciders.is_some_and(|it| it.contains(&service))
+    }
+
     /// This service is about to give the role back.
     pub fn given_back(&mut self, service: u32, provider: u32) {
         if let Some(deciders) = self.deciders.get_mut(&provider) {

@@ -154,10 +154,16 @@ impl Living<'_> {
             0 => None,
             _ => journal.roles(|roles| roles.asking(pid, provider)),
         };
+        let start = journal.start();
         let mut result = self.ask_for(provider, observe, decide);
         let journal = &self.shared.journal;
         match result {
-            Ok(()) if decide != 0 => journal.roles(|roles| roles.taken(pid, provider, load)),
+            Ok(()) if decide != 0 => {
+                journal.roles(|roles| roles.taken(pid, provider, load));
+                if Some(provider) == self.generator {
+                    journal.decides(pid, provider, start);
+                }
+            }
             // Another service decides, or the provider has gone.
             Err(status) if decide != 0 => {
                 if status == STATUS_SHARING_VIOLATION {
@@ -271,9 +277,11 @@ impl Living<'_> {
     }
 
     fn answer(&mut self, request: Request) {
-        if !self.is_question(&request)
-            && let Ok(create) = ProcessCreate::decode(&request.payload)
+        if self.is_question(&request)
+            && let Some(question) = u64::read(&request.payload)
         {
+            self.shared.journal.read(question, self.pid);
+        } else if let Ok(create) = ProcessCreate::decode(&request.payload) {
             assert!(
                 create.creating_pid != Pid(self.pid),
                 "a service was asked about what it does itself"
