@@ -9,6 +9,7 @@ use crate::kernel::{self, State};
 use crate::process::Process;
 use crate::ps::thread::Thread;
 use crate::sim;
+use crate::stack::bounds::Bounds;
 use crate::stack::unwind::Frame;
 
 /// A lock that a thread holds.
@@ -61,6 +62,8 @@ pub(crate) struct Context {
     pub critical_regions: Cell<u32>,
     /// The exported function that was called last.
     pub function: Cell<&'static str>,
+    /// The bounds of the stack, once they are known.
+    pub stack: Cell<Option<Bounds>>,
     /// Where the stack stood when the hosted kernel last called a driver; zero outside of drivers.
     pub driver_entered_at: Cell<usize>,
     /// The locks held, oldest first.
@@ -115,6 +118,15 @@ pub(crate) fn with_context<R>(f: impl FnOnce(&Context) -> R) -> R {
     match unsafe { SIMULATED.get().as_ref() } {
         Some(context) => f(context),
         None => CONTEXT.with(f),
+    }
+}
+
+/// As [`with_context`]; none in a thread that is about to end, and that has no context any more.
+pub(crate) fn try_with_context<R>(f: impl FnOnce(&Context) -> R) -> Option<R> {
+    // SAFETY: as in `with_context`.
+    match unsafe { SIMULATED.get().as_ref() } {
+        Some(context) => Some(f(context)),
+        None => CONTEXT.try_with(f).ok(),
     }
 }
 

@@ -24,6 +24,7 @@ use super::{Call, Failure, Summary};
 use crate::clock::Deadline;
 use crate::kernel::State;
 use crate::sched::{Blocked, Waiter};
+use crate::stack::bounds::Bounds;
 use crate::thread::{self, Context};
 
 /// How many calls a failure shows.
@@ -424,6 +425,8 @@ fn live(number: u64, body: impl FnOnce()) {
 fn enter_context(body: impl FnOnce()) {
     // Its end is that of the thread object, if it has one.
     let context = Box::new(Context::default());
+    let bounds = Bounds::below(&context, super::STACK);
+    context.stack.set(Some(bounds));
     // Dropped first, also when `body` panics: nobody finds a context that is not there any more.
     let _left = LeftContext;
     thread::set_context(Some(&raw const *context));

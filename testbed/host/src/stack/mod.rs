@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Call stacks: cheap to take, resolved only when somebody reads them.
 
+pub(crate) mod bounds;
 pub(crate) mod unwind;
 
 use std::ffi::c_void;

@@ -43,6 +43,7 @@ mod tables {
     use parking_lot::Mutex;
 
     use super::Frame;
+    use crate::stack::bounds;
 
     type Bytes = &'static [u8];
 
@@ -62,8 +63,6 @@ mod tables {
     #[derive(Default)]
     struct Walker {
         rules: CacheNative<MayAllocateDuringUnwind>,
-        /// Stacks, the one used last at the end.
-        stacks: Vec<Range<usize>>,
     }
 
     /// As [`super::walk`]; false, and nothing was visited, if it cannot be done here.
@@ -100,13 +99,17 @@ mod tables {
             mut registers: UnwindRegsNative,
             visit: &mut dyn FnMut(Frame) -> bool,
         ) -> bool {
-            let Some(stack) = self.stack_around(registers.sp() as usize) else {
+            let pointer = registers.sp() as usize;
+            // Another stack than the thread's own, such as that of a signal, is seldom walked.
+            let end = bounds::end_of(pointer).or_else(|| end_of_mapping(pointer));
+            let Some(last) = end.and_then(|end| end.checked_sub(size_of::<u64>())) else {
                 return false;
             };
             let mut read = |address: u64| {
                 let address = address as usize;
-                let is_on_stack = stack.contains(&address) && stack.contains(&(address + 7));
-                // SAFETY: mapped memory of the calling thread's stack.
+                let is_on_stack = (pointer..=last).contains(&address);
+                // SAFETY: between the stack pointer and the end of the stack, all of which is
+                // mapped for as long as the thread runs on it.
                 is_on_stack
                     .then(|| unsafe { (address as *const u64).read_unaligned() })
                     .ok_or(())
@@ -143,33 +146,17 @@ mod tables {
                 at = return_address;
             }
         }
-
-        /// The mapped memory that a stack pointer points into.
-        fn stack_around(&mut self, pointer: usize) -> Option<Range<usize>> {
-            /// More stacks than threads run at a time are old ones.
-            const MOST_STACKS: usize = 64;
-            let known = self.stacks.iter().rposition(|it| it.contains(&pointer));
-            let stack = match known {
-                Some(index) => self.stacks.remove(index),
-                None => mapping_around(pointer)?,
-            };
-            self.stacks.push(stack.clone());
-            if self.stacks.len() > MOST_STACKS {
-                self.stacks.remove(0);
-            }
-            Some(stack)
-        }
     }
 
-    /// The mapping of this process that contains an address.
-    fn mapping_around(address: usize) -> Option<Range<usize>> {
+    /// The end of the mapping of this process that contains an address.
+    fn end_of_mapping(address: usize) -> Option<usize> {
         let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
         maps.lines().find_map(|line| {
             let (range, _) = line.split_once(' ')?;
             let (from, to) = range.split_once('-')?;
             let number = |text| usize::from_str_radix(text, 16).ok();
             let range = number(from)?..number(to)?;
-            range.contains(&address).then_some(range)
+            range.contains(&address).then_some(range.end)
         })
     }
 
