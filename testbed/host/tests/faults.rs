@@ -82,6 +82,18 @@ fn a_plan_can_be_kept_to_some_functions() {
     kernel.shutdown_clean();
 }
 
+#[test]
+#[should_panic(expected = "is no function of NT that the hosted kernel has")]
+fn a_function_that_does_not_exist_is_refused() {
+    let _plan = FaultPlan::nth(0).of("ExAlocatePool2");
+}
+
+#[test]
+#[should_panic(expected = "cannot be made to fail")]
+fn a_function_that_cannot_fail_is_refused() {
+    let _plan = FaultPlan::none().of("KeSetEvent");
+}
+
 static DRAWN: Mutex<Vec<usize>> = Mutex::new(Vec::new());
 static OTHERS_BETWEEN: AtomicBool = AtomicBool::new(false);
 

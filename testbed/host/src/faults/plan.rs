@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 
 use super::site::{Site, mix};
 use super::{Failure, InjectedFault};
-use crate::entry::Function;
+use crate::entry::{self, Function};
 
 /// The sites that have failed already, each in each of its ways.
 pub(super) type Tried = Arc<Mutex<BTreeSet<(Site, usize)>>>;
@@ -72,16 +72,34 @@ impl FaultPlan {
 
     /// One call in `one_in` fails, zero for none; which ones, `seed` decides.
     ///
-    /// The choice depends on the seed, the call stack and how often that stack was called before:
-    /// not on what other threads do, so the same calls fail when a run is repeated.
+    /// The choice depends on the seed, the call stack and how often that stack was called before.
+    /// So the same calls fail when a run is repeated, whatever other threads do elsewhere: in a
+    /// simulation always, otherwise as far as a call stack is one thread's. Of two live threads that
+    /// make the same call, either may be the one that comes when it fails.
     #[must_use]
     pub fn random(seed: u64, one_in: u32) -> FaultPlan {
         FaultPlan::by(Choice::Random { seed, one_in })
     }
 
     /// Lets calls of this function fail only, or of several when said several times.
+    ///
+    /// # Panics
+    /// When there is no such function, or it cannot be made to fail: nothing would fail, and a test
+    /// would pass for no reason.
     #[must_use]
     pub fn of(self, function: &'static str) -> FaultPlan {
+        let known = entry::functions().find(|known| known.name == function);
+        match known {
+            None => panic!(
+                "nt-host: {function} is no function of NT that the hosted kernel has; \
+                 `nt_host::entry::functions` lists them"
+            ),
+            Some(known) if known.fails.is_empty() => panic!(
+                "nt-host: {function} cannot be made to fail; see `Function::fails` in \
+                 `nt_host::entry::functions`"
+            ),
+            Some(_) => {}
+        }
         let Some(inner) = self.0 else {
             return self;
         };
