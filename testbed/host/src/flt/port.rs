@@ -135,7 +135,7 @@ pub(super) fn close_server(filters: &FilterTable, value: isize) {
         drop(tables);
         return report_no_server_port(value, closed.as_ref());
     };
-    tables.closed_ports.insert(id, Stack::capture());
+    tables.note_closed(id);
     let effects = tables.machine.close_server_port(id);
     drop(tables);
     filters.execute(effects);

@@ -124,10 +124,12 @@ pub(super) fn start(filters: &FilterTable, id: FilterId) -> Result<(), Status> {
 
 /// Ends the filter and waits until nothing uses it.
 pub(super) fn unregister(filters: &FilterTable, id: FilterId) {
-    let record = filters.lock().filters.get(&id).cloned();
-    let begun = filters.lock().machine.unregister_filter(id);
+    let mut tables = filters.lock();
+    let record = tables.filters.get(&id).cloned();
+    let begun = tables.machine.unregister_filter(id);
     let (Some(record), Ok(effects)) = (record, begun) else {
-        let first = filters.lock().unregistered.get(&id).cloned();
+        let first = tables.unregistered.get(&id).cloned();
+        drop(tables);
         let first = first.unwrap_or_default();
         Report::new(Rule::FilterUnregisteredTwice)
             .expected("a filter is unregistered by one thread, one time")
@@ -136,7 +138,9 @@ pub(super) fn unregister(filters: &FilterTable, id: FilterId) {
             .file();
         return;
     };
-    filters.lock().unregistered.insert(id, Stack::capture());
+    // Under the same lock, so that a second thread finds where the first one did it.
+    tables.note_unregistered(id);
+    drop(tables);
     attach::detach(&record, id);
     filters.execute(effects);
     if inside::is_in_callback(id) {

@@ -36,12 +36,12 @@ pub(crate) struct FilterTable {
 pub(super) struct Tables {
     pub(super) machine: FilterManager,
     pub(super) filters: BTreeMap<FilterId, Arc<FilterRecord>>,
-    /// Where each filter that is gone was unregistered.
+    /// Where each filter that is gone was unregistered, of the last ones.
     pub(super) unregistered: BTreeMap<FilterId, Stack>,
     /// Where the references to each filter were taken that are not given back.
     pub(super) references: BTreeMap<FilterId, Vec<Stack>>,
     pub(super) ports: BTreeMap<PortId, Arc<PortRecord>>,
-    /// Where each server port was closed.
+    /// Where each server port was closed, of the last ones.
     pub(super) closed_ports: BTreeMap<PortId, Stack>,
     /// Ports, by their upcased names, that listened when their driver was unloaded.
     pub(super) ghosts: Vec<(Vec<u16>, Arc<PortRecord>)>,
@@ -134,7 +134,28 @@ impl FilterTable {
     }
 }
 
+/// As many filters and ports that are gone are remembered of each kind.
+const MOST_REMEMBERED: usize = 1024;
+
+/// Remembers the stack of the caller for something that is gone. Its number is the highest so far.
+fn remember<Id: Ord>(stacks: &mut BTreeMap<Id, Stack>, id: Id) {
+    stacks.insert(id, Stack::capture());
+    if stacks.len() > MOST_REMEMBERED {
+        stacks.pop_first();
+    }
+}
+
 impl Tables {
+    /// A filter is unregistered here.
+    pub(super) fn note_unregistered(&mut self, filter: FilterId) {
+        remember(&mut self.unregistered, filter);
+    }
+
+    /// A server port is closed here.
+    pub(super) fn note_closed(&mut self, port: PortId) {
+        remember(&mut self.closed_ports, port);
+    }
+
     /// Takes a filter out of the tables: it is gone.
     pub(super) fn forget_filter(&mut self, filter: FilterId) -> Option<Arc<FilterRecord>> {
         self.references.remove(&filter);
@@ -201,7 +222,8 @@ pub(super) fn report(rule: Rule, expected: &str, found: impl Into<String>, detai
 
 /// Answers the open questions about Windows for the running kernel's Filter Manager, and limits how
 /// long a wait without a limit of its own may last (in 100 ns) before that counts as a hang: of
-/// FltUnregisterFilter, of rundown protection, of the removal of a routine.
+/// FltUnregisterFilter, of rundown protection, of the removal of a routine, of an unload for the
+/// driver's work items.
 ///
 /// Call it before the first driver is loaded: filters registered earlier are forgotten.
 pub fn configure(decisions: Decisions, hang_limit: u64) {

@@ -2,12 +2,12 @@
 //! Loading and unloading drivers.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 
 use super::State;
 use crate::abi::NTSTATUS;
-use crate::clock::SECOND;
 use crate::driver::{self, Driver, DriverImage};
 use crate::frame;
 use crate::io::reinitialize;
@@ -20,9 +20,6 @@ use crate::status::{
     STATUS_OBJECT_NAME_NOT_FOUND, STATUS_UNSUCCESSFUL, is_success,
 };
 use crate::verifier::{Report, Rule};
-
-/// How long an unload waits for the driver's work items.
-const WORK_ITEMS_LIMIT: u64 = 10 * SECOND;
 
 /// Who asks for an unload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -243,7 +240,8 @@ fn stop(state: &Arc<State>, driver: &Arc<Driver>) -> Result<(), NTSTATUS> {
 /// Waits for what NT itself waits for, reports the rest, and forgets the driver.
 fn clean_up(state: &Arc<State>, driver: &Arc<Driver>) {
     // A work item references its driver object: NT unmaps the image only after the last one.
-    let drained = state.work_queue.drain(driver, WORK_ITEMS_LIMIT);
+    let limit = state.hang_limit.load(Ordering::Relaxed);
+    let drained = state.work_queue.drain(driver, limit);
     if drained {
         driver.set_unloaded();
     }

@@ -109,12 +109,6 @@ impl Thread {
             block(&waiter, None);
         }
     }
-
-    /// Whether it has.
-    #[must_use]
-    pub fn has_ended(&self) -> bool {
-        self.0.ended.load(Ordering::Acquire)
-    }
 }
 
 /// Says that a thread has ended, also when it panics.
