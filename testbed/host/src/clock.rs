@@ -12,8 +12,9 @@ pub const SECOND: u64 = 10_000_000;
 /// 100 ns units from 1601-01-01, where NT's system time begins, to 1970-01-01.
 const UNIX_EPOCH_AS_SYSTEM_TIME: i64 = 116_444_736_000_000_000;
 
-/// The system time at which every simulation boots: 2026-01-01.
-const SIMULATED_BOOT: i64 = 134_117_184_000_000_000;
+/// The system time at which a simulation's clock was zero: 2025-12-31 00:00 UTC. Each seed begins a
+/// day later, with the year 2026.
+const SIMULATED_BOOT: i64 = 134_116_128_000_000_000;
 
 fn read(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec {

@@ -70,6 +70,17 @@ fn time_jumps_when_everybody_waits() {
 }
 
 #[test]
+fn every_seed_begins_with_the_year_2026() {
+    // 1601-01-01 to 1970-01-01 and on to 2026-01-01, in seconds.
+    let begin = (11_644_473_600 + 1_767_225_600) * i64::try_from(SECOND).unwrap();
+    sim::explore(0..3, move |_| {
+        let passed = clock::system_time() - begin;
+        assert!((0..10_000_000).contains(&passed), "{passed}");
+    })
+    .unwrap();
+}
+
+#[test]
 fn deadlines_pass_in_their_order() {
     sim::explore(0..50, |_| {
         let last = Arc::new(AtomicU64::new(0));

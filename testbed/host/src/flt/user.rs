@@ -190,6 +190,8 @@ impl UserPort {
     pub fn close(&self) {
         sched::point("CloseHandle");
         if !self.closed.swap(true, Ordering::AcqRel) {
+            // For its report only, in any case: the machine decides whether the callback is due, and
+            // `disconnect` does not call one whose driver is gone.
             self.filters.may_call("DisconnectNotify", &self.port);
             self.close_one();
         }

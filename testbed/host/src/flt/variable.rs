@@ -93,7 +93,7 @@ pub(super) fn report_differs(first: &Use, address: usize) {
         .expected(format!(
             "the variable at {before:#x}, as {function} was given"
         ))
-        .found(format!("a copy at {address:#x}"))
+        .found(format!("another address, {address:#x}"))
         .detail(
             "FltSendMessage and FltCloseClientPort are given the address of one variable, under \
              whose lock the close stores NULL; through a copy a send uses a port that is closed",

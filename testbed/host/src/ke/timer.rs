@@ -256,7 +256,7 @@ fn run(due: &Due) {
         return;
     }
     let former = irql::set(DISPATCH_LEVEL);
-    frame::call("a deferred procedure call", due.driver.as_ref(), || {
+    frame::call(what, due.driver.as_ref(), || {
         let none = std::ptr::null_mut();
         // SAFETY: the driver initialised the DPC with this routine and context.
         unsafe { (due.routine)(due.dpc as *mut KDPC, due.context as *mut c_void, none, none) };
