@@ -31,8 +31,10 @@ impl Bounds {
     fn of_host_thread() -> Bounds {
         let mut attributes = MaybeUninit::uninit();
         let place = attributes.as_mut_ptr();
+        // SAFETY: has no preconditions.
+        let own = unsafe { libc::pthread_self() };
         // SAFETY: the calling thread, and room for its attributes.
-        if unsafe { libc::pthread_getattr_np(libc::pthread_self(), place) } != 0 {
+        if unsafe { libc::pthread_getattr_np(own, place) } != 0 {
             return Bounds::NONE;
         }
         let (mut low, mut size) = (std::ptr::null_mut(), 0);
