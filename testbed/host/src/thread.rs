@@ -76,7 +76,7 @@ pub(crate) struct Context {
     pub in_fault: Cell<bool>,
     /// The number of the innermost call of a user that runs on this thread, or zero.
     pub user_call: Cell<u64>,
-    /// The stack when the IRQL was last raised to DISPATCH_LEVEL, where there is pageable code.
+    /// The frames in pageable code when the IRQL was last raised to DISPATCH_LEVEL.
     pub raised_at: RefCell<Vec<Frame>>,
     /// The drivers that run on this thread, the innermost last.
     drivers: RefCell<Vec<Arc<Driver>>>,

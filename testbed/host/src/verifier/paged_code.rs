@@ -18,9 +18,6 @@ use crate::stack;
 use crate::stack::unwind::{self, Frame};
 use crate::thread;
 
-/// How many frames are looked at.
-const DEPTH: usize = 48;
-
 // The linker makes these two symbols for a section whose name could be one in C. They are weak,
 // because most programs have no such section; both are then zero. Stable Rust cannot say so.
 std::arch::global_asm!(
@@ -52,29 +49,32 @@ pub(crate) fn raised() {
     if section().is_empty() {
         return;
     }
-    let frames = frames();
+    let mut frames = Vec::new();
+    walk_pageable(|frame| {
+        frames.push(frame);
+        true
+    });
     thread::with_context(|context| *context.raised_at.borrow_mut() = frames);
 }
 
-fn frames() -> Vec<Frame> {
-    let mut frames = Vec::with_capacity(DEPTH);
-    unwind::walk(|frame| {
-        frames.push(frame);
-        frames.len() < DEPTH
-    });
-    frames
+/// Calls `visit` for each frame of the calling thread in pageable code, until it answers false.
+fn walk_pageable(mut visit: impl FnMut(Frame) -> bool) {
+    let section = section();
+    unwind::walk(|frame| !section.contains(&frame.address) || visit(frame));
 }
 
 /// Looks for pageable code that runs, in a call of `function` at DISPATCH_LEVEL or above.
 pub(crate) fn check(function: &'static str, irql: u8) {
-    let section = section();
-    if section.is_empty() {
+    if section().is_empty() {
         return;
     }
-    let ran = thread::with_context(|context| {
+    let mut ran = None;
+    thread::with_context(|context| {
         let before = context.raised_at.borrow();
-        let ran = |frame: &Frame| section.contains(&frame.address) && !before.contains(frame);
-        frames().into_iter().find(ran)
+        walk_pageable(|frame| {
+            ran = (!before.contains(&frame)).then_some(frame);
+            ran.is_none()
+        });
     });
     let Some(ran) = ran else {
         return;

@@ -5,6 +5,7 @@ use fltport_nt::bindings::*;
 use fltport_nt::linked::*;
 use nt_host::irql::{APC_LEVEL, DISPATCH_LEVEL, PASSIVE_LEVEL};
 use nt_host::{Rule, entry, nt_host_paged_code};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::bad::compare;
 use crate::support::*;
@@ -195,6 +196,65 @@ fn pageable_code_at_dispatch_level_is_reported_once_for_each_function() {
         reports[1]
     );
 }
+
+/// Calls `then` below so many frames.
+#[inline(never)]
+fn far_below(depth: u32, then: fn()) {
+    match depth {
+        0 => then(),
+        _ => far_below(std::hint::black_box(depth - 1), then),
+    }
+    std::hint::black_box(depth);
+}
+
+#[inline(never)]
+#[unsafe(link_section = "PAGE")]
+fn pageable_calls(depth: u32, then: fn()) {
+    far_below(depth, then);
+    std::hint::black_box(depth);
+}
+
+fn asks_for_the_level() {
+    // SAFETY: takes nothing.
+    std::hint::black_box(unsafe { KeGetCurrentIrql() });
+}
+
+#[test]
+fn pageable_code_is_found_far_up_the_stack() {
+    compare(
+        || {
+            let old = raise(DISPATCH_LEVEL);
+            pageable_calls(100, asks_for_the_level);
+            lower(old);
+        },
+        &[Rule::PagedCodeAtDispatch],
+        || {
+            pageable_calls(100, resident_at_dispatch_level);
+            // At the raise nearer than at the call, and at the call nearer than at the raise.
+            pageable_calls(40, || {
+                let old = raise(DISPATCH_LEVEL);
+                far_below(20, asks_for_the_level);
+                lower(old);
+            });
+            pageable_calls(10, || {
+                let old = far_raise();
+                asks_for_the_level();
+                lower(old);
+            });
+        },
+    );
+}
+
+/// Raises the IRQL far below its caller.
+fn far_raise() -> u8 {
+    far_below(60, || {
+        OLD.store(raise(DISPATCH_LEVEL), Ordering::SeqCst);
+    });
+    OLD.load(Ordering::SeqCst)
+}
+
+/// The level before [`far_raise`].
+static OLD: AtomicU8 = AtomicU8::new(0);
 
 #[test]
 fn paged_code_says_where_it_must_not_be() {
