@@ -109,10 +109,8 @@ impl ObjectTable {
     /// Makes an object known, kept by the hosted kernel until [`ObjectTable::retire`].
     pub(crate) fn insert(&self, object: Object) {
         let address = object.address();
-        let mut tables = self.0.lock();
-        // What an object that lay at this address before has left is not this object's.
-        tables.entries.remove(&address);
-        tables.entry(address, object).kept = true;
+        // Entries keep their objects alive: no other object can have lain at this address.
+        self.0.lock().entry(address, object).kept = true;
     }
 
     /// Makes an object known that lives only as long as drivers reference it.

@@ -62,10 +62,10 @@ rules! {
     PoolDoubleFree => "freed pool memory twice",
     /// Freed, but no allocation begins there.
     PoolAddressUnknown => "freed an address that is no pool memory",
-    /// Written beyond the end of an allocation.
-    PoolOverrun => "wrote beyond the end of a pool allocation",
-    /// Written in front of an allocation.
-    PoolUnderrun => "wrote in front of a pool allocation",
+    /// Written beyond the end of an allocation; with the special pool also read.
+    PoolOverrun => "went beyond the end of a pool allocation",
+    /// Written in front of an allocation; with the special pool also read.
+    PoolUnderrun => "went in front of a pool allocation",
     /// Written after it was freed.
     PoolWriteAfterFree => "wrote to freed pool memory",
     /// Freed while a thread waits on it, a lock in it is held or a timer in it is set.
@@ -94,7 +94,7 @@ rules! {
     /// A lock initialised while a thread holds it: another one could take it, too.
     LockReinitialized => "initialised a lock that is held",
     /// Two or more locks taken in different orders: threads that do so at the same time wait for
-    /// each other for ever.
+    /// each other for ever, unless all of them hold another lock meanwhile.
     LockOrder => "took locks in an order that contradicts an earlier one",
     /// Threads that hold what the other waits for.
     LockDeadlock => "waits for a lock whose holder waits for this thread",

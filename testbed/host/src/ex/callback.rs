@@ -166,11 +166,11 @@ impl Registration {
     }
 
     fn call(&self, first: usize, second: usize) {
-        if self.is_stale() {
+        if let Some(gone) = self.driver.as_ref().filter(|_| self.is_stale()) {
             // Reported once: on NT there is no second time.
             if !self.removed.swap(true, Ordering::SeqCst) {
                 let (what, by) = ("a callback routine", "ExRegisterCallback");
-                unloaded::may_call(what, self.driver.as_ref(), by, &self.stack);
+                unloaded::call(what, gone, by, &self.stack).file();
             }
             return;
         }

@@ -81,12 +81,9 @@ impl Rule {
                 "free the address that the allocation returned, not one inside it, and only pool memory"
             }
             Rule::PoolOverrun | Rule::PoolUnderrun => {
-                "check the lengths and indices that lead to this write, or allocate more"
+                "check the lengths and indices that lead to this access, or allocate more"
             }
-            Rule::PoolWriteAfterFree => {
-                "free only when no pointer to the memory is left, in other threads and in timers either"
-            }
-            Rule::PoolAccessAfterFree => {
+            Rule::PoolWriteAfterFree | Rule::PoolAccessAfterFree => {
                 "free only when no pointer to the memory is left, in other threads and in timers either"
             }
             Rule::PagedPoolAtDispatch => {
