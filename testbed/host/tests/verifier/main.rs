@@ -10,5 +10,6 @@ mod callbacks;
 mod irql;
 mod lock_order;
 mod locks;
+mod locks_left;
 mod pool;
 mod text;
