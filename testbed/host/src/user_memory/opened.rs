@@ -4,6 +4,9 @@
 //! An open page holds what the user memory held when it was opened. What the driver writes there
 //! reaches the user when the page is closed: at the next fault-safe copy of that buffer, and at the
 //! end of the call. On NT it would have been there at once, had the memory been there at all.
+//!
+//! A page is opened and then filled. A second thread that touches it in between sees zeros, and its
+//! touch is not reported. With threads that take turns there is no such moment.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -3,6 +3,9 @@
 //! from the held one to the new one; an edge that would close a circle is two threads that may
 //! wait for each other for ever, found without either of them ever having to wait.
 //!
+//! An outer lock that all who draw the edges of a circle hold is not taken into account: the circle
+//! is reported though none of them can wait. It is safe only for as long as nobody forgets that lock.
+//!
 //! A node is an address. When a lock is initialised again or its memory is freed, what was learnt
 //! of it is forgotten.
 

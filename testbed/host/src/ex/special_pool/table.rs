@@ -161,7 +161,8 @@ impl Table {
         }
     }
 
-    /// Opens a closed page after a report, so that the access can be repeated, and fills it.
+    /// Opens a closed page after a report, so that the access can be repeated, and fills it. A second
+    /// thread that touches it in between sees zeros instead of the fill.
     pub(super) fn open(&mut self, space: &Reservation, address: usize) -> io::Result<()> {
         let page = pages::page_of(address);
         let is_gone = self.at(address).is_none_or(|entry| entry.is_gone());
