@@ -2,7 +2,6 @@
 //! Calls from the hosted kernel into a driver, with the check that the driver gives the thread
 //! back as it got it.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::driver::Driver;
@@ -10,7 +9,7 @@ use crate::ex::fast_mutex;
 use crate::irql;
 use crate::ke::{mutant, spin_lock};
 use crate::kernel;
-use crate::stack::unwind;
+use crate::stack::{bounds, unwind};
 use crate::thread::{self, Context, LockKind};
 use crate::verifier::locks::Left;
 use crate::verifier::{Report, Rule};
@@ -106,20 +105,8 @@ fn report_left(what: &'static str, left: &Left, gone: bool) {
 /// Whether a lock lay on the part of the calling thread's stack that the driver has left: the
 /// hosted kernel's own frames are there now, or whatever was.
 fn is_gone(address: usize, returned: usize) -> bool {
-    // Without a table of the mappings, what may be gone counts as gone: it is not written to.
-    address < returned && mapping_around(returned).is_none_or(|stack| stack.contains(&address))
-}
-
-/// The mapping of this process that contains an address. Below each stack lies a page that is
-/// none of its mapping.
-fn mapping_around(address: usize) -> Option<Range<usize>> {
-    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
-    let number = |text| usize::from_str_radix(text, 16).ok();
-    let mut ranges = maps.lines().filter_map(|line| {
-        let (from, to) = line.split_once(' ')?.0.split_once('-')?;
-        Some(number(from)?..number(to)?)
-    });
-    ranges.find(|range| range.contains(&address))
+    // On a stack of which nothing is known, what may be gone counts as gone: it is not written to.
+    address < returned && bounds::around(returned).is_none_or(|stack| stack.contains(&address))
 }
 
 /// Releases a lock in the place of the thread that left it.

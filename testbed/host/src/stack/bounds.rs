@@ -3,6 +3,7 @@
 //! thread's own and stays mapped, so a walk may read it.
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use crate::thread;
 
@@ -51,14 +52,14 @@ impl Bounds {
         }
     }
 
-    fn contains(self, address: usize) -> bool {
-        (self.low..self.end).contains(&address)
+    fn range(self) -> Range<usize> {
+        self.low..self.end
     }
 }
 
-/// The end of the stack that a stack pointer of the calling thread points into. None on a stack
-/// that is not the thread's own one, and where the thread is about to end.
-pub(crate) fn end_of(pointer: usize) -> Option<usize> {
+/// The stack that a stack pointer of the calling thread points into. None on a stack that is not
+/// the thread's own one, and where the thread is about to end.
+pub(crate) fn around(pointer: usize) -> Option<Range<usize>> {
     let bounds = thread::try_with_context(|context| {
         context.stack.get().unwrap_or_else(|| {
             let bounds = Bounds::of_host_thread();
@@ -66,5 +67,5 @@ pub(crate) fn end_of(pointer: usize) -> Option<usize> {
             bounds
         })
     })?;
-    bounds.contains(pointer).then_some(bounds.end)
+    Some(bounds.range()).filter(|stack| stack.contains(&pointer))
 }

@@ -101,16 +101,18 @@ mod tables {
         ) -> bool {
             let pointer = registers.sp() as usize;
             // Another stack than the thread's own, such as that of a signal, is seldom walked.
-            let end = bounds::end_of(pointer).or_else(|| end_of_mapping(pointer));
-            let Some(last) = end.and_then(|end| end.checked_sub(size_of::<u64>())) else {
+            let stack = bounds::around(pointer).or_else(|| mapping_around(pointer));
+            let Some(stack) = stack else {
                 return false;
             };
+            // Where eight bytes can be read.
+            let readable = pointer..stack.end.saturating_sub(7);
             let mut read = |address: u64| {
                 let address = address as usize;
-                let is_on_stack = (pointer..=last).contains(&address);
                 // SAFETY: between the stack pointer and the end of the stack, all of which is
                 // mapped for as long as the thread runs on it.
-                is_on_stack
+                readable
+                    .contains(&address)
                     .then(|| unsafe { (address as *const u64).read_unaligned() })
                     .ok_or(())
             };
@@ -148,15 +150,15 @@ mod tables {
         }
     }
 
-    /// The end of the mapping of this process that contains an address.
-    fn end_of_mapping(address: usize) -> Option<usize> {
+    /// The mapping of this process that contains an address.
+    fn mapping_around(address: usize) -> Option<Range<usize>> {
         let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
         maps.lines().find_map(|line| {
             let (range, _) = line.split_once(' ')?;
             let (from, to) = range.split_once('-')?;
             let number = |text| usize::from_str_radix(text, 16).ok();
             let range = number(from)?..number(to)?;
-            range.contains(&address).then_some(range.end)
+            range.contains(&address).then_some(range)
         })
     }
 

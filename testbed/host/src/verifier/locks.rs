@@ -419,8 +419,12 @@ impl Locks {
         let holder = tables.holders.get(&address).cloned();
         drop(tables);
         let holder = holder.filter(|holder| holder.kind == LockKind::FastMutex);
-        if is_one || holder.is_some() {
-            self.forget(address..address + 1);
+        if holder.is_some() {
+            // Its release will be no mistake of its own.
+            self.steal(address);
+        }
+        if is_one {
+            self.forget_order(&(address..address + 1));
         }
         if let Some(holder) = holder {
             let kind = LockKind::FastMutex;

@@ -531,8 +531,8 @@ fn initialising_a_lock_that_is_held_is_reported_once() {
             fresh_fast_mutexes();
             take_fast(0);
             fresh_fast_mutexes();
-            // SAFETY: lowers to where it was.
-            unsafe { KeLowerIrql(PASSIVE_LEVEL) };
+            release_fast(0);
+            assert_eq!(irql::current(), PASSIVE_LEVEL);
         },
         &[wrong, wrong, wrong],
         || {
