@@ -7,6 +7,7 @@
 
 use crate::machine::Machine;
 use crate::service::{PATIENCE, Record, Request, Service};
+use crate::stacks;
 use fltport_abi::command::{LedgerRow, RequestRow, own};
 use fltport_abi::frame::RecordKind;
 use fltport_abi::hello::Hello;
@@ -62,6 +63,7 @@ impl Life {
         });
         if !has_ended(&end) {
             explain_hang(&faults, &kernel);
+            stacks::print();
             std::process::abort();
         }
         // The kernel of a life that panicked is shut down by the unwinding.

@@ -9,6 +9,7 @@ mod generator;
 mod life;
 mod machine;
 mod service;
+mod stacks;
 
 mod backlog;
 mod commands;
