@@ -7,6 +7,7 @@
 //! `Parameters\Instances`.
 
 use core::sync::atomic::{AtomicBool, Ordering};
+use fltport_nt::flt::Instances;
 use fltport_nt::zw::Key;
 use fltport_nt::{Result, utf16};
 
@@ -23,9 +24,13 @@ const FLAGS_NEVER: u32 = 3;
 /// Set by [`write`] from the service key.
 static WANTED: AtomicBool = AtomicBool::new(false);
 
-/// Whether instances on volumes are wanted: `Parameters\AttachToVolumes`, a number, not 0.
-pub(crate) fn are_wanted() -> bool {
-    WANTED.load(Ordering::Relaxed)
+/// Which instances are wanted: on volumes if `Parameters\AttachToVolumes` is a number other than 0.
+pub(crate) fn wanted() -> Instances {
+    if WANTED.load(Ordering::Relaxed) {
+        Instances::EveryVolume
+    } else {
+        Instances::Never
+    }
 }
 
 /// IRQL: PASSIVE_LEVEL. Reads the configuration and writes the instance in both layouts, each

@@ -15,7 +15,7 @@ use fltport_nt::bindings::{
     STATUS_INSUFFICIENT_RESOURCES,
 };
 use fltport_nt::ex::PoolArc;
-use fltport_nt::flt::{Filter, FilterCallbacks, Instances, ServerPort};
+use fltport_nt::flt::{Filter, FilterCallbacks, ServerPort};
 use fltport_nt::io::{DriverObject, Reinitialize};
 use fltport_nt::ke::{Event, EventKind, Timeout, wait_any};
 use fltport_nt::ps::SystemThread;
@@ -30,11 +30,8 @@ pub(crate) enum Registration {
     Dormant,
     /// The Filter Manager is not up; a [`Retry`] asks again.
     Waiting,
-    /// Services can connect. The fields are dropped in this order: stop listening, then unregister.
-    Listening {
-        _port: ServerPort<Callbacks>,
-        _filter: Filter,
-    },
+    /// Services can connect.
+    Listening { _port: ServerPort<Callbacks> },
     /// The driver is being unloaded.
     Closing,
     /// Everything has been given back.
@@ -69,27 +66,23 @@ pub(crate) fn remind(driver: &Driver, object: DriverObject) {
     }
 }
 
-/// Registers the filter, opens the port, starts filtering; undoes it all if one fails. Services may
-/// connect before it returns.
+/// Registers the filter, opens the port, starts filtering. Services may connect before it returns.
+///
+/// A filter whose port fails stays registered, for the next attempt or for [`Driver::shut_down`]: an
+/// unload may begin at any moment, and what becomes of one that comes while this thread unregisters
+/// the filter is not documented.
 fn listen(driver: &Driver, object: DriverObject) -> Result<Registration> {
-    let instances = if instances::are_wanted() {
-        Instances::EveryVolume
-    } else {
-        Instances::Never
-    };
-    let filter = Filter::register::<Unload>(object, tag::DRIVER, instances)?;
-    driver.set_filter(Some(filter.clone()));
-    let port = ServerPort::listen(&filter, utf16!(PORT_NAME), MAX_CONNECTIONS as i32);
-    match port.and_then(|port| filter.start().map(|()| port)) {
-        Ok(port) => Ok(Registration::Listening {
-            _port: port,
-            _filter: filter,
-        }),
-        Err(error) => {
-            driver.set_filter(None);
-            Err(error)
+    let filter = match driver.filter() {
+        Some(filter) => filter,
+        None => {
+            let filter = Filter::register::<Unload>(object, tag::DRIVER, instances::wanted())?;
+            driver.set_filter(Some(filter.clone()));
+            filter
         }
-    }
+    };
+    let port = ServerPort::listen(&filter, utf16!(PORT_NAME), MAX_CONNECTIONS as i32)?;
+    filter.start()?;
+    Ok(Registration::Listening { _port: port })
 }
 
 /// The thread that asks the Filter Manager again. Dropping it ends the thread and waits for it.

@@ -9,6 +9,7 @@ use crate::bindings::{
 use crate::ex::{PoolArc, Tag};
 use crate::io::DriverObject;
 use crate::status::{Result, check, to_status};
+use core::sync::atomic::{AtomicIsize, Ordering};
 
 /// What the Filter Manager calls a filter for.
 pub trait FilterCallbacks: 'static {
@@ -27,18 +28,32 @@ pub enum Instances {
     EveryVolume,
 }
 
-struct Handle(PFLT_FILTER);
+/// The filter; 0 until it has been registered.
+struct Handle(AtomicIsize);
+
+impl Handle {
+    fn raw(&self) -> PFLT_FILTER {
+        // Relaxed: written before `Filter::register` gives the handle to anybody.
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        // SAFETY: registered by `Filter::register`, and unregistered once. All ports that held this
-        // handle have been closed.
-        unsafe { FltUnregisterFilter(self.0) };
+        let filter = self.raw();
+        if filter != 0 {
+            // SAFETY: registered by `Filter::register`, and unregistered once. All ports that held
+            // this handle have been closed.
+            unsafe { FltUnregisterFilter(filter) };
+        }
     }
 }
 
 /// A registered filter. The last clone to go unregisters it, which waits for everything that still
 /// uses it: IRQL PASSIVE_LEVEL.
+///
+/// Let it go in DriverEntry that fails or in the unload, and nowhere else: what becomes of an
+/// unload that comes while another thread unregisters the filter is not documented.
 #[derive(Clone)]
 pub struct Filter(PoolArc<Handle>);
 
@@ -63,24 +78,26 @@ impl Filter {
             },
             ..FLT_REGISTRATION::default()
         };
+        // Its owner is made first: what has been registered need not be unregistered here.
+        let owner = PoolArc::new(tag, Handle(AtomicIsize::new(0)))?;
         let mut filter = 0;
         // SAFETY: our driver object, a registration that is copied, and a valid place for the
         // result.
         check(unsafe {
             FltRegisterFilter(driver.as_ptr(), &raw const registration, &raw mut filter)
         })?;
-        // If there is no memory for the owner, the handle's drop unregisters again.
-        PoolArc::new(tag, Handle(filter)).map(Filter)
+        owner.0.store(filter, Ordering::Relaxed);
+        Ok(Filter(owner))
     }
 
     /// IRQL: PASSIVE_LEVEL. Starts filtering: the Filter Manager may now ask for instances.
     pub fn start(&self) -> Result<()> {
         // SAFETY: a registered filter.
-        check(unsafe { FltStartFiltering(self.0.0) })
+        check(unsafe { FltStartFiltering(self.raw()) })
     }
 
     pub(super) fn raw(&self) -> PFLT_FILTER {
-        self.0.0
+        self.0.raw()
     }
 }
 
