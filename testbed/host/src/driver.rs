@@ -2,12 +2,13 @@
 //! Driver images, and the driver objects that the hosted kernel makes of them.
 
 use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
-use crate::abi::{DRIVER_EXTENSION, DRIVER_OBJECT, NTSTATUS, UNICODE_STRING};
+use crate::abi::{DRIVER_EXTENSION, DRIVER_OBJECT, DRIVER_UNLOAD, NTSTATUS, UNICODE_STRING};
 use crate::unicode::OwnedUnicodeString;
 use crate::verifier::attribution;
 
@@ -45,6 +46,7 @@ pub struct Driver {
     memory: Box<Memory>,
     package: OnceLock<Option<Box<str>>>,
     in_entry: AtomicBool,
+    unloading: AtomicBool,
     unloaded: AtomicBool,
     /// Whether a reinitialisation routine runs.
     pub(crate) reinitializing: AtomicBool,
@@ -71,7 +73,7 @@ impl Driver {
         let object = DRIVER_OBJECT {
             Type: IO_TYPE_DRIVER,
             Size: i16::try_from(size_of::<DRIVER_OBJECT>()).unwrap_or(i16::MAX),
-            DriverStart: image.entry as *mut std::ffi::c_void,
+            DriverStart: image.entry as *mut c_void,
             DriverName: name.descriptor(),
             ..Default::default()
         };
@@ -86,6 +88,7 @@ impl Driver {
             memory,
             package: OnceLock::new(),
             in_entry: AtomicBool::new(false),
+            unloading: AtomicBool::new(false),
             unloaded: AtomicBool::new(false),
             reinitializing: AtomicBool::new(false),
             reinitialize: Mutex::new(Vec::new()),
@@ -129,6 +132,28 @@ impl Driver {
         self.memory.object.get()
     }
 
+    /// DriverUnload. The Filter Manager may put its own there in any thread.
+    fn unload_place(&self) -> &AtomicPtr<c_void> {
+        // SAFETY: only the address of a field is taken, of an object that lives as long as `self`.
+        let place = unsafe { &raw mut (*self.object()).DriverUnload };
+        // SAFETY: a pointer to a function or null, aligned and alive as above; the driver writes it
+        // in its DriverEntry, when nobody else does.
+        unsafe { AtomicPtr::from_ptr(place.cast()) }
+    }
+
+    /// What is called when the driver is stopped; without it the driver cannot be.
+    pub(crate) fn unload_routine(&self) -> DRIVER_UNLOAD {
+        let routine = self.unload_place().load(Ordering::Acquire);
+        // SAFETY: null, which is None, or what the driver or the Filter Manager put there, of this
+        // type.
+        unsafe { std::mem::transmute::<*mut c_void, DRIVER_UNLOAD>(routine) }
+    }
+
+    pub(crate) fn set_unload_routine(&self, routine: DRIVER_UNLOAD) {
+        let routine = routine.map_or(std::ptr::null_mut(), |it| it as *mut c_void);
+        self.unload_place().store(routine, Ordering::Release);
+    }
+
     pub(crate) fn extension(&self) -> *mut DRIVER_EXTENSION {
         self.memory.extension.get()
     }
@@ -144,6 +169,16 @@ impl Driver {
 
     pub(crate) fn set_in_entry(&self, inside: bool) {
         self.in_entry.store(inside, Ordering::Release);
+    }
+
+    /// Begins an unload; false if another one is under way.
+    pub(crate) fn begin_unload(&self) -> bool {
+        !self.unloading.swap(true, Ordering::AcqRel)
+    }
+
+    /// The unload that was begun has been refused.
+    pub(crate) fn stay_loaded(&self) {
+        self.unloading.store(false, Ordering::Release);
     }
 
     /// Whether its image is gone: on NT its addresses are unmapped, so none of its code may run.

@@ -182,6 +182,8 @@ rules! {
     PagedPoolAtDispatch => "touched paged pool at DISPATCH_LEVEL",
     /// FltUnregisterFilter inside a callback of the filter.
     UnregisterInsideCallback => "unregistered a filter inside its own callback",
+    /// FltUnregisterFilter in a thread of the driver's own, just when the driver is unloaded.
+    UnregisterMeetsUnload => "unregistered its filter while it was unloaded",
     /// FltUnregisterFilter while it runs for the same filter.
     FilterUnregisteredTwice => "unregistered a filter twice",
     /// A filter whose FltUnregisterFilter has returned.

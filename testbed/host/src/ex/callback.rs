@@ -132,6 +132,7 @@ impl CallbackTable {
             .lock()
             .retain(|other| !Arc::ptr_eq(other, &registration));
         registration.removed.store(true, Ordering::SeqCst);
+        sched::point("a routine's removal");
         if thread::with_context(|context| context.inside.borrow().contains(&handle)) {
             Report::new(Rule::NotifyRemovedInside)
                 .expected("ExUnregisterCallback from outside the routine")
@@ -166,6 +167,7 @@ impl Registration {
     }
 
     fn call(&self, first: usize, second: usize) {
+        sched::point("a callback routine");
         if let Some(gone) = self.driver.as_ref().filter(|_| self.is_stale()) {
             // Reported once: on NT there is no second time.
             if !self.removed.swap(true, Ordering::SeqCst) {

@@ -25,6 +25,8 @@ impl FilterTable {
     pub(super) fn execute_as(&self, closing: Option<ConnectionId>, effects: Vec<Effect>) {
         let mut queue = VecDeque::from(effects);
         while let Some(effect) = queue.pop_front() {
+            // The machine has decided, and others see that, before the last effect is done.
+            sched::point("an effect of the Filter Manager");
             match effect {
                 Effect::GetCompleted { get, outcome, .. } => self.complete_get(get, outcome),
                 Effect::SendCompleted { send, outcome } => self.complete_send(send, outcome),

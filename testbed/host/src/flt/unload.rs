@@ -13,29 +13,17 @@ use crate::abi::{DRIVER_OBJECT, NTSTATUS};
 use crate::driver::Driver;
 use crate::frame;
 use crate::kernel;
+use crate::sched;
 use crate::verifier::{Report, Rule};
 
 /// Puts the Filter Manager's routine, or NULL, in the place of the driver's DriverUnload, and
 /// remembers that.
 pub(super) fn replace(tables: &mut Tables, driver: &Arc<Driver>, stoppable: bool) {
-    let object = driver.object();
-    // SAFETY: the driver object lives as long as `driver`; it is changed by the thread that
-    // initialises the driver, as on NT.
-    let place = unsafe { &raw mut (*object).DriverUnload };
-    // SAFETY: as above.
-    let former = unsafe { place.read() };
     tables
         .former_unloads
-        .entry(object as usize)
-        .or_insert(former);
-    // SAFETY: as above.
-    unsafe {
-        place.write(if stoppable {
-            Some(filter_manager_unload)
-        } else {
-            None
-        })
-    };
+        .entry(driver.object() as usize)
+        .or_insert_with(|| driver.unload_routine());
+    driver.set_unload_routine(stoppable.then_some(filter_manager_unload));
 }
 
 /// Reports a DriverUnload that is no longer what [`replace`] has put there.
@@ -43,8 +31,7 @@ pub(super) fn check_routine(filters: &FilterTable, driver: &Arc<Driver>) {
     let Some((_, record)) = filters.lock().filters_of(driver).into_iter().next() else {
         return;
     };
-    // SAFETY: the driver object lives as long as `driver`; the field is a nullable pointer.
-    let routine = unsafe { (*driver.object()).DriverUnload };
+    let routine = driver.unload_routine();
     if routine.map(|routine| routine as usize) == Some(filter_manager_unload as *const () as usize)
     {
         return;
@@ -69,8 +56,8 @@ unsafe extern "system" fn filter_manager_unload(object: *const DRIVER_OBJECT) {
     let Some(driver) = state.drivers.by_object(object as usize) else {
         return;
     };
-    // A mandatory unload cannot be refused; a status tells of one that runs already.
-    let _already_unloading = unload(&table::of(&state), &driver, UnloadTrigger::Mandatory);
+    // A mandatory unload cannot be refused: NT unloads the driver whatever comes of this.
+    let _unload_goes_on = unload(&table::of(&state), &driver, UnloadTrigger::Mandatory);
 }
 
 /// Unloads the driver's filter as FilterUnload does: the driver may refuse.
@@ -90,11 +77,39 @@ pub(super) fn unload_voluntarily(
 
 fn unload(filters: &FilterTable, driver: &Arc<Driver>, by: UnloadTrigger) -> Result<(), Status> {
     let own = filters.lock().filters_of(driver);
+    sched::point("a filter's unload");
     for (id, record) in own {
-        unload_filter(filters, id, &record, by)?;
+        match unload_filter(filters, id, &record, by) {
+            Err(Status::FLT_DELETING_OBJECT | Status::FLT_FILTER_NOT_FOUND)
+                if by == UnloadTrigger::Mandatory =>
+            {
+                report_unregistering(filters, id, driver);
+            }
+            unloaded => unloaded?,
+        }
     }
     call_former(filters, driver);
     Ok(())
+}
+
+/// Reports that a stop has met a thread that unregisters the filter, outside of the unload.
+fn report_unregistering(filters: &FilterTable, id: FilterId, driver: &Arc<Driver>) {
+    let stack = filters.lock().unregistered.get(&id).cloned();
+    Report::new(Rule::UnregisterMeetsUnload)
+        .driver(Some(driver.name()))
+        .function("FltUnregisterFilter")
+        .expected("FltUnregisterFilter in the unload callback, or in a DriverEntry that fails")
+        .found("an unload that came while another thread unregistered the filter")
+        .detail(
+            "what the Filter Manager does then is not documented: if it calls neither \
+             FilterUnloadCallback nor DriverUnload, NT unmaps a driver that still runs; the hosted \
+             kernel goes on with DriverUnload",
+        )
+        .at(
+            "the filter was unregistered here",
+            stack.unwrap_or_default(),
+        )
+        .file();
 }
 
 fn unload_filter(

@@ -16,8 +16,8 @@ use crate::ps;
 use crate::registry::Value;
 use crate::sched::{self, Waiter};
 use crate::status::{
-    STATUS_IMAGE_ALREADY_LOADED, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_REQUEST,
-    STATUS_OBJECT_NAME_NOT_FOUND, STATUS_UNSUCCESSFUL, is_success,
+    STATUS_DELETE_PENDING, STATUS_IMAGE_ALREADY_LOADED, STATUS_INSUFFICIENT_RESOURCES,
+    STATUS_INVALID_DEVICE_REQUEST, STATUS_OBJECT_NAME_NOT_FOUND, STATUS_UNSUCCESSFUL, is_success,
 };
 use crate::verifier::{Report, Rule};
 
@@ -201,30 +201,29 @@ pub(crate) fn unload(state: &Arc<State>, name: &str, how: Unload) -> Result<(), 
         .drivers
         .by_name(name)
         .ok_or(STATUS_OBJECT_NAME_NOT_FOUND)?;
-    match how {
-        Unload::Stop => stop(state, &driver)?,
-        Unload::Filter => {
-            let filter_manager = state
-                .filter_manager()
-                .ok_or(STATUS_INVALID_DEVICE_REQUEST)?;
-            let inner = driver.clone();
-            in_system_thread(state, move || filter_manager.unload(&inner))??;
-        }
+    if !driver.begin_unload() {
+        return Err(STATUS_DELETE_PENDING);
     }
+    let agreed = match how {
+        Unload::Stop => stop(state, &driver),
+        Unload::Filter => unload_filter(state, &driver),
+    };
+    agreed.inspect_err(|_| driver.stay_loaded())?;
     clean_up(state, &driver);
     Ok(())
 }
 
-/// Whether the driver has an unload routine now.
-pub(crate) fn can_stop(driver: &Driver) -> bool {
-    // SAFETY: the object lives as long as the driver; the field is a nullable pointer.
-    unsafe { (*driver.object()).DriverUnload }.is_some()
+fn unload_filter(state: &Arc<State>, driver: &Arc<Driver>) -> Result<(), NTSTATUS> {
+    let filter_manager = state
+        .filter_manager()
+        .ok_or(STATUS_INVALID_DEVICE_REQUEST)?;
+    let inner = driver.clone();
+    in_system_thread(state, move || filter_manager.unload(&inner))?
 }
 
 fn stop(state: &Arc<State>, driver: &Arc<Driver>) -> Result<(), NTSTATUS> {
-    // SAFETY: as in `can_stop`.
-    let unload = unsafe { (*driver.object()).DriverUnload };
-    let routine = unload.ok_or(STATUS_INVALID_DEVICE_REQUEST)?;
+    let routine = driver.unload_routine();
+    let routine = routine.ok_or(STATUS_INVALID_DEVICE_REQUEST)?;
     if let Some(filter_manager) = state.filter_manager() {
         filter_manager.check_unload_routine(driver);
     }
@@ -290,7 +289,7 @@ fn report_objects(state: &State, driver: &Arc<Driver>) {
 /// Unloads all drivers that can be stopped, the last one first.
 pub(crate) fn unload_all(state: &Arc<State>) {
     for driver in state.drivers.all().iter().rev() {
-        if can_stop(driver) && !state.is_stopped() {
+        if driver.unload_routine().is_some() && !state.is_stopped() {
             let status = unload(state, driver.name(), Unload::Stop);
             debug_assert!(
                 matches!(status, Ok(()) | Err(STATUS_UNSUCCESSFUL)),

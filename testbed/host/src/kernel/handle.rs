@@ -79,8 +79,9 @@ impl Kernel {
     }
 
     /// Unloads a driver, and reports what it left behind. STATUS_INVALID_DEVICE_REQUEST if it
-    /// cannot be unloaded this way, because it has no DriverUnload or no FilterUnloadCallback; a
-    /// filter's own status if it refuses.
+    /// cannot be unloaded this way, because it has no DriverUnload or no FilterUnloadCallback;
+    /// STATUS_DELETE_PENDING while another unload of it is under way; a filter's own status if it
+    /// refuses.
     pub fn unload(&self, name: &str, how: Unload) -> Result<(), NTSTATUS> {
         sched::point("an unload");
         drivers::unload(self.state(), name, how)

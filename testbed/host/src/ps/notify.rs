@@ -96,6 +96,7 @@ impl Registration {
 
     /// Runs a call of the routine, unless it was removed meanwhile or its driver is gone.
     pub(crate) fn run(self: &Arc<Self>, call: impl FnOnce(usize)) {
+        sched::point(self.kind.name());
         if self.is_stale() {
             return self.report_stale();
         }
@@ -128,6 +129,7 @@ impl Registration {
     /// Keeps further calls away and waits for those that run.
     fn drain(self: &Arc<Self>) {
         self.calls.lock().removed = true;
+        sched::point("a routine's removal");
         let address = self.address();
         if thread::with_context(|context| context.inside.borrow().contains(&address)) {
             Report::new(Rule::NotifyRemovedInside)

@@ -152,7 +152,8 @@ pub fn pause() {
 }
 
 /// A place where other processors may be faster: a simulation goes on with another thread here, or
-/// does not, as its seed says. `what` is part of its trace.
+/// does not, as its seed says. `what` is part of its trace. At each call of the kernel, and inside
+/// one wherever others can see that it is half done; never with a lock of the hosted kernel held.
 pub fn point(what: &'static str) {
     sim::point(what);
 }

@@ -99,8 +99,9 @@ impl Rule {
 
     fn cure_of_filters(self) -> Option<&'static str> {
         Some(match self {
-            Rule::UnregisterInsideCallback => {
-                "unregister in the unload callback; from elsewhere only in a thread of the driver's own"
+            Rule::UnregisterInsideCallback => "unregister in the unload callback",
+            Rule::UnregisterMeetsUnload => {
+                "keep a filter that was registered until the unload, also when what comes next fails"
             }
             Rule::FilterUnregisteredTwice => "let one place own the filter, and forget it there",
             Rule::FilterUsedAfterUnregister => {

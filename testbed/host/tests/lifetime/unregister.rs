@@ -1,15 +1,27 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The end of a filter: what hangs on NT is a report here.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use fltport_nt::bindings::*;
-use nt_host::{Report, Rule};
+use nt_host::{Report, Rule, Unload};
 
 use crate::driver::*;
 use crate::filter::{self, *};
 
 const UNREGISTER: &str = "FltUnregisterFilter";
+
+/// Waits until the filter's end has begun in another thread.
+fn wait_until_deleting() {
+    let has_begun = || {
+        let filters = nt_host::flt::snapshot().filters;
+        filters.iter().all(|it| it.deleting)
+    };
+    while !has_begun() {
+        std::thread::yield_now();
+    }
+}
 
 fn unloading(unload: fn()) -> Vec<Report> {
     filter::life(Callbacks::default(), |_| {}, move |_| unload())
@@ -119,13 +131,7 @@ fn unregistering_in_two_threads_is_reported() {
         close_server();
         // The reference keeps the first one until the second thread has done its harm.
         let handle = start_thread(first, std::ptr::null());
-        while !nt_host::flt::snapshot()
-            .filters
-            .iter()
-            .all(|it| it.deleting)
-        {
-            std::thread::yield_now();
-        }
+        wait_until_deleting();
         join(start_thread(second, std::ptr::null()));
         join(handle);
     });
@@ -134,6 +140,54 @@ fn unregistering_in_two_threads_is_reported() {
     }
     let report = assert_one(&reports, Rule::FilterUnregisteredTwice, UNREGISTER);
     assert_shows_driver(&report.related[0].stack.to_string());
+}
+
+/// Unregisters as soon as it runs, and waits for the driver's reference.
+unsafe extern "system" fn gives_up(_: *mut std::ffi::c_void) {
+    close_server();
+    unregister();
+}
+
+#[test]
+fn unregistering_while_the_driver_is_stopped_is_reported() {
+    let kernel = filter::boot();
+    set_callbacks(Callbacks::default());
+    let thread = Arc::new(AtomicUsize::new(0));
+    let started = thread.clone();
+    let entry = move |object: *mut DRIVER_OBJECT| {
+        begin(object);
+        reference();
+        let handle = start_thread(gives_up, std::ptr::null());
+        started.store(handle as usize, Ordering::SeqCst);
+    };
+    let unload = move |_: *mut DRIVER_OBJECT| {
+        release();
+        join(thread.load(Ordering::SeqCst) as HANDLE);
+    };
+    load(&kernel, entry, unload);
+    wait_until_deleting();
+    unload_it(&kernel);
+    let reports = kernel.shutdown();
+    let report = assert_one(&reports, Rule::UnregisterMeetsUnload, UNREGISTER);
+    assert_shows_driver(&report.stack.to_string());
+}
+
+#[test]
+fn one_unload_of_a_driver_is_under_way_at_a_time() {
+    let kernel = filter::boot();
+    set_callbacks(Callbacks::default());
+    let inner = Arc::new(Mutex::new(Some(kernel.clone())));
+    let unload = move |object: *mut DRIVER_OBJECT| {
+        let kernel = inner.lock().unwrap().take().expect("once");
+        for how in [Unload::Stop, Unload::Filter] {
+            let second = kernel.unload(NAME, how);
+            assert_eq!(second, Err(STATUS_DELETE_PENDING), "{how:?}");
+        }
+        end(object);
+    };
+    load(&kernel, begin, unload);
+    unload_it(&kernel);
+    assert_broken(&kernel.shutdown(), &[]);
 }
 
 #[test]
