@@ -7,7 +7,8 @@
 //! of the host system, and time is a number:
 //!
 //! * One thread runs at a time. Another one may go on whenever the running one calls the kernel,
-//!   the user's side of a port, or waits. Which one is the seed's choice.
+//!   the user's side of a port, or waits, and inside a call where others can see that it is half
+//!   done. Which one is the seed's choice.
 //! * When all threads wait, the clock jumps to the next deadline. Now and then it jumps although
 //!   some could run: on a busy machine threads are late.
 //! * When all threads wait and no deadline is left, nothing can ever happen again: the seed fails
