@@ -46,9 +46,10 @@ pub(crate) struct Connection {
 pub(crate) struct Alive(PoolArc<Driver>);
 
 impl Alive {
-    pub(crate) fn new(driver: &PoolArc<Driver>) -> Self {
-        driver.connection_made();
-        Alive(driver.clone())
+    /// Fails with `STATUS_DELETE_PENDING` when the driver is being unloaded.
+    pub(crate) fn new(driver: &PoolArc<Driver>) -> Result<Self> {
+        driver.connection_made()?;
+        Ok(Alive(driver.clone()))
     }
 }
 
@@ -67,7 +68,7 @@ impl Connection {
     ) -> Result<PoolArc<Self>> {
         let wake = Event::new(tag::CONNECTION, EventKind::Synchronization)?;
         let sender = FastMutex::new(tag::CONNECTION, None)?;
-        let alive = Alive::new(driver);
+        let alive = Alive::new(driver)?;
         PoolArc::new(
             tag::CONNECTION,
             Connection {

@@ -4,13 +4,14 @@
 
 use crate::announce::Announcement;
 use crate::backlog::{Backlog, ProviderSlot};
+use crate::census::Census;
 use crate::connection::Connection;
 use crate::provider::{Description, Provider};
 use crate::receiver::Offer;
 use crate::registration::{Registration, Retry};
 use crate::routes::Routes;
 use crate::tag;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use fltport_abi::account::Cause;
 use fltport_abi::common_driver::{self, ProviderChange};
 use fltport_abi::frame::RecordKind;
@@ -37,10 +38,8 @@ pub(crate) struct Driver {
     routes: SpinLock<Routes>,
     next_connection: AtomicU32,
     next_request: AtomicU64,
-    closing: AtomicBool,
-    /// Connections that exist, in the routes or still held by somebody; the event is set whenever
-    /// the last is gone.
-    connections: AtomicUsize,
+    census: Census,
+    /// Set whenever the last connection is gone.
     no_connections: Event,
     /// The registered filter, for connections to hold; set before the port exists, so before
     /// anybody can connect.
@@ -60,8 +59,7 @@ impl Driver {
                 routes: SpinLock::new(Routes::new()),
                 next_connection: AtomicU32::new(1),
                 next_request: AtomicU64::new(1),
-                closing: AtomicBool::new(false),
-                connections: AtomicUsize::new(0),
+                census: Census::new(),
                 no_connections: Event::new(tag::DRIVER, EventKind::Notification)?,
                 filter: SpinLock::new(None),
                 registration: FastMutex::new(tag::DRIVER, Registration::Dormant)?,
@@ -112,8 +110,7 @@ impl Driver {
     }
 
     pub(crate) fn is_closing(&self) -> bool {
-        // SeqCst: see `connection_made`.
-        self.closing.load(Ordering::SeqCst)
+        self.census.is_closing()
     }
 
     /// A number for a new connection. Numbers are not used twice.
@@ -126,16 +123,17 @@ impl Driver {
         self.next_request.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Counts a connection, or a connect callback. Whoever counts looks at [`Driver::is_closing`]
-    /// *after* it; the unload sets that *before* it looks at the count. Both are sequentially
-    /// consistent, so at least one of them sees the other: no connection can come to be behind the
-    /// unload's back.
-    pub(crate) fn connection_made(&self) {
-        self.connections.fetch_add(1, Ordering::SeqCst);
+    /// Counts a connection, or a connect callback. Fails with `STATUS_DELETE_PENDING` when the
+    /// driver is being unloaded.
+    pub(crate) fn connection_made(&self) -> Result<()> {
+        match self.census.add() {
+            true => Ok(()),
+            false => Err(NtError(STATUS_DELETE_PENDING)),
+        }
     }
 
     pub(crate) fn connection_gone(&self) {
-        if self.connections.fetch_sub(1, Ordering::SeqCst) == 1 {
+        if self.census.remove() {
             self.no_connections.set();
         }
     }
@@ -145,7 +143,7 @@ impl Driver {
     fn wait_for_connections(&self) {
         loop {
             self.no_connections.clear();
-            if self.connections.load(Ordering::SeqCst) == 0 {
+            if self.census.is_empty() {
                 return;
             }
             self.no_connections.wait(Timeout::from_millis(100));
@@ -241,7 +239,7 @@ impl Driver {
     /// Everything that is waited for is bounded by its own deadline, and those that could be long
     /// have been woken before; but a command handler takes as long as its client driver lets it.
     pub(crate) fn shut_down(&self) {
-        self.closing.store(true, Ordering::SeqCst);
+        self.census.close();
         let retry = self.retry.lock().take();
         drop(retry);
         self.end_connections();

@@ -28,6 +28,7 @@
 
 mod announce;
 mod backlog;
+mod census;
 mod command;
 mod connection;
 mod driver;

@@ -25,11 +25,8 @@ pub(crate) struct Callbacks;
 impl PortCallbacks for Callbacks {
     fn connect(port: PendingPort, context: &[u8]) -> Result<usize> {
         let driver = DRIVER.get().ok_or(NtError(STATUS_DELETE_PENDING))?;
-        // Counted before the look at `closing`, and dropped after everything that holds the filter.
-        let _alive = Alive::new(&driver);
-        if driver.is_closing() {
-            return Err(NtError(STATUS_DELETE_PENDING));
-        }
+        // Dropped after everything that holds the filter.
+        let _alive = Alive::new(&driver)?;
         let hello = Hello::parse(context).ok_or(NtError(STATUS_INVALID_PARAMETER))?;
         let version = hello
             .common_version()
@@ -51,8 +48,8 @@ impl PortCallbacks for Callbacks {
         let added = driver.routes().lock().add_connection(receiver);
         // The port is taken last: once it is taken, this must not fail any more.
         let refusal = match added {
-            // The look at `closing` comes after the connection can be found, and the unload sets it
-            // before it looks for connections for the last time: one of the two ends this one.
+            // This look comes after the connection can be found, and the unload closes the census
+            // before it looks for connections: one of the two ends this one.
             Ok(()) if driver.is_closing() => STATUS_DELETE_PENDING,
             Ok(()) if connection.accept(port) => return Ok(identity.number as usize),
             Ok(()) => STATUS_DELETE_PENDING,

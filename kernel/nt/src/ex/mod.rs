@@ -3,6 +3,7 @@
 
 mod callback;
 mod fast_mutex;
+mod owners;
 mod pool;
 mod rundown;
 mod shared;

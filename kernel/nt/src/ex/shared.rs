@@ -2,15 +2,15 @@
 //! Shared ownership in non-paged pool, and the one place where a driver keeps its state between
 //! callbacks.
 
+use super::owners::Owners;
 use super::pool::{PoolBox, Tag};
 use crate::ke::SpinLock;
 use crate::status::Result;
 use core::ops::Deref;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicUsize, Ordering, fence};
 
 struct Counted<T> {
-    owners: AtomicUsize,
+    owners: Owners,
     value: T,
 }
 
@@ -33,7 +33,7 @@ impl<T> PoolArc<T> {
         let counted = PoolBox::new(
             tag,
             Counted {
-                owners: AtomicUsize::new(1),
+                owners: Owners::one(),
                 value,
             },
         )?;
@@ -56,9 +56,7 @@ impl<T> PoolArc<T> {
 
 impl<T> Clone for PoolArc<T> {
     fn clone(&self) -> Self {
-        // Relaxed: a new owner comes from an old one, which keeps the value alive; nothing is
-        // published by counting.
-        self.counted().owners.fetch_add(1, Ordering::Relaxed);
+        self.counted().owners.add();
         PoolArc {
             memory: self.memory,
             tag: self.tag,
@@ -75,10 +73,7 @@ impl<T> Deref for PoolArc<T> {
 
 impl<T> Drop for PoolArc<T> {
     fn drop(&mut self) {
-        // Release: what this owner did to the value happens before the drop by the last owner,
-        // whose acquire fence pairs with it.
-        if self.counted().owners.fetch_sub(1, Ordering::Release) == 1 {
-            fence(Ordering::Acquire);
+        if self.counted().owners.remove() {
             // SAFETY: this was the last owner; the memory came from `into_raw` of a box with this
             // tag.
             drop(unsafe { PoolBox::from_raw(self.memory, self.tag) });

@@ -2,6 +2,7 @@
 //! The driver's end of one connection.
 
 use super::filter::Filter;
+use super::port_state::PortState;
 use super::server_port::PendingPort;
 use crate::bindings::{
     FltCloseClientPort, FltObjectDereference, FltObjectReference, FltSendMessage, PFLT_PORT,
@@ -14,7 +15,6 @@ use crate::status::{NtError, Result, check};
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use core::ptr::null_mut;
-use core::sync::atomic::{AtomicU8, Ordering};
 
 /// How a send ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,20 +41,11 @@ pub enum SendOutcome {
 pub struct ClientPort {
     port: PoolBox<UnsafeCell<PFLT_PORT>>,
     filter: Filter,
-    state: AtomicU8,
+    state: PortState,
 }
 
-/// No connection yet: the variable is nobody's.
-const EMPTY: u8 = 0;
-/// `accept` is writing the variable.
-const ACCEPTING: u8 = 1;
-/// Connected: the variable is the Filter Manager's.
-const OPEN: u8 = 2;
-/// Closed, or never to be connected.
-const CLOSED: u8 = 3;
-
-// SAFETY: the variable is written by the one `accept` that moved the state to ACCEPTING; from OPEN
-// on only the Filter Manager touches it, under its own lock.
+// SAFETY: the variable is written by the one `accept` that opens the state; from then on only the
+// Filter Manager touches it, under its own lock.
 unsafe impl Send for ClientPort {}
 // SAFETY: as above.
 unsafe impl Sync for ClientPort {}
@@ -67,57 +58,31 @@ impl ClientPort {
         Ok(ClientPort {
             port,
             filter: filter.clone(),
-            state: AtomicU8::new(EMPTY),
+            state: PortState::new(),
         })
     }
 
     /// IRQL: <= DISPATCH_LEVEL. Takes the connection over; the connect callback must then return
     /// success. False if it has been closed or taken already: then the callback must refuse.
     pub fn accept(&self, pending: PendingPort) -> bool {
-        if self
-            .state
-            .compare_exchange(EMPTY, ACCEPTING, Ordering::Acquire, Ordering::Relaxed)
-            .is_err()
-        {
-            return false;
-        }
-        // SAFETY: this thread alone moved the state to ACCEPTING, and nobody touches the variable
-        // before it is OPEN.
-        unsafe { self.port.get().write(pending.0) };
-        // Release: who sees OPEN sees the port.
-        self.state.store(OPEN, Ordering::Release);
-        true
+        let variable = self.port.get();
+        // SAFETY: runs in the one thread that opens the state, and nobody touches the variable before
+        // it is open.
+        self.state.open(|| unsafe { variable.write(pending.0) })
     }
 
     /// IRQL: any. Whether it is connected, as far as this side knows.
     pub fn is_open(&self) -> bool {
-        self.state.load(Ordering::Acquire) == OPEN
+        self.state.is_open()
     }
 
     /// IRQL: PASSIVE_LEVEL. Ends the connection: pending gets of the service fail, blocked senders
     /// wake. Before [`ClientPort::accept`] it makes that fail. Any number of times.
     pub fn close(&self) {
-        loop {
-            match self
-                .state
-                .compare_exchange(OPEN, CLOSED, Ordering::AcqRel, Ordering::Acquire)
-            {
-                // SAFETY: the filter that owns the port, and the one address of its variable, which
-                // holds a port as this is the first close.
-                Ok(_) => return unsafe { FltCloseClientPort(self.filter.raw(), self.port.get()) },
-                Err(EMPTY) => {
-                    if self
-                        .state
-                        .compare_exchange(EMPTY, CLOSED, Ordering::AcqRel, Ordering::Relaxed)
-                        .is_ok()
-                    {
-                        return;
-                    }
-                }
-                // A few instructions of another thread, which cannot wait.
-                Err(ACCEPTING) => core::hint::spin_loop(),
-                Err(_) => return,
-            }
+        if self.state.close() {
+            // SAFETY: the filter that owns the port, and the one address of its variable, which holds
+            // a port, for it was open; this is the first close.
+            unsafe { FltCloseClientPort(self.filter.raw(), self.port.get()) };
         }
     }
 

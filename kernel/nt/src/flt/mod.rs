@@ -6,6 +6,7 @@
 
 mod client_port;
 mod filter;
+mod port_state;
 mod server_port;
 
 pub use client_port::{ClientPort, SendOutcome};
