@@ -19,8 +19,8 @@
 //! host system for time, threads or random numbers, nor let the order of a `HashMap` or an address
 //! decide anything.
 //!
-//! What happens between two calls of the kernel is not interleaved; small lock-free parts need a
-//! model of their own, in loom for instance.
+//! What a driver does between two calls of the kernel is not interleaved; small lock-free parts need
+//! a model of their own, in loom for instance.
 //!
 //! ```
 //! use nt_host::{Config, Kernel, sim};
