@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use fltmgr::{ConnectionId, Effect, FilterId, SendOutcome, Status};
+use fltmgr::{ConnectionId, Effect, FilterId, SendOutcome, Status, Time};
 
 use super::reply_length::{ReplyBuffer, Stale};
 use super::table::{FilterTable, PendingSend, Tables, now, report};
@@ -204,7 +204,9 @@ fn wait(
             return outcome;
         }
         if sched::block(&pending.waiter, deadline) == Blocked::TimedOut {
-            let effects = filters.lock().machine.expire(now());
+            // The deadline has passed, even if another processor's clock does not show that yet.
+            let passed = deadline.map_or(0, |it| it.0);
+            let effects = filters.lock().machine.expire(now().max(Time(passed)));
             filters.execute(effects);
             // If this send is not among them, its deadline is over as decided, and only a reply or
             // a disconnect ends it.
