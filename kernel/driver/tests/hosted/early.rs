@@ -169,3 +169,30 @@ fn a_want_of_memory_does_not_end_the_waiting_for_the_filter_manager() {
     drop(connect_when_possible(&machine));
     machine.check();
 }
+
+/// To unregister it would be a moment in which an unload could meet it.
+#[test]
+fn a_filter_whose_port_fails_stays_for_the_next_attempt() {
+    let machine = Machine::without_filter_manager();
+    machine.load(&FLTPORT);
+    let plan = FaultPlan::nth(0).of("FltStartFiltering");
+    machine.kernel.set_faults(plan.clone());
+    machine.kernel.filter_manager_ready();
+    machine.kernel.boot_drivers_initialized();
+    let deadline = Instant::now() + PATIENCE;
+    while plan.injected().is_empty() {
+        assert!(Instant::now() < deadline, "it does not register");
+        std::thread::yield_now();
+    }
+    let registered = || nt_host::flt::snapshot().filters;
+    let [before] = registered()[..] else {
+        panic!("one filter: {:?}", registered());
+    };
+    while !registered()[0].started {
+        assert!(Instant::now() < deadline, "it does not try again");
+        std::thread::yield_now();
+    }
+    assert_eq!(registered()[0].filter, before.filter);
+    drop(connect_when_possible(&machine));
+    machine.check();
+}
