@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use fltport_nt::bindings::*;
 use nt_host::flt::{GetOutcome, UserPort};
-use nt_host::{Kernel, Report, UserSlice};
+use nt_host::{Kernel, Report, UserSlice, clock};
 
 use crate::driver::{self, NAME};
 use crate::support;
@@ -229,6 +229,13 @@ pub(crate) fn boot() -> Kernel {
         variable.store(0, Ordering::SeqCst);
     }
     support::filter::install(&kernel, NAME, "365001");
+    kernel
+}
+
+/// As [`boot`], where waits that others will end do not count as hangs, however slow they are.
+pub(crate) fn boot_patiently() -> Kernel {
+    let kernel = boot();
+    nt_host::flt::configure(nt_host::flt::Decisions::default(), 60 * clock::SECOND);
     kernel
 }
 

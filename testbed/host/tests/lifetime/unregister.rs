@@ -126,7 +126,9 @@ fn unregistering_in_two_threads_is_reported() {
         unregister();
         release();
     }
-    let reports = unloading(|| {
+    let kernel = boot_patiently();
+    set_callbacks(Callbacks::default());
+    let unload = |_: *mut DRIVER_OBJECT| {
         reference();
         close_server();
         // The reference keeps the first one until the second thread has done its harm.
@@ -134,10 +136,13 @@ fn unregistering_in_two_threads_is_reported() {
         wait_until_deleting();
         join(start_thread(second, std::ptr::null()));
         join(handle);
-    });
+    };
     unsafe extern "system" fn first(_: *mut std::ffi::c_void) {
         unregister();
     }
+    load(&kernel, begin, unload);
+    unload_it(&kernel);
+    let reports = kernel.shutdown();
     let report = assert_one(&reports, Rule::FilterUnregisteredTwice, UNREGISTER);
     assert_shows_driver(&report.related[0].stack.to_string());
 }
@@ -150,7 +155,7 @@ unsafe extern "system" fn gives_up(_: *mut std::ffi::c_void) {
 
 #[test]
 fn unregistering_while_the_driver_is_stopped_is_reported() {
-    let kernel = filter::boot();
+    let kernel = boot_patiently();
     set_callbacks(Callbacks::default());
     let thread = Arc::new(AtomicUsize::new(0));
     let started = thread.clone();
