@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the client does when its connection ends, against a fake hosted kernel.
 
-use crate::fake_host::{FakeHost, LEDGER_ROWS, notification, provider_change};
+use crate::fake_host::{FakeHost, notification, provider_change};
 use fltport::process_monitor::ProcessExit;
 use fltport::{Client, Error, Event, MessageSet, Options, Pid, Status};
 use std::time::Duration;
@@ -181,7 +181,7 @@ mod tokio_client {
         let listed = client.command("process-monitor", &GetExclusions {}).await;
         assert!(listed.is_ok());
         let rows = client.with(|c| c.ledger()).await.unwrap();
-        assert_eq!(rows.len(), LEDGER_ROWS);
+        assert_eq!(rows.len(), crate::fake_host::LEDGER_ROWS);
         let waiting = tokio::spawn({
             let client = client.clone();
             async move { client.next().await.is_none() }
