@@ -135,7 +135,7 @@ fn run(arguments: &Arguments) -> ExitCode {
         Ok(summary) => {
             let seconds = begin.elapsed().as_secs_f64();
             println!(
-                "seeds {}..{end_of_seeds}: {} calls of the kernel, {} of which were made to fail, \
+                "seeds {}..{end_of_seeds}: {} calls and steps of the kernel, {} calls made to fail, \
                  {} turns, {} s of virtual time in {seconds:.1} s, {:.0} seeds a second, \
                  fingerprint {:016x}",
                 arguments.from,

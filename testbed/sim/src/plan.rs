@@ -227,13 +227,8 @@ impl Plan {
         Plan {
             threads: vec![acts],
             seats: vec![vec![misser]],
-            operations: Vec::new(),
-            orderly: true,
-            filter_manager_after: 0,
-            client_first: false,
             processes: Vec::new(),
-            faults: 0,
-            ..Plan::many(rng)
+            ..Plan::calm(rng)
         }
     }
 
@@ -262,12 +257,7 @@ impl Plan {
             seats: vec![vec![hangs, heir]],
             // With the smaller one the backlog itself loses some.
             backlog: [512, 65_536][rng.usize(..2)],
-            operations: Vec::new(),
-            orderly: true,
-            filter_manager_after: 0,
-            client_first: false,
-            faults: 0,
-            ..Plan::many(rng)
+            ..Plan::calm(rng)
         }
     }
 
@@ -297,11 +287,18 @@ impl Plan {
         Plan {
             threads: vec![flood(rng), flood(rng)],
             seats: vec![vec![sleeper]],
+            processes: Vec::new(),
+            ..Plan::calm(rng)
+        }
+    }
+
+    /// Nothing is loaded again, comes late or fails.
+    fn calm(rng: &mut Rng) -> Plan {
+        Plan {
             operations: Vec::new(),
             orderly: true,
             filter_manager_after: 0,
             client_first: false,
-            processes: Vec::new(),
             faults: 0,
             ..Plan::many(rng)
         }
