@@ -9,6 +9,8 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 
 use crate::abi::{DRIVER_EXTENSION, DRIVER_OBJECT, DRIVER_UNLOAD, NTSTATUS, UNICODE_STRING};
+use crate::sched::{self, Waiter};
+use crate::status::{STATUS_DELETE_PENDING, STATUS_OBJECT_NAME_NOT_FOUND};
 use crate::unicode::OwnedUnicodeString;
 use crate::verifier::attribution;
 
@@ -40,13 +42,24 @@ struct Memory {
     _strings: [OwnedUnicodeString; 3],
 }
 
+/// How far the unload of a driver has come.
+#[derive(Default)]
+enum Unloading {
+    #[default]
+    NotBegun,
+    /// One is under way, and these threads wait for its end.
+    UnderWay(Vec<Arc<Waiter>>),
+    /// The driver is gone.
+    Done,
+}
+
 /// A loaded driver.
 pub struct Driver {
     image: DriverImage,
     memory: Box<Memory>,
     package: OnceLock<Option<Box<str>>>,
     in_entry: AtomicBool,
-    unloading: AtomicBool,
+    unloading: Mutex<Unloading>,
     unloaded: AtomicBool,
     /// Whether a reinitialisation routine runs.
     pub(crate) reinitializing: AtomicBool,
@@ -88,7 +101,7 @@ impl Driver {
             memory,
             package: OnceLock::new(),
             in_entry: AtomicBool::new(false),
-            unloading: AtomicBool::new(false),
+            unloading: Mutex::default(),
             unloaded: AtomicBool::new(false),
             reinitializing: AtomicBool::new(false),
             reinitialize: Mutex::new(Vec::new()),
@@ -171,14 +184,40 @@ impl Driver {
         self.in_entry.store(inside, Ordering::Release);
     }
 
-    /// Begins an unload; false if another one is under way.
-    pub(crate) fn begin_unload(&self) -> bool {
-        !self.unloading.swap(true, Ordering::AcqRel)
+    /// Begins an unload, which [`Driver::end_unload`] ends; STATUS_DELETE_PENDING if another one is
+    /// under way.
+    pub(crate) fn begin_unload(&self) -> Result<(), NTSTATUS> {
+        let mut unloading = self.unloading.lock();
+        match *unloading {
+            Unloading::NotBegun => *unloading = Unloading::UnderWay(Vec::new()),
+            Unloading::UnderWay(_) => return Err(STATUS_DELETE_PENDING),
+            // Found a moment before.
+            Unloading::Done => return Err(STATUS_OBJECT_NAME_NOT_FOUND),
+        }
+        Ok(())
     }
 
-    /// The unload that was begun has been refused.
-    pub(crate) fn stay_loaded(&self) {
-        self.unloading.store(false, Ordering::Release);
+    /// The driver is gone, or stays loaded.
+    pub(crate) fn end_unload(&self, gone: bool) {
+        let now = if gone {
+            Unloading::Done
+        } else {
+            Unloading::NotBegun
+        };
+        let former = std::mem::replace(&mut *self.unloading.lock(), now);
+        if let Unloading::UnderWay(waiting) = former {
+            waiting.iter().for_each(|waiter| sched::wake(waiter));
+        }
+    }
+
+    /// Waits for the end of the unload that is under way, if one is.
+    pub(crate) fn wait_for_unload(&self) {
+        let waiter = Arc::new(Waiter::new());
+        match &mut *self.unloading.lock() {
+            Unloading::UnderWay(waiting) => waiting.push(waiter.clone()),
+            _ => return,
+        }
+        sched::block(&waiter, None);
     }
 
     /// Whether its image is gone: on NT its addresses are unmapped, so none of its code may run.

@@ -12,7 +12,7 @@ use fltport_nt::bindings::*;
 use fltport_nt::linked::*;
 use nt_host::clock::{Deadline, SECOND};
 use nt_host::sched::{self, Blocked, Waiter};
-use nt_host::{Config, DriverImage, Kernel, sim};
+use nt_host::{Config, DriverImage, Kernel, Unload, sim};
 
 #[path = "support/mod.rs"]
 mod support;
@@ -71,6 +71,26 @@ const IMAGE: DriverImage = DriverImage {
     force_integrity: false,
 };
 
+unsafe extern "system" fn unload_slowly(_: *const DRIVER_OBJECT) {
+    let event = Box::leak(support::event(false, false));
+    support::wait(support::address(event), Some(-10 * support::MS));
+}
+
+unsafe extern "system" fn entry_lingers(
+    object: *mut DRIVER_OBJECT,
+    _: *const UNICODE_STRING,
+) -> NTSTATUS {
+    // SAFETY: the driver's own object.
+    unsafe { (*object).DriverUnload = Some(unload_slowly) };
+    STATUS_SUCCESS
+}
+
+const LINGERS: DriverImage = DriverImage {
+    name: "lingers",
+    entry: entry_lingers,
+    force_integrity: false,
+};
+
 const LEAVES: DriverImage = DriverImage {
     name: "leaves",
     entry: entry_leaves,
@@ -91,6 +111,26 @@ fn threads_that_terminate_themselves_do_not_hinder_the_next_seed() {
     })
     .unwrap_or_else(|failure| panic!("{failure}"));
     assert_eq!(summary.seeds, 300);
+}
+
+#[test]
+fn a_shutdown_waits_for_an_unload_that_is_under_way() {
+    let summary = sim::explore(0..300, |seed| {
+        let kernel = Kernel::boot(Config::default());
+        kernel.load(&LINGERS).unwrap();
+        let inner = kernel.clone();
+        let unloading = sched::spawn("unloads".to_owned(), move || {
+            // The shutdown may have been first.
+            let _first = inner.unload(LINGERS.name, Unload::Stop);
+        });
+        sched::block(
+            &Waiter::new(),
+            Some(Deadline::after(seed % 3 * SECOND / 200)),
+        );
+        kernel.shutdown_clean();
+        unloading.unwrap().join();
+    });
+    summary.unwrap_or_else(|failure| panic!("{failure}"));
 }
 
 #[test]

@@ -171,7 +171,7 @@ fn wait(record: &FilterRecord, limit: u64) -> bool {
 fn report_inside() {
     report(
         Rule::UnregisterInsideCallback,
-        "FltUnregisterFilter in the unload callback, or in a thread that runs no callback",
+        "FltUnregisterFilter in the unload callback, in a thread that runs no other one",
         "a callback of the filter that unregisters it",
         "on NT the call waits for its own caller; the hosted kernel lets it return at once",
     );

@@ -201,16 +201,16 @@ pub(crate) fn unload(state: &Arc<State>, name: &str, how: Unload) -> Result<(), 
         .drivers
         .by_name(name)
         .ok_or(STATUS_OBJECT_NAME_NOT_FOUND)?;
-    if !driver.begin_unload() {
-        return Err(STATUS_DELETE_PENDING);
-    }
+    driver.begin_unload()?;
     let agreed = match how {
         Unload::Stop => stop(state, &driver),
         Unload::Filter => unload_filter(state, &driver),
     };
-    agreed.inspect_err(|_| driver.stay_loaded())?;
-    clean_up(state, &driver);
-    Ok(())
+    if agreed.is_ok() {
+        clean_up(state, &driver);
+    }
+    driver.end_unload(agreed.is_ok());
+    agreed
 }
 
 fn unload_filter(state: &Arc<State>, driver: &Arc<Driver>) -> Result<(), NTSTATUS> {
@@ -289,12 +289,11 @@ fn report_objects(state: &State, driver: &Arc<Driver>) {
 /// Unloads all drivers that can be stopped, the last one first.
 pub(crate) fn unload_all(state: &Arc<State>) {
     for driver in state.drivers.all().iter().rev() {
-        if driver.unload_routine().is_some() && !state.is_stopped() {
-            let status = unload(state, driver.name(), Unload::Stop);
-            debug_assert!(
-                matches!(status, Ok(()) | Err(STATUS_UNSUCCESSFUL)),
-                "{status:?}"
-            );
+        while driver.unload_routine().is_some()
+            && !state.is_stopped()
+            && unload(state, driver.name(), Unload::Stop) == Err(STATUS_DELETE_PENDING)
+        {
+            driver.wait_for_unload();
         }
     }
 }

@@ -181,7 +181,7 @@ impl Kernel {
     }
 
     /// Stops every driver that can be stopped, the last one first, ends the kernel, and returns
-    /// all reports.
+    /// all reports. Waits for an unload that is under way in another thread.
     #[must_use = "a report is a broken rule; `shutdown_clean` panics if there is one"]
     pub fn shutdown(self) -> Vec<Report> {
         self.owner.shut_down();

@@ -66,7 +66,7 @@ pub struct Summary {
     pub seeds: u64,
     /// How often a thread got its turn.
     pub turns: u64,
-    /// How many calls of the kernel were made.
+    /// How many calls of the kernel were made, and steps inside them that others can see.
     pub calls: u64,
     /// How much virtual time has passed, in units of 100 ns.
     pub time: u64,
