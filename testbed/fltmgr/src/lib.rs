@@ -43,6 +43,7 @@ extern crate alloc;
 
 mod connection;
 mod decisions;
+pub mod device;
 mod effect;
 mod filter;
 mod get;
