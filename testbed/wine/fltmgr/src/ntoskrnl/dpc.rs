@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Deferred procedure calls: one thread runs them, in order, at what it says is DISPATCH_LEVEL.
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use core::ffi::c_void;
+
+use fltport_nt::ke::SpinLock;
+
+use super::teb;
+use crate::event::Event;
+use crate::work;
+
+const DISPATCH_LEVEL: u8 = 2;
+
+type Routine = unsafe extern "system" fn(*mut Dpc, *mut c_void, *mut c_void, *mut c_void);
+
+/// KDPC as wdm.h lays it out for x64, as far as it is used here.
+#[repr(C)]
+pub(super) struct Dpc {
+    kind: u8,
+    importance: u8,
+    number: u16,
+    _padding: u32,
+    next: *mut c_void,
+    affinity: usize,
+    routine: Option<Routine>,
+    context: *mut c_void,
+    argument1: *mut c_void,
+    argument2: *mut c_void,
+    /// Not NULL while it is queued.
+    data: *mut c_void,
+}
+
+/// DpcObject of the kernel's object types.
+const KIND: u8 = 19;
+
+struct Queue {
+    waiting: VecDeque<usize>,
+    /// A thread takes from it.
+    running: bool,
+    /// Who waits until all that were queued have run.
+    flushers: VecDeque<Arc<Event>>,
+}
+
+static QUEUE: SpinLock<Queue> = SpinLock::new(Queue {
+    waiting: VecDeque::new(),
+    running: false,
+    flushers: VecDeque::new(),
+});
+
+pub(super) unsafe extern "system" fn initialize(
+    dpc: *mut Dpc,
+    routine: Option<Routine>,
+    context: *mut c_void,
+) {
+    // SAFETY: the caller passes memory for it.
+    unsafe {
+        dpc.write(Dpc {
+            kind: KIND,
+            importance: 1,
+            number: 0,
+            _padding: 0,
+            next: core::ptr::null_mut(),
+            affinity: 0,
+            routine,
+            context,
+            argument1: core::ptr::null_mut(),
+            argument2: core::ptr::null_mut(),
+            data: core::ptr::null_mut(),
+        });
+    }
+}
+
+pub(super) unsafe extern "system" fn insert(
+    dpc: *mut Dpc,
+    argument1: *mut c_void,
+    argument2: *mut c_void,
+) -> u8 {
+    let mut queue = QUEUE.lock();
+    // SAFETY: the caller passes an initialised one; its fields change under this lock only.
+    let fields = unsafe { &mut *dpc };
+    if !fields.data.is_null() {
+        return 0;
+    }
+    fields.argument1 = argument1;
+    fields.argument2 = argument2;
+    fields.data = dpc.cast();
+    queue.waiting.push_back(dpc as usize);
+    let start = !core::mem::replace(&mut queue.running, true);
+    drop(queue);
+    if start {
+        work::queue(run_all);
+    }
+    1
+}
+
+pub(super) unsafe extern "system" fn remove(dpc: *mut Dpc) -> u8 {
+    let mut queue = QUEUE.lock();
+    // SAFETY: the caller passes an initialised one; its fields change under this lock only.
+    let fields = unsafe { &mut *dpc };
+    if fields.data.is_null() {
+        return 0;
+    }
+    fields.data = core::ptr::null_mut();
+    queue.waiting.retain(|each| *each != dpc as usize);
+    1
+}
+
+/// Waits until every DPC that was queued has run.
+pub(super) unsafe extern "system" fn flush() {
+    let mut queue = QUEUE.lock();
+    if !queue.running {
+        return;
+    }
+    let event = Arc::new(Event::new());
+    queue.flushers.push_back(event.clone());
+    drop(queue);
+    event.wait(None);
+}
+
+fn run_all() {
+    let former = teb::set_irql(DISPATCH_LEVEL);
+    loop {
+        let mut queue = QUEUE.lock();
+        let Some(dpc) = queue.waiting.pop_front() else {
+            queue.running = false;
+            let flushers = core::mem::take(&mut queue.flushers);
+            drop(queue);
+            flushers.iter().for_each(|event| event.set());
+            break;
+        };
+        let dpc = dpc as *mut Dpc;
+        // SAFETY: queued, so the driver keeps it; its fields change under this lock only.
+        let fields = unsafe { &mut *dpc };
+        fields.data = core::ptr::null_mut();
+        let (routine, context) = (fields.routine, fields.context);
+        let (argument1, argument2) = (fields.argument1, fields.argument2);
+        drop(queue);
+        if let Some(routine) = routine {
+            // SAFETY: the routine that the driver initialised it with.
+            unsafe { routine(dpc, context, argument1, argument2) };
+        }
+    }
+    teb::set_irql(former);
+}

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The state machine, and what this driver knows beside it. One lock around all.
+
+use alloc::collections::BTreeMap;
+use alloc::sync::Arc;
+
+use fltmgr::{Decisions, FilterId, FilterManager, GetId, PortId, SendId, SendOutcome, Time};
+use fltport_nt::bindings::{
+    DRIVER_UNLOAD, PFLT_CONNECT_NOTIFY, PFLT_DISCONNECT_NOTIFY, PFLT_FILTER_UNLOAD_CALLBACK,
+    PFLT_MESSAGE_NOTIFY,
+};
+use fltport_nt::ke::{SpinLock, SpinLockGuard};
+
+use crate::event::Event;
+use crate::irp::PendedIrp;
+use crate::ntoskrnl::time;
+
+static TABLES: SpinLock<Option<Tables>> = SpinLock::new(None);
+
+/// What is behind the lock.
+pub(crate) struct Tables {
+    pub(crate) machine: FilterManager,
+    pub(crate) filters: BTreeMap<FilterId, Arc<FilterRecord>>,
+    pub(crate) ports: BTreeMap<PortId, Arc<PortRecord>>,
+    pub(crate) sends: BTreeMap<SendId, Arc<PendingSend>>,
+    pub(crate) gets: BTreeMap<GetId, PendedIrp>,
+    /// The DriverUnload routines that registering replaced, by driver object.
+    pub(crate) former_unloads: BTreeMap<usize, DRIVER_UNLOAD>,
+}
+
+/// A filter, as its driver registered it.
+pub(crate) struct FilterRecord {
+    /// Its driver object.
+    pub(crate) driver: usize,
+    pub(crate) unload: PFLT_FILTER_UNLOAD_CALLBACK,
+    /// Set when FltUnregisterFilter may return.
+    pub(crate) gone: Event,
+}
+
+/// A server port, as its driver created it.
+pub(crate) struct PortRecord {
+    pub(crate) cookie: usize,
+    pub(crate) connect: PFLT_CONNECT_NOTIFY,
+    pub(crate) disconnect: PFLT_DISCONNECT_NOTIFY,
+    pub(crate) message: PFLT_MESSAGE_NOTIFY,
+}
+
+/// A thread in FltSendMessage.
+pub(crate) struct PendingSend {
+    pub(crate) outcome: SpinLock<Option<SendOutcome>>,
+    pub(crate) done: Event,
+}
+
+/// Access to the tables.
+pub(crate) struct Guard(SpinLockGuard<'static, Option<Tables>>);
+
+impl core::ops::Deref for Guard {
+    type Target = Tables;
+    fn deref(&self) -> &Tables {
+        self.0.as_ref().expect("made by `initialize`")
+    }
+}
+
+impl core::ops::DerefMut for Guard {
+    fn deref_mut(&mut self) -> &mut Tables {
+        self.0.as_mut().expect("made by `initialize`")
+    }
+}
+
+/// Makes the tables, with a Filter Manager that is up. Called once, before anybody can ask.
+pub(crate) fn initialize() {
+    let mut machine = FilterManager::new(Decisions::default());
+    machine.set_initialized();
+    *TABLES.lock() = Some(Tables {
+        machine,
+        filters: BTreeMap::new(),
+        ports: BTreeMap::new(),
+        sends: BTreeMap::new(),
+        gets: BTreeMap::new(),
+        former_unloads: BTreeMap::new(),
+    });
+}
+
+pub(crate) fn lock() -> Guard {
+    Guard(TABLES.lock())
+}
+
+/// The machine's clock.
+pub(crate) fn now() -> Time {
+    Time(time::interrupt_time())
+}

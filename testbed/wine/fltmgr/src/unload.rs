@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Unloading filters: by a service stop, which reaches this driver through the DriverUnload that
+//! registering replaced, and by FilterUnload, which the filter may refuse.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use fltmgr::{FilterId, Status, UnloadTrigger};
+use fltport_nt::bindings::{DRIVER_OBJECT, DRIVER_UNLOAD};
+use fltport_nt::rtl::{UnicodeString, units_of};
+
+use crate::nt::{ZwLoadDriver, ZwUnloadDriver};
+use crate::table::{self, FilterRecord, Tables};
+
+/// Puts this driver's routine, or NULL, in the place of the driver's DriverUnload, and remembers
+/// that.
+pub(crate) fn replace(tables: &mut Tables, driver: *mut DRIVER_OBJECT, stoppable: bool) {
+    // SAFETY: the driver object that FltRegisterFilter was given, of a driver that is loaded.
+    let routine = unsafe { &mut (*driver).DriverUnload };
+    let ours: DRIVER_UNLOAD = stoppable.then_some(service_stop);
+    let former = core::mem::replace(routine, ours);
+    tables
+        .former_unloads
+        .entry(driver as usize)
+        .or_insert(former);
+}
+
+/// The DriverUnload of every driver with a filter.
+unsafe extern "system" fn service_stop(driver: *const DRIVER_OBJECT) {
+    let object = driver as usize;
+    for (id, record) in filters_of(object) {
+        // A mandatory unload goes on whatever the callback answers.
+        let _goes_on = unload_filter(id, &record, UnloadTrigger::Mandatory);
+    }
+    let former = table::lock().former_unloads.remove(&object).flatten();
+    if let Some(former) = former {
+        // SAFETY: the driver set this routine in its driver object, which is passed, and is loaded.
+        unsafe { former(driver) };
+    }
+}
+
+fn filters_of(driver: usize) -> Vec<(FilterId, Arc<FilterRecord>)> {
+    let tables = table::lock();
+    let own = tables
+        .filters
+        .iter()
+        .filter(|(_, record)| record.driver == driver);
+    own.map(|(id, record)| (*id, record.clone())).collect()
+}
+
+fn unload_filter(id: FilterId, record: &FilterRecord, by: UnloadTrigger) -> Result<(), Status> {
+    let flags = table::lock().machine.request_unload(id, by)?;
+    let status = record.unload.map_or(Status::SUCCESS, |callback| {
+        // SAFETY: the driver registered this routine and is still loaded.
+        Status(unsafe { callback(flags) })
+    });
+    // Its own DriverUnload may unregister it still.
+    let _unloaded = table::lock().machine.finish_unload(id, status)?;
+    Ok(())
+}
+
+/// FilterUnload: asks the filters of a service, which may refuse, then has the driver unloaded.
+pub(crate) fn voluntary(service: &[u16]) -> Result<(), Status> {
+    let mut own = Vec::new();
+    for (id, record) in table::lock().filters.iter() {
+        // SAFETY: a driver with a registered filter is loaded.
+        let name = unsafe { service_name(record.driver as *const DRIVER_OBJECT) };
+        if name.is_some_and(|name| equal(name, service)) {
+            own.push((*id, record.clone()));
+        }
+    }
+    if own.is_empty() {
+        return Err(Status::FLT_FILTER_NOT_FOUND);
+    }
+    for (id, record) in own {
+        unload_filter(id, &record, UnloadTrigger::Voluntary)?;
+    }
+    with_service(service, |path| {
+        // SAFETY: a valid path.
+        Status(unsafe { ZwUnloadDriver(path.raw()) })
+    })
+}
+
+/// FilterLoad.
+pub(crate) fn load(service: &[u16]) -> Result<(), Status> {
+    with_service(service, |path| {
+        // SAFETY: a valid path.
+        Status(unsafe { ZwLoadDriver(path.raw()) })
+    })
+}
+
+fn with_service(
+    service: &[u16],
+    call: impl FnOnce(&UnicodeString<'_>) -> Status,
+) -> Result<(), Status> {
+    const SERVICES: &str = "\\Registry\\Machine\\System\\CurrentControlSet\\Services\\";
+    let path: Vec<u16> = SERVICES
+        .encode_utf16()
+        .chain(service.iter().copied())
+        .collect();
+    let path = UnicodeString::new(&path).map_err(|_| Status::OBJECT_NAME_INVALID)?;
+    match call(&path) {
+        status if status.is_success() => Ok(()),
+        status => Err(status),
+    }
+}
+
+/// The name of the service key of a driver.
+///
+/// # Safety
+/// `driver` is the object of a driver that is loaded as long as the name is used.
+pub(crate) unsafe fn service_name<'a>(driver: *const DRIVER_OBJECT) -> Option<&'a [u16]> {
+    // SAFETY: valid by contract.
+    let extension = unsafe { (*driver).DriverExtension };
+    // SAFETY: the extension of a driver object belongs to it.
+    let name = unsafe { &raw const (*extension).ServiceKeyName };
+    // SAFETY: a field of a valid extension, which lives as long as the driver.
+    let name = unsafe { units_of(name) }?;
+    // Wine keeps the whole path where Windows keeps the key's name.
+    let begin = name
+        .iter()
+        .rposition(|unit| *unit == u16::from(b'\\'))
+        .map_or(0, |at| at + 1);
+    name.get(begin..)
+}
+
+/// As the registry compares names, for what is ASCII of them.
+fn equal(one: &[u16], other: &[u16]) -> bool {
+    let lower = |unit: &u16| match u8::try_from(*unit) {
+        Ok(byte) => u16::from(byte.to_ascii_lowercase()),
+        Err(_) => *unit,
+    };
+    one.iter().map(lower).eq(other.iter().map(lower))
+}
