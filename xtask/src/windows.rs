@@ -1,30 +1,28 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `cargo xtask windows`: the drivers for Windows, built on Linux, and what can be checked of them
-//! here.
+//! `cargo xtask windows`: what a user of Windows installs, built on Linux or Windows, and what can
+//! be checked of it here.
 //!
 //! A driver crate is an ordinary library. It is compiled to a static library with `core` and
 //! `alloc` built for the kernel, then linked into a native image. Its declarations of NT carry
 //! their libraries with them (raw-dylib), so neither the WDK nor an import library is needed.
 
+pub(crate) mod build;
 mod image;
-mod linker;
+pub(crate) mod linker;
 mod lint;
 mod panics;
-mod toolchain;
+pub(crate) mod toolchain;
 
 use std::fs;
-use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
-use crate::command;
 use crate::workspace::Workspace;
+use build::{Artifact, DriverImage, LinkedDriver, UserImage};
 use image::{Expectation, Image};
 use linker::Linker;
 use toolchain::Toolchain;
-
-const KERNEL_TARGET: &str = "x86_64-pc-windows-msvc";
 
 /// Build the drivers for Windows and check the images; lint everything that is for Windows.
 #[derive(clap::Args)]
@@ -34,27 +32,28 @@ pub(crate) struct Arguments {
     pub(crate) allow_panics: bool,
 }
 
-/// One driver: a library crate and the image that is made of it.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Driver {
-    package: &'static str,
-    image: &'static str,
-    /// Process notify routines of the `Ex` kind need IMAGE_DLLCHARACTERISTICS_FORCE_INTEGRITY.
-    force_integrity: bool,
-}
-
-const DRIVERS: [Driver; 2] = [
-    Driver {
+/// The drivers that are shipped.
+const DRIVERS: [DriverImage; 2] = [
+    DriverImage {
         package: "fltport-driver",
         image: "fltport.sys",
+        exports: &[],
         force_integrity: false,
     },
-    Driver {
+    DriverImage {
         package: "process-monitor",
         image: "process-monitor.sys",
+        exports: &[],
         force_integrity: true,
     },
 ];
+
+/// The programs that are shipped.
+const PROGRAMS: [UserImage; 1] = [UserImage {
+    package: "fltport-cli",
+    image: "fltport.exe",
+    artifact: Artifact::Program("fltport"),
+}];
 
 /// Builds and checks everything that is for Windows.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
@@ -64,13 +63,11 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     println!("linker: {}", linker.path().display());
 
     let folder = workspace.target().join("windows");
-    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let mut panicking = 0;
-    for driver in DRIVERS {
-        let library = compile(workspace, toolchain, driver)?;
-        linker.link(&library, driver, &folder)?;
-        report(&check(driver, &folder)?, driver, &folder)?;
-        panicking += can_panic(driver, &folder)?;
+    for driver in &DRIVERS {
+        let linked = build::driver(workspace, toolchain, &linker, driver, &folder)?;
+        report(&check(driver, &linked)?, driver, &linked)?;
+        panicking += can_panic(&linked)?;
     }
     if panicking > 0 && !arguments.allow_panics {
         bail!(
@@ -79,42 +76,15 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
              (--allow-panics only lists them)"
         );
     }
+    for program in &PROGRAMS {
+        build::user(workspace, toolchain, program, &folder)?;
+    }
     lint::drivers(workspace, toolchain, &DRIVERS.map(|driver| driver.package))?;
     lint::user_mode(workspace, toolchain)
 }
 
-/// The static library of a driver crate.
-fn compile(workspace: &Workspace, toolchain: Toolchain, driver: Driver) -> Result<PathBuf> {
-    println!("{}: compiling {}", driver.image, driver.package);
-    let target = workspace.target().join("kernel");
-    let mut cargo = toolchain.cargo(workspace);
-    cargo
-        .args([
-            "rustc",
-            "--quiet",
-            "--release",
-            "--lib",
-            "--crate-type",
-            "staticlib",
-        ])
-        .args(["--package", driver.package, "--target", KERNEL_TARGET])
-        .arg("--target-dir")
-        .arg(&target)
-        .args(toolchain::KERNEL_STD)
-        // One unit and link-time optimisation: what cannot be reached, panics first of all, is
-        // found and removed.
-        .args(["--config", "profile.release.panic='abort'"])
-        .args(["--config", "profile.release.lto='fat'"])
-        .args(["--config", "profile.release.codegen-units=1"]);
-    command::run(&mut cargo)
-        .with_context(|| format!("{} does not compile for {KERNEL_TARGET}", driver.package))?;
-    let file = format!("{}.lib", driver.package.replace('-', "_"));
-    Ok(target.join(KERNEL_TARGET).join("release").join(file))
-}
-
-fn check(driver: Driver, folder: &Path) -> Result<Image> {
-    let path = folder.join(driver.image);
-    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+fn check(driver: &DriverImage, linked: &LinkedDriver) -> Result<Image> {
+    let bytes = read(linked)?;
     let expectation = Expectation {
         force_integrity: driver.force_integrity,
     };
@@ -128,17 +98,12 @@ fn check(driver: Driver, folder: &Path) -> Result<Image> {
     })
 }
 
-fn report(image: &Image, driver: Driver, folder: &Path) -> Result<()> {
-    println!(
-        "{}: {} bytes, in {}",
-        driver.image,
-        image.size,
-        folder.display()
-    );
+fn report(image: &Image, driver: &DriverImage, linked: &LinkedDriver) -> Result<()> {
+    println!("{}: {} bytes", linked.path.display(), image.size);
     for (library, functions) in &image.imports {
         println!("  imports from {library}: {}", functions.len());
     }
-    let map = panics::Map::read(&linker::map_file(folder, driver))?;
+    let map = panics::Map::read(&linked.map)?;
     if map.name_at(image.entry) != Some("DriverEntry") {
         bail!(
             "the entry point of {} is not DriverEntry; does {} define it?",
@@ -150,11 +115,9 @@ fn report(image: &Image, driver: Driver, folder: &Path) -> Result<()> {
 }
 
 /// Prints the functions of an image that can panic; their number.
-fn can_panic(driver: Driver, folder: &Path) -> Result<usize> {
-    let map = panics::Map::read(&linker::map_file(folder, driver))?;
-    let path = folder.join(driver.image);
-    let bytes = fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let culprits = panics::culprits(&bytes, &map)?;
+fn can_panic(linked: &LinkedDriver) -> Result<usize> {
+    let map = panics::Map::read(&linked.map)?;
+    let culprits = panics::culprits(&read(linked)?, &map)?;
     if culprits.is_empty() {
         println!("  no path to a panic");
     }
@@ -162,4 +125,8 @@ fn can_panic(driver: Driver, folder: &Path) -> Result<usize> {
         println!("  can panic: {culprit}");
     }
     Ok(culprits.len())
+}
+
+fn read(linked: &LinkedDriver) -> Result<Vec<u8>> {
+    fs::read(&linked.path).with_context(|| format!("cannot read {}", linked.path.display()))
 }

@@ -3,18 +3,38 @@
 //! From a static library to a native image.
 
 use std::env;
+use std::env::consts::EXE_SUFFIX;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::{Driver, toolchain};
+use super::build::DriverImage;
+use super::toolchain;
 use crate::{command, provision};
 
 /// What the compiler itself calls and ntoskrnl.exe exports: stack probes, and the handler of the
 /// exception tables that kernel/nt's copies from user memory carry.
 const RUNTIME: [&str; 2] = ["__C_specific_handler", "__chkstk"];
+
+/// What every driver is linked with.
+const FLAGS: [&str; 12] = [
+    "/NOLOGO",
+    "/MACHINE:X64",
+    "/DRIVER",
+    "/SUBSYSTEM:NATIVE,10.00",
+    "/ENTRY:DriverEntry",
+    "/NODEFAULTLIB",
+    "/FIXED:NO",
+    "/OPT:REF,ICF",
+    // The loader of boot drivers wants a checksum; equal sources shall give equal images.
+    "/RELEASE",
+    "/BREPRO",
+    "/DEBUG",
+    // compiler_builtins refers to the C runtime's mark for "uses floating point"; nobody reads it.
+    "/ALTERNATENAME:_fltused=__ImageBase",
+];
 
 /// A linker that speaks link.exe's language.
 #[derive(Debug)]
@@ -40,8 +60,9 @@ impl Linker {
 
     fn of_rust() -> Option<Linker> {
         let hosts = fs::read_dir(toolchain::sysroot().ok()?.join("lib/rustlib")).ok()?;
+        let program = format!("rust-lld{EXE_SUFFIX}");
         let path = hosts
-            .filter_map(|entry| Some(entry.ok()?.path().join("bin/rust-lld")))
+            .filter_map(|entry| Some(entry.ok()?.path().join("bin").join(&program)))
             .find(|path| path.exists())?;
         Some(Linker {
             path,
@@ -60,43 +81,43 @@ impl Linker {
         &self.path
     }
 
-    /// Links `<folder>/<driver.image>`, with its symbols (`.pdb`) and its map beside it.
-    pub(crate) fn link(&self, library: &Path, driver: Driver, folder: &Path) -> Result<()> {
-        let image = folder.join(driver.image);
-        let stem = Path::new(driver.image).with_extension("");
-        let mut link = self.command();
-        link.args([
-            "/NOLOGO",
-            "/MACHINE:X64",
-            "/DRIVER",
-            "/SUBSYSTEM:NATIVE,10.00",
-        ])
-        .args([
-            "/ENTRY:DriverEntry",
-            "/NODEFAULTLIB",
-            "/FIXED:NO",
-            "/OPT:REF,ICF",
-        ])
-        // The loader of boot drivers wants a checksum; equal sources shall give equal images.
-        .args(["/RELEASE", "/BREPRO", "/DEBUG"])
-        // compiler_builtins refers to the C runtime's mark for "uses floating point"; nobody reads
-        // it.
-        .arg("/ALTERNATENAME:_fltused=__ImageBase")
-        .arg(option("/OUT:", &image))
-        .arg(option("/PDB:", &folder.join(&stem).with_extension("pdb")))
-        .arg(option("/PDBALTPATH:", &stem.with_extension("pdb")))
-        .arg(option("/MAP:", &map_file(folder, driver)))
-        .arg(library)
-        .arg(self.runtime(folder)?);
-        if driver.force_integrity {
-            link.arg("/INTEGRITYCHECK");
-        }
+    /// Links `<folder>/<image>`, with its symbols (`.pdb`) beside it; what else comes of it goes to
+    /// `scratch`.
+    ///
+    /// # Errors
+    /// The library is missing, or refers to what nobody has.
+    pub(crate) fn link(
+        &self,
+        library: &Path,
+        driver: &DriverImage,
+        folder: &Path,
+        scratch: &Path,
+    ) -> Result<()> {
         if !library.exists() {
             bail!(
                 "{} is missing; cargo was to make it of {}",
                 library.display(),
                 driver.package
             );
+        }
+        let stem = Path::new(driver.image).with_extension("");
+        let mut link = self.command();
+        link.args(FLAGS)
+            .arg(option("/OUT:", &folder.join(driver.image)))
+            .arg(option("/PDB:", &folder.join(stem.with_extension("pdb"))))
+            .arg(option("/PDBALTPATH:", &stem.with_extension("pdb")))
+            .arg(option("/MAP:", &map_file(scratch, driver)))
+            .arg(library)
+            .arg(self.runtime(scratch)?);
+        if driver.force_integrity {
+            link.arg("/INTEGRITYCHECK");
+        }
+        for export in driver.exports {
+            link.arg(format!("/EXPORT:{export}"));
+        }
+        if !driver.exports.is_empty() {
+            let import_library = scratch.join(stem.with_extension("lib"));
+            link.arg(option("/IMPLIB:", &import_library));
         }
         command::run(&mut link).with_context(|| {
             format!(
@@ -108,9 +129,9 @@ impl Linker {
     }
 
     /// An import library for [`RUNTIME`].
-    fn runtime(&self, folder: &Path) -> Result<PathBuf> {
-        let definition = folder.join("runtime.def");
-        let library = folder.join("runtime.lib");
+    fn runtime(&self, scratch: &Path) -> Result<PathBuf> {
+        let definition = scratch.join("runtime.def");
+        let library = scratch.join("runtime.lib");
         let text = format!("LIBRARY ntoskrnl.exe\nEXPORTS\n{}\n", RUNTIME.join("\n"));
         fs::write(&definition, text)
             .with_context(|| format!("cannot write {}", definition.display()))?;
@@ -131,13 +152,13 @@ impl Linker {
 }
 
 /// Where the linker writes the addresses of an image's functions.
-pub(crate) fn map_file(folder: &Path, driver: Driver) -> PathBuf {
-    folder.join(driver.image).with_extension("map")
+pub(crate) fn map_file(scratch: &Path, driver: &DriverImage) -> PathBuf {
+    scratch.join(driver.image).with_extension("map")
 }
 
 /// `lld-link`, or Debian's `lld-link-19` and its like.
 fn lld_link(folder: &Path) -> Option<PathBuf> {
-    let plain = folder.join("lld-link");
+    let plain = folder.join(format!("lld-link{EXE_SUFFIX}"));
     if plain.exists() {
         return Some(plain);
     }

@@ -7,12 +7,11 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use super::KERNEL_TARGET;
-use super::toolchain::{self, Toolchain};
+use super::build::{KERNEL_TARGET, USER_TARGET};
+use super::toolchain::{self, Toolchain, UserStd};
+use crate::command;
 use crate::workspace::Workspace;
-use crate::{command, provision};
 
-const USER_TARGET: &str = "x86_64-pc-windows-gnu";
 const USER_PACKAGES: [&str; 2] = ["fltport", "fltport-cli"];
 
 /// The driver crates, for the kernel.
@@ -31,21 +30,12 @@ pub(super) fn drivers(
     )
 }
 
-/// The service library and the command, for user mode: with the standard library of rustup, else
-/// with one compiled from source.
+/// The service library and the command, for user mode.
 pub(super) fn user_mode(workspace: &Workspace, toolchain: Toolchain) -> Result<()> {
-    let is_installed = toolchain::has_target(USER_TARGET) || provision::target(USER_TARGET).is_ok();
-    if is_installed {
-        println!("std for {USER_TARGET}: installed");
-        let mut cargo = Toolchain::Rustup.cargo(workspace);
-        cargo.arg(subcommand(workspace, Toolchain::Rustup));
-        return lint(&mut cargo, workspace, USER_TARGET, &USER_PACKAGES);
-    }
-    println!("std for {USER_TARGET}: {}", toolchain.origin());
-    let mut cargo = toolchain.cargo(workspace);
-    cargo
-        .arg(subcommand(workspace, toolchain))
-        .arg("-Zbuild-std=std,panic_abort");
+    let std = UserStd::choose(toolchain, USER_TARGET);
+    let mut cargo = std.cargo(workspace);
+    cargo.arg(subcommand(workspace, std.toolchain()));
+    cargo.args(std.arguments());
     lint(&mut cargo, workspace, USER_TARGET, &USER_PACKAGES)
 }
 

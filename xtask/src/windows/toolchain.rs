@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! Where `core` and `alloc` for the kernel come from.
+//! Where `core` and `alloc` for the kernel come from, and `std` for programs.
 //!
-//! They are compiled from source: the ones that rustup ships for this target refer to memcpy,
+//! Those for the kernel are compiled from source: the ones that rustup ships for this target refer to memcpy,
 //! memset and to C++ exception handling in the C runtime, which no driver has.
 //! `compiler-builtins-mem` brings the memory functions.
 
@@ -90,6 +90,64 @@ impl Toolchain {
                     && Path::new(DEBIAN_RUSTC).exists()
                     && Path::new(DEBIAN_CARGO).exists()
             }
+        }
+    }
+}
+
+/// Where the standard library of programs comes from: rustup's, else compiled from source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum UserStd {
+    /// It is installed beside the compiler in use.
+    Installed,
+    /// It was not, and rustup brought it.
+    Added,
+    /// It is compiled from this toolchain's sources.
+    Compiled(Toolchain),
+}
+
+impl UserStd {
+    /// The first that can be had: installed, from rustup, from source.
+    pub(crate) fn choose(toolchain: Toolchain, target: &str) -> UserStd {
+        if has_target(target) {
+            return UserStd::Installed;
+        }
+        match provision::target(target) {
+            Ok(()) if has_target(target) => UserStd::Added,
+            Ok(()) => UserStd::Compiled(toolchain),
+            Err(error) => {
+                println!("rustup has no std for {target} for us: {error:#}");
+                UserStd::Compiled(toolchain)
+            }
+        }
+    }
+
+    /// For the report.
+    pub(crate) fn origin(self) -> &'static str {
+        match self {
+            UserStd::Installed => "installed",
+            UserStd::Added => "added by rustup",
+            UserStd::Compiled(toolchain) => toolchain.origin(),
+        }
+    }
+
+    /// The toolchain that it belongs to.
+    pub(crate) fn toolchain(self) -> Toolchain {
+        match self {
+            UserStd::Installed | UserStd::Added => Toolchain::Rustup,
+            UserStd::Compiled(toolchain) => toolchain,
+        }
+    }
+
+    /// A cargo that builds programs with it, told [`UserStd::arguments`] after the subcommand.
+    pub(crate) fn cargo(self, workspace: &Workspace) -> Command {
+        self.toolchain().cargo(workspace)
+    }
+
+    /// What that cargo needs to be told.
+    pub(crate) fn arguments(self) -> &'static [&'static str] {
+        match self {
+            UserStd::Installed | UserStd::Added => &[],
+            UserStd::Compiled(_) => &["-Zbuild-std=std,panic_abort"],
         }
     }
 }
