@@ -437,7 +437,9 @@ impl Batch<'_> {
             return;
         };
         place.fill(0);
-        let (start, rest) = place.split_at_mut(RecordHeader::SIZE);
+        let Some((start, rest)) = place.split_at_mut_checked(RecordHeader::SIZE) else {
+            return;
+        };
         if header.write(start).is_some() && rest.len() >= payload.len() {
             rest.iter_mut()
                 .zip(payload)

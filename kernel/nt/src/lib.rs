@@ -21,6 +21,8 @@
 pub mod bindings;
 pub mod ex;
 pub mod flt;
+#[cfg(all(windows, not(test)))]
+mod guard;
 pub mod io;
 pub mod ke;
 pub mod linked;

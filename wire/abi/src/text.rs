@@ -44,8 +44,8 @@ impl<'a> Text<'a> {
         let out = out
             .get_mut(..self.wire_len())
             .ok_or(EncodeError::TooLarge)?;
-        for (unit, place) in self.units().zip(out.chunks_exact_mut(2)) {
-            place.copy_from_slice(&unit.to_le_bytes());
+        for (unit, place) in self.units().zip(out.as_chunks_mut().0) {
+            *place = unit.to_le_bytes();
         }
         Ok(out.len())
     }

@@ -105,11 +105,15 @@ fn static_library(workspace: &Workspace, toolchain: Toolchain, package: &str) ->
         .arg("--target-dir")
         .arg(&target)
         .args(toolchain::KERNEL_STD)
+        // For core and alloc as well.
+        .env("CARGO_ENCODED_RUSTFLAGS", "-Ccontrol-flow-guard")
         // One unit and link-time optimisation: what cannot be reached, panics first of all, is
         // found and removed.
         .args(["--config", "profile.release.panic='abort'"])
         .args(["--config", "profile.release.lto='fat'"])
-        .args(["--config", "profile.release.codegen-units=1"]);
+        .args(["--config", "profile.release.codegen-units=1"])
+        // Half the size, and the driver is not what is slow about a message.
+        .args(["--config", "profile.release.opt-level='s'"]);
     command::run(&mut cargo)
         .with_context(|| format!("{package} does not compile for {KERNEL_TARGET}"))?;
     let file = format!("{}.lib", package.replace('-', "_"));

@@ -19,7 +19,7 @@ use crate::{command, provision};
 const RUNTIME: [&str; 2] = ["__C_specific_handler", "__chkstk"];
 
 /// What every driver is linked with.
-const FLAGS: [&str; 12] = [
+const FLAGS: [&str; 16] = [
     "/NOLOGO",
     "/MACHINE:X64",
     "/DRIVER",
@@ -27,7 +27,13 @@ const FLAGS: [&str; 12] = [
     "/ENTRY:DriverEntry",
     "/NODEFAULTLIB",
     "/FIXED:NO",
+    "/TSAWARE:NO",
     "/OPT:REF,ICF",
+    // The pointers of the guard lie in a section of their own, and are read-only data.
+    "/GUARD:CF",
+    "/MERGE:.00cfg=.rdata",
+    // What only DriverEntry needs; NT frees it afterwards.
+    "/SECTION:INIT,ERD",
     // The loader of boot drivers wants a checksum; equal sources shall give equal images.
     "/RELEASE",
     "/BREPRO",
