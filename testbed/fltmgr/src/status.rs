@@ -156,6 +156,15 @@ impl Status {
     /// [`Status::FLT_BUFFER_TOO_SMALL`]; the rest goes through the Win32 error. Success statuses
     /// other than [`Status::PENDING`] become `S_OK`.
     pub fn hresult(self) -> u32 {
+        self.hresult_by(|status| {
+            let row = WIN32.iter().find(|row| row.0 == status);
+            row.map_or(UNMAPPED, |row| row.1)
+        })
+    }
+
+    /// [`Status::hresult`] with a table of Win32 errors that knows every status: where there is
+    /// one, that is RtlNtStatusToDosError.
+    pub fn hresult_by(self, win32: impl FnOnce(Status) -> u32) -> u32 {
         let bits = self.0 as u32;
         if self == Status::FLT_BUFFER_TOO_SMALL {
             return hresult_from_win32(INSUFFICIENT_BUFFER);
@@ -166,11 +175,7 @@ impl Status {
         if self.is_success() && self != Status::PENDING {
             return 0;
         }
-        let win32 = WIN32
-            .iter()
-            .find(|row| row.0 == self)
-            .map_or(UNMAPPED, |row| row.1);
-        hresult_from_win32(win32)
+        hresult_from_win32(win32(self))
     }
 }
 
@@ -259,6 +264,16 @@ mod tests {
     #[test]
     fn an_unmapped_status_becomes_win32_317() {
         assert_eq!(Status(0xC000_0FFF_u32 as i32).hresult(), 0x8007_013D);
+    }
+
+    #[test]
+    fn another_table_is_asked_for_what_is_not_the_filter_managers() {
+        let driver = Status(0xC000_0FFF_u32 as i32);
+        assert_eq!(driver.hresult_by(|_| 170), 0x8007_00AA);
+        let never = |status: Status| -> u32 { panic!("asked for {status}") };
+        assert_eq!(Status::FLT_BUFFER_TOO_SMALL.hresult_by(never), 0x8007_007A);
+        assert_eq!(Status::FLT_DELETING_OBJECT.hresult_by(never), 0x801F_000B);
+        assert_eq!(Status::TIMEOUT.hresult_by(never), 0);
     }
 
     #[test]
