@@ -9,6 +9,9 @@
  * -fshort-wchar makes wchar_t, and so L"..." and WCHAR, 16 bits wide, as they are on Windows. The
  * calling convention is the native one. NT_HOST is defined here and nowhere else: a driver that has
  * to know uses #ifdef NT_HOST.
+ *
+ * With mingw's gcc they do for a driver that a real NT loader loads (testbed/wine/README.md); then
+ * NT_HOST is not defined.
  */
 #ifndef NT_HOST_NTDEF_H
 #define NT_HOST_NTDEF_H
@@ -19,7 +22,16 @@
 
 #include "sal.h"
 
+#if defined(_WIN32)
+/* What mingw's gcc defines as well. */
+#undef __stdcall
+#undef __cdecl
+#undef __fastcall
+#undef __declspec
+#undef __forceinline
+#else
 #define NT_HOST 1
+#endif
 
 #if defined(__cplusplus)
 #define NT_HOST_BEGIN extern "C" {
