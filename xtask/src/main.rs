@@ -11,6 +11,7 @@ mod provision;
 mod sim;
 mod suite;
 mod windows;
+mod wine;
 mod workspace;
 
 use std::process::ExitCode;
@@ -32,6 +33,7 @@ enum Chore {
     Bindings(bindings::Arguments),
     Functions(functions::Arguments),
     Windows(windows::Arguments),
+    Wine(wine::Arguments),
     Sim(sim::Arguments),
     Test(suite::Arguments),
     Coverage(coverage::Arguments),
@@ -44,6 +46,7 @@ fn main() -> ExitCode {
         Chore::Bindings(arguments) => bindings::run(&workspace, &arguments),
         Chore::Functions(arguments) => functions::run(&workspace, &arguments),
         Chore::Windows(arguments) => windows::run(&workspace, &arguments),
+        Chore::Wine(arguments) => wine::run(&workspace, &arguments),
         Chore::Sim(arguments) => sim::run(&workspace, &arguments),
         Chore::Test(arguments) => suite::run(&workspace, &arguments),
         Chore::Coverage(arguments) => coverage::run(&workspace, &arguments),

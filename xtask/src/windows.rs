@@ -33,7 +33,7 @@ pub(crate) struct Arguments {
 }
 
 /// The drivers that are shipped.
-const DRIVERS: [DriverImage; 2] = [
+pub(crate) const DRIVERS: [DriverImage; 2] = [
     DriverImage {
         package: "fltport-driver",
         image: "fltport.sys",
@@ -49,7 +49,7 @@ const DRIVERS: [DriverImage; 2] = [
 ];
 
 /// The programs that are shipped.
-const PROGRAMS: [UserImage; 1] = [UserImage {
+pub(crate) const PROGRAMS: [UserImage; 1] = [UserImage {
     package: "fltport-cli",
     image: "fltport.exe",
     artifact: Artifact::Program("fltport"),

@@ -151,7 +151,8 @@ pub(crate) fn user(
         }
         Artifact::Dll => {
             cargo.args(["--lib", "--crate-type", "cdylib"]);
-            format!("{}.dll", user.package.replace('-', "_"))
+            // Its crate names the library as the file is named.
+            user.image.to_string()
         }
     };
     if USER_TARGET.ends_with("msvc") {

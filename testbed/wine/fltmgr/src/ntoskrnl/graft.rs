@@ -2,6 +2,7 @@
 //! Puts this module's functions onto Wine's ntoskrnl.exe: a new export directory behind the image,
 //! and the image's header changed to say so.
 
+use alloc::vec;
 use alloc::vec::Vec;
 use core::ffi::c_void;
 use core::ptr::null_mut;
@@ -12,7 +13,7 @@ use fltport_nt::rtl::UnicodeString;
 use fltport_nt::utf16;
 
 use super::export_directory::ExportDirectory;
-use super::{dpc, irql, pool, process, rundown, time, work_item};
+use super::{callback_object, dpc, irql, pool, process, rundown, time, work_item};
 use crate::nt::{
     CURRENT_PROCESS, RtlPcToFileHeader, ZwAllocateVirtualMemory, ZwProtectVirtualMemory,
 };
@@ -29,11 +30,18 @@ const EXPORT_ENTRY: usize = 0x88;
 /// `mov rax, imm64; jmp rax`, padded.
 const JUMP: usize = 16;
 
-fn functions() -> [(&'static str, *const ()); 33] {
-    [
+fn functions() -> Vec<(&'static str, *const ())> {
+    vec![
+        (
+            "ExUnregisterCallback",
+            callback_object::unregister as *const (),
+        ),
+        ("ExRegisterCallback", callback_object::register as *const ()),
+        ("ExNotifyCallback", callback_object::notify as *const ()),
         ("ExAcquireRundownProtection", rundown::acquire as *const ()),
         ("ExAllocatePool2", pool::allocate_pool2 as *const ()),
         ("ExAllocatePoolZero", pool::allocate_pool_zero as *const ()),
+        ("ExCreateCallback", callback_object::create as *const ()),
         ("ExGetPreviousMode", process::previous_mode as *const ()),
         (
             "ExInitializeRundownProtection",
@@ -91,6 +99,14 @@ fn functions() -> [(&'static str, *const ()); 33] {
         ("KeRemoveQueueDpc", dpc::remove as *const ()),
         ("KfRaiseIrql", irql::raise as *const ()),
         ("KfLowerIrql", irql::lower as *const ()),
+        (
+            "ObfDereferenceObject",
+            callback_object::dereference_object as *const (),
+        ),
+        (
+            "ObfReferenceObject",
+            callback_object::reference_object as *const (),
+        ),
         ("PsGetCurrentProcess", process::current as *const ()),
         ("PsGetCurrentProcessId", process::current_id as *const ()),
         ("PsGetProcessExitStatus", process::exit_status as *const ()),

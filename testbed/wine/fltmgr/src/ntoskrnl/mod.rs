@@ -6,6 +6,8 @@
 //! them, so the drivers under test are the very files that Windows gets.
 
 #[cfg(windows)]
+mod callback_object;
+#[cfg(windows)]
 mod dpc;
 pub mod export_directory;
 #[cfg(windows)]

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What is run under Wine: the files of Windows, and the stand-ins.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::windows::build::{self, Artifact, DriverImage, UserImage};
+use crate::windows::linker::Linker;
+use crate::windows::toolchain::Toolchain;
+use crate::windows::{DRIVERS, PROGRAMS};
+use crate::workspace::Workspace;
+
+/// Drivers that are not shipped.
+const DRIVERS_OF_TESTS: [DriverImage; 1] = [DriverImage {
+    package: "wine-fltmgr",
+    image: "fltmgr.sys",
+    exports: &[
+        "FltBuildDefaultSecurityDescriptor",
+        "FltCloseClientPort",
+        "FltCloseCommunicationPort",
+        "FltCreateCommunicationPort",
+        "FltFreeSecurityDescriptor",
+        "FltObjectDereference",
+        "FltObjectReference",
+        "FltRegisterFilter",
+        "FltSendMessage",
+        "FltStartFiltering",
+        "FltUnregisterFilter",
+    ],
+    force_integrity: false,
+}];
+
+/// Programs and DLLs that are not shipped.
+const USER_OF_TESTS: [UserImage; 2] = [
+    UserImage {
+        package: "wine-fltlib",
+        image: "fltlib.dll",
+        artifact: Artifact::Dll,
+    },
+    UserImage {
+        package: "wine-bcryptprimitives",
+        image: "bcryptprimitives.dll",
+        artifact: Artifact::Dll,
+    },
+];
+
+/// The files, by where they go.
+#[derive(Debug, Default)]
+pub(super) struct Files {
+    /// To system32/drivers.
+    pub(super) drivers: Vec<PathBuf>,
+    /// To system32.
+    pub(super) user: Vec<PathBuf>,
+}
+
+/// Builds everything into `wine` of the target folder.
+pub(super) fn build(workspace: &Workspace, toolchain: Toolchain, linker: &Linker) -> Result<Files> {
+    let folder = workspace.target().join("wine");
+    let mut files = Files::default();
+    for driver in DRIVERS.iter().chain(&DRIVERS_OF_TESTS) {
+        let linked = build::driver(workspace, toolchain, linker, driver, &folder)?;
+        files.drivers.push(linked.path);
+    }
+    for user in PROGRAMS.iter().chain(&USER_OF_TESTS) {
+        files
+            .user
+            .push(build::user(workspace, toolchain, user, &folder)?);
+    }
+    Ok(files)
+}
