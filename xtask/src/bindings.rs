@@ -23,7 +23,7 @@ use anyhow::{Context, Result, bail};
 use crate::command;
 use crate::workspace::Workspace;
 
-const LIST: &str = "kernel/nt/bindings.txt";
+pub(crate) const LIST: &str = "kernel/nt/bindings.txt";
 const OUTPUT: &str = "kernel/nt/src/bindings.rs";
 
 /// Generate the NT declarations from the list of names in kernel/nt/bindings.txt.
@@ -46,6 +46,14 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// The names of a list like kernel/nt/bindings.txt.
+///
+/// # Errors
+/// A line that is not one name.
+pub(crate) fn names(text: &str) -> Result<Vec<String>> {
+    list::parse(text).context(LIST)
+}
+
 fn generate(workspace: &Workspace) -> Result<String> {
     // windows-bindgen formats with it, too, and without it writes everything in one line.
     if !command::answers(Command::new("rustfmt").arg("--version")) {
@@ -54,7 +62,7 @@ fn generate(workspace: &Workspace) -> Result<String> {
     let path = workspace.path(LIST);
     let text =
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let names = list::parse(&text).with_context(|| LIST.to_string())?;
+    let names = names(&text)?;
     let raw =
         metadata::declarations(&names, workspace.target()).with_context(|| LIST.to_string())?;
     format(&emit::source(&raw)?)

@@ -13,38 +13,62 @@ pub(crate) mod linker;
 mod lint;
 mod panics;
 pub(crate) mod toolchain;
+mod version;
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 
 use crate::workspace::Workspace;
 use build::{Artifact, DriverImage, LinkedDriver, UserImage};
-use image::{Expectation, Image};
+use image::imports::{self, Known};
+use image::{Expectation, Fault, Image};
 use linker::Linker;
 use toolchain::Toolchain;
 
-/// Build the drivers for Windows and check the images; lint everything that is for Windows.
-#[derive(clap::Args)]
+/// Build what is for Windows and check it; lint everything that is for Windows.
+#[derive(Default, clap::Args)]
 pub(crate) struct Arguments {
     /// List the functions that can still panic in a driver, but do not fail for them.
     #[arg(long)]
     pub(crate) allow_panics: bool,
+
+    /// Build nothing; check these drivers (.sys) and programs (.exe), and print every fault.
+    #[arg(long, value_name = "FILE", num_args = 1..)]
+    pub(crate) check: Vec<PathBuf>,
 }
 
-/// The drivers that are shipped.
-pub(crate) const DRIVERS: [DriverImage; 2] = [
-    DriverImage {
-        package: "fltport-driver",
-        image: "fltport.sys",
-        exports: &[],
-        force_integrity: false,
+/// A driver that is shipped.
+#[derive(Debug)]
+pub(crate) struct Shipped {
+    pub(crate) driver: DriverImage,
+    /// The image stays smaller than this, in bytes.
+    limit: usize,
+    /// It may import from fltport.sys, and is then not loaded without it.
+    static_client: bool,
+}
+
+pub(crate) const DRIVERS: [Shipped; 2] = [
+    Shipped {
+        driver: DriverImage {
+            package: "fltport-driver",
+            image: "fltport.sys",
+            exports: &[],
+            force_integrity: false,
+        },
+        limit: 64 * 1024,
+        static_client: false,
     },
-    DriverImage {
-        package: "process-monitor",
-        image: "process-monitor.sys",
-        exports: &[],
-        force_integrity: true,
+    Shipped {
+        driver: DriverImage {
+            package: "process-monitor",
+            image: "process-monitor.sys",
+            exports: &[],
+            force_integrity: true,
+        },
+        limit: 32 * 1024,
+        static_client: false,
     },
 ];
 
@@ -57,17 +81,43 @@ pub(crate) const PROGRAMS: [UserImage; 1] = [UserImage {
 
 /// Builds and checks everything that is for Windows.
 pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
+    let known = Known::read(workspace)?;
+    if !arguments.check.is_empty() {
+        return check_files(&arguments.check, &known);
+    }
     let toolchain = Toolchain::choose()?;
     println!("core and alloc: {}", toolchain.origin());
     let linker = Linker::find()?;
     println!("linker: {}", linker.path().display());
 
     let folder = workspace.target().join("windows");
+    drivers(workspace, arguments, toolchain, &linker, &known, &folder)?;
+    for program in &PROGRAMS {
+        let path = build::user(workspace, toolchain, program, &folder)?;
+        let image = judge(&path, &known)?;
+        report(&path, &image);
+    }
+    let packages = DRIVERS.each_ref().map(|each| each.driver.package);
+    lint::drivers(workspace, toolchain, &packages)?;
+    lint::user_mode(workspace, toolchain)
+}
+
+fn drivers(
+    workspace: &Workspace,
+    arguments: &Arguments,
+    toolchain: Toolchain,
+    linker: &Linker,
+    known: &Known,
+    folder: &Path,
+) -> Result<()> {
+    let mut images = Vec::new();
     let mut panicking = 0;
-    for driver in &DRIVERS {
-        let linked = build::driver(workspace, toolchain, &linker, driver, &folder)?;
-        report(&check(driver, &linked)?, driver, &linked)?;
-        panicking += can_panic(&linked)?;
+    for Shipped { driver, .. } in &DRIVERS {
+        let linked = build::driver(workspace, toolchain, linker, driver, folder)?;
+        let image = judge(&linked.path, known)?;
+        report(&linked.path, &image);
+        panicking += can_panic(&image, driver, &linked)?;
+        images.push(image);
     }
     if panicking > 0 && !arguments.allow_panics {
         bail!(
@@ -76,33 +126,78 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
              (--allow-panics only lists them)"
         );
     }
-    for program in &PROGRAMS {
-        build::user(workspace, toolchain, program, &folder)?;
+    let unused = imports::unused(&images);
+    if !unused.is_empty() {
+        bail!(
+            "no driver imports {} any more; take it off LISTED in windows/image/imports.rs",
+            unused.join(", ")
+        );
     }
-    lint::drivers(workspace, toolchain, &DRIVERS.map(|driver| driver.package))?;
-    lint::user_mode(workspace, toolchain)
+    Ok(())
 }
 
-fn check(driver: &DriverImage, linked: &LinkedDriver) -> Result<Image> {
-    let bytes = read(linked)?;
-    let expectation = Expectation {
-        force_integrity: driver.force_integrity,
+/// Checks files that were built before, and reports all faults of all.
+fn check_files(files: &[PathBuf], known: &Known) -> Result<()> {
+    let mut wrong = 0;
+    for path in files {
+        match judge(path, known) {
+            Ok(image) => report(path, &image),
+            Err(error) => {
+                println!("{error:#}");
+                wrong += 1;
+            }
+        }
+    }
+    match wrong {
+        0 => Ok(()),
+        _ => bail!("{wrong} of {} files are not as they should be", files.len()),
+    }
+}
+
+/// Checks a file as what it is named: a driver or a program.
+fn judge(path: &Path, known: &Known) -> Result<Image> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let outcome = if name.to_ascii_lowercase().ends_with(".exe") {
+        image::program(&bytes)
+    } else {
+        image::driver(&bytes, &expectation(&name, known))
     };
-    image::inspect(&bytes, expectation).map_err(|faults| {
-        let lines: Vec<String> = faults.iter().map(|fault| format!("\n  {fault}")).collect();
-        anyhow::anyhow!(
-            "{} would not load as a driver:{}",
-            driver.image,
-            lines.concat()
-        )
+    outcome.map_err(|faults| {
+        let line = |fault: &Fault| format!("\n  {fault}");
+        let lines: String = faults.iter().map(line).collect();
+        anyhow::anyhow!("{} has {} faults:{lines}", path.display(), faults.len())
     })
 }
 
-fn report(image: &Image, driver: &DriverImage, linked: &LinkedDriver) -> Result<()> {
-    println!("{}: {} bytes", linked.path.display(), image.size);
+/// What is known of a driver of ours; another one may be of any size, export anything, and be a
+/// static client.
+fn expectation<'a>(name: &'a str, known: &'a Known) -> Expectation<'a> {
+    let shipped = DRIVERS.iter().find(|each| each.driver.image == name);
+    Expectation {
+        name,
+        known,
+        static_client: shipped.is_none_or(|each| each.static_client),
+        exports: shipped.map(|each| each.driver.exports),
+        limit: shipped.map_or(usize::MAX, |each| each.limit),
+    }
+}
+
+fn report(path: &Path, image: &Image) {
+    println!("{}: {} bytes", path.display(), image.size);
     for (library, functions) in &image.imports {
         println!("  imports from {library}: {}", functions.len());
     }
+    if image.guarded > 0 {
+        println!(
+            "  guarded: {} functions may be called through a pointer",
+            image.guarded
+        );
+    }
+}
+
+/// Prints the functions of an image that can panic; their number.
+fn can_panic(image: &Image, driver: &DriverImage, linked: &LinkedDriver) -> Result<usize> {
     let map = panics::Map::read(&linked.map)?;
     if map.name_at(image.entry) != Some("DriverEntry") {
         bail!(
@@ -111,22 +206,12 @@ fn report(image: &Image, driver: &DriverImage, linked: &LinkedDriver) -> Result<
             driver.package
         );
     }
-    Ok(())
-}
-
-/// Prints the functions of an image that can panic; their number.
-fn can_panic(linked: &LinkedDriver) -> Result<usize> {
-    let map = panics::Map::read(&linked.map)?;
-    let culprits = panics::culprits(&read(linked)?, &map)?;
-    if culprits.is_empty() {
-        println!("  no path to a panic");
-    }
+    let bytes =
+        fs::read(&linked.path).with_context(|| format!("cannot read {}", linked.path.display()))?;
+    let culprits = panics::culprits(&bytes, &map)?;
+    println!("  panic sites: {}", culprits.len());
     for culprit in &culprits {
         println!("  can panic: {culprit}");
     }
     Ok(culprits.len())
-}
-
-fn read(linked: &LinkedDriver) -> Result<Vec<u8>> {
-    fs::read(&linked.path).with_context(|| format!("cannot read {}", linked.path.display()))
 }

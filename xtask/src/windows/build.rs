@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 
 use super::linker::{self, Linker};
 use super::toolchain::{self, Toolchain, UserStd};
+use super::version::Version;
 use crate::workspace::Workspace;
 use crate::{command, provision};
 
@@ -87,7 +88,11 @@ pub(crate) fn driver(
     for each in [folder, &scratch] {
         make_folder(each)?;
     }
-    linker.link(&library, driver, folder, &scratch)?;
+    let resource = scratch.join(driver.image).with_extension("res");
+    let version = Version::of_driver(workspace, driver.package, driver.image)?;
+    fs::write(&resource, version.resource_file())
+        .with_context(|| format!("cannot write {}", resource.display()))?;
+    linker.link(&library, &resource, driver, folder, &scratch)?;
     Ok(LinkedDriver {
         path: folder.join(driver.image),
         map: linker::map_file(&scratch, driver),

@@ -14,8 +14,9 @@ use super::build::DriverImage;
 use super::toolchain;
 use crate::{command, provision};
 
-/// What the compiler itself calls and ntoskrnl.exe exports: stack probes, and the handler of the
-/// exception tables that kernel/nt's copies from user memory carry.
+/// What the compiler itself calls and ntoskrnl.exe exports: the handler of the exception tables that
+/// kernel/nt's copies from user memory carry, and stack probes. (A function of a shipped driver that
+/// needs a probe has more than 4 KiB on its stack, which is too much: the imports are checked.)
 const RUNTIME: [&str; 2] = ["__C_specific_handler", "__chkstk"];
 
 /// What every driver is linked with.
@@ -87,14 +88,15 @@ impl Linker {
         &self.path
     }
 
-    /// Links `<folder>/<image>`, with its symbols (`.pdb`) beside it; what else comes of it goes to
-    /// `scratch`.
+    /// Links `<folder>/<image>` of a library and a resource file, with its symbols (`.pdb`) beside
+    /// it; what else comes of it goes to `scratch`.
     ///
     /// # Errors
     /// The library is missing, or refers to what nobody has.
     pub(crate) fn link(
         &self,
         library: &Path,
+        resource: &Path,
         driver: &DriverImage,
         folder: &Path,
         scratch: &Path,
@@ -114,6 +116,7 @@ impl Linker {
             .arg(option("/PDBALTPATH:", &stem.with_extension("pdb")))
             .arg(option("/MAP:", &map_file(scratch, driver)))
             .arg(library)
+            .arg(resource)
             .arg(self.runtime(scratch)?);
         if driver.force_integrity {
             link.arg("/INTEGRITYCHECK");

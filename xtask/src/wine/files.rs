@@ -59,7 +59,8 @@ pub(super) struct Files {
 pub(super) fn build(workspace: &Workspace, toolchain: Toolchain, linker: &Linker) -> Result<Files> {
     let folder = workspace.target().join("wine");
     let mut files = Files::default();
-    for driver in DRIVERS.iter().chain(&DRIVERS_OF_TESTS) {
+    let shipped = DRIVERS.iter().map(|shipped| &shipped.driver);
+    for driver in shipped.chain(&DRIVERS_OF_TESTS) {
         let linked = build::driver(workspace, toolchain, linker, driver, &folder)?;
         files.drivers.push(linked.path);
     }

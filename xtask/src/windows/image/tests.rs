@@ -1,62 +1,133 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
+//! An image that is right in everything, then spoilt in one thing a test.
+
+use object::pe::SectionFlags;
 use object::write::pe::{NtHeaders, Writer};
 
 use super::*;
 
-/// An image with one section of code and one of imports, right in everything until a test spoils
-/// it.
+const BASE: u64 = 0x1_4000_0000;
+const HEADERS: usize = 16;
+/// Where the sections come to lie, each in a page of its own.
+const TEXT: u32 = 0x1000;
+const INIT: u32 = 0x2000;
+const RDATA: u32 = 0x3000;
+const NAMES: [&[u8; 8]; 5] = [
+    b".text\0\0\0",
+    b"INIT\0\0\0\0",
+    b".rdata\0\0",
+    b".idata\0\0",
+    b".rsrc\0\0\0",
+];
+/// In .rdata: two pointers, a table of two functions, the load configuration.
+const TABLE: u32 = RDATA + 16;
+const CONFIGURATION: u32 = RDATA + 32;
+const CONFIGURATION_SIZE: u32 = 0xC0;
+
+const READ: SectionFlags = pe::IMAGE_SCN_MEM_READ;
+
 struct Sample {
     machine: pe::Machine,
     marks: pe::FileFlags,
     subsystem: pe::Subsystem,
     flags: pe::DllFlags,
+    alignment: u32,
     entry: u32,
-    checksum: u32,
+    sections: [SectionFlags; 5],
     imports: Vec<(&'static str, Vec<&'static str>)>,
+    version: Option<Version>,
+    exports: Vec<&'static str>,
+    limit: usize,
+    static_client: bool,
 }
-
-const HEADERS: usize = 16;
-const CODE: u32 = 0x1000;
 
 impl Default for Sample {
     fn default() -> Sample {
+        let code = pe::IMAGE_SCN_CNT_CODE | READ | pe::IMAGE_SCN_MEM_EXECUTE;
+        let data = pe::IMAGE_SCN_CNT_INITIALIZED_DATA | READ;
         Sample {
             machine: pe::IMAGE_FILE_MACHINE_AMD64,
             marks: pe::IMAGE_FILE_EXECUTABLE_IMAGE,
             subsystem: pe::IMAGE_SUBSYSTEM_NATIVE,
-            flags: pe::IMAGE_DLLCHARACTERISTICS_DYNAMIC_BASE,
-            entry: CODE,
-            checksum: 1,
+            flags: pe::IMAGE_DLLCHARACTERISTICS_DYNAMIC_BASE
+                | pe::IMAGE_DLLCHARACTERISTICS_HIGH_ENTROPY_VA
+                | pe::IMAGE_DLLCHARACTERISTICS_NX_COMPAT
+                | pe::IMAGE_DLLCHARACTERISTICS_GUARD_CF,
+            alignment: 0x1000,
+            entry: INIT,
+            sections: [code, code | pe::IMAGE_SCN_MEM_DISCARDABLE, data, data, data],
             imports: vec![
                 ("ntoskrnl.exe", vec!["ZwClose", "KeSetEvent"]),
                 ("FLTMGR.SYS", vec!["FltSendMessage"]),
             ],
+            version: Some(version()),
+            exports: Vec::new(),
+            limit: 1 << 20,
+            static_client: false,
         }
+    }
+}
+
+fn version() -> Version {
+    let strings = [
+        ("CompanyName", "somebody"),
+        ("FileDescription", "A driver"),
+        ("FileVersion", "1.2.3"),
+        ("InternalName", "sample"),
+        ("OriginalFilename", "sample.sys"),
+        ("ProductName", "Samples"),
+        ("ProductVersion", "1.2.3"),
+    ];
+    Version {
+        number: [1, 2, 3, 0],
+        is_driver: true,
+        strings: strings
+            .map(|(name, value)| (name.to_string(), value.to_string()))
+            .to_vec(),
     }
 }
 
 impl Sample {
     fn bytes(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
-        let mut writer = Writer::new(true, 0x1000, 0x200, &mut bytes);
+        let mut writer = Writer::new(true, self.alignment, 0x200, &mut bytes);
         writer.reserve_dos_header();
         writer.reserve_nt_headers(HEADERS);
-        writer.reserve_section_headers(2);
-        let code = writer.reserve_text_section(1);
-        // The section's address is known before its size: it is the next one.
-        let idata = self.idata(writer.virtual_len());
-        let size = u32::try_from(idata.len()).unwrap();
-        let section = writer.reserve_idata_section(size);
-        assert_eq!(code.virtual_address, CODE);
+        writer.reserve_section_headers(NAMES.len() as u16);
+        let mut places = Vec::new();
+        for (index, name) in NAMES.iter().enumerate() {
+            // A section's address is known before its contents: it is the next one.
+            let data = self.section(index, writer.virtual_len());
+            let size = data.len() as u32;
+            let range = writer.reserve_section(**name, self.sections[index], size, size);
+            places.push((range, data));
+        }
+        let imports = places[3].0;
+        writer.set_data_directory(1, imports.virtual_address, imports.virtual_size);
+        let resources = places[4].0;
+        if self.version.is_some() {
+            writer.set_data_directory(2, resources.virtual_address, resources.virtual_size);
+        }
+        writer.set_data_directory(10, CONFIGURATION, CONFIGURATION_SIZE);
 
         writer.write_empty_dos_header().unwrap();
         writer.write_nt_headers(self.headers());
         writer.write_section_headers();
-        writer.write_section(code.file_offset, &[0xC3]);
-        writer.write_section(section.file_offset, &idata);
-        self.put_checksum(&mut bytes);
+        for (range, data) in &places {
+            writer.write_section(range.file_offset, data);
+        }
+        put_checksum(&mut bytes);
         bytes
+    }
+
+    fn section(&self, index: usize, address: u32) -> Vec<u8> {
+        match index {
+            0 | 1 => vec![0xC3; 0x20],
+            2 => guard(),
+            3 => self.idata(address),
+            _ => resources(self.version.as_ref(), address),
+        }
     }
 
     fn headers(&self) -> NtHeaders {
@@ -67,7 +138,7 @@ impl Sample {
             major_linker_version: 0,
             minor_linker_version: 0,
             address_of_entry_point: self.entry,
-            image_base: 0x1_4000_0000,
+            image_base: BASE,
             major_operating_system_version: 10,
             minor_operating_system_version: 0,
             major_image_version: 0,
@@ -81,12 +152,6 @@ impl Sample {
             size_of_heap_reserve: 0,
             size_of_heap_commit: 0,
         }
-    }
-
-    /// The writer leaves the checksum at 0: 64 bytes after the DOS header begin the headers, 24
-    /// bytes later the optional header, and 64 bytes into that the checksum.
-    fn put_checksum(&self, bytes: &mut [u8]) {
-        bytes[64 + 24 + 64..][..4].copy_from_slice(&self.checksum.to_le_bytes());
     }
 
     /// Descriptors, then per library its thunks, then the names.
@@ -120,29 +185,107 @@ impl Sample {
         [descriptors, thunks, names].concat()
     }
 
-    fn faults(&self) -> Vec<Fault> {
-        inspect(
-            &self.bytes(),
-            Expectation {
-                force_integrity: false,
+    fn inspect(&self, bytes: &[u8]) -> Result<Image, Vec<Fault>> {
+        let known = Known::of(&[
+            "ZwClose",
+            "KeSetEvent",
+            "FltSendMessage",
+            "PsSetCreateProcessNotifyRoutineEx2",
+        ]);
+        driver(
+            bytes,
+            &Expectation {
+                name: "sample.sys",
+                known: &known,
+                static_client: self.static_client,
+                exports: Some(&self.exports),
+                limit: self.limit,
             },
         )
-        .unwrap_err()
     }
+
+    fn faults(&self) -> Vec<Fault> {
+        self.inspect(&self.bytes()).unwrap_err()
+    }
+}
+
+/// The default pointers, the table, and the load configuration that points to them.
+fn guard() -> Vec<u8> {
+    let absolute = |address: u32| (BASE + u64::from(address)).to_le_bytes();
+    let mut bytes = Vec::new();
+    bytes.extend(absolute(TEXT));
+    bytes.extend(absolute(TEXT + 1));
+    bytes.extend((TEXT + 2).to_le_bytes());
+    bytes.extend(INIT.to_le_bytes());
+    bytes.resize(32, 0);
+    let mut configuration = vec![0; CONFIGURATION_SIZE as usize];
+    let mut put =
+        |at: usize, field: &[u8]| configuration[at..at + field.len()].copy_from_slice(field);
+    put(0, &CONFIGURATION_SIZE.to_le_bytes());
+    put(0x70, &absolute(RDATA));
+    put(0x78, &absolute(RDATA + 8));
+    put(0x80, &absolute(TABLE));
+    put(0x88, &2u64.to_le_bytes());
+    put(0x90, &0x500u32.to_le_bytes());
+    bytes.extend(configuration);
+    // The checks may look at the fields of later versions.
+    bytes.resize(0x200, 0);
+    bytes
+}
+
+/// Three levels with one entry each, the place of the data, the data.
+fn resources(version: Option<&Version>, address: u32) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let subdirectory = 0x8000_0000u32;
+    for (id, below) in [(16, subdirectory | 24), (1, subdirectory | 48), (0x409, 72)] {
+        bytes.extend([0; 14]);
+        bytes.extend(1u16.to_le_bytes());
+        bytes.extend(u32::to_le_bytes(id));
+        bytes.extend(u32::to_le_bytes(below));
+    }
+    let file = version.map(Version::resource_file).unwrap_or_default();
+    // Behind the two headers of the file.
+    let data = file.get(64..).unwrap_or_default();
+    for field in [address + 88, data.len() as u32, 0, 0] {
+        bytes.extend(field.to_le_bytes());
+    }
+    bytes.extend(data);
+    bytes
+}
+
+/// The headers begin 64 bytes into the file, the optional header 24 bytes later.
+fn put_checksum(bytes: &mut [u8]) {
+    let checksum = checksum::of(bytes, 64 + 24);
+    bytes[64 + 24 + 64..][..4].copy_from_slice(&checksum.to_le_bytes());
+}
+
+/// Overwrites what lies at an address of an image, and makes its checksum right again.
+fn patched(address: u32, with: &[u8]) -> Vec<u8> {
+    let mut bytes = Sample::default().bytes();
+    let file = PeFile64::parse(&*bytes).unwrap();
+    let section = section_at(&file, address).unwrap();
+    let at = section.pointer_to_raw_data.get(LE) + address - section.virtual_address.get(LE);
+    bytes[at as usize..][..with.len()].copy_from_slice(with);
+    put_checksum(&mut bytes);
+    bytes
+}
+
+fn guard_fault(bytes: &[u8]) -> String {
+    let faults = Sample::default().inspect(bytes).unwrap_err();
+    let [Fault::Guard(cause)] = &faults[..] else {
+        panic!("{faults:?}");
+    };
+    cause.clone()
 }
 
 #[test]
 fn a_driver_passes_and_its_imports_are_counted() {
-    let image = inspect(
-        &Sample::default().bytes(),
-        Expectation {
-            force_integrity: false,
-        },
-    )
-    .unwrap();
-    assert_eq!(image.entry, 0x1_4000_1000);
+    let sample = Sample::default();
+    let image = sample.inspect(&sample.bytes()).unwrap();
+    assert_eq!(image.entry, BASE + u64::from(INIT));
     assert_eq!(image.imports["ntoskrnl.exe"], ["ZwClose", "KeSetEvent"]);
     assert_eq!(image.imports["FLTMGR.SYS"], ["FltSendMessage"]);
+    assert_eq!(image.guarded, 2);
 }
 
 #[test]
@@ -181,22 +324,73 @@ fn ntdll_is_no_library_of_drivers() {
 }
 
 #[test]
+fn only_a_static_client_imports_the_common_driver() {
+    let mut sample = Sample {
+        imports: vec![("fltport.sys", vec!["FltPortRegister"])],
+        ..Sample::default()
+    };
+    let faults = sample.faults();
+    assert!(
+        matches!(&faults[..], [Fault::ForeignImport { .. }]),
+        "{faults:?}"
+    );
+    sample.static_client = true;
+    assert!(sample.inspect(&sample.bytes()).is_ok());
+}
+
+#[test]
+fn a_function_that_nobody_documents_is_named() {
+    let sample = Sample {
+        imports: vec![("ntoskrnl.exe", vec!["ZwClose", "PspDoNotTouch"])],
+        ..Sample::default()
+    };
+    assert_eq!(
+        sample.faults(),
+        [Fault::UnknownImport {
+            library: "ntoskrnl.exe".to_string(),
+            function: "PspDoNotTouch".to_string()
+        }]
+    );
+}
+
+#[test]
+fn an_export_that_should_be_there_is_missed() {
+    let sample = Sample {
+        exports: vec!["DllInitialize"],
+        ..Sample::default()
+    };
+    assert_eq!(
+        sample.faults(),
+        [Fault::Exports {
+            found: Vec::new(),
+            wanted: vec!["DllInitialize".to_string()]
+        }]
+    );
+}
+
+#[test]
 fn a_program_for_user_mode_has_every_fault_reported() {
     let sample = Sample {
         marks: pe::IMAGE_FILE_EXECUTABLE_IMAGE
             | pe::IMAGE_FILE_DLL
             | pe::IMAGE_FILE_RELOCS_STRIPPED,
         subsystem: pe::IMAGE_SUBSYSTEM_WINDOWS_CUI,
+        flags: pe::DllFlags(0),
         entry: 0,
-        checksum: 0,
         ..Sample::default()
     };
     let expected = [
-        Fault::Subsystem(3),
+        Fault::Subsystem {
+            found: 3,
+            wanted: 1,
+        },
         Fault::Dll,
         Fault::NotRelocatable,
+        Fault::LowEntropy,
+        Fault::ExecutableData,
         Fault::NoEntry,
-        Fault::NoChecksum,
+        Fault::Unguarded,
+        Fault::Guard("the table of functions lacks the entry point".to_string()),
     ];
     assert_eq!(sample.faults(), expected);
 }
@@ -204,10 +398,21 @@ fn a_program_for_user_mode_has_every_fault_reported() {
 #[test]
 fn an_entry_point_in_data_is_none() {
     let sample = Sample {
-        entry: 0x2000,
+        entry: RDATA,
         ..Sample::default()
     };
-    assert_eq!(sample.faults(), [Fault::NoEntry]);
+    let faults = sample.faults();
+    assert!(faults.contains(&Fault::NoEntry), "{faults:?}");
+}
+
+#[test]
+fn an_entry_point_that_is_never_freed_is_a_fault() {
+    let sample = Sample {
+        // In the table of functions.
+        entry: TEXT + 2,
+        ..Sample::default()
+    };
+    assert_eq!(sample.faults(), [Fault::EntryStays]);
 }
 
 #[test]
@@ -220,45 +425,181 @@ fn another_machine_is_refused() {
 }
 
 #[test]
-fn integrity_is_asked_only_of_those_who_need_it() {
-    let bytes = Sample::default().bytes();
-    let faults = inspect(
-        &bytes,
-        Expectation {
-            force_integrity: true,
-        },
-    )
-    .unwrap_err();
-    assert_eq!(faults, [Fault::NoForceIntegrity]);
-
-    let flags =
-        pe::IMAGE_DLLCHARACTERISTICS_DYNAMIC_BASE | pe::IMAGE_DLLCHARACTERISTICS_FORCE_INTEGRITY;
-    let bytes = Sample {
-        flags,
-        ..Sample::default()
-    }
-    .bytes();
+fn a_byte_that_changed_after_the_link_is_seen() {
+    let sample = Sample::default();
+    let mut bytes = sample.bytes();
+    let last = bytes.len() - 1;
+    bytes[last] ^= 0x10;
+    let faults = sample.inspect(&bytes).unwrap_err();
     assert!(
-        inspect(
-            &bytes,
-            Expectation {
-                force_integrity: true
-            }
-        )
-        .is_ok()
+        matches!(&faults[..], [Fault::Checksum { found, right }] if found != right),
+        "{faults:?}"
     );
 }
 
 #[test]
+fn sections_are_whole_pages() {
+    let sample = Sample {
+        alignment: 0x800,
+        ..Sample::default()
+    };
+    assert!(sample.faults().contains(&Fault::Alignment(0x800)));
+}
+
+#[test]
+fn code_is_never_writable() {
+    let mut sample = Sample::default();
+    sample.sections[0] |= pe::IMAGE_SCN_MEM_WRITE;
+    assert_eq!(sample.faults(), [Fault::WritableCode(".text".to_string())]);
+    sample.sections[1] |= pe::IMAGE_SCN_MEM_WRITE;
+    assert_eq!(
+        sample.faults(),
+        [
+            Fault::WritableCode(".text".to_string()),
+            Fault::WritableCode("INIT".to_string()),
+            Fault::WritableInit
+        ]
+    );
+}
+
+#[test]
+fn init_is_discarded_and_code_and_data_are_not() {
+    let mut sample = Sample::default();
+    sample.sections[1] = sample.sections[0];
+    sample.sections[2] |= pe::IMAGE_SCN_MEM_DISCARDABLE;
+    assert_eq!(
+        sample.faults(),
+        [Fault::InitStays, Fault::Discarded(".rdata".to_string())]
+    );
+}
+
+#[test]
+fn integrity_is_asked_of_those_who_register_for_processes() {
+    let mut sample = Sample {
+        imports: vec![("ntoskrnl.exe", vec!["PsSetCreateProcessNotifyRoutineEx2"])],
+        ..Sample::default()
+    };
+    let function = "PsSetCreateProcessNotifyRoutineEx2".to_string();
+    assert_eq!(sample.faults(), [Fault::NoForceIntegrity(function)]);
+    sample.flags |= pe::IMAGE_DLLCHARACTERISTICS_FORCE_INTEGRITY;
+    assert!(sample.inspect(&sample.bytes()).is_ok());
+}
+
+#[test]
+fn a_guard_without_load_configuration_is_none() {
+    // Too short for the flags.
+    let fault = guard_fault(&patched(CONFIGURATION, &0x70u32.to_le_bytes()));
+    assert!(fault.contains("no load configuration"), "{fault}");
+}
+
+#[test]
+fn a_guard_that_nobody_asks_is_none() {
+    let fault = guard_fault(&patched(CONFIGURATION + 0x90, &0x400u32.to_le_bytes()));
+    assert!(
+        fault.contains("does not say that calls are checked"),
+        "{fault}"
+    );
+}
+
+#[test]
+fn a_guard_has_defaults_that_can_be_called() {
+    let data = (BASE + u64::from(RDATA)).to_le_bytes();
+    assert_eq!(
+        guard_fault(&patched(RDATA + 8, &data)),
+        "the dispatch pointer points to no function"
+    );
+    assert_eq!(
+        guard_fault(&patched(CONFIGURATION + 0x70, &[0; 8])),
+        "the check pointer is missing"
+    );
+}
+
+#[test]
+fn the_guards_pointers_cannot_be_overwritten() {
+    let mut sample = Sample::default();
+    sample.sections[2] |= pe::IMAGE_SCN_MEM_WRITE;
+    assert_eq!(
+        sample.faults(),
+        [Fault::Guard(
+            "the check pointer can be overwritten".to_string()
+        )]
+    );
+}
+
+#[test]
+fn the_guards_table_is_whole_sorted_and_of_code() {
+    for (address, with, words) in [
+        (CONFIGURATION + 0x88, 0, "there is no table"),
+        (CONFIGURATION + 0x88, 4000, "is cut off"),
+        (TABLE, INIT + 1, "is not sorted"),
+        (TABLE + 4, RDATA, "names what is no code"),
+        (TABLE + 4, INIT + 1, "lacks the entry point"),
+    ] {
+        let fault = guard_fault(&patched(address, &with.to_le_bytes()));
+        assert!(fault.contains(words), "{fault}");
+    }
+}
+
+#[test]
+fn a_driver_has_a_version_of_its_own() {
+    let mut sample = Sample {
+        version: None,
+        ..Sample::default()
+    };
+    let none = Fault::Version("there is none".to_string());
+    assert_eq!(sample.faults(), [none]);
+
+    let mut other = version();
+    other.is_driver = false;
+    sample.version = Some(other);
+    let faults = sample.faults();
+    assert!(matches!(&faults[..], [Fault::Version(_)]), "{faults:?}");
+}
+
+#[test]
+fn an_image_that_has_grown_is_refused() {
+    let mut sample = Sample::default();
+    let size = sample.bytes().len();
+    sample.limit = size;
+    assert_eq!(sample.faults(), [Fault::TooLarge { size, limit: size }]);
+}
+
+#[test]
 fn half_an_image_is_unreadable() {
-    let mut bytes = Sample::default().bytes();
+    let sample = Sample::default();
+    let mut bytes = sample.bytes();
     bytes.truncate(100);
-    let faults = inspect(
-        &bytes,
-        Expectation {
-            force_integrity: false,
-        },
-    )
-    .unwrap_err();
+    let faults = sample.inspect(&bytes).unwrap_err();
     assert!(matches!(&faults[..], [Fault::Unreadable(_)]), "{faults:?}");
+}
+
+#[test]
+fn a_program_imports_what_every_windows_has() {
+    let mut sample = Sample {
+        subsystem: pe::IMAGE_SUBSYSTEM_WINDOWS_CUI,
+        imports: vec![
+            ("KERNEL32.dll", vec!["Sleep"]),
+            ("api-ms-win-core-synch-l1-2-0.dll", vec!["WaitOnAddress"]),
+        ],
+        ..Sample::default()
+    };
+    assert!(program(&sample.bytes()).is_ok());
+    sample
+        .imports
+        .push(("libgcc_s_seh-1.dll", vec!["_Unwind_Resume"]));
+    let faults = program(&sample.bytes()).unwrap_err();
+    assert!(
+        matches!(&faults[..], [Fault::ForeignImport { library, .. }] if library == "libgcc_s_seh-1.dll"),
+        "{faults:?}"
+    );
+}
+
+#[test]
+fn a_driver_is_no_program() {
+    let faults = program(&Sample::default().bytes()).unwrap_err();
+    let wrong = Fault::Subsystem {
+        found: 1,
+        wanted: 3,
+    };
+    assert_eq!(faults.first(), Some(&wrong));
 }

@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What can be wrong with an image, and what to do about it.
+
+use std::fmt;
+
+/// Why an image would not load, would be refused later, or is weaker than it could be.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Unreadable(String),
+    Machine(u16),
+    Subsystem {
+        found: u16,
+        wanted: u16,
+    },
+    Dll,
+    NotRelocatable,
+    LowEntropy,
+    ExecutableData,
+    NoEntry,
+    EntryStays,
+    Checksum {
+        found: u32,
+        right: u32,
+    },
+    Unguarded,
+    Guard(String),
+    NoForceIntegrity(String),
+    Alignment(u32),
+    WritableCode(String),
+    WritableInit,
+    InitStays,
+    Discarded(String),
+    ForeignImport {
+        library: String,
+        functions: Vec<String>,
+    },
+    UnknownImport {
+        library: String,
+        function: String,
+    },
+    Exports {
+        found: Vec<String>,
+        wanted: Vec<String>,
+    },
+    Version(String),
+    TooLarge {
+        size: usize,
+        limit: usize,
+    },
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Unreadable(cause) => write!(f, "this is no complete 64-bit PE image: {cause}"),
+            Fault::Machine(found) => {
+                write!(f, "built for machine {found:#06x}, not x86-64 (0x8664)")
+            }
+            Fault::Subsystem { found, wanted } => write!(
+                f,
+                "its subsystem is {found}, not {wanted} (1 is native, 3 the console); link with \
+                 /SUBSYSTEM"
+            ),
+            Fault::Dll => write!(
+                f,
+                "it is marked as a DLL; a driver or program is none: link without /DLL"
+            ),
+            Fault::NotRelocatable => write!(
+                f,
+                "it cannot be relocated; link with /FIXED:NO and /DYNAMICBASE"
+            ),
+            Fault::LowEntropy => write!(
+                f,
+                "it is placed at random below 4 GB only; link with /HIGHENTROPYVA"
+            ),
+            Fault::ExecutableData => {
+                write!(f, "it wants its data to be executable; link with /NXCOMPAT")
+            }
+            Fault::NoEntry => write!(
+                f,
+                "its entry point is not in executable code; link with /ENTRY:DriverEntry"
+            ),
+            Fault::EntryStays => write!(
+                f,
+                "its entry point is not in the section INIT and stays in memory for good; put \
+                 `link_section = \"INIT\"` on DriverEntry"
+            ),
+            Fault::Checksum { found, right } => write!(
+                f,
+                "its checksum is {found:#x} and should be {right:#x}; link with /RELEASE, and \
+                 change nothing afterwards"
+            ),
+            Fault::Unguarded => write!(
+                f,
+                "it has no control flow guard; compile with -Ccontrol-flow-guard, link with \
+                 /GUARD:CF"
+            ),
+            Fault::Guard(cause) => write!(f, "its control flow guard is not whole: {cause}"),
+            Fault::NoForceIntegrity(function) => {
+                write!(f, "{function} will refuse it; link with /INTEGRITYCHECK")
+            }
+            Fault::Alignment(found) => write!(
+                f,
+                "its sections are aligned to {found:#x}, no multiple of a page (0x1000), as \
+                 memory integrity asks; link without /ALIGN"
+            ),
+            Fault::WritableCode(section) => write!(
+                f,
+                "its section {section} is both writable and executable, which memory integrity \
+                 refuses"
+            ),
+            Fault::WritableInit => write!(f, "its section INIT is writable; it is for code"),
+            Fault::InitStays => write!(
+                f,
+                "its section INIT is not discardable; link with /SECTION:INIT,ERD"
+            ),
+            Fault::Discarded(section) => write!(
+                f,
+                "its section {section} is discarded after DriverEntry; only INIT, .reloc and \
+                 .rsrc may be"
+            ),
+            Fault::ForeignImport { library, functions } => write!(
+                f,
+                "it imports {} from {library}, which is not there for it",
+                functions.join(", ")
+            ),
+            Fault::UnknownImport { library, function } => write!(
+                f,
+                "it imports {function} from {library}, which is neither in kernel/nt/bindings.txt \
+                 (what Microsoft documents) nor listed with a reason (LISTED in \
+                 windows/image/imports.rs)"
+            ),
+            Fault::Exports { found, wanted } => {
+                write!(f, "it exports {found:?}, and should export {wanted:?}")
+            }
+            Fault::Version(cause) => write!(f, "its version resource is not right: {cause}"),
+            Fault::TooLarge { size, limit } => write!(
+                f,
+                "it has {size} bytes, and is to stay below {limit}; the linker's map says what is \
+                 large"
+            ),
+        }
+    }
+}
