@@ -154,6 +154,11 @@ unsafe extern "system" {
     pub fn KeInitializeMutex(mutex: *mut KMUTANT, level: u32);
     pub fn KeInitializeSpinLock(spinlock: *mut usize);
     pub fn KeInitializeTimerEx(timer: *mut KTIMER, r#type: TIMER_TYPE);
+    pub fn KeInsertQueueDpc(
+        dpc: *mut KDPC,
+        systemargument1: *const core::ffi::c_void,
+        systemargument2: *const core::ffi::c_void,
+    ) -> bool;
     pub fn KeLeaveCriticalRegion();
     pub fn KeQueryInterruptTimePrecise(qpctimestamp: *mut u64) -> u64;
     pub fn KeQuerySystemTimePrecise(currenttime: *mut i64);

@@ -13,7 +13,8 @@ use fltport_nt::ex::{
 };
 use fltport_nt::io::{DriverObject, WorkItem};
 use fltport_nt::ke::{
-    CriticalRegion, Event, EventKind, SpinLock, Timeout, current_irql, interrupt_time, wait_any,
+    CriticalRegion, Dpc, DpcHandle, Event, EventKind, SpinLock, Timeout, current_irql,
+    interrupt_time, wait_any,
 };
 use fltport_nt::linked::{APC_LEVEL, DISPATCH_LEVEL, PASSIVE_LEVEL};
 use fltport_nt::ps::{SystemThread, current_process_id};
@@ -56,6 +57,73 @@ fn a_spin_lock_excludes_at_dispatch_level_and_goes_back() {
     assert_eq!(current_irql(), DISPATCH_LEVEL, "it was taken there");
     drop(outer);
     assert_eq!(current_irql(), PASSIVE_LEVEL);
+    kernel.shutdown_clean();
+}
+
+/// Counts its runs, and queues itself again until there were enough.
+struct Bursts {
+    runs: AtomicU32,
+    wanted: u32,
+    done: Event,
+}
+
+impl Bursts {
+    fn new(wanted: u32) -> PoolArc<Bursts> {
+        let done = Event::new(TAG, EventKind::Notification).unwrap();
+        let runs = AtomicU32::new(0);
+        PoolArc::new(TAG, Bursts { runs, wanted, done }).unwrap()
+    }
+
+    fn run(&self, dpc: DpcHandle<'_, Bursts>) {
+        assert_eq!(current_irql(), DISPATCH_LEVEL);
+        let runs = self.runs.fetch_add(1, Ordering::SeqCst) + 1;
+        if runs == self.wanted {
+            self.done.set();
+        } else if runs.is_multiple_of(2) {
+            dpc.queue();
+        } else {
+            dpc.queue_after(AT_ONCE);
+        }
+    }
+}
+
+#[test]
+fn a_dpc_can_queue_itself_again_until_it_is_dropped() {
+    let kernel = boot();
+    let bursts = Bursts::new(100);
+    let dpc = Dpc::new(TAG, bursts.clone(), Bursts::run).unwrap();
+    assert!(dpc.handle().queue());
+    assert!(bursts.done.wait(LONG));
+    assert_eq!(bursts.runs.load(Ordering::SeqCst), 100);
+    drop(dpc);
+    let endless = Bursts::new(u32::MAX);
+    let dpc = Dpc::new(TAG, endless.clone(), Bursts::run).unwrap();
+    assert!(dpc.handle().queue_after(AT_ONCE));
+    while endless.runs.load(Ordering::SeqCst) < 10 {
+        thread::yield_now();
+    }
+    drop(dpc);
+    let runs = endless.runs.load(Ordering::SeqCst);
+    let other = Bursts::new(1);
+    let dpc = Dpc::new(TAG, other.clone(), Bursts::run).unwrap();
+    assert!(dpc.handle().queue());
+    assert!(other.done.wait(LONG), "DPCs run in their order");
+    assert_eq!(endless.runs.load(Ordering::SeqCst), runs, "it is gone");
+    drop((dpc, bursts, endless, other));
+    kernel.shutdown_clean();
+}
+
+#[test]
+fn a_dpc_that_waits_for_its_time_is_queued_once_and_never_runs_if_it_is_dropped() {
+    let kernel = boot();
+    let bursts = Bursts::new(1);
+    let dpc = Dpc::new(TAG, bursts.clone(), Bursts::run).unwrap();
+    assert!(dpc.handle().queue_after(LONG));
+    assert!(!dpc.handle().queue_after(AT_ONCE), "it is queued already");
+    assert!(!dpc.handle().queue(), "it is queued already");
+    drop(dpc);
+    assert_eq!(bursts.runs.load(Ordering::SeqCst), 0);
+    drop(bursts);
     kernel.shutdown_clean();
 }
 

@@ -319,6 +319,8 @@ BOOLEAN KeSetTimerEx(_Inout_ PKTIMER Timer, _In_ LARGE_INTEGER DueTime, _In_ LON
 BOOLEAN KeCancelTimer(_Inout_ PKTIMER Timer);
 VOID KeInitializeDpc(_Out_ PRKDPC Dpc, _In_ PKDEFERRED_ROUTINE DeferredRoutine,
     _In_opt_ PVOID DeferredContext);
+BOOLEAN KeInsertQueueDpc(_Inout_ PRKDPC Dpc, _In_opt_ PVOID SystemArgument1,
+    _In_opt_ PVOID SystemArgument2);
 VOID KeFlushQueuedDpcs(VOID);
 #define KeInitializeTimer(Timer) KeInitializeTimerEx((Timer), NotificationTimer)
 #define KeSetTimer(Timer, DueTime, Dpc) KeSetTimerEx((Timer), (DueTime), 0, (Dpc))

@@ -147,6 +147,7 @@ static EXPORTS: &[&[Export]] = &[
     io::work_item::EXPORTS,
     ke::bug_check::EXPORTS,
     ke::critical_region::EXPORTS,
+    ke::dpc::EXPORTS,
     ke::event::EXPORTS,
     ke::level::EXPORTS,
     ke::mutant::EXPORTS,

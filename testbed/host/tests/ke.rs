@@ -314,6 +314,54 @@ fn a_timer_signals_and_runs_its_dpc_at_dispatch_level() {
     kernel.shutdown_clean();
 }
 
+/// What the DPC below has been called with, and whether it may go on.
+static ARGUMENTS: [AtomicU32; 2] = [const { AtomicU32::new(0) }; 2];
+static CALLS: AtomicU32 = AtomicU32::new(0);
+static MAY_GO_ON: AtomicU32 = AtomicU32::new(0);
+
+unsafe extern "system" fn keep_arguments(
+    _dpc: *mut KDPC,
+    _context: *mut c_void,
+    first: *mut c_void,
+    second: *mut c_void,
+) {
+    assert_eq!(irql::current(), DISPATCH_LEVEL);
+    ARGUMENTS[0].store(first as usize as u32, Ordering::SeqCst);
+    ARGUMENTS[1].store(second as usize as u32, Ordering::SeqCst);
+    CALLS.fetch_add(1, Ordering::SeqCst);
+    while MAY_GO_ON.load(Ordering::SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_queued_dpc_runs_once_with_its_first_arguments_and_can_be_queued_again_while_it_runs() {
+    let kernel = boot();
+    let mut dpcs = [Box::new(KDPC::default()), Box::new(KDPC::default())];
+    for dpc in &mut dpcs {
+        let routine = untyped(keep_arguments as *const ());
+        // SAFETY: boxed memory that stays where it is.
+        unsafe { KeInitializeDpc(&raw mut **dpc, routine, std::ptr::null()) };
+    }
+    let [first, second] = dpcs.each_mut().map(|dpc| &raw mut **dpc);
+    let argument = |number: usize| std::ptr::without_provenance::<c_void>(number);
+    // SAFETY: initialised DPCs that outlive the flush below.
+    let queue = |dpc, one, two| unsafe { KeInsertQueueDpc(dpc, argument(one), argument(two)) };
+    assert!(queue(first, 1, 2));
+    while CALLS.load(Ordering::SeqCst) == 0 {
+        std::thread::yield_now();
+    }
+    assert!(queue(second, 3, 4));
+    assert!(!queue(second, 5, 6), "it is queued already");
+    assert!(queue(first, 7, 8), "it runs, and so is not queued");
+    MAY_GO_ON.store(1, Ordering::SeqCst);
+    // SAFETY: takes nothing.
+    unsafe { KeFlushQueuedDpcs() };
+    let last = ARGUMENTS.each_ref().map(|it| it.load(Ordering::SeqCst));
+    assert_eq!((CALLS.load(Ordering::SeqCst), last), (3, [7, 8]));
+    kernel.shutdown_clean();
+}
+
 #[test]
 fn a_bug_check_is_a_report_and_its_thread_does_not_go_on() {
     unsafe extern "system" fn stops(_: *mut DRIVER_OBJECT, _: *const UNICODE_STRING) -> NTSTATUS {

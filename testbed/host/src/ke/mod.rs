@@ -4,6 +4,7 @@
 pub(crate) mod bug_check;
 pub(crate) mod critical_region;
 pub(crate) mod dispatcher;
+pub(crate) mod dpc;
 pub(crate) mod event;
 pub(crate) mod header;
 pub(crate) mod level;

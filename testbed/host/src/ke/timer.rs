@@ -1,35 +1,29 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Timers, and the deferred procedure calls they queue. One thread serves both, so that DPCs run
-//! one after another, as on a machine with one processor.
+//! Timers, and the thread that serves them and all deferred procedure calls, so that DPCs run one
+//! after another, as on a machine with one processor.
 
 use std::collections::VecDeque;
-use std::ffi::c_void;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
+use super::dpc::{Due, QueuedBy};
 use super::header::{Header, kind};
-use crate::abi::{KDPC, KDPC_0, KDPC_0_0, KTIMER, PKDEFERRED_ROUTINE, TIMER_TYPE};
+use crate::abi::{KDPC, KTIMER, TIMER_TYPE};
 use crate::clock::{self, Deadline};
 use crate::driver::Driver;
 use crate::entry::nt;
-use crate::frame;
-use crate::irql::{self, APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL};
+use crate::irql::{self, DISPATCH_LEVEL};
 use crate::kernel::{self, State};
 use crate::ps;
 use crate::sched::{self, Waiter};
 use crate::stack::Stack;
 use crate::verifier::attribution;
-use crate::verifier::unloaded;
 use crate::verifier::{Report, Rule};
 
 /// The value of NotificationTimer.
 const NOTIFICATION_TIMER: TIMER_TYPE = 0;
-/// The type byte of a DPC.
-const DPC_OBJECT: u8 = 19;
 const MILLISECOND: u64 = 10_000;
-
-type DeferredRoutine = unsafe extern "system" fn(*mut KDPC, *mut c_void, *mut c_void, *mut c_void);
 
 struct Timer {
     header: Header,
@@ -38,17 +32,6 @@ struct Timer {
     dpc: usize,
     driver: Option<Arc<Driver>>,
     /// Where it was set.
-    stack: Arc<Stack>,
-}
-
-/// A DPC that is due.
-#[derive(Clone)]
-struct Due {
-    dpc: usize,
-    routine: DeferredRoutine,
-    context: usize,
-    driver: Option<Arc<Driver>>,
-    /// Where the timer that queued it was set.
     stack: Arc<Stack>,
 }
 
@@ -77,6 +60,24 @@ impl Timers {
         let was_set = tables.remove(timer.header.address()).is_some();
         timer.header.set_signal_state(0);
         tables.timers.push(timer);
+        self.have_served(state, tables);
+        was_set
+    }
+
+    /// Queues a DPC; false if it is queued already.
+    pub(super) fn queue(&self, state: &Arc<State>, due: Due) -> bool {
+        let mut tables = self.tables.lock();
+        let queued = tables.pending.iter().skip(usize::from(tables.runs));
+        if queued.into_iter().any(|other| other.dpc == due.dpc) {
+            return false;
+        }
+        tables.pending.push_back(due);
+        self.have_served(state, tables);
+        true
+    }
+
+    /// Wakes the thread that serves all this, or starts it.
+    fn have_served(&self, state: &Arc<State>, mut tables: MutexGuard<'_, Tables>) {
         let start = !std::mem::replace(&mut tables.served, true);
         drop(tables);
         sched::wake(&self.changed);
@@ -88,7 +89,6 @@ impl Timers {
                 self.tables.lock().served = false;
             }
         }
-        was_set
     }
 
     fn cancel(&self, address: usize) -> bool {
@@ -139,10 +139,10 @@ impl Timers {
         for due in queued {
             Report::new(Rule::DpcLeft)
                 .driver(Some(driver.name()))
-                .function("KeSetTimerEx")
-                .expected("KeCancelTimer, then KeFlushQueuedDpcs, before the driver is unloaded")
+                .function(due.by.function())
+                .expected(due.by.expected())
                 .found(format!("the DPC at {:#x} is queued or runs", due.dpc))
-                .detail("a cancelled timer may have queued its DPC a moment before")
+                .detail(due.by.detail())
                 .made_at(Stack::clone(&due.stack))
                 .file();
         }
@@ -160,28 +160,28 @@ impl Timers {
             if tables.closed {
                 return;
             }
-            let due = tables.expire(state);
+            tables.expire(state);
             let next = tables.timers.iter().map(|timer| timer.due).min();
+            let due = tables.pending.front().cloned();
+            tables.runs = due.is_some();
             drop(tables);
-            if due.is_empty() {
+            let Some(due) = due else {
                 sched::block(&self.changed, next);
-            }
-            for dpc in due {
-                self.tables.lock().runs = true;
-                run(&dpc);
-                let mut tables = self.tables.lock();
-                tables.runs = false;
-                tables.pending.pop_front();
-                if tables.pending.is_empty() {
-                    tables.flushes.iter().for_each(|flush| sched::wake(flush));
-                }
+                continue;
+            };
+            due.run();
+            let mut tables = self.tables.lock();
+            tables.runs = false;
+            tables.pending.pop_front();
+            if tables.pending.is_empty() {
+                tables.flushes.iter().for_each(|flush| sched::wake(flush));
             }
         }
     }
 
     /// Waits until no DPC is queued or runs. At DISPATCH_LEVEL, where nobody may wait and the
     /// caller may be a DPC itself, it does not.
-    fn flush(&self) {
+    pub(super) fn flush(&self) {
         if irql::current() >= DISPATCH_LEVEL {
             return;
         }
@@ -206,62 +206,37 @@ impl Tables {
         Some(self.timers.swap_remove(index))
     }
 
-    /// Signals the timers whose time has come and returns their DPCs. Under the lock, so that a
-    /// timer is not touched after KeCancelTimer has returned.
-    fn expire(&mut self, state: &State) -> Vec<Due> {
+    /// Signals the timers whose time has come and queues their DPCs. Under the lock, so that a timer
+    /// is not touched after KeCancelTimer has returned.
+    fn expire(&mut self, state: &State) {
         let now = Deadline(clock::unbiased_interrupt_time());
         let mut expired: Vec<Timer> = self
             .timers
             .extract_if(.., |timer| timer.due <= now)
             .collect();
         expired.sort_by_key(|timer| timer.due);
-        let mut due = Vec::new();
         for mut timer in expired {
             state.dispatcher.signal(timer.header);
-            due.extend(deferred(&timer));
+            self.pending.extend(timer.deferred());
             if timer.period > 0 {
                 timer.due = Deadline(timer.due.0 + timer.period);
                 self.timers.push(timer);
             }
         }
-        self.pending.extend(due.iter().cloned());
-        due
     }
 }
 
-/// The DPC that a timer queues.
-fn deferred(timer: &Timer) -> Option<Due> {
-    let dpc = timer.dpc as *const KDPC;
-    if dpc.is_null() {
-        return None;
+impl Timer {
+    /// The DPC that it queues.
+    fn deferred(&self) -> Option<Due> {
+        let dpc = self.dpc as *const KDPC;
+        if dpc.is_null() {
+            return None;
+        }
+        let by = QueuedBy::Timer;
+        // SAFETY: the driver keeps the DPC as long as the timer is set.
+        unsafe { Due::new(dpc, by, self.driver.clone(), self.stack.clone()) }
     }
-    // SAFETY: the driver keeps the DPC as long as the timer is set.
-    let routine = unsafe { (*dpc).DeferredRoutine }?;
-    // SAFETY: as above.
-    let context = unsafe { (*dpc).DeferredContext };
-    // SAFETY: the metadata leaves the arguments out; a deferred routine has these four.
-    let routine: DeferredRoutine = unsafe { std::mem::transmute(routine) };
-    Some(Due {
-        dpc: timer.dpc,
-        routine,
-        context: context as usize,
-        driver: timer.driver.clone(),
-        stack: timer.stack.clone(),
-    })
-}
-
-fn run(due: &Due) {
-    let what = "a deferred procedure call";
-    if !unloaded::may_call(what, due.driver.as_ref(), "KeSetTimerEx", &due.stack) {
-        return;
-    }
-    let former = irql::set(DISPATCH_LEVEL);
-    frame::call(what, due.driver.as_ref(), || {
-        let none = std::ptr::null_mut();
-        // SAFETY: the driver initialised the DPC with this routine and context.
-        unsafe { (due.routine)(due.dpc as *mut KDPC, due.context as *mut c_void, none, none) };
-    });
-    irql::set(former);
 }
 
 nt! {
@@ -315,33 +290,5 @@ nt! {
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn KeCancelTimer(timer: *mut KTIMER) -> bool {
         kernel::state().timers.cancel(timer as usize)
-    }
-
-    /// Initialises a DPC.
-    simplified = "for timers only, KeInsertQueueDpc is missing; importance and processor have no \
-        effect";
-    max_irql = HIGH_LEVEL;
-    pub unsafe fn KeInitializeDpc(
-        dpc: *mut KDPC,
-        routine: PKDEFERRED_ROUTINE,
-        context: *const c_void,
-    ) {
-        let content = KDPC {
-            Anonymous: KDPC_0 {
-                Anonymous: KDPC_0_0 { Type: DPC_OBJECT, Importance: 1, Number: 0 },
-            },
-            DeferredRoutine: routine,
-            DeferredContext: context.cast_mut(),
-            ..Default::default()
-        };
-        // SAFETY: the caller passes memory for a DPC.
-        unsafe { dpc.write(content) };
-    }
-
-    /// Waits until all DPCs that are queued have run.
-    simplified = "waits for the DPCs of timers; there are no others";
-    max_irql = APC_LEVEL;
-    pub unsafe fn KeFlushQueuedDpcs() {
-        kernel::state().timers.flush();
     }
 }

@@ -197,6 +197,49 @@ fn a_dpc_that_is_waited_for_is_right() {
     assert_broken(&taking_in(kernel, running, Some(flushed)), &[]);
 }
 
+/// Queues a DPC by hand while the gate holds up the one before it.
+fn queue_behind(gate: usize) {
+    let timer = set_timer(first, -1);
+    wait_until_entered(1);
+    let dpc = Box::leak(Box::new(KDPC::default()));
+    let routine = untyped(if gate == 0 { never } else { first } as *const ());
+    // SAFETY: memory for a DPC that stays where it is, and its routine.
+    unsafe { KeInitializeDpc(dpc, routine, null()) };
+    // SAFETY: initialised.
+    assert!(unsafe { KeInsertQueueDpc(dpc, null(), null()) });
+    // SAFETY: initialised by `set_timer`.
+    unsafe { KeCancelTimer(timer as *mut KTIMER) };
+    DPC_GATE.store(gate, Ordering::SeqCst);
+}
+
+#[test]
+fn a_dpc_that_the_driver_queued_is_reported_by_its_own_name_unless_it_is_flushed() {
+    let kernel = boot();
+    let start = |gate| {
+        move |_: *mut DRIVER_OBJECT| {
+            DPC_ENTERED.store(0, Ordering::SeqCst);
+            DPC_GATE.store(0, Ordering::SeqCst);
+            queue_behind(gate);
+        }
+    };
+    load(&kernel, start(0), |_| {});
+    unload_it(&kernel);
+    let reports = kernel.reports();
+    assert_broken(&reports, &[Rule::DpcLeft, Rule::DpcLeft]);
+    assert_eq!(reports[1].function, "KeInsertQueueDpc");
+    assert_made_in(&reports[1], "queue_behind");
+    DPC_GATE.store(1, Ordering::SeqCst);
+    while kernel.reports().len() == 2 {
+        std::thread::yield_now();
+    }
+    let gone = &kernel.shutdown()[2];
+    assert_eq!(gone.rule, Rule::CallIntoUnloadedDriver, "nor is it called");
+    assert_eq!(gone.function, "KeInsertQueueDpc");
+    // SAFETY: takes nothing.
+    let flush = |_: *mut DRIVER_OBJECT| unsafe { KeFlushQueuedDpcs() };
+    assert_broken(&life_in(boot(), start(1), flush), &[]);
+}
+
 #[test]
 fn a_flush_from_a_dpc_is_a_report_and_not_a_deadlock() {
     static DONE: AtomicUsize = AtomicUsize::new(0);
