@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The driver's state: the provider, and the jobs that run.
+
+use crate::job::{Job, Progress};
+use crate::messages::{EARLY, Early, PROVIDER};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use fltport_client::{BacklogPolicy, Options, Provider};
+use fltport_nt::bindings::{
+    STATUS_DELETE_PENDING, STATUS_INSUFFICIENT_RESOURCES, STATUS_NOT_FOUND,
+};
+use fltport_nt::ex::{Global, PoolArc, Rundown, RundownGuard, Tag};
+use fltport_nt::io::DriverObject;
+use fltport_nt::ke::SpinLock;
+use fltport_nt::{NtError, Result};
+
+/// The tag of all this driver's pool memory.
+pub(crate) const TAG: Tag = Tag::new(b"Load");
+
+/// Bytes of notifications that the common driver keeps while no service is connected.
+const BACKLOG: u32 = 256 * 1024;
+
+/// Bytes of notifications that are kept while there is no common driver.
+const STAGING: u32 = 64 * 1024;
+
+/// So many jobs run at a time, or have ended and not been replaced.
+const MAX_JOBS: usize = 4;
+
+static PROVIDER_OF_THIS: Global<Provider<Load>> = Global::empty();
+
+/// The driver as its commands see it.
+pub(crate) struct Load {
+    jobs: SpinLock<[Option<Job>; MAX_JOBS]>,
+    /// Held while a job is started, so that none is when the driver goes.
+    starting: Rundown,
+    /// Jobs come to their end early.
+    stopping: AtomicBool,
+    started: AtomicU32,
+    pub(crate) early: AtomicU64,
+    pub(crate) commands: AtomicU64,
+}
+
+/// IRQL: PASSIVE_LEVEL. Registers the provider and sends the early notifications; [`stop`] is its
+/// mirror.
+pub(crate) fn start(driver: DriverObject) -> Result<()> {
+    let options = Options {
+        tag: TAG,
+        backlog: BACKLOG,
+        policy: BacklogPolicy::KeepNewest,
+        staging: STAGING,
+    };
+    let provider = Provider::register(driver, &PROVIDER, Load::new()?, options)?;
+    let provider = PoolArc::new(TAG, provider)?;
+    PROVIDER_OF_THIS.replace(Some(provider.clone()));
+    for number in 0..EARLY {
+        // Never refused, for it is one of the provider's own; a loss is in the ledger.
+        if provider.notify(&Early { number, of: EARLY }).is_ok() {
+            provider.handler().early.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    Ok(())
+}
+
+/// IRQL: PASSIVE_LEVEL. Ends the jobs, waits for their threads, and gives everything back.
+pub(crate) fn stop() {
+    if let Some(provider) = PROVIDER_OF_THIS.get() {
+        provider.handler().close();
+    }
+    // Nobody else takes it any more: the jobs have ended, and none starts.
+    drop(PROVIDER_OF_THIS.replace(None));
+}
+
+/// IRQL: <= DISPATCH_LEVEL. The provider, while the driver is loaded.
+pub(crate) fn provider() -> Result<PoolArc<Provider<Load>>> {
+    PROVIDER_OF_THIS.get().ok_or(NtError(STATUS_DELETE_PENDING))
+}
+
+impl Load {
+    fn new() -> Result<Self> {
+        Ok(Load {
+            jobs: SpinLock::new([const { None }; MAX_JOBS]),
+            starting: Rundown::new(TAG)?,
+            stopping: AtomicBool::new(false),
+            started: AtomicU32::new(0),
+            early: AtomicU64::new(0),
+            commands: AtomicU64::new(0),
+        })
+    }
+
+    /// IRQL: PASSIVE_LEVEL. To be held while a job is started. `STATUS_DELETE_PENDING` if the driver
+    /// goes.
+    pub(crate) fn begin(&self) -> Result<RundownGuard<'_>> {
+        self.starting
+            .acquire()
+            .ok_or(NtError(STATUS_DELETE_PENDING))
+    }
+
+    /// IRQL: any. Whether jobs are to come to their end.
+    pub(crate) fn is_stopping(&self) -> bool {
+        self.stopping.load(Ordering::Relaxed)
+    }
+
+    /// IRQL: any. The number of the next job.
+    pub(crate) fn number(&self) -> u32 {
+        self.started.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// IRQL: any. How many jobs have been started.
+    pub(crate) fn started(&self) -> u32 {
+        self.started.load(Ordering::Relaxed)
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Keeps a job that runs, in a free place or that of one that has ended.
+    ///
+    /// `STATUS_INSUFFICIENT_RESOURCES` if too many run; the job is told to end then, and waited for.
+    pub(crate) fn keep(&self, job: Job) -> Result<()> {
+        let mut job = Some(job);
+        let is_free = |place: &&mut Option<Job>| place.as_ref().is_none_or(Job::has_ended);
+        let kept = match self.jobs.lock().iter_mut().find(is_free) {
+            None => Err(NtError(STATUS_INSUFFICIENT_RESOURCES)),
+            Some(place) => {
+                core::mem::swap(place, &mut job);
+                Ok(())
+            }
+        };
+        // What was in the place, or the job itself: dropped without the lock, because that waits.
+        drop(job);
+        kept
+    }
+
+    /// IRQL: <= DISPATCH_LEVEL. How far a job has come.
+    pub(crate) fn progress(&self, number: u32) -> Result<PoolArc<Progress>> {
+        let jobs = self.jobs.lock();
+        let mut all = jobs.iter().flatten();
+        let found = all.find(|job| job.progress().number == number);
+        found
+            .map(|job| job.progress().clone())
+            .ok_or(NtError(STATUS_NOT_FOUND))
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Lets no new job start, ends those that run and waits for them.
+    fn close(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        self.starting.wait();
+        let ending = core::mem::replace(&mut *self.jobs.lock(), [const { None }; MAX_JOBS]);
+        // Without the lock, because it waits.
+        drop(ending);
+    }
+}

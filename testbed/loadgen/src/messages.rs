@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What the load generator tells, asks and takes.
+
+use fltport_abi::message::Status;
+
+fltport_abi::messages! {
+    /// The load generator as it registers.
+    provider PROVIDER = "loadgen";
+
+    /// One of a flood.
+    notification 1 "tick" Tick {
+        /// Counts from 0 within its job and thread.
+        number: u64,
+        /// The job.
+        job: u32,
+        /// Which of the job's threads.
+        thread: u32,
+        /// The IRQL at which it was sent.
+        irql: u32,
+        /// Zero.
+        reserved: u32,
+    }
+
+    /// One of a flood, with as many bytes as were asked for.
+    notification 2 "blob" Blob<'a> {
+        /// Counts from 0 within its job and thread.
+        number: u64,
+        /// The job.
+        job: u32,
+        /// Which of the job's threads.
+        thread: u32,
+        /// All of them are the lowest byte of the number.
+        data: &'a [u8],
+    }
+
+    /// Sent by DriverEntry.
+    notification 3 "early" Early {
+        /// Counts from 0.
+        number: u64,
+        /// How many there are.
+        of: u64,
+    }
+
+    /// A question; [`answer_to`] is its answer.
+    request 10 "question" Question {
+        /// Counts from 0 within its job and thread.
+        number: u64,
+        /// The job.
+        job: u32,
+        /// Which of the job's threads.
+        thread: u32,
+    } -> /// What the decider answers, or 0 by default.
+    Reply {
+        /// [`answer_to`] the question.
+        number: u64,
+    }
+
+    /// Starts a job that sends notifications from threads, as fast as it can.
+    command 20 "flood" Flood {
+        /// How many, by all threads together.
+        count: u64,
+        /// How many threads; at most [`MAX_THREADS`].
+        threads: u32,
+        /// Bytes of each: 0 sends ticks, more sends blobs.
+        bytes: u32,
+    } -> /// It has been started.
+    FloodStarted {
+        /// The job.
+        job: u32,
+    }
+
+    /// Starts a job that sends ticks from deferred procedure calls.
+    command 21 "dpc" Defer {
+        /// How many.
+        count: u64,
+        /// The DPC is queued by a timer (true) or directly.
+        by_timer: bool,
+        /// Zero.
+        reserved: u32,
+    } -> /// It has been started.
+    DeferStarted {
+        /// The job.
+        job: u32,
+    }
+
+    /// Starts a job that asks from threads, one question after the other.
+    command 22 "ask" Ask {
+        /// How many questions, by all threads together.
+        rounds: u64,
+        /// How many threads; at most [`MAX_THREADS`].
+        threads: u32,
+        /// How long each waits for its answer, in milliseconds.
+        deadline_ms: u32,
+    } -> /// It has been started.
+    AskStarted {
+        /// The job.
+        job: u32,
+    }
+
+    /// Waits for the end of a job. STATUS_IO_TIMEOUT if it goes on.
+    command 23 "await" Await {
+        /// The job.
+        job: u32,
+        /// How long to wait at most, in milliseconds; no longer than [`MAX_AWAIT_MS`].
+        timeout_ms: u32,
+    } -> /// The account of the job.
+    JobReport {
+        /// Notifications offered, or questions asked.
+        done: u64,
+        /// Notifications that were refused: neither delivered nor lost.
+        refused: u64,
+        /// Questions that the decider answered in time.
+        answered: u64,
+        /// Questions that it did not.
+        missed: u64,
+        /// Questions that were answered by default at once: no decider, or one that is left alone.
+        defaulted: u64,
+        /// Questions whose decider went away meanwhile.
+        disconnected: u64,
+        /// Questions that ended otherwise.
+        failed: u64,
+        /// Answers that belong to another question, and defaults that are not the default.
+        wrong: u64,
+        /// The longest that a question took, in microseconds.
+        longest_us: u64,
+        /// From the start to the end of the job, in microseconds.
+        elapsed_us: u64,
+    }
+
+    /// Gives back what it is given.
+    command 24 "echo" Echo<'a> {
+        /// Anything.
+        data: &'a [u8],
+    } -> /// The same.
+    Echoed<'a> {
+        /// The same.
+        data: &'a [u8],
+    }
+
+    /// Has the driver touch an address of the lower half with the fault-safe copy: 16 bytes.
+    command 25 "fault" Fault {
+        /// The address. One of the upper half is refused: there a bad one stops the machine.
+        address: u64,
+        /// Written to, or read.
+        write: bool,
+        /// Zero.
+        reserved: u32,
+    } -> /// What became of it.
+    Faulted {
+        /// The status of the copy.
+        status: Status,
+    }
+
+    /// Asks what the driver has done since it was loaded.
+    command 26 "statistics" GetStatistics {} -> /// It has done this.
+    LoadStatistics {
+        /// Notifications sent by DriverEntry.
+        early: u64,
+        /// Jobs started.
+        jobs: u64,
+        /// Commands taken, this one included.
+        commands: u64,
+    }
+}
+
+/// The most threads of one job.
+pub const MAX_THREADS: usize = 8;
+
+/// The longest that [`Await`] waits: a command should be brief.
+pub const MAX_AWAIT_MS: u32 = 1_000;
+
+/// How many notifications DriverEntry sends.
+pub const EARLY: u64 = 100;
+
+/// The right answer to a question.
+pub const fn answer_to(question: &Question) -> u64 {
+    (question.number << 16 | (question.job as u64) << 8 | question.thread as u64) ^ u64::MAX
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use fltport_abi::message::Message;
+
+    #[test]
+    fn a_tick_has_these_bytes() {
+        let tick = Tick {
+            number: 0x0102,
+            job: 3,
+            thread: 4,
+            irql: 2,
+            reserved: 0,
+        };
+        let mut bytes = [0; 24];
+        assert_eq!(tick.encode(&mut bytes), Ok(24));
+        assert_eq!(
+            bytes,
+            [
+                2, 1, 0, 0, 0, 0, 0, 0, 3, 0, 0, 0, 4, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0
+            ]
+        );
+        assert_eq!(Tick::decode(&bytes), Ok(tick));
+    }
+
+    #[test]
+    fn no_two_questions_of_a_job_have_one_answer_and_none_has_the_default() {
+        let mut answers = std::collections::BTreeSet::new();
+        for number in 0..100 {
+            for thread in 0..MAX_THREADS as u32 {
+                let job = 7;
+                assert!(answers.insert(answer_to(&Question {
+                    number,
+                    job,
+                    thread
+                })));
+            }
+        }
+        assert!(!answers.contains(&0));
+    }
+}

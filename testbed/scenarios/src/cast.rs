@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The services of a scenario, from the side of who orders them: processes of this program.
+
+use crate::language::Service;
+use crate::orders::{Answer, Order};
+use anyhow::{Context, Result, anyhow, bail};
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+/// What a service may take beyond the time of its order, to answer that it is over.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// The services that are there.
+#[derive(Default)]
+pub(crate) struct Cast(BTreeMap<String, Member>);
+
+struct Member {
+    process: Child,
+    orders: ChildStdin,
+    answers: Receiver<String>,
+}
+
+impl Cast {
+    /// Starts a service and waits until it has connected, or has said why it cannot.
+    pub(crate) fn start(&mut self, service: &Service, socket: Option<&Path>) -> Result<Answer> {
+        let name = &service.name;
+        if self.0.contains_key(name) {
+            bail!("there is a service {name} already. Call this one otherwise, or end that one");
+        }
+        let program = std::env::current_exe().context("this program cannot be found")?;
+        let mut command = Command::new(program);
+        command.args(["service", "--name", name]);
+        if let Some(socket) = socket {
+            command.arg("--socket").arg(socket);
+        }
+        for (option, value) in [
+            ("--queue", service.queue.map(|n| n.to_string())),
+            ("--gets", service.gets.map(|n| n.to_string())),
+        ] {
+            value.map(|value| command.args([option, &value]));
+        }
+        if service.once {
+            command.arg("--once");
+        }
+        let mut member = Member::start(command)?;
+        let answer = member.answer(name, GRACE)?;
+        if let Answer::Done(_) = &answer {
+            self.0.insert(name.clone(), member);
+        }
+        Ok(answer)
+    }
+
+    /// Has a service do something.
+    pub(crate) fn order(&mut self, name: &str, order: &Order, within: u64) -> Result<Answer> {
+        let member = self.0.get_mut(name).ok_or_else(|| nobody(name))?;
+        let line = serde_json::to_string(order).context("an order cannot be written as JSON")?;
+        writeln!(member.orders, "{line}").with_context(|| format!("{name} takes no orders"))?;
+        member.orders.flush()?;
+        let answer = member.answer(name, Duration::from_millis(within) + GRACE)?;
+        if *order == Order::Leave
+            && let Some(member) = self.0.remove(name)
+        {
+            member.wait()?;
+        }
+        Ok(answer)
+    }
+
+    /// Kills a service's process, and waits until it is gone.
+    pub(crate) fn kill(&mut self, name: &str) -> Result<()> {
+        let mut member = self.0.remove(name).ok_or_else(|| nobody(name))?;
+        member.process.kill().context("it cannot be killed")?;
+        member.process.wait().context("its end is unknown")?;
+        Ok(())
+    }
+
+    /// Who is there.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.0.keys().cloned().collect()
+    }
+}
+
+fn nobody(name: &str) -> anyhow::Error {
+    anyhow!("there is no service {name}. Write `service {name}` before this line")
+}
+
+impl Member {
+    fn start(mut command: Command) -> Result<Member> {
+        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut process = piped.spawn().context("a service cannot be started")?;
+        let missing = || anyhow!("a service without standard input and output");
+        let orders = process.stdin.take().ok_or_else(missing)?;
+        let output = process.stdout.take().ok_or_else(missing)?;
+        let (sender, answers) = channel();
+        let read_on = move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                // An error: the scenario is over and nobody waits for answers.
+                let _nobody_waits = sender.send(line);
+            }
+        };
+        thread::Builder::new()
+            .name("answers".into())
+            .spawn(read_on)
+            .context("a thread cannot be started")?;
+        Ok(Member {
+            process,
+            orders,
+            answers,
+        })
+    }
+
+    fn answer(&mut self, name: &str, patience: Duration) -> Result<Answer> {
+        match self.answers.recv_timeout(patience) {
+            Ok(line) => serde_json::from_str(&line)
+                .with_context(|| format!("{name} says what is no answer: {line}")),
+            Err(RecvTimeoutError::Timeout) => bail!("{name} has not answered within {patience:?}"),
+            Err(RecvTimeoutError::Disconnected) => match self.process.wait() {
+                Ok(status) => bail!("{name} has ended with {status} instead of answering"),
+                Err(error) => bail!("{name} has ended instead of answering: {error}"),
+            },
+        }
+    }
+
+    /// Waits for its end, which it has been told to come to.
+    fn wait(mut self) -> Result<()> {
+        match self.answers.recv_timeout(GRACE) {
+            Err(RecvTimeoutError::Disconnected) => {}
+            Ok(line) => bail!("a service that leaves says {line}"),
+            Err(RecvTimeoutError::Timeout) => bail!("a service that leaves does not end"),
+        }
+        let status = self.process.wait().context("its end is unknown")?;
+        if !status.success() {
+            bail!("a service has ended with {status}");
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        // It fails if the process has ended, which is what is wanted.
+        let _ended = self.process.kill();
+        let _ended = self.process.wait();
+    }
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What scenarios are played on. Both floors have the same face:
+//!
+//! * `Floor::open()`: a machine without drivers; one at a time;
+//! * `name()`: what it is, for the report;
+//! * `socket()`: where services find it, if they have to be told;
+//! * `start`, `stop`, `unload`: a driver by its name; [`Outcome::Refused`] if the driver refuses;
+//! * `close()`: everything unloaded; what NT's rules have to say against it.
+
+#[cfg(target_os = "linux")]
+mod hosted;
+#[cfg(windows)]
+#[allow(unsafe_code, reason = "calls the service control manager")]
+mod windows;
+
+use crate::orders::{Code, Refusal};
+
+#[cfg(target_os = "linux")]
+pub(crate) use hosted::Floor;
+#[cfg(windows)]
+pub(crate) use windows::Floor;
+
+/// What became of a driver.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Done,
+    Refused(Refusal),
+    /// It cannot be done on this floor, and why.
+    #[cfg_attr(target_os = "linux", allow(dead_code))]
+    NotHere(String),
+}
+
+impl Outcome {
+    /// A driver's NTSTATUS.
+    #[cfg_attr(windows, allow(dead_code))]
+    fn from_status(outcome: Result<(), i32>) -> Outcome {
+        match outcome {
+            Ok(()) => Outcome::Done,
+            Err(status) => Outcome::Refused(Refusal {
+                text: format!("NTSTATUS {status:#010x}"),
+                code: Some(Code::Status(status)),
+            }),
+        }
+    }
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The hosted kernel, in this process, with a socket for the services.
+
+use super::Outcome;
+use anyhow::{Context, Result, anyhow, bail};
+use nt_host::transport::{Capabilities, Endpoint, MessageDevice, Server};
+use nt_host::{Config, DebugPrint, DriverImage, Kernel, Unload};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+const IMAGES: [DriverImage; 2] = [
+    DriverImage {
+        name: fltport_driver::IMAGE_NAME,
+        entry: fltport_driver::driver_entry,
+        force_integrity: false,
+    },
+    DriverImage {
+        name: loadgen::IMAGE_NAME,
+        entry: loadgen::driver_entry,
+        force_integrity: false,
+    },
+];
+
+/// A hosted kernel. Closed without [`Floor::close`] it panics if a rule was broken.
+pub(crate) struct Floor {
+    server: Server,
+    kernel: Kernel,
+    socket: Socket,
+}
+
+/// A socket's path in a directory of its own.
+struct Socket {
+    directory: PathBuf,
+    path: PathBuf,
+}
+
+impl Floor {
+    pub(crate) fn open() -> Result<Floor> {
+        let socket = Socket::choose()?;
+        let kernel = Kernel::boot(Config {
+            debug_print: DebugPrint::Sink(Arc::new(|text| eprintln!("  {}", text.trim_end()))),
+            ..Config::default()
+        });
+        let endpoint = Endpoint::bind(&socket.path).map_err(|error| anyhow!("{error}"))?;
+        let capabilities = Capabilities {
+            holds_process_creation: false,
+            sees_every_process: false,
+            missing: Vec::new(),
+        };
+        let log = Arc::new(|line: &str| eprintln!("  {line}"));
+        let server = Server::start(endpoint, MessageDevice, &capabilities, log);
+        let server = server.map_err(|error| anyhow!("{error}"))?;
+        Ok(Floor {
+            server,
+            kernel,
+            socket,
+        })
+    }
+
+    pub(crate) fn name() -> &'static str {
+        "the hosted kernel"
+    }
+
+    pub(crate) fn socket(&self) -> Option<&Path> {
+        Some(&self.socket.path)
+    }
+
+    pub(crate) fn start(&mut self, driver: &str) -> Result<Outcome> {
+        let image = IMAGES.iter().find(|image| image.name == driver);
+        let image = image.with_context(|| format!("no driver is called {driver}"))?;
+        Ok(Outcome::from_status(self.kernel.load(image)))
+    }
+
+    pub(crate) fn stop(&mut self, driver: &str) -> Result<Outcome> {
+        let stopped = self.kernel.unload(driver, Unload::Stop);
+        Ok(Outcome::from_status(stopped))
+    }
+
+    pub(crate) fn unload(&mut self, driver: &str) -> Result<Outcome> {
+        let unloaded = self.kernel.unload(driver, Unload::Filter);
+        Ok(Outcome::from_status(unloaded))
+    }
+
+    /// Ends the kernel; fails if a driver has broken a rule or left something behind.
+    pub(crate) fn close(self) -> Result<()> {
+        let reports = self.kernel.shutdown();
+        self.server.stop();
+        if reports.is_empty() {
+            return Ok(());
+        }
+        let reports: Vec<String> = reports.iter().map(ToString::to_string).collect();
+        bail!("drivers broke rules of the kernel:\n{}", reports.join("\n"))
+    }
+}
+
+impl Socket {
+    fn choose() -> Result<Socket> {
+        let name = format!("fltport-scenarios-{}", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .recursive(true)
+            .create(&directory)
+            .with_context(|| format!("the directory {} cannot be made", directory.display()))?;
+        let path = directory.join("host.sock");
+        Ok(Socket { directory, path })
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        // What is left is of no use to anybody, and of no harm.
+        let _left = std::fs::remove_dir_all(&self.directory);
+    }
+}

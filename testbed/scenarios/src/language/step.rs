@@ -1,0 +1,208 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Steps, and how a line becomes one.
+
+use super::words::Words;
+use crate::orders::{Expected, Job, Order, Pass, Place};
+use anyhow::{Result, anyhow, bail};
+use fltport_abi::Message;
+use loadgen::messages::{Blob, Early, Question, Tick};
+
+/// How long a step may take, in milliseconds, unless it says otherwise.
+const PATIENCE: u64 = 30_000;
+
+/// One step.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    /// The line that it stands on.
+    pub(crate) line: u32,
+    /// That line.
+    pub(crate) text: String,
+    pub(crate) action: Action,
+    /// What must come of it.
+    pub(crate) expected: Vec<Expected>,
+    /// It must be refused so.
+    pub(crate) refusal: Option<String>,
+    /// How long it may take, in milliseconds.
+    pub(crate) within: u64,
+}
+
+/// What a step does.
+#[derive(Clone, Debug)]
+pub(crate) enum Action {
+    /// Loads a driver.
+    Start(String),
+    /// Stops it.
+    Stop(String),
+    /// Asks for its unload, which it may refuse.
+    Unload(String),
+    /// Has a service connect.
+    Service(Service),
+    /// Kills its process.
+    Kill(String),
+    /// Has a service do something.
+    Order(String, Order),
+    /// Waits, in a service, for the end of the job that was started last.
+    Finish(String),
+}
+
+/// A service to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Service {
+    pub(crate) name: String,
+    pub(crate) queue: Option<usize>,
+    pub(crate) gets: Option<u32>,
+    pub(crate) once: bool,
+}
+
+/// Reads a line.
+pub(super) fn read(line: u32, text: &str, words: &mut Words<'_>) -> Result<Step> {
+    let within = words.number_of("within", PATIENCE)?;
+    let subject = words.next("who does something")?;
+    let mut object = |what| words.next(what).map(str::to_owned);
+    let action = match subject {
+        "start" => Action::Start(object("the driver")?),
+        "stop" => Action::Stop(object("the driver")?),
+        "unload" => Action::Unload(object("the driver")?),
+        "kill" => Action::Kill(object("the service")?),
+        "leave" => Action::Order(object("the service")?, Order::Leave),
+        "service" => Action::Service(service(words)?),
+        name => by_a_service(name, words, within)?,
+    };
+    let (mut expected, refusal) = words.expectations();
+    if let Action::Order(_, Order::See { expected: seen, .. }) = &action {
+        expected.clone_from(seen);
+    }
+    Ok(Step {
+        line,
+        text: text.to_owned(),
+        action,
+        expected,
+        refusal,
+        within,
+    })
+}
+
+fn service(words: &mut Words<'_>) -> Result<Service> {
+    Ok(Service {
+        name: words.next("its name")?.to_owned(),
+        queue: optional(words, "queue")?,
+        gets: optional(words, "gets")?,
+        once: words.yes("once")?,
+    })
+}
+
+/// A number that is passed on if it is given.
+fn optional<N: TryFrom<u64>>(words: &mut Words<'_>, name: &str) -> Result<Option<N>> {
+    // No sensible value of these options is so large.
+    let given = words.number_of::<u64>(name, u64::MAX)?;
+    if given == u64::MAX {
+        return Ok(None);
+    }
+    let fits = N::try_from(given).map_err(|_| anyhow!("{name}={given} is too large"))?;
+    Ok(Some(fits))
+}
+
+fn by_a_service(name: &str, words: &mut Words<'_>, within: u64) -> Result<Action> {
+    let verb = words.next(&format!("what {name} does"))?;
+    let order = match verb {
+        "finishes" => return Ok(Action::Finish(name.to_owned())),
+        "subscribes" => Order::Subscribe {
+            observe: messages(words.option("observe"))?,
+            decide: messages(words.option("decide"))?,
+            within,
+        },
+        "starts" => Order::Start(job(words)?),
+        "sees" => {
+            let (expected, _) = words.expectations();
+            if expected.is_empty() {
+                bail!("{name} is to see nothing. Write what, as in `{name} sees expect ticks=100`");
+            }
+            Order::See { expected, within }
+        }
+        "answers" => Order::Answer(true),
+        "mutes" => Order::Answer(false),
+        "wakes" => Order::Take(true),
+        "sleeps" => Order::Take(false),
+        "replies" => Order::ReplyToKept,
+        "echoes" => Order::Echo {
+            bytes: words.required("bytes")?,
+        },
+        "faults" => Order::Fault {
+            address: words.required("address")?,
+            write: words.yes("write")?,
+        },
+        "counts" => Order::Statistics,
+        "sends" => Order::Send {
+            provider: words.option("provider").unwrap_or("loadgen").to_owned(),
+            command: words.required("command")?,
+            bytes: words.number_of("bytes", 0)?,
+        },
+        "passes" => Order::Pass(Pass {
+            input: place(words.option("input"))?,
+            output: place(words.option("output"))?,
+            input_length: optional(words, "input-length")?,
+            output_length: words.number_of("output-length", 4096)?,
+        }),
+        "audits" => Order::Audit { within },
+        other => bail!(
+            "nobody can do \"{other}\". A line begins with start, stop, unload, service, kill, leave, repeat or end, or with the name of a service and what it does: subscribes, starts, finishes, sees, answers, mutes, wakes, sleeps, replies, echoes, faults, counts, sends, passes, audits"
+        ),
+    };
+    Ok(Action::Order(name.to_owned(), order))
+}
+
+fn job(words: &mut Words<'_>) -> Result<Job> {
+    Ok(match words.next("the job: flood, dpc or ask")? {
+        "flood" => Job::Flood {
+            count: words.required("count")?,
+            threads: words.number_of("threads", 1)?,
+            bytes: words.number_of("bytes", 0)?,
+        },
+        "dpc" => Job::Dpc {
+            count: words.required("count")?,
+            by_timer: match words.option("by") {
+                None | Some("timer") => true,
+                Some("queue") => false,
+                Some(other) => bail!("by={other} queues no DPC. Write by=timer or by=queue"),
+            },
+        },
+        "ask" => Job::Ask {
+            rounds: words.required("rounds")?,
+            threads: words.number_of("threads", 1)?,
+            deadline: words.number_of("deadline", 10_000)?,
+        },
+        other => bail!("no job is called \"{other}\". There are flood, dpc and ask"),
+    })
+}
+
+/// Message numbers from names.
+fn messages(names: Option<&str>) -> Result<Vec<u16>> {
+    let known = [
+        (Tick::NAME, Tick::NUMBER),
+        (Blob::NAME, Blob::NUMBER),
+        (Early::NAME, Early::NUMBER),
+        (Question::NAME, Question::NUMBER),
+    ];
+    let mut numbers = Vec::new();
+    for name in names.into_iter().flat_map(|names| names.split(',')) {
+        let found = known.iter().find(|(known, _)| *known == name);
+        let Some((_, number)) = found else {
+            bail!("no message is called \"{name}\". There are tick, blob, early and question");
+        };
+        numbers.push(*number);
+    }
+    Ok(numbers)
+}
+
+fn place(name: Option<&str>) -> Result<Place> {
+    Ok(match name.unwrap_or("good") {
+        "good" => Place::Good,
+        "null" => Place::Null,
+        "nowhere" => Place::Nowhere,
+        "kernel" => Place::Kernel,
+        "read-only" => Place::ReadOnly,
+        other => bail!(
+            "no place is called \"{other}\". There are good, null, nowhere, kernel and read-only"
+        ),
+    })
+}

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a scenario has a service do, and what the service answers: one JSON line each.
+
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// Numbers by name: what a step can expect something of.
+pub(crate) type Numbers = BTreeMap<String, u64>;
+
+/// What to do. Times are in milliseconds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Order {
+    /// Subscribe to the load generator's messages, once it is there.
+    Subscribe {
+        observe: Vec<u16>,
+        decide: Vec<u16>,
+        within: u64,
+    },
+    /// Have the load generator start a job; answers with its number.
+    Start(Job),
+    /// Wait for the end of a job; answers with its account.
+    Finish { job: u32, within: u64 },
+    /// Have the load generator give back so many bytes.
+    Echo { bytes: usize },
+    /// Have the load generator touch an address.
+    Fault { address: u64, write: bool },
+    /// Ask the load generator what it has done.
+    Statistics,
+    /// Send so many bytes as a command of this number, through the library.
+    Send {
+        provider: String,
+        command: u16,
+        bytes: usize,
+    },
+    /// Send from and to these places in memory, past the library.
+    Pass(Pass),
+    /// Wait until the tally is as it is to be; answers with it in any case.
+    See {
+        expected: Vec<Expected>,
+        within: u64,
+    },
+    /// Answer requests from now on, or keep them unanswered.
+    Answer(bool),
+    /// Take events from now on, or leave them where they are.
+    Take(bool),
+    /// Answer the requests that were kept; fails as the first answer does.
+    ReplyToKept,
+    /// Read the ledger until nothing is in flight; answers with its sums.
+    Audit { within: u64 },
+    /// End.
+    Leave,
+}
+
+/// A job of the load generator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Job {
+    Flood {
+        count: u64,
+        threads: u32,
+        bytes: u32,
+    },
+    Dpc {
+        count: u64,
+        by_timer: bool,
+    },
+    Ask {
+        rounds: u64,
+        threads: u32,
+        deadline: u32,
+    },
+}
+
+/// A command whose buffers may be anywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Pass {
+    pub(crate) input: Place,
+    pub(crate) output: Place,
+    /// Bytes that the input is said to have; those that it has by default.
+    pub(crate) input_length: Option<u32>,
+    /// Bytes that the output is said to have.
+    pub(crate) output_length: u32,
+}
+
+/// Where a buffer is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Place {
+    /// Where it should be.
+    Good,
+    /// At address 0.
+    Null,
+    /// Where nothing is: on the first page.
+    Nowhere,
+    /// In the kernel's half.
+    Kernel,
+    /// Where one can only read.
+    ReadOnly,
+}
+
+/// What a number has to be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Expected {
+    pub(crate) name: String,
+    pub(crate) relation: Relation,
+    pub(crate) number: u64,
+}
+
+/// How.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Relation {
+    Equal,
+    AtLeast,
+    AtMost,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Answer {
+    Done(Numbers),
+    Refused(Refusal),
+    /// It cannot be done on this floor, and why.
+    NotHere(String),
+}
+
+/// Why something was refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Refusal {
+    /// In words.
+    pub(crate) text: String,
+    pub(crate) code: Option<Code>,
+}
+
+/// A status as a floor says it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Code {
+    Status(i32),
+    Hresult(i32),
+}
+
+impl Expected {
+    /// Whether it is so. What is not there is not.
+    pub(crate) fn holds(&self, numbers: &Numbers) -> bool {
+        let found = numbers.get(&self.name);
+        found.is_some_and(|found| match self.relation {
+            Relation::Equal => *found == self.number,
+            Relation::AtLeast => *found >= self.number,
+            Relation::AtMost => *found <= self.number,
+        })
+    }
+
+    /// Whether waiting can still make it so.
+    pub(crate) fn is_reached(&self, numbers: &Numbers) -> bool {
+        let found = numbers.get(&self.name).copied().unwrap_or(0);
+        self.relation == Relation::AtMost || found >= self.number
+    }
+}
+
+impl std::fmt::Display for Expected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let relation = match self.relation {
+            Relation::Equal => "=",
+            Relation::AtLeast => ">=",
+            Relation::AtMost => "<=",
+        };
+        write!(f, "{}{relation}{}", self.name, self.number)
+    }
+}
+
+impl Refusal {
+    /// A refusal that no code came with.
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Refusal {
+            text: text.into(),
+            code: None,
+        }
+    }
+}
+
+impl From<fltport::Error> for Refusal {
+    fn from(error: fltport::Error) -> Self {
+        let code = match error.code() {
+            fltport::Code::Status(status) => Some(Code::Status(status)),
+            fltport::Code::Hresult(hresult) => Some(Code::Hresult(hresult)),
+            fltport::Code::Os(_) | fltport::Code::None => None,
+        };
+        let text = match &error {
+            fltport::Error::Encode(_) => "too-large".to_owned(),
+            other => other.to_string(),
+        };
+        Refusal { text, code }
+    }
+}

@@ -1,0 +1,246 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A scenario that is being played: the floor, the drivers that are loaded, the services.
+
+use crate::cast::Cast;
+use crate::floor::{Floor, Outcome};
+use crate::language::{Action, Service, Step};
+use crate::orders::{Answer, Numbers, Order};
+use crate::status;
+use anyhow::{Result, anyhow, bail};
+use std::collections::BTreeMap;
+
+/// How long the laws may take to come to rest at the end, in milliseconds.
+const PATIENCE: u64 = 30_000;
+
+/// What a service must not have seen in any scenario.
+const NEVER: [&str; 4] = ["missing", "disordered", "damaged", "unknown"];
+
+/// The common driver, without which there is no ledger.
+const COMMON_DRIVER: &str = "fltport";
+
+/// What is there, and what has been measured.
+pub(super) struct Stage {
+    // Services end before the floor does.
+    cast: Cast,
+    floor: Floor,
+    /// In the order of their loading.
+    drivers: Vec<String>,
+    job: Option<u32>,
+    measured: BTreeMap<String, Numbers>,
+}
+
+impl Stage {
+    pub(super) fn open() -> Result<Stage> {
+        Ok(Stage {
+            cast: Cast::default(),
+            floor: Floor::open()?,
+            drivers: Vec::new(),
+            job: None,
+            measured: BTreeMap::new(),
+        })
+    }
+
+    /// Does a step and compares what comes of it; the reason if it cannot be done on this floor.
+    pub(super) fn act(&mut self, step: &Step) -> Result<Option<String>> {
+        let answer = match &step.action {
+            Action::Start(driver) => self.start(driver)?,
+            Action::Stop(driver) => {
+                let outcome = self.floor.stop(driver)?;
+                self.gone(driver, outcome)
+            }
+            Action::Unload(driver) => {
+                let outcome = self.floor.unload(driver)?;
+                self.gone(driver, outcome)
+            }
+            Action::Service(service) => self.cast.start(service, self.floor.socket())?,
+            Action::Kill(name) => {
+                self.cast.kill(name)?;
+                Answer::Done(Numbers::new())
+            }
+            Action::Finish(name) => {
+                let job = self.job.ok_or_else(|| {
+                    anyhow!("no job was started. Write `{name} starts flood count=100` before")
+                })?;
+                let within = step.within;
+                self.order(name, &Order::Finish { job, within }, within)?
+            }
+            Action::Order(name, Order::Leave) => {
+                self.look_at(name)?;
+                self.order(name, &Order::Leave, step.within)?
+            }
+            Action::Order(name, order) => self.order(name, order, step.within)?,
+        };
+        compare(step, answer)
+    }
+
+    fn start(&mut self, driver: &str) -> Result<Answer> {
+        let outcome = self.floor.start(driver)?;
+        if let Outcome::Done = outcome {
+            self.drivers.push(driver.to_owned());
+        }
+        Ok(Answer::from(outcome))
+    }
+
+    fn gone(&mut self, driver: &str, outcome: Outcome) -> Answer {
+        if let Outcome::Done = outcome {
+            self.drivers.retain(|loaded| loaded != driver);
+        }
+        Answer::from(outcome)
+    }
+
+    fn order(&mut self, name: &str, order: &Order, within: u64) -> Result<Answer> {
+        let answer = self.cast.order(name, order, within)?;
+        if let Answer::Done(numbers) = &answer {
+            match order {
+                Order::Start(_) => self.job = numbers.get("job").and_then(|n| (*n).try_into().ok()),
+                Order::See { .. } | Order::Finish { .. } | Order::Audit { .. } => {
+                    self.measure(name, order, numbers);
+                }
+                _ => {}
+            }
+        }
+        Ok(answer)
+    }
+
+    /// Keeps numbers for the report: the last of a service and of the ledger, and the sums of jobs.
+    fn measure(&mut self, name: &str, order: &Order, numbers: &Numbers) {
+        match order {
+            Order::See { .. } => self.measured.insert(name.to_owned(), numbers.clone()),
+            Order::Audit { .. } => self.measured.insert("ledger".to_owned(), numbers.clone()),
+            _ => {
+                let jobs = self.measured.entry("jobs".to_owned()).or_default();
+                for (name, number) in numbers {
+                    let sum = jobs.entry(name.clone()).or_default();
+                    match name.starts_with("longest") {
+                        true => *sum = (*sum).max(*number),
+                        false => *sum += number,
+                    }
+                }
+                None
+            }
+        };
+    }
+
+    /// What a service has seen, and whether any of it must not be.
+    fn look_at(&mut self, name: &str) -> Result<()> {
+        let look = Order::See {
+            expected: Vec::new(),
+            within: 0,
+        };
+        let Answer::Done(numbers) = self.order(name, &look, 0)? else {
+            bail!("{name} does not say what it has seen");
+        };
+        for never in NEVER {
+            if let Some(count) = numbers.get(never).filter(|count| **count != 0) {
+                bail!("{name} has seen {count} {never}: the stream is not as it is declared");
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks the laws, unloads everything and ends the floor; what has been measured.
+    pub(super) fn close(mut self) -> Result<BTreeMap<String, Numbers>> {
+        let laws = self.check();
+        let ended = self.end();
+        drop(self.cast);
+        let closed = self.floor.close();
+        laws.and(ended).and(closed).map(|()| self.measured)
+    }
+
+    fn check(&mut self) -> Result<()> {
+        for name in self.cast.names() {
+            self.look_at(&name)?;
+            self.cast.order(&name, &Order::Leave, PATIENCE)?;
+        }
+        if self.drivers.iter().any(|driver| driver == COMMON_DRIVER) {
+            self.audit()?;
+        }
+        Ok(())
+    }
+
+    /// Law 1, once everybody has gone.
+    fn audit(&mut self) -> Result<()> {
+        let auditor = Service {
+            name: "auditor".to_owned(),
+            queue: None,
+            gets: None,
+            once: true,
+        };
+        if let Answer::Refused(refusal) = self.cast.start(&auditor, self.floor.socket())? {
+            bail!("the auditor cannot connect: {}", status::describe(&refusal));
+        }
+        let audit = Order::Audit { within: PATIENCE };
+        let answer = self.order(&auditor.name, &audit, PATIENCE)?;
+        let Answer::Done(sums) = answer else {
+            bail!("the ledger cannot be read: {answer:?}");
+        };
+        for law in ["unbalanced", "in-flight"] {
+            if sums.get(law) != Some(&0) {
+                bail!("the ledger does not balance at rest: {sums:?}");
+            }
+        }
+        self.cast.order(&auditor.name, &Order::Leave, PATIENCE)?;
+        Ok(())
+    }
+
+    /// Stops the drivers, the last one first.
+    fn end(&mut self) -> Result<()> {
+        while let Some(driver) = self.drivers.pop() {
+            if let Outcome::Refused(refusal) = self.floor.stop(&driver)? {
+                bail!("{driver} cannot be stopped: {}", status::describe(&refusal));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl From<Outcome> for Answer {
+    fn from(outcome: Outcome) -> Answer {
+        match outcome {
+            Outcome::Done => Answer::Done(Numbers::new()),
+            Outcome::Refused(refusal) => Answer::Refused(refusal),
+            Outcome::NotHere(reason) => Answer::NotHere(reason),
+        }
+    }
+}
+
+/// Compares what came of a step with what must; the reason if it cannot be done on this floor.
+fn compare(step: &Step, answer: Answer) -> Result<Option<String>> {
+    let numbers = match (answer, &step.refusal) {
+        (Answer::NotHere(reason), _) => return Ok(Some(reason)),
+        (Answer::Refused(refusal), Some(word)) if status::is(&refusal, word) => return Ok(None),
+        (Answer::Refused(refusal), Some(word)) => {
+            bail!(
+                "refused with {} instead of {word}",
+                status::describe(&refusal)
+            )
+        }
+        (Answer::Refused(refusal), None) => bail!("refused: {}", status::describe(&refusal)),
+        (Answer::Done(_), Some(word)) => bail!("not refused, though it must be: {word}"),
+        (Answer::Done(numbers), None) => numbers,
+    };
+    let broken: Vec<String> = step
+        .expected
+        .iter()
+        .filter(|expected| !expected.holds(&numbers))
+        .map(ToString::to_string)
+        .collect();
+    if broken.is_empty() {
+        return Ok(None);
+    }
+    bail!(
+        "it is not so that {}. What there is: {}",
+        broken.join(" and "),
+        list(&numbers)
+    )
+}
+
+/// Numbers in a line, but for zeros.
+pub(super) fn list(numbers: &Numbers) -> String {
+    let words: Vec<String> = numbers
+        .iter()
+        .filter(|(_, number)| **number != 0)
+        .map(|(name, number)| format!("{name} {number}"))
+        .collect();
+    words.join(", ")
+}

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a service is told, and what it does about it: a thread that counts and answers.
+
+use crate::orders::{Expected, Numbers};
+use crate::tally::Tally;
+use fltport::{Client, Event, Record, Request};
+use fltport_abi::Message;
+use loadgen::messages::{Question, Reply, answer_to};
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+/// The thread, and what it has seen.
+pub(super) struct Events {
+    shared: Arc<Shared>,
+    thread: JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+struct State {
+    tally: Tally,
+    /// It takes events.
+    takes: bool,
+    /// It answers requests.
+    answers: bool,
+    kept: Vec<Request>,
+    /// Providers have come or gone so often.
+    providers: u64,
+    ended: bool,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        State {
+            tally: Tally::default(),
+            takes: true,
+            answers: true,
+            kept: Vec::new(),
+            providers: 0,
+            ended: false,
+        }
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the state, and tells whoever waits.
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.state());
+        self.changed.notify_all();
+    }
+
+    /// Waits while something is so, at most until the deadline; the state then.
+    fn wait_while(
+        &self,
+        deadline: Option<Instant>,
+        condition: impl Fn(&State) -> bool,
+    ) -> MutexGuard<'_, State> {
+        let mut state = self.state();
+        while condition(&state) {
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            state = match left {
+                Some(Duration::ZERO) => break,
+                Some(left) => {
+                    let waited = self.changed.wait_timeout(state, left);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => {
+                    let waited = self.changed.wait(state);
+                    waited.unwrap_or_else(PoisonError::into_inner)
+                }
+            };
+        }
+        state
+    }
+}
+
+impl Events {
+    /// Starts the thread.
+    pub(super) fn begin(client: &Arc<Client>) -> io::Result<Events> {
+        let shared = Arc::new(Shared::default());
+        let (client, inner) = (client.clone(), shared.clone());
+        let named = thread::Builder::new().name("events".into());
+        let thread = named.spawn(move || inner.take_from(&client))?;
+        Ok(Events { shared, thread })
+    }
+
+    /// Waits for its end, which comes when the client has been closed.
+    pub(super) fn end(self) {
+        self.shared.change(|state| state.takes = true);
+        // A thread that panicked has told its reason to standard error.
+        let _panicked = self.thread.join();
+    }
+
+    /// Whether requests are answered from now on.
+    pub(super) fn answer(&self, answers: bool) {
+        self.shared.change(|state| state.answers = answers);
+    }
+
+    /// Whether events are taken from now on.
+    pub(super) fn take(&self, takes: bool) {
+        self.shared.change(|state| state.takes = takes);
+    }
+
+    /// The requests that were kept.
+    pub(super) fn take_kept(&self) -> Vec<Request> {
+        std::mem::take(&mut self.shared.state().kept)
+    }
+
+    /// The load generator was loaded anew: numbers begin anew.
+    pub(super) fn begin_anew(&self) {
+        self.shared.state().tally.begin_anew();
+    }
+
+    /// Waits until all of this is reached, or the time is over; the tally then.
+    pub(super) fn see(&self, expected: &[Expected], deadline: Instant) -> Numbers {
+        let lacks = |state: &State| {
+            let numbers = state.tally.numbers();
+            !state.ended && !expected.iter().all(|it| it.is_reached(&numbers))
+        };
+        let state = self.shared.wait_while(Some(deadline), lacks);
+        state.tally.numbers()
+    }
+
+    /// How often providers have come or gone.
+    pub(super) fn providers(&self) -> u64 {
+        self.shared.state().providers
+    }
+
+    /// Waits until they have done so more than `known` times; false if the time was over first.
+    pub(super) fn wait_for_provider(&self, known: u64, deadline: Instant) -> bool {
+        let same = |state: &State| state.providers == known && !state.ended;
+        self.shared.wait_while(Some(deadline), same).providers != known
+    }
+}
+
+impl Shared {
+    fn take_from(&self, client: &Client) {
+        while !client.is_over() {
+            drop(self.wait_while(None, |state| !state.takes));
+            // Woken when the client is closed.
+            if let Some(event) = client.next(Duration::from_secs(3600)) {
+                self.take(event);
+            }
+        }
+        self.change(|state| state.ended = true);
+    }
+
+    fn take(&self, event: Event) {
+        match event {
+            Event::Notification(record) => self.change(|state| state.told(&record)),
+            Event::Gap(gap) => self.change(|state| state.tally.gap(&gap)),
+            Event::Outcome(_) => self.change(|state| state.tally.add("outcomes", 1)),
+            Event::Request(request) => self.asked(request),
+            Event::Missing { first, last } => {
+                self.change(|state| state.tally.add("missing", last - first + 1));
+            }
+            Event::Disconnected { .. } => {
+                self.change(|state| state.tally.add("disconnected", 1));
+            }
+            Event::Reconnected { .. } => self.change(|state| {
+                state.tally.add("reconnected", 1);
+                state.tally.begin_anew();
+                state.providers += 1;
+            }),
+            Event::SubscriptionFailed { .. } => {
+                self.change(|state| state.tally.add("unsubscribed", 1));
+            }
+            _ => self.change(|state| state.tally.add("unknown", 1)),
+        }
+    }
+
+    fn asked(&self, request: Request) {
+        let mut unanswered = Some(request);
+        if self.state().answers
+            && let Some(request) = unanswered.take()
+        {
+            let answered = match reply(request) {
+                Ok(()) => "answered",
+                Err(_) => "unanswered",
+            };
+            self.change(|state| state.tally.add(answered, 1));
+        }
+        self.change(|state| {
+            state.tally.add("requests", 1);
+            state.tally.add("kept", u64::from(unanswered.is_some()));
+            state.kept.extend(unanswered);
+        });
+    }
+}
+
+impl State {
+    fn told(&mut self, record: &Record) {
+        if record.provider() == fltport::common_driver::NUMBER {
+            self.providers += 1;
+        } else {
+            self.tally.told(record);
+        }
+    }
+}
+
+/// Answers a question of the load generator rightly.
+pub(super) fn reply(request: Request) -> Result<(), fltport::Error> {
+    let number = {
+        let question: Question = request.record.decode()?;
+        debug_assert_eq!(request.record.message(), Question::NUMBER);
+        answer_to(&question)
+    };
+    request.reply(&Reply { number })
+}

@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a service does when it is ordered to.
+
+use super::events::{self, Events};
+use crate::arguments::Seat;
+use crate::orders::{Answer, Code, Job, Numbers, Order, Refusal};
+use crate::{pass, tally};
+use fltport::{Client, Error};
+use fltport_abi::status;
+use loadgen::messages::{
+    Ask, AskStarted, Await, Defer, DeferStarted, Echo, Echoed, Fault, Faulted, Flood, FloodStarted,
+    GetStatistics, JobReport, LoadStatistics, MAX_AWAIT_MS, PROVIDER,
+};
+use std::time::{Duration, Instant};
+
+type Outcome = Result<Numbers, Refusal>;
+
+/// Does it.
+pub(super) fn obey(client: &Client, events: &Events, seat: &Seat, order: Order) -> Answer {
+    let outcome = match order {
+        Order::Pass(buffers) => return pass::pass(seat, &buffers),
+        Order::Subscribe {
+            observe,
+            decide,
+            within,
+        } => subscribe(client, events, &observe, &decide, after(within)),
+        Order::Start(job) => start(client, job).map(|job| one("job", job.into())),
+        Order::Finish { job, within } => finish(client, job, after(within)),
+        Order::Echo { bytes } => echo(client, bytes),
+        Order::Fault { address, write } => fault(client, address, write),
+        Order::Statistics => statistics(client),
+        Order::Send {
+            provider,
+            command,
+            bytes,
+        } => send(client, &provider, command, bytes),
+        Order::See { expected, within } => Ok(events.see(&expected, after(within))),
+        Order::Answer(answers) => {
+            events.answer(answers);
+            Ok(Numbers::new())
+        }
+        Order::Take(takes) => {
+            events.take(takes);
+            Ok(Numbers::new())
+        }
+        Order::ReplyToKept => reply_to_kept(events),
+        Order::Audit { within } => audit(client, after(within)),
+        Order::Leave => Ok(Numbers::new()),
+    };
+    match outcome {
+        Ok(numbers) => Answer::Done(numbers),
+        Err(refusal) => Answer::Refused(refusal),
+    }
+}
+
+fn after(milliseconds: u64) -> Instant {
+    Instant::now() + Duration::from_millis(milliseconds)
+}
+
+fn one(name: &str, number: u64) -> Numbers {
+    Numbers::from([(name.to_owned(), number)])
+}
+
+/// Subscribes as soon as the load generator is there: it may still be on its way to the common
+/// driver.
+fn subscribe(
+    client: &Client,
+    events: &Events,
+    observe: &[u16],
+    decide: &[u16],
+    deadline: Instant,
+) -> Outcome {
+    loop {
+        let known = events.providers();
+        events.begin_anew();
+        let observe: fltport::MessageSet = observe.iter().copied().collect();
+        let decide: fltport::MessageSet = decide.iter().copied().collect();
+        match client.subscribe(PROVIDER.name, observe, decide) {
+            Ok(()) => return Ok(Numbers::new()),
+            Err(Error::NoProvider(_) | Error::Disconnected(_))
+                if events.wait_for_provider(known, deadline) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn start(client: &Client, job: Job) -> Result<u32, Refusal> {
+    Ok(match job {
+        Job::Flood {
+            count,
+            threads,
+            bytes,
+        } => {
+            let flood = Flood {
+                count,
+                threads,
+                bytes,
+            };
+            let started = client.command(PROVIDER.name, &flood)?;
+            started.decode::<FloodStarted>()?.job
+        }
+        Job::Dpc { count, by_timer } => {
+            let defer = Defer {
+                count,
+                by_timer,
+                reserved: 0,
+            };
+            let started = client.command(PROVIDER.name, &defer)?;
+            started.decode::<DeferStarted>()?.job
+        }
+        Job::Ask {
+            rounds,
+            threads,
+            deadline,
+        } => {
+            let ask = Ask {
+                rounds,
+                threads,
+                deadline_ms: deadline,
+            };
+            let started = client.command(PROVIDER.name, &ask)?;
+            started.decode::<AskStarted>()?.job
+        }
+    })
+}
+
+/// Whether a refusal says that the job goes on.
+fn goes_on(error: &Error) -> bool {
+    let busy = Refusal::from(error.clone()).code;
+    // ERROR_SEM_TIMEOUT is what fltlib.dll makes of STATUS_IO_TIMEOUT.
+    let known = [
+        Code::Status(status::IO_TIMEOUT),
+        Code::Hresult(0x8007_0079_u32 as i32),
+    ];
+    busy.is_some_and(|code| known.contains(&code))
+}
+
+fn finish(client: &Client, job: u32, deadline: Instant) -> Outcome {
+    let wanted = Await {
+        job,
+        timeout_ms: MAX_AWAIT_MS,
+    };
+    loop {
+        match client.command(PROVIDER.name, &wanted) {
+            Ok(result) => return Ok(account(&result.decode::<JobReport>()?)),
+            Err(error) if goes_on(&error) && Instant::now() < deadline => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn account(report: &JobReport) -> Numbers {
+    let numbers = [
+        ("done", report.done),
+        ("refused", report.refused),
+        ("answered", report.answered),
+        ("missed", report.missed),
+        ("defaulted", report.defaulted),
+        ("disconnected", report.disconnected),
+        ("failed", report.failed),
+        ("wrong", report.wrong),
+        ("longest-ms", report.longest_us / 1000),
+        ("elapsed-ms", report.elapsed_us / 1000),
+    ];
+    let named = numbers.map(|(name, number)| (name.to_owned(), number));
+    Numbers::from(named)
+}
+
+fn echo(client: &Client, bytes: usize) -> Outcome {
+    let data: Vec<u8> = (0..bytes).map(|n| (n % 251) as u8).collect();
+    let result = client.command(PROVIDER.name, &Echo { data: &data })?;
+    let Echoed { data: back } = result.decode()?;
+    if back != data {
+        return Err(Refusal::new("what came back is not what was sent"));
+    }
+    Ok(one("bytes", back.len() as u64))
+}
+
+fn fault(client: &Client, address: u64, write: bool) -> Outcome {
+    let fault = Fault {
+        address,
+        write,
+        reserved: 0,
+    };
+    let result = client.command(PROVIDER.name, &fault)?;
+    match result.decode::<Faulted>()?.status.0 {
+        status::SUCCESS => Ok(Numbers::new()),
+        code => Err(Refusal {
+            text: format!("NTSTATUS {code:#010x} in the driver"),
+            code: Some(Code::Status(code)),
+        }),
+    }
+}
+
+fn statistics(client: &Client) -> Outcome {
+    let result = client.command(PROVIDER.name, &GetStatistics {})?;
+    let LoadStatistics {
+        early,
+        jobs,
+        commands,
+    } = result.decode()?;
+    let numbers = [("early", early), ("jobs", jobs), ("commands", commands)];
+    Ok(numbers.map(|(name, n)| (name.to_owned(), n)).into())
+}
+
+fn send(client: &Client, provider: &str, command: u16, bytes: usize) -> Outcome {
+    // Bytes that are a message of no provider.
+    let payload = vec![0xA5; bytes];
+    let result = client.command_bytes(provider, command, &payload)?;
+    Ok(one("bytes", result.bytes().len() as u64))
+}
+
+fn reply_to_kept(events: &Events) -> Outcome {
+    let kept = events.take_kept();
+    let count = kept.len() as u64;
+    for request in kept {
+        events::reply(request)?;
+    }
+    Ok(one("replies", count))
+}
+
+/// The ledger's sums when nothing is in flight any more, or the time is over.
+fn audit(client: &Client, deadline: Instant) -> Outcome {
+    loop {
+        let sums = tally::sums(&client.ledger()?);
+        let at_rest = sums.get("in-flight").is_none_or(|n| *n == 0);
+        let broken = sums.get("unbalanced").is_some_and(|n| *n != 0);
+        if at_rest || broken || Instant::now() >= deadline {
+            return Ok(sums);
+        }
+        // The driver tells of no rest: it is asked again as soon as others have had their turn.
+        std::thread::yield_now();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use fltport_abi::Message;
+
+    #[test]
+    fn every_number_of_a_report_has_a_name() {
+        let report = JobReport {
+            done: 1,
+            refused: 2,
+            answered: 3,
+            missed: 4,
+            defaulted: 5,
+            disconnected: 6,
+            failed: 7,
+            wrong: 8,
+            longest_us: 9_000,
+            elapsed_us: 10_000,
+        };
+        let numbers: Vec<u64> = account(&report).into_values().collect();
+        assert_eq!(numbers.len(), JobReport::FIELDS.len());
+        assert_eq!(numbers.iter().sum::<u64>(), 55);
+    }
+}

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The words in which scenarios name a refusal, and what each floor says for them: the hosted kernel
+//! the driver's NTSTATUS, Windows the HRESULT that fltlib.dll makes of it.
+//!
+//! The HRESULTs: facility 0x1C becomes 0x1F (fltWinError.h), the rest goes through the Win32 error
+//! that `RtlNtStatusToDosError` is documented to give.
+
+use crate::orders::{Code, Refusal};
+use fltport_abi::status;
+
+struct Word {
+    word: &'static str,
+    status: i32,
+    hresult: u32,
+}
+
+const WORDS: [Word; 12] = [
+    word("access-violation", status::ACCESS_VIOLATION, 0x8007_03E6),
+    word("invalid-parameter", status::INVALID_PARAMETER, 0x8007_0057),
+    word(
+        "unknown-command",
+        status::INVALID_DEVICE_REQUEST,
+        0x8007_0001,
+    ),
+    word("access-denied", status::ACCESS_DENIED, 0x8007_0005),
+    word("buffer-too-small", status::BUFFER_TOO_SMALL, 0x8007_007A),
+    word("not-found", status::NOT_FOUND, 0x8007_0490),
+    word("disconnected", status::PORT_DISCONNECTED, 0x8007_0006),
+    word("decider-taken", status::SHARING_VIOLATION, 0x8007_0020),
+    word("no-resources", status::INSUFFICIENT_RESOURCES, 0x8007_05AA),
+    word("not-running", 0xC000_0034_u32 as i32, 0x8007_0002),
+    word("too-late", 0xC01C_0020_u32 as i32, 0x801F_0020),
+    word("do-not-detach", 0xC01C_0010_u32 as i32, 0x801F_0010),
+];
+
+/// A refusal by this program's own library, before the driver hears of it.
+pub(crate) const TOO_LARGE: &str = "too-large";
+
+const fn word(word: &'static str, status: i32, hresult: u32) -> Word {
+    Word {
+        word,
+        status,
+        hresult,
+    }
+}
+
+/// All words.
+pub(crate) fn words() -> Vec<&'static str> {
+    let own = [TOO_LARGE];
+    WORDS.iter().map(|word| word.word).chain(own).collect()
+}
+
+/// Whether a refusal is the one that this word names.
+pub(crate) fn is(refusal: &Refusal, word: &str) -> bool {
+    match refusal.code {
+        None => refusal.text == word,
+        Some(code) => name(code) == Some(word),
+    }
+}
+
+/// The NTSTATUS that this number is, as a word.
+pub(crate) fn name(code: Code) -> Option<&'static str> {
+    let found = WORDS.iter().find(|word| match code {
+        Code::Status(status) => word.status == status,
+        Code::Hresult(hresult) => word.hresult == hresult as u32,
+    });
+    found.map(|word| word.word)
+}
+
+/// In words.
+pub(crate) fn describe(refusal: &Refusal) -> String {
+    match refusal.code.and_then(name) {
+        Some(word) => format!("{word} ({})", refusal.text),
+        None => refusal.text.clone(),
+    }
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What a service has been told, counted, and whether it came in order.
+
+use crate::orders::Numbers;
+use fltport::{Cause, Gap, Record};
+use fltport_abi::Message;
+use fltport_abi::command::LedgerRow;
+use loadgen::messages::{Blob, Early, Tick};
+use std::collections::BTreeMap;
+
+/// The counts of one service, over all its connections.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    numbers: Numbers,
+    /// The next number of each job's thread; the early ones are thread 0 of job 0.
+    next: BTreeMap<(u32, u32), u64>,
+}
+
+impl Tally {
+    /// Adds to the count of this name.
+    pub(crate) fn add(&mut self, name: &str, count: u64) {
+        match self.numbers.get_mut(name) {
+            Some(number) => *number += count,
+            None => {
+                self.numbers.insert(name.to_owned(), count);
+            }
+        }
+    }
+
+    /// All counts, with those that are always there.
+    pub(crate) fn numbers(&self) -> Numbers {
+        let mut numbers = self.numbers.clone();
+        for name in [
+            "ticks",
+            "blobs",
+            "early",
+            "lost",
+            "dispatch",
+            "disordered",
+            "skipped",
+            "damaged",
+            "missing",
+            "requests",
+            "answered",
+            "kept",
+            "disconnected",
+            "reconnected",
+        ] {
+            numbers.entry(name.to_owned()).or_default();
+        }
+        let known = |name: &str| numbers.get(name).copied().unwrap_or(0);
+        let accounted = known("ticks") + known("blobs") + known("early") + known("lost");
+        numbers.insert("accounted".to_owned(), accounted);
+        numbers
+    }
+
+    /// A notification of the load generator.
+    pub(crate) fn told(&mut self, record: &Record) {
+        let counted = match record.message() {
+            Tick::NUMBER => record.decode::<Tick>().map(|tick| {
+                self.add("ticks", 1);
+                self.add("dispatch", u64::from(tick.irql >= 2));
+                self.in_order(tick.job, tick.thread, tick.number);
+            }),
+            Blob::NUMBER => record.decode::<Blob<'_>>().map(|blob| {
+                let intact = blob.data.iter().all(|byte| *byte == blob.number as u8);
+                self.add("blobs", 1);
+                self.add("damaged", u64::from(!intact));
+                self.in_order(blob.job, blob.thread, blob.number);
+            }),
+            Early::NUMBER => record.decode::<Early>().map(|early| {
+                self.add("early", 1);
+                self.in_order(0, 0, early.number);
+            }),
+            _ => Ok(()),
+        };
+        self.add("damaged", u64::from(counted.is_err()));
+    }
+
+    fn in_order(&mut self, job: u32, thread: u32, number: u64) {
+        let next = self.next.entry((job, thread)).or_default();
+        let (skipped, disordered) = (number.saturating_sub(*next), u64::from(number < *next));
+        *next = number + 1;
+        self.add("skipped", skipped);
+        self.add("disordered", disordered);
+    }
+
+    /// A new connection or another load generator: its numbers begin anew.
+    pub(crate) fn begin_anew(&mut self) {
+        self.next.clear();
+    }
+
+    /// Losses that the stream tells of.
+    pub(crate) fn gap(&mut self, gap: &Gap) {
+        self.add("gaps", 1);
+        for loss in &gap.losses {
+            self.add("lost", loss.count);
+            let cause = loss.cause.map_or("another cause", Cause::name);
+            self.add(&lost_by(cause), loss.count);
+        }
+    }
+}
+
+/// The name of the count of what was lost by this cause.
+fn lost_by(cause: &str) -> String {
+    format!("lost-{}", cause.to_lowercase().replace(' ', "-"))
+}
+
+/// The sums of a ledger; `unbalanced` counts the rows that break the law.
+pub(crate) fn sums(rows: &[LedgerRow]) -> Numbers {
+    let mut sums = Tally::default();
+    sums.add("rows", rows.len() as u64);
+    for name in [
+        "offered",
+        "delivered",
+        "in-flight",
+        "lost-in-all",
+        "unbalanced",
+    ] {
+        sums.add(name, 0);
+    }
+    for row in rows {
+        sums.add("offered", row.offered);
+        sums.add("delivered", row.delivered);
+        sums.add("in-flight", row.in_flight);
+        sums.add("lost-in-all", row.lost_total());
+        sums.add("unbalanced", u64::from(!row.balances()));
+        for (cause, lost) in Cause::ALL.iter().zip(row.lost).filter(|(_, n)| *n > 0) {
+            sums.add(&lost_by(cause.name()), lost);
+        }
+    }
+    sums.numbers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_go_up_within_a_thread_of_a_job() {
+        let mut tally = Tally::default();
+        for (job, thread, number) in [(1, 0, 0), (1, 1, 0), (1, 0, 1), (2, 0, 0), (1, 0, 5)] {
+            tally.in_order(job, thread, number);
+        }
+        let numbers = tally.numbers();
+        assert_eq!((numbers["disordered"], numbers["skipped"]), (0, 3));
+        tally.in_order(1, 0, 5);
+        assert_eq!(tally.numbers()["disordered"], 1);
+    }
+
+    #[test]
+    fn a_row_that_does_not_balance_is_counted() {
+        let mut row = LedgerRow {
+            connection: 1,
+            provider: 1,
+            message: 1,
+            offered: 10,
+            delivered: 7,
+            in_flight: 1,
+            lost: [0; 10],
+            reserved: 0,
+        };
+        assert_eq!(sums(&[row])["unbalanced"], 1);
+        row.lost[Cause::RingFull.index()] = 2;
+        let sums = sums(&[row]);
+        assert_eq!((sums["unbalanced"], sums["lost-ring-full"]), (0, 2));
+    }
+}
