@@ -13,24 +13,32 @@ use crate::windows::{DRIVERS, PROGRAMS};
 use crate::workspace::Workspace;
 
 /// Drivers that are not shipped.
-const DRIVERS_OF_TESTS: [DriverImage; 1] = [DriverImage {
-    package: "wine-fltmgr",
-    image: "fltmgr.sys",
-    exports: &[
-        "FltBuildDefaultSecurityDescriptor",
-        "FltCloseClientPort",
-        "FltCloseCommunicationPort",
-        "FltCreateCommunicationPort",
-        "FltFreeSecurityDescriptor",
-        "FltObjectDereference",
-        "FltObjectReference",
-        "FltRegisterFilter",
-        "FltSendMessage",
-        "FltStartFiltering",
-        "FltUnregisterFilter",
-    ],
-    force_integrity: false,
-}];
+const DRIVERS_OF_TESTS: [DriverImage; 2] = [
+    DriverImage {
+        package: "wine-fltmgr",
+        image: "fltmgr.sys",
+        exports: &[
+            "FltBuildDefaultSecurityDescriptor",
+            "FltCloseClientPort",
+            "FltCloseCommunicationPort",
+            "FltCreateCommunicationPort",
+            "FltFreeSecurityDescriptor",
+            "FltObjectDereference",
+            "FltObjectReference",
+            "FltRegisterFilter",
+            "FltSendMessage",
+            "FltStartFiltering",
+            "FltUnregisterFilter",
+        ],
+        force_integrity: false,
+    },
+    DriverImage {
+        package: "loadgen",
+        image: "loadgen.sys",
+        exports: &[],
+        force_integrity: false,
+    },
+];
 
 /// Programs and DLLs that are not shipped.
 const USER_OF_TESTS: [UserImage; 2] = [

@@ -4,6 +4,7 @@
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use core::ffi::c_void;
+use core::ptr::null_mut;
 
 use fltport_nt::ke::SpinLock;
 
@@ -13,7 +14,8 @@ use crate::work;
 
 const DISPATCH_LEVEL: u8 = 2;
 
-type Routine = unsafe extern "system" fn(*mut Dpc, *mut c_void, *mut c_void, *mut c_void);
+pub(super) type Routine =
+    unsafe extern "system" fn(*mut Dpc, *mut c_void, *mut c_void, *mut c_void);
 
 /// KDPC as wdm.h lays it out for x64, as far as it is used here.
 #[repr(C)]
@@ -35,6 +37,24 @@ pub(super) struct Dpc {
 /// DpcObject of the kernel's object types.
 const KIND: u8 = 19;
 
+impl Dpc {
+    pub(super) fn new(routine: Option<Routine>, context: *mut c_void) -> Dpc {
+        Dpc {
+            kind: KIND,
+            importance: 1,
+            number: 0,
+            _padding: 0,
+            next: null_mut(),
+            affinity: 0,
+            routine,
+            context,
+            argument1: null_mut(),
+            argument2: null_mut(),
+            data: null_mut(),
+        }
+    }
+}
+
 struct Queue {
     waiting: VecDeque<usize>,
     /// A thread takes from it.
@@ -55,21 +75,7 @@ pub(super) unsafe extern "system" fn initialize(
     context: *mut c_void,
 ) {
     // SAFETY: the caller passes memory for it.
-    unsafe {
-        dpc.write(Dpc {
-            kind: KIND,
-            importance: 1,
-            number: 0,
-            _padding: 0,
-            next: core::ptr::null_mut(),
-            affinity: 0,
-            routine,
-            context,
-            argument1: core::ptr::null_mut(),
-            argument2: core::ptr::null_mut(),
-            data: core::ptr::null_mut(),
-        });
-    }
+    unsafe { dpc.write(Dpc::new(routine, context)) };
 }
 
 pub(super) unsafe extern "system" fn insert(
@@ -102,7 +108,7 @@ pub(super) unsafe extern "system" fn remove(dpc: *mut Dpc) -> u8 {
     if fields.data.is_null() {
         return 0;
     }
-    fields.data = core::ptr::null_mut();
+    fields.data = null_mut();
     queue.waiting.retain(|each| *each != dpc as usize);
     1
 }
@@ -133,7 +139,7 @@ fn run_all() {
         let dpc = dpc as *mut Dpc;
         // SAFETY: queued, so the driver keeps it; its fields change under this lock only.
         let fields = unsafe { &mut *dpc };
-        fields.data = core::ptr::null_mut();
+        fields.data = null_mut();
         let (routine, context) = (fields.routine, fields.context);
         let (argument1, argument2) = (fields.argument1, fields.argument2);
         drop(queue);

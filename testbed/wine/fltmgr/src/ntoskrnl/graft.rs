@@ -13,7 +13,7 @@ use fltport_nt::rtl::UnicodeString;
 use fltport_nt::utf16;
 
 use super::export_directory::ExportDirectory;
-use super::{callback_object, dpc, irql, pool, process, rundown, time, work_item};
+use super::{callback_object, dpc, irql, pool, process, rundown, time, timer, work_item};
 use crate::nt::{
     CURRENT_PROCESS, RtlPcToFileHeader, ZwAllocateVirtualMemory, ZwProtectVirtualMemory,
 };
@@ -32,6 +32,7 @@ const JUMP: usize = 16;
 
 fn functions() -> Vec<(&'static str, *const ())> {
     vec![
+        ("KeSetTimerEx", timer::set as *const ()),
         (
             "ExUnregisterCallback",
             callback_object::unregister as *const (),

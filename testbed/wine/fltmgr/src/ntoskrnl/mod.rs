@@ -25,6 +25,8 @@ pub(crate) mod teb;
 #[cfg(windows)]
 pub(crate) mod time;
 #[cfg(windows)]
+mod timer;
+#[cfg(windows)]
 mod work_item;
 
 #[cfg(windows)]
