@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command line.
 
+#[cfg(windows)]
+use crate::setup::{Control, Doctor, Install, Uninstall};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -27,6 +29,26 @@ pub(crate) enum Command {
     Status(Status),
     /// Print the patterns that the process monitor excludes, one a line.
     Exclusions,
+    /// Install the drivers, or change how they are installed. Undone if anything fails.
+    #[cfg(windows)]
+    Install(Install),
+    /// Stop the drivers and remove all that `install` has made.
+    #[cfg(windows)]
+    Uninstall(Uninstall),
+    /// Start the drivers, and wait until they run.
+    #[cfg(windows)]
+    Start(Control),
+    /// Stop the drivers, and wait until they are unloaded.
+    #[cfg(windows)]
+    Stop(Control),
+    /// Look for what keeps the drivers from running and services from reaching them. Exit code 1 if
+    /// there is something.
+    #[cfg(windows)]
+    Doctor(Doctor),
+    /// On Windows: installs, starts, stops, removes or examines the drivers.
+    #[cfg(not(windows))]
+    #[command(hide = true, aliases = ["uninstall", "start", "stop", "doctor"])]
+    Install(Elsewhere),
     /// Run the hosted kernel in the foreground, for services to connect to.
     #[cfg(target_os = "linux")]
     Host(Host),
@@ -90,6 +112,14 @@ pub(crate) struct Host {
     /// What to do when a driver breaks a rule of the kernel.
     #[arg(long, value_enum, value_name = "HOW", default_value_t)]
     pub(crate) verifier: Verifier,
+}
+
+/// Whatever stands behind a command of Windows.
+#[cfg(not(windows))]
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Elsewhere {
+    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    _arguments: Vec<std::ffi::OsString>,
 }
 
 impl Arguments {
@@ -184,6 +214,21 @@ mod tests {
         }
         let parsed = Arguments::try_parse_from(["fltport", "host"]).unwrap();
         assert!(matches!(parsed.command(), Ok(Command::Host(h)) if h.verifier == Verifier::Report));
+    }
+
+    #[cfg(not(windows))]
+    #[test]
+    fn commands_of_windows_are_known_elsewhere() {
+        for line in [
+            &["fltport", "install", "--start", "boot"][..],
+            &["fltport", "uninstall"],
+            &["fltport", "start", "x"],
+            &["fltport", "stop"],
+            &["fltport", "doctor", "--json"],
+        ] {
+            let parsed = Arguments::try_parse_from(line).unwrap().command();
+            assert!(matches!(parsed, Ok(Command::Install(_))), "{line:?}");
+        }
     }
 
     #[test]

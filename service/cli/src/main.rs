@@ -7,23 +7,45 @@
 
 #![deny(unsafe_code)]
 
+#[cfg(any(windows, test))]
+mod altitude;
 mod arguments;
 mod clock;
+#[cfg(any(windows, test))]
+mod control;
 mod decider;
+#[cfg(any(windows, test))]
+mod doctor;
+#[cfg(any(windows, test))]
+mod driver;
 mod exclusions;
+#[cfg(any(windows, test))]
+mod explain;
 mod failure;
 #[cfg(target_os = "linux")]
 mod host;
+#[cfg(any(windows, test))]
+mod image;
+#[cfg(any(windows, test))]
+mod install;
 mod json;
 mod ledger;
+#[cfg(any(windows, test))]
+mod machine;
 mod narrator;
 mod output;
 #[cfg(target_os = "linux")]
 mod private_host;
 mod service;
+#[cfg(any(windows, test))]
+mod setup;
 mod status;
 mod stop;
+#[cfg(any(windows, test))]
+mod survey;
 mod table;
+#[cfg(any(windows, test))]
+mod uninstall;
 mod watch;
 
 use arguments::{Arguments, Command};
@@ -45,7 +67,40 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         Command::Watch(watch) => watch::run(socket, &watch),
         Command::Status(status) => status::run(socket, &status),
         Command::Exclusions => exclusions::run(socket),
+        #[cfg(windows)]
+        command => on_windows(&command),
+        #[cfg(not(windows))]
+        Command::Install(_) => Err(Failure::new(
+            "drivers are installed on Windows; here there is nothing to install: `fltport watch` runs them in a hosted kernel of its own",
+        )),
         #[cfg(target_os = "linux")]
         Command::Host(host) => host::run(socket, &host),
     }
+}
+
+/// The commands that there are for drivers of a real kernel.
+#[cfg(windows)]
+fn on_windows(command: &Command) -> Result<ExitCode, Failure> {
+    let machine = machine::Machine::new();
+    let mut output = output::Output::new();
+    let mut tell = |line: String| {
+        output.line(&line)?;
+        Ok(output.flush()?)
+    };
+    let done = match command {
+        Command::Install(install) => install.run(&machine, &mut tell),
+        Command::Uninstall(uninstall) => uninstall.run(&machine, &mut tell),
+        Command::Start(control) => control.start(&machine, &mut tell),
+        Command::Stop(control) => control.stop(&machine, &mut tell),
+        Command::Doctor(doctor) => {
+            let healthy = doctor.run(&machine, service::try_port, &mut tell)?;
+            return Ok(if healthy {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            });
+        }
+        Command::Watch(_) | Command::Status(_) | Command::Exclusions => Ok(()),
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }

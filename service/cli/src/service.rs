@@ -129,3 +129,11 @@ impl Service {
         Ok(Client::connect(options)?)
     }
 }
+
+/// Whether the driver's port can be reached; if not, why.
+#[cfg(windows)]
+pub(crate) fn try_port() -> Result<(), String> {
+    let service = Service {};
+    let connected = service.connect("fltport doctor", fltport::rights::OBSERVE);
+    connected.map(drop).map_err(|failure| failure.to_string())
+}

@@ -44,11 +44,19 @@ pub(crate) fn run(
 ) -> Result<ExitCode, Failure> {
     let service = Service::find(socket, Verifier::default())?;
     service.tell_what_is_missing();
-    let client = service.connect("fltport status", rights::OBSERVE)?;
-    let state = State::ask(&client)?;
+    let drivers = Drivers::look()?;
+    let asked = ask(&service);
     let mut output = Output::new();
     if arguments.json {
-        output.line(&to_json(&state))?;
+        drivers.json(&asked, &mut output)?;
+    } else {
+        drivers.text(&mut output)?;
+    }
+    // What is known of the drivers is told before it is said why there is no more.
+    output.flush()?;
+    let (client, state) = asked?;
+    if arguments.json {
+        output.line(&to_json(&drivers, &state))?;
     } else {
         for line in to_text(&state) {
             output.line(&line)?;
@@ -58,6 +66,75 @@ pub(crate) fn run(
     drop(client);
     service.end()?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn ask(service: &Service) -> Result<(Client, State), Failure> {
+    let client = service.connect("fltport status", rights::OBSERVE)?;
+    let state = State::ask(&client)?;
+    Ok((client, state))
+}
+
+/// How the drivers are installed. Nothing where there is no real kernel.
+struct Drivers {
+    #[cfg(windows)]
+    drivers: Vec<crate::survey::Driver>,
+}
+
+#[cfg(windows)]
+impl Drivers {
+    fn look() -> Result<Drivers, Failure> {
+        let drivers = crate::survey::drivers(&crate::machine::Machine::new())?;
+        Ok(Drivers { drivers })
+    }
+
+    fn text(&self, output: &mut Output) -> Result<(), Failure> {
+        for line in crate::survey::to_text(&self.drivers) {
+            output.line(&line)?;
+        }
+        Ok(())
+    }
+
+    /// The object, if there will be no other.
+    fn json(
+        &self,
+        asked: &Result<(Client, State), Failure>,
+        output: &mut Output,
+    ) -> Result<(), Failure> {
+        let Err(failure) = asked else {
+            return Ok(());
+        };
+        let mut json = Json::default();
+        json.object(|json| {
+            self.list(json);
+            json.key("port_error").text(&failure.to_string());
+        });
+        Ok(output.line(&json.take())?)
+    }
+
+    fn list(&self, json: &mut Json) {
+        json.key("drivers").list(|json| {
+            for driver in &self.drivers {
+                json.object(|json| crate::survey::to_json(json, driver));
+            }
+        });
+    }
+}
+
+#[cfg(not(windows))]
+impl Drivers {
+    fn look() -> Result<Drivers, Failure> {
+        Ok(Drivers {})
+    }
+
+    fn text(&self, _: &mut Output) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn json(&self, _: &Result<(Client, State), Failure>, _: &mut Output) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn list(&self, _: &mut Json) {}
 }
 
 /// The rights as words.
@@ -162,9 +239,10 @@ fn ledgers(state: &State, lines: &mut Vec<String>) {
     }
 }
 
-fn to_json(state: &State) -> String {
+fn to_json(drivers: &Drivers, state: &State) -> String {
     let mut json = Json::default();
     json.object(|json| {
+        drivers.list(json);
         json.key("providers").list(|json| {
             for provider in &state.providers {
                 json.object(|json| provider_json(json, provider));

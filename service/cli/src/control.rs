@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `fltport start` and `fltport stop`: the common driver first, and last.
+
+use crate::driver::{COMMON, MONITOR};
+use crate::explain;
+use crate::failure::Failure;
+use crate::install::not_elevated;
+use crate::machine::{Condition, Machine, State};
+use std::time::Duration;
+
+/// How long a driver may take to start or to stop.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// How often the service control manager is asked meanwhile, as its documentation has it done.
+const STEP: Duration = Duration::from_millis(50);
+
+type Tell<'t> = &'t mut dyn FnMut(String) -> Result<(), Failure>;
+
+/// Starts these drivers, in order; without any, those of this project that are installed.
+pub(crate) fn start(machine: &Machine, named: &[String], tell: Tell<'_>) -> Result<(), Failure> {
+    for name in chosen(machine, named)? {
+        if start_one(machine, &name)? {
+            tell(format!("{name}: started"))?;
+        } else {
+            tell(format!("{name}: running already"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Stops these drivers, in order; without any, those of this project that are installed, the common
+/// driver last.
+pub(crate) fn stop(machine: &Machine, named: &[String], tell: Tell<'_>) -> Result<(), Failure> {
+    let mut names = chosen(machine, named)?;
+    if named.is_empty() {
+        names.reverse();
+    }
+    for name in names {
+        if stop_one(machine, &name)? {
+            tell(format!("{name}: stopped"))?;
+        } else {
+            tell(format!("{name}: not running"))?;
+        }
+    }
+    Ok(())
+}
+
+fn chosen(machine: &Machine, named: &[String]) -> Result<Vec<String>, Failure> {
+    if !machine.elevated()? {
+        return Err(not_elevated());
+    }
+    if !named.is_empty() {
+        return Ok(named.to_vec());
+    }
+    let mut installed = Vec::new();
+    for name in [COMMON, MONITOR] {
+        if machine.condition(name)?.is_some() {
+            installed.push(name.to_owned());
+        }
+    }
+    if installed.is_empty() {
+        return Err(Failure::new(
+            "no driver is installed. Install them: fltport install",
+        ));
+    }
+    Ok(installed)
+}
+
+fn condition(machine: &Machine, name: &str) -> Result<Condition, Failure> {
+    machine.condition(name)?.ok_or_else(|| {
+        Failure::new(format!(
+            "{name} is not installed. Install it: fltport install; `fltport status` lists what is"
+        ))
+    })
+}
+
+/// The state that comes after `passing`, or that one if it does not end in time.
+fn settle(machine: &Machine, name: &str, passing: State) -> Result<Condition, Failure> {
+    let mut left = PATIENCE;
+    loop {
+        let now = condition(machine, name)?;
+        if now.state != passing || left.is_zero() {
+            return Ok(now);
+        }
+        machine.pause(STEP);
+        left = left.saturating_sub(STEP);
+    }
+}
+
+/// Starts a driver and waits until it runs; whether it had to be started.
+fn start_one(machine: &Machine, name: &str) -> Result<bool, Failure> {
+    // One that is stopping has to be through with it.
+    settle(machine, name, State::Stopping)?;
+    if condition(machine, name)?.state == State::Running {
+        return Ok(false);
+    }
+    if let Err(code) = machine.start(name) {
+        return match code {
+            // Somebody else was faster.
+            1056 => Ok(false),
+            code => Err(not_started(name, code)),
+        };
+    }
+    let then = settle(machine, name, State::Starting)?;
+    match then.state {
+        State::Running => Ok(true),
+        State::Stopped if then.exit_code != 0 => Err(not_started(name, then.exit_code)),
+        State::Stopped => Err(Failure::new(format!(
+            "{name} has stopped again, without saying why. Look at the system event log"
+        ))),
+        _ => Err(Failure::new(format!(
+            "{name} has not started within {} s: it hangs in its initialisation. Look at it with a debugger, or restart the machine",
+            PATIENCE.as_secs()
+        ))),
+    }
+}
+
+fn not_started(name: &str, code: u32) -> Failure {
+    let explained = explain::start(code);
+    Failure::new(format!("{name} cannot be started: {explained}"))
+}
+
+/// Stops a driver and waits until it is unloaded; whether it had to be stopped.
+pub(crate) fn stop_one(machine: &Machine, name: &str) -> Result<bool, Failure> {
+    settle(machine, name, State::Starting)?;
+    match condition(machine, name)?.state {
+        State::Stopped => return Ok(false),
+        State::Stopping => {}
+        _ => machine.stop(name)?,
+    }
+    match settle(machine, name, State::Stopping)?.state {
+        State::Stopped => Ok(true),
+        State::Stopping => Err(Failure::new(format!(
+            "{name} has been asked to stop and is still in use after {} s: a program has its device or port open, or another driver holds it. End what uses it (`fltport status` lists the connections); the driver then stops by itself",
+            PATIENCE.as_secs()
+        ))),
+        other => Err(Failure::new(format!(
+            "{name} has not stopped, it is {}. It may refuse to be unloaded; restart the machine",
+            other.name()
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::install::tests::{install_all, machine};
+
+    fn told(
+        what: impl FnOnce(Tell<'_>) -> Result<(), Failure>,
+    ) -> (Vec<String>, Result<(), Failure>) {
+        let mut lines = Vec::new();
+        let result = what(&mut |line| {
+            lines.push(line);
+            Ok(())
+        });
+        (lines, result)
+    }
+
+    #[test]
+    fn the_common_driver_starts_first_and_stops_last() {
+        let machine = machine();
+        install_all(&machine);
+        let (lines, result) = told(|tell| start(&machine, &[], tell));
+        result.unwrap();
+        assert_eq!(lines, ["fltport: started", "process-monitor: started"]);
+        let (lines, _) = told(|tell| start(&machine, &[], tell));
+        assert_eq!(
+            lines,
+            [
+                "fltport: running already",
+                "process-monitor: running already"
+            ]
+        );
+        let (lines, result) = told(|tell| stop(&machine, &[], tell));
+        result.unwrap();
+        assert_eq!(lines, ["process-monitor: stopped", "fltport: stopped"]);
+        let (lines, _) = told(|tell| stop(&machine, &[], tell));
+        assert_eq!(
+            lines,
+            ["process-monitor: not running", "fltport: not running"]
+        );
+    }
+
+    #[test]
+    fn a_start_that_fails_is_explained() {
+        let machine = machine();
+        let (_, result) = told(|tell| start(&machine, &[], tell));
+        assert!(result.unwrap_err().to_string().contains("fltport install"));
+        install_all(&machine);
+        machine
+            .start_errors
+            .borrow_mut()
+            .insert("process-monitor".into(), 577);
+        let (lines, result) = told(|tell| start(&machine, &[], tell));
+        assert_eq!(lines, ["fltport: started"]);
+        let error = result.unwrap_err().to_string();
+        assert!(
+            error.contains("signature") && error.contains("testsigning"),
+            "{error}"
+        );
+        let (_, result) = told(|tell| start(&machine, &["loadgen".into()], tell));
+        assert!(
+            result
+                .unwrap_err()
+                .to_string()
+                .contains("loadgen is not installed")
+        );
+    }
+
+    #[test]
+    fn nobody_is_waited_for_without_end() {
+        let machine = machine();
+        install_all(&machine);
+        machine.stuck.borrow_mut().insert("fltport".into());
+        let (_, result) = told(|tell| start(&machine, &[], tell));
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("within 30 s"), "{error}");
+        machine.set_state("fltport", State::Other(7));
+        let (_, result) = told(|tell| start(&machine, &["fltport".into()], tell));
+        assert!(result.is_err());
+        machine.set_state("fltport", State::Running);
+        let (_, result) = told(|tell| stop(&machine, &["fltport".into()], tell));
+        assert!(result.unwrap_err().to_string().contains("still in use"));
+    }
+}

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `fltport doctor`: looks at all that must be right for the drivers to run and services to reach
+//! them, and says what is not, why it matters and what to do.
+
+mod checks;
+mod drivers;
+#[cfg(test)]
+mod tests;
+
+use crate::driver::{COMMON, FILTER_MANAGER};
+use crate::failure::Failure;
+use crate::json::Json;
+use crate::machine::{Condition, Entry, Machine, State};
+use crate::survey::{self, Driver};
+use std::fmt;
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Severity {
+    /// Something does not work.
+    Error,
+    /// Something will not work in some case.
+    Warning,
+    /// Good to know.
+    Note,
+}
+
+impl Severity {
+    fn name(self) -> &'static str {
+        match self {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+            Severity::Note => "note",
+        }
+    }
+}
+
+/// One thing found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    pub(crate) severity: Severity,
+    /// A name for programs, which stays.
+    pub(crate) id: &'static str,
+    pub(crate) driver: Option<String>,
+    pub(crate) what: String,
+    pub(crate) why: String,
+    pub(crate) cure: String,
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.severity.name())?;
+        if let Some(driver) = &self.driver {
+            write!(f, "{driver}: ")?;
+        }
+        write!(
+            f,
+            "{}\n  why:  {}\n  cure: {}",
+            self.what, self.why, self.cure
+        )
+    }
+}
+
+/// All that is judged.
+#[derive(Clone, Debug)]
+pub(crate) struct Examination {
+    pub(crate) elevated: bool,
+    /// The options of code integrity, where they are known.
+    pub(crate) code_integrity: Option<u32>,
+    /// The Filter Manager's service.
+    pub(crate) filter_manager: Option<(Entry, Option<Condition>)>,
+    pub(crate) drivers: Vec<Driver>,
+    /// What a connection to the port ended with, if one was tried.
+    pub(crate) port: Option<Result<(), String>>,
+}
+
+impl Examination {
+    /// Looks at the machine. `connect` tries the port; it is called if the common driver runs.
+    pub(crate) fn of(
+        machine: &Machine,
+        connect: impl FnOnce() -> Result<(), String>,
+    ) -> Result<Examination, Failure> {
+        let filter_manager = match machine.entry(FILTER_MANAGER)? {
+            Some(entry) => Some((entry, machine.condition(FILTER_MANAGER)?)),
+            None => None,
+        };
+        let running = machine
+            .condition(COMMON)?
+            .is_some_and(|c| c.state == State::Running);
+        Ok(Examination {
+            elevated: machine.elevated()?,
+            code_integrity: machine.code_integrity(),
+            filter_manager,
+            drivers: survey::drivers(machine)?,
+            port: running.then(connect),
+        })
+    }
+
+    /// What is to be said, the worst first.
+    pub(crate) fn findings(&self) -> Vec<Finding> {
+        let mut findings = checks::machine(self);
+        for driver in &self.drivers {
+            findings.extend(drivers::driver(self, driver));
+        }
+        findings.extend(checks::port(self));
+        findings.sort_by_key(|finding| finding.severity);
+        findings
+    }
+}
+
+/// Whether there is no error.
+pub(crate) fn is_healthy(findings: &[Finding]) -> bool {
+    findings
+        .iter()
+        .all(|finding| finding.severity != Severity::Error)
+}
+
+pub(crate) fn to_text(findings: &[Finding]) -> Vec<String> {
+    let mut lines: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    let count = |severity| findings.iter().filter(|f| f.severity == severity).count();
+    let errors = count(Severity::Error);
+    let warnings = count(Severity::Warning);
+    lines.push(match (errors, warnings) {
+        (0, 0) => "healthy: no errors, no warnings".into(),
+        (0, _) => format!("healthy, with {}", counted(warnings, "warning")),
+        (_, 0) => format!("not healthy: {}", counted(errors, "error")),
+        _ => format!(
+            "not healthy: {}, {}",
+            counted(errors, "error"),
+            counted(warnings, "warning")
+        ),
+    });
+    lines
+}
+
+fn counted(number: usize, what: &str) -> String {
+    let plural = if number == 1 { "" } else { "s" };
+    format!("{number} {what}{plural}")
+}
+
+pub(crate) fn to_json(findings: &[Finding], drivers: &[Driver]) -> String {
+    let mut json = Json::default();
+    json.object(|json| {
+        json.key("healthy").bool(is_healthy(findings));
+        json.key("findings").list(|json| {
+            for finding in findings {
+                json.object(|json| {
+                    json.key("severity").text(finding.severity.name());
+                    json.key("id").text(finding.id);
+                    json.key("driver").text_or_null(finding.driver.as_deref());
+                    json.key("what").text(&finding.what);
+                    json.key("why").text(&finding.why);
+                    json.key("cure").text(&finding.cure);
+                });
+            }
+        });
+        json.key("drivers").list(|json| {
+            for driver in drivers {
+                json.object(|json| survey::to_json(json, driver));
+            }
+        });
+    });
+    json.take()
+}

@@ -1,0 +1,94 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What is wrong with the machine as a whole, and with the port.
+
+use super::{Examination, Finding, Severity};
+use crate::driver::{COMMON, FILTER_MANAGER};
+use crate::machine::{Start, State};
+
+/// One finding.
+pub(super) fn finding(
+    severity: Severity,
+    id: &'static str,
+    driver: Option<&str>,
+    [what, why, cure]: [&str; 3],
+) -> Finding {
+    Finding {
+        severity,
+        id,
+        driver: driver.map(str::to_owned),
+        what: what.to_owned(),
+        why: why.to_owned(),
+        cure: cure.to_owned(),
+    }
+}
+
+/// The rights of this process, and the Filter Manager.
+pub(super) fn machine(examination: &Examination) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    if !examination.elevated {
+        findings.push(finding(
+            Severity::Warning,
+            "not-elevated",
+            None,
+            [
+                "this terminal is not elevated",
+                "drivers can be installed, started and stopped, and the port be reached, by administrators only; some findings may be due to that",
+                "Open the terminal with \"Run as administrator\"",
+            ],
+        ));
+    }
+    findings.extend(filter_manager(examination));
+    findings
+}
+
+fn filter_manager(examination: &Examination) -> Option<Finding> {
+    let why = "filters register with it, and the port through which services are told is its own";
+    let (severity, id, what, cure) = match &examination.filter_manager {
+        None => (
+            Severity::Error,
+            "filter-manager-missing",
+            "there is no service FltMgr, the Filter Manager",
+            "Windows has it always; `sfc /scannow` repairs an installation that lost it. Under Wine a stand-in must be installed",
+        ),
+        Some((entry, _)) if entry.start == Start::Disabled => (
+            Severity::Error,
+            "filter-manager-disabled",
+            "the Filter Manager, FltMgr, is disabled",
+            "`sc config FltMgr start= boot`, and restart the machine",
+        ),
+        Some((_, condition)) if condition.is_none_or(|c| c.state != State::Running) => (
+            Severity::Error,
+            "filter-manager-stopped",
+            "the Filter Manager, FltMgr, is not running",
+            "`sc start FltMgr`",
+        ),
+        Some(_) => return None,
+    };
+    Some(finding(
+        severity,
+        id,
+        Some(FILTER_MANAGER),
+        [what, why, cure],
+    ))
+}
+
+/// The port, where the common driver runs.
+pub(super) fn port(examination: &Examination) -> Option<Finding> {
+    let Some(Err(error)) = &examination.port else {
+        return None;
+    };
+    let (cause, cure) = error
+        .split_once(". ")
+        .unwrap_or((error, "See the system event log"));
+    let what = format!("the driver runs, but its port cannot be reached: {cause}");
+    Some(finding(
+        Severity::Error,
+        "port-unreachable",
+        Some(COMMON),
+        [
+            &what,
+            "services get no messages from drivers without it",
+            cure,
+        ],
+    ))
+}

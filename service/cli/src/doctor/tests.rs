@@ -1,0 +1,325 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+use super::*;
+use crate::driver;
+use crate::image::tests::{Sample, driver as sample};
+use crate::install::tests::{install_all, machine};
+use crate::machine::{Kind, Start, Value};
+
+const TESTSIGNING: u32 = 3;
+
+/// A machine on which everything is as it should be.
+fn healthy() -> Machine {
+    let machine = machine();
+    install_all(&machine);
+    let mut manager = driver::entry(true, Start::Boot, r"System32\drivers\fltmgr.sys".into());
+    manager.dependencies.clear();
+    machine.create("FltMgr", &manager).unwrap();
+    for name in ["FltMgr", "fltport", "process-monitor", "other"] {
+        machine.set_state(name, State::Running);
+    }
+    machine.code_integrity.set(Some(TESTSIGNING));
+    machine
+}
+
+fn findings(machine: &Machine) -> Vec<Finding> {
+    Examination::of(machine, || Ok(())).unwrap().findings()
+}
+
+/// The one finding that there is but for notes.
+#[track_caller]
+fn only(machine: &Machine, id: &str) -> Finding {
+    let mut findings = findings(machine);
+    findings.retain(|finding| finding.severity != Severity::Note);
+    let text: Vec<String> = findings.iter().map(ToString::to_string).collect();
+    assert_eq!(findings.len(), 1, "{text:#?}");
+    assert_eq!(findings[0].id, id);
+    findings.remove(0)
+}
+
+fn set_image(machine: &Machine, image: &[u8]) {
+    machine
+        .write_file(&machine.drivers_file("fltport"), image)
+        .unwrap();
+}
+
+fn change(machine: &Machine, by: impl FnOnce(&mut Entry)) {
+    let mut entry = machine.entry("fltport").unwrap().unwrap();
+    by(&mut entry);
+    machine.change("fltport", &entry).unwrap();
+}
+
+#[test]
+fn a_healthy_machine() {
+    let machine = healthy();
+    let findings = findings(&machine);
+    assert!(is_healthy(&findings));
+    let ids: Vec<&str> = findings.iter().map(|finding| finding.id).collect();
+    assert_eq!(ids, ["altitude-preset"]);
+    assert_eq!(
+        to_text(&findings).last().unwrap(),
+        "healthy: no errors, no warnings"
+    );
+}
+
+#[test]
+fn an_empty_machine() {
+    let machine = Machine::new();
+    let findings = findings(&machine);
+    let ids: Vec<&str> = findings.iter().map(|finding| finding.id).collect();
+    assert_eq!(
+        ids,
+        [
+            "filter-manager-missing",
+            "service-missing",
+            "service-missing"
+        ]
+    );
+    assert_eq!(to_text(&findings).last().unwrap(), "not healthy: 2 errors");
+}
+
+#[test]
+fn the_machine_itself() {
+    let machine = healthy();
+    machine.not_elevated.set(true);
+    assert_eq!(only(&machine, "not-elevated").severity, Severity::Warning);
+    let machine = healthy();
+    machine.set_state("FltMgr", State::Stopped);
+    only(&machine, "filter-manager-stopped");
+    let mut entry = machine.entry("FltMgr").unwrap().unwrap();
+    entry.start = Start::Disabled;
+    machine.change("FltMgr", &entry).unwrap();
+    only(&machine, "filter-manager-disabled");
+}
+
+#[test]
+fn entries_that_are_wrong() {
+    type Change = fn(&mut Entry);
+    let rows: [(&str, Severity, Change); 8] = [
+        ("wrong-type", Severity::Warning, |e| e.kind = Kind::Kernel),
+        ("wrong-type", Severity::Error, |e| e.kind = Kind::Other(16)),
+        ("disabled", Severity::Error, |e| e.start = Start::Disabled),
+        ("wrong-error-control", Severity::Warning, |e| {
+            e.error_control = 3
+        }),
+        ("wrong-group", Severity::Warning, |e| e.group.clear()),
+        ("wrong-group", Severity::Warning, |e| {
+            e.group = "Filter".into()
+        }),
+        ("dependency-not-set", Severity::Warning, |e| {
+            e.dependencies.clear()
+        }),
+        ("dependency-missing", Severity::Error, |e| {
+            e.dependencies.push("nobody".into())
+        }),
+    ];
+    for (id, severity, by) in rows {
+        let machine = healthy();
+        change(&machine, by);
+        let found = only(&machine, id);
+        assert_eq!(
+            (found.severity, found.driver.as_deref()),
+            (severity, Some("fltport"))
+        );
+        assert!(found.cure.starts_with("fltport install"), "{found}");
+    }
+    let machine = healthy();
+    change(&machine, |e| {
+        (e.start, e.image) = (Start::Boot, r"\??\C:\kit\fltport.sys".into())
+    });
+    only(&machine, "boot-image-out-of-reach");
+    let machine = healthy();
+    machine
+        .set("fltport", "DeleteFlag", &Value::Number(1))
+        .unwrap();
+    only(&machine, "marked-for-deletion");
+}
+
+#[test]
+fn instances_that_are_wrong() {
+    let machine = healthy();
+    machine.remove_key(r"fltport\Parameters\Instances").unwrap();
+    assert!(
+        only(&machine, "instances-in-one-place")
+            .what
+            .contains(r"Parameters\Instances")
+    );
+    machine.remove_key(r"fltport\Instances").unwrap();
+    assert_eq!(
+        only(&machine, "instances-missing").severity,
+        Severity::Warning
+    );
+    for (key, name, value) in [
+        ("", "DefaultInstance", Value::Number(1)),
+        (r"\fltport", "Altitude", Value::Number(385_999)),
+        (r"\fltport", "Flags", Value::text("3")),
+        (r"\fltport", "Flags", Value::Other(3, vec![3])),
+    ] {
+        let machine = healthy();
+        let key = format!(r"fltport\Instances{key}");
+        machine.set(&key, name, &value).unwrap();
+        let found = only(&machine, "instance-malformed");
+        assert!(
+            found.what.contains(name) && found.what.contains("and not a REG_"),
+            "{found}"
+        );
+        if name != "DefaultInstance" {
+            machine.remove_value(&key, name).unwrap();
+            assert!(
+                only(&machine, "instance-malformed")
+                    .what
+                    .contains("is missing")
+            );
+        }
+    }
+}
+
+#[test]
+fn altitudes_that_are_wrong() {
+    let set = |machine: &Machine, layout: &str, altitude: &str| {
+        let key = format!(r"fltport\{layout}\fltport");
+        machine
+            .set(&key, "Altitude", &Value::text(altitude))
+            .unwrap();
+    };
+    let machine = healthy();
+    set(&machine, "Instances", "385000");
+    assert!(only(&machine, "altitudes-differ").what.contains("385000"));
+    set(&machine, r"Parameters\Instances", "385000.0");
+    assert!(is_healthy(&findings(&machine)));
+    for layout in driver::LAYOUTS {
+        set(&machine, layout, "328000");
+    }
+    only(&machine, "altitude-out-of-range");
+    for layout in driver::LAYOUTS {
+        set(&machine, layout, "388000");
+    }
+    assert!(only(&machine, "altitude-collision").what.contains("luafv"));
+}
+
+#[test]
+fn files_that_are_wrong() {
+    let machine = healthy();
+    set_image(&machine, b"text");
+    only(&machine, "file-no-driver");
+    let imports = vec![("gone.sys", "Function")];
+    set_image(
+        &machine,
+        &Sample {
+            imports,
+            ..Sample::default()
+        }
+        .bytes(""),
+    );
+    assert!(only(&machine, "import-missing").what.contains("gone.sys"));
+    machine
+        .write_file(r"C:\Windows\System32\ntoskrnl.exe", b"")
+        .unwrap();
+    let imports = vec![("ntoskrnl.exe", "PsSetCreateProcessNotifyRoutineEx")];
+    set_image(
+        &machine,
+        &Sample {
+            imports,
+            ..Sample::default()
+        }
+        .bytes(""),
+    );
+    assert!(
+        only(&machine, "no-force-integrity")
+            .why
+            .contains("0xc0000022")
+    );
+    machine
+        .remove_file(&machine.drivers_file("fltport"))
+        .unwrap();
+    only(&machine, "file-missing");
+}
+
+#[test]
+fn signatures() {
+    let machine = healthy();
+    machine.set_state("fltport", State::Stopped);
+    let unsigned = Sample {
+        certificate: Vec::new(),
+        ..Sample::default()
+    };
+    set_image(&machine, &unsigned.bytes(""));
+    assert_eq!(only(&machine, "unsigned").severity, Severity::Error);
+    // Where it runs, it has been accepted: by a catalog, or by nobody who asks.
+    machine.set_state("fltport", State::Running);
+    assert!(is_healthy(&findings(&machine)));
+    machine.set_state("fltport", State::Stopped);
+    set_image(&machine, &sample(""));
+    assert!(is_healthy(&findings(&machine)));
+    machine.code_integrity.set(Some(1));
+    assert!(only(&machine, "test-signed").cure.contains("testsigning"));
+    machine.code_integrity.set(Some(0));
+    assert!(is_healthy(&findings(&machine)));
+    machine.code_integrity.set(None);
+    let findings = findings(&machine);
+    let found = findings
+        .iter()
+        .find(|finding| finding.id == "test-signed")
+        .unwrap();
+    assert_eq!(found.severity, Severity::Note);
+    assert!(found.why.contains("cannot be known here"), "{found}");
+}
+
+#[test]
+fn the_last_start() {
+    let machine = healthy();
+    let fail = |code| {
+        let failed = Condition {
+            state: State::Stopped,
+            exit_code: code,
+        };
+        machine
+            .conditions
+            .borrow_mut()
+            .insert("fltport".into(), failed);
+    };
+    fail(2);
+    let found = only(&machine, "start-failed");
+    assert!(found.why.contains("Instances"), "{found}");
+    fail(0x801F_0011);
+    assert!(only(&machine, "start-failed").cure.contains("--altitude"));
+    fail(4711);
+    assert!(
+        only(&machine, "start-failed")
+            .cure
+            .contains("net helpmsg 4711")
+    );
+    fail(1077);
+    assert!(is_healthy(&findings(&machine)));
+    machine.set_state("fltport", State::Stopping);
+    only(&machine, "stopping");
+}
+
+#[test]
+fn the_port() {
+    let machine = healthy();
+    let error = || Err("access denied. Run as Administrator".to_owned());
+    let findings = Examination::of(&machine, error).unwrap().findings();
+    let found = &findings[0];
+    assert_eq!(
+        (found.id, found.cure.as_str()),
+        ("port-unreachable", "Run as Administrator")
+    );
+    machine.set_state("fltport", State::Stopped);
+    let not_tried = Examination::of(&machine, || unreachable!()).unwrap();
+    assert!(not_tried.port.is_none());
+}
+
+#[test]
+fn json_says_the_same() {
+    let machine = Machine::new();
+    let examination = Examination::of(&machine, || Ok(())).unwrap();
+    let findings = examination.findings();
+    let json: serde_json::Value =
+        serde_json::from_str(&to_json(&findings, &examination.drivers)).unwrap();
+    assert_eq!(json["healthy"], false);
+    assert_eq!(json["findings"][0]["id"], "filter-manager-missing");
+    assert_eq!(json["findings"][0]["severity"], "error");
+    assert_eq!(json["findings"][1]["driver"], "fltport");
+    assert_eq!(json["drivers"][0]["installed"], false);
+}

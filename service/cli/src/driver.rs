@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! The drivers that can be installed: two of this project, and any other that is named.
+
+use crate::altitude::GROUP;
+use crate::machine::{ERROR_NORMAL, Entry, Kind, Machine, Start, Trouble, Value};
+
+/// The common driver.
+pub(crate) const COMMON: &str = "fltport";
+
+/// The client driver that tells of processes.
+pub(crate) const MONITOR: &str = "process-monitor";
+
+/// The service that every filter needs.
+pub(crate) const FILTER_MANAGER: &str = "FltMgr";
+
+/// The Filter Manager looks for instances below the service key, in the second place from Windows
+/// 11 24H2 on, in the first before that.
+pub(crate) const LAYOUTS: [&str; 2] = ["Instances", r"Parameters\Instances"];
+
+/// `Flags` of an instance: no automatic and no manual attachment.
+pub(crate) const NEVER_ATTACH: u32 = 3;
+
+/// In `Parameters`: that this command has installed the driver, and which file it has copied. What
+/// has no such mark is somebody else's, and is not touched.
+pub(crate) const INSTALLED_BY: &str = "InstalledBy";
+pub(crate) const INSTALLED_FILE: &str = "InstalledFile";
+
+/// The key of a service's parameters.
+pub(crate) fn parameters(name: &str) -> String {
+    format!(r"{name}\Parameters")
+}
+
+/// Whether it is one of this project's own.
+pub(crate) fn is_own(name: &str) -> bool {
+    name.eq_ignore_ascii_case(COMMON) || name.eq_ignore_ascii_case(MONITOR)
+}
+
+/// The entry that a driver should have. Clients have the group, too: it decides about the order of
+/// boot and system starts only (where clients may come first), and Wine loads drivers of one group
+/// and start type into one process.
+pub(crate) fn entry(filter: bool, start: Start, image: String) -> Entry {
+    Entry {
+        kind: if filter {
+            Kind::FileSystem
+        } else {
+            Kind::Kernel
+        },
+        start,
+        error_control: ERROR_NORMAL,
+        group: GROUP.into(),
+        dependencies: if filter {
+            vec![FILTER_MANAGER.into()]
+        } else {
+            Vec::new()
+        },
+        image,
+    }
+}
+
+/// Whether this command has installed it.
+pub(crate) fn is_marked(machine: &Machine, name: &str) -> Result<bool, Trouble> {
+    let mark = machine.value(&parameters(name), INSTALLED_BY)?;
+    Ok(mark == Some(Value::text(COMMON)))
+}
+
+/// The file that this command has copied for it.
+pub(crate) fn copied_file(machine: &Machine, name: &str) -> Result<Option<String>, Trouble> {
+    match machine.value(&parameters(name), INSTALLED_FILE)? {
+        Some(Value::Text(path)) => Ok(Some(path)),
+        _ => Ok(None),
+    }
+}
+
+/// The drivers to deal with where none is named: the common driver, the process monitor, and what
+/// else this command has installed, by name. The first two whether they are installed or not.
+pub(crate) fn all(machine: &Machine) -> Result<Vec<String>, Trouble> {
+    let mut names = vec![COMMON.to_owned(), MONITOR.to_owned()];
+    let mut others = Vec::new();
+    for name in machine.keys("")?.unwrap_or_default() {
+        if !is_own(&name) && is_marked(machine, &name)? {
+            others.push(name);
+        }
+    }
+    others.sort();
+    names.extend(others);
+    Ok(names)
+}
+
+/// A name that can be a service's and a file's.
+pub(crate) fn name(text: &str) -> Result<String, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if text.is_empty() || text.len() > 64 || !text.chars().all(allowed) || text.starts_with('.') {
+        return Err(
+            "the name of a driver has 1 to 64 letters, digits, '-', '_' and '.', and does not begin with '.'"
+                .into(),
+        );
+    }
+    Ok(text.to_owned())
+}
+
+/// A driver to install, as the command line names it: `NAME` or `NAME=PATH`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub(crate) name: String,
+    /// Its file; without it, NAME.sys in the folder that is installed from.
+    pub(crate) path: Option<String>,
+}
+
+impl std::str::FromStr for Named {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Named, String> {
+        let (driver, path) = match text.split_once('=') {
+            Some((_, "")) => return Err("a path must follow the =".into()),
+            Some((driver, path)) => (driver, Some(path.to_owned())),
+            None => (text, None),
+        };
+        let name = name(driver)?;
+        Ok(Named { name, path })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_with_and_without_a_path() {
+        let named: Named = r"loadgen=C:\a=b\x.sys".parse().unwrap();
+        assert_eq!(
+            (named.name.as_str(), named.path.as_deref()),
+            ("loadgen", Some(r"C:\a=b\x.sys"))
+        );
+        let named: Named = "fltport".parse().unwrap();
+        assert_eq!(named.path, None);
+        for bad in ["", "=x", "a b", r"a\b", "a/b", "..", "x=", "ü"] {
+            assert!(bad.parse::<Named>().is_err(), "{bad}");
+        }
+    }
+}
