@@ -13,7 +13,8 @@ use fltport_nt::bindings::{
 use fltport_nt::linked::object_attributes;
 use fltport_nt::rtl::UnicodeString;
 
-const SERVICES: &str = "\\Registry\\Machine\\System\\CurrentControlSet\\Services";
+/// Where services have their keys.
+pub(crate) const SERVICES: &str = "\\Registry\\Machine\\System\\CurrentControlSet\\Services";
 
 /// An open key.
 struct Key(HANDLE);
@@ -73,6 +74,12 @@ impl Drop for Key {
         // SAFETY: opened by this owner, closed once.
         unsafe { ZwClose(self.0) };
     }
+}
+
+/// Whether there is a service of that name.
+pub(crate) fn has_service(service: &[u16]) -> bool {
+    let service = String::from_utf16_lossy(service);
+    Key::open(&alloc::format!("{SERVICES}\\{service}")).is_some()
 }
 
 /// Looks for the default instance and its altitude below the first root that exists.

@@ -10,6 +10,7 @@ use fltport_nt::bindings::{DRIVER_OBJECT, DRIVER_UNLOAD};
 use fltport_nt::rtl::{UnicodeString, units_of};
 
 use crate::nt::{ZwLoadDriver, ZwUnloadDriver};
+use crate::registry;
 use crate::table::{self, FilterRecord, Tables};
 
 /// Puts this driver's routine, or NULL, in the place of the driver's DriverUnload, and remembers
@@ -83,6 +84,10 @@ pub(crate) fn voluntary(service: &[u16]) -> Result<(), Status> {
 
 /// FilterLoad.
 pub(crate) fn load(service: &[u16]) -> Result<(), Status> {
+    // Wine's own answer would be STATUS_UNSUCCESSFUL.
+    if !registry::has_service(service) {
+        return Err(Status::OBJECT_NAME_NOT_FOUND);
+    }
     with_service(service, |path| {
         // SAFETY: a valid path.
         Status(unsafe { ZwLoadDriver(path.raw()) })
@@ -93,12 +98,16 @@ fn with_service(
     service: &[u16],
     call: impl FnOnce(&UnicodeString<'_>) -> Status,
 ) -> Result<(), Status> {
-    const SERVICES: &str = "\\Registry\\Machine\\System\\CurrentControlSet\\Services\\";
-    let path: Vec<u16> = SERVICES
+    let separator = [u16::from(b'\\')];
+    // Wine looks for the path's end in the memory behind it.
+    let terminated: Vec<u16> = registry::SERVICES
         .encode_utf16()
+        .chain(separator)
         .chain(service.iter().copied())
+        .chain([0])
         .collect();
-    let path = UnicodeString::new(&path).map_err(|_| Status::OBJECT_NAME_INVALID)?;
+    let path = &terminated[..terminated.len() - 1];
+    let path = UnicodeString::new(path).map_err(|_| Status::OBJECT_NAME_INVALID)?;
     match call(&path) {
         status if status.is_success() => Ok(()),
         status => Err(status),
