@@ -51,38 +51,46 @@ pub(crate) struct PendingSend {
     pub(crate) done: Event,
 }
 
+impl Tables {
+    /// With a Filter Manager that is not up yet.
+    fn new() -> Tables {
+        Tables {
+            machine: FilterManager::new(Decisions::default()),
+            filters: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            sends: BTreeMap::new(),
+            gets: BTreeMap::new(),
+            former_unloads: BTreeMap::new(),
+        }
+    }
+}
+
 /// Access to the tables.
 pub(crate) struct Guard(SpinLockGuard<'static, Option<Tables>>);
 
 impl core::ops::Deref for Guard {
     type Target = Tables;
     fn deref(&self) -> &Tables {
-        self.0.as_ref().expect("made by `initialize`")
+        self.0.as_ref().expect("made by `lock`")
     }
 }
 
 impl core::ops::DerefMut for Guard {
     fn deref_mut(&mut self) -> &mut Tables {
-        self.0.as_mut().expect("made by `initialize`")
+        self.0.as_mut().expect("made by `lock`")
     }
 }
 
-/// Makes the tables, with a Filter Manager that is up. Called once, before anybody can ask.
+/// Says that the Filter Manager is up. A driver may have loaded this image, and called, before that:
+/// FltRegisterFilter answers STATUS_FLT_NOT_INITIALIZED then.
 pub(crate) fn initialize() {
-    let mut machine = FilterManager::new(Decisions::default());
-    machine.set_initialized();
-    *TABLES.lock() = Some(Tables {
-        machine,
-        filters: BTreeMap::new(),
-        ports: BTreeMap::new(),
-        sends: BTreeMap::new(),
-        gets: BTreeMap::new(),
-        former_unloads: BTreeMap::new(),
-    });
+    lock().machine.set_initialized();
 }
 
 pub(crate) fn lock() -> Guard {
-    Guard(TABLES.lock())
+    let mut tables = TABLES.lock();
+    tables.get_or_insert_with(Tables::new);
+    Guard(tables)
 }
 
 /// The machine's clock.
