@@ -9,9 +9,12 @@
 
 pub(crate) mod build;
 mod image;
+mod inf;
 pub(crate) mod linker;
 mod lint;
+mod package;
 mod panics;
+mod sign;
 pub(crate) mod toolchain;
 mod version;
 
@@ -25,6 +28,7 @@ use build::{Artifact, DriverImage, LinkedDriver, UserImage};
 use image::imports::{self, Known};
 use image::{Expectation, Fault, Image};
 use linker::Linker;
+use sign::Signer;
 use toolchain::Toolchain;
 
 /// Build what is for Windows and check it; lint everything that is for Windows.
@@ -36,7 +40,11 @@ pub(crate) struct Arguments {
 
     /// Build nothing; check these drivers (.sys) and programs (.exe), and print every fault.
     #[arg(long, value_name = "FILE", num_args = 1..)]
+    #[arg(conflicts_with = "sign")]
     pub(crate) check: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) signing: sign::Options,
 }
 
 /// A driver that is shipped.
@@ -47,6 +55,10 @@ pub(crate) struct Shipped {
     limit: usize,
     /// It may import from fltport.sys, and is then not loaded without it.
     static_client: bool,
+    /// Its INF file.
+    inf: &'static str,
+    /// It registers with the Filter Manager.
+    is_filter: bool,
 }
 
 pub(crate) const DRIVERS: [Shipped; 2] = [
@@ -59,6 +71,8 @@ pub(crate) const DRIVERS: [Shipped; 2] = [
         },
         limit: 64 * 1024,
         static_client: false,
+        inf: "kernel/driver/fltport.inf",
+        is_filter: true,
     },
     Shipped {
         driver: DriverImage {
@@ -69,6 +83,8 @@ pub(crate) const DRIVERS: [Shipped; 2] = [
         },
         limit: 32 * 1024,
         static_client: false,
+        inf: "kernel/process-monitor/process-monitor.inf",
+        is_filter: false,
     },
 ];
 
@@ -90,18 +106,59 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let linker = Linker::find()?;
     println!("linker: {}", linker.path().display());
 
+    let signer = Signer::prepare(workspace, &arguments.signing)?;
+
     let folder = workspace.target().join("windows");
-    drivers(workspace, arguments, toolchain, &linker, &known, &folder)?;
+    empty(&folder)?;
+    let mut files = drivers(workspace, arguments, toolchain, &linker, &known, &folder)?;
     for program in &PROGRAMS {
         let path = build::user(workspace, toolchain, program, &folder)?;
-        let image = judge(&path, &known)?;
-        report(&path, &image);
+        report(&path, &judge(&path, &known)?);
+        files.push(path);
     }
+    package(workspace, signer.as_ref(), &files, &known, &folder)?;
     let packages = DRIVERS.each_ref().map(|each| each.driver.package);
     lint::drivers(workspace, toolchain, &packages)?;
     lint::user_mode(workspace, toolchain)
 }
 
+/// What was there of a former version, or signed with another certificate, is not to be shipped.
+fn empty(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder)
+            .with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))
+}
+
+/// Signs what has been built, if wanted, and makes the rest of what is shipped.
+fn package(
+    workspace: &Workspace,
+    signer: Option<&Signer>,
+    files: &[PathBuf],
+    known: &Known,
+    folder: &Path,
+) -> Result<()> {
+    let mut certificate = None;
+    if let Some(signer) = signer {
+        for path in files {
+            signer.sign(path)?;
+            // The signature is part of the file: its checksum, to name one, is another.
+            judge(path, known)?;
+        }
+        certificate = Some(signer.lay_beside(folder)?);
+    }
+    package::infs(workspace, &DRIVERS, folder)?;
+    println!(
+        "  no catalogs: inf2cat, which makes them, runs on Windows only. pnputil needs one beside \
+         each INF file, `fltport install` does not"
+    );
+    package::texts(workspace, certificate.as_deref(), folder)?;
+    println!("{}", package::archive(workspace, folder)?.display());
+    Ok(())
+}
+
+/// Builds and checks the drivers; the images.
 fn drivers(
     workspace: &Workspace,
     arguments: &Arguments,
@@ -109,8 +166,9 @@ fn drivers(
     linker: &Linker,
     known: &Known,
     folder: &Path,
-) -> Result<()> {
+) -> Result<Vec<PathBuf>> {
     let mut images = Vec::new();
+    let mut paths = Vec::new();
     let mut panicking = 0;
     for Shipped { driver, .. } in &DRIVERS {
         let linked = build::driver(workspace, toolchain, linker, driver, folder)?;
@@ -118,6 +176,7 @@ fn drivers(
         report(&linked.path, &image);
         panicking += can_panic(&image, driver, &linked)?;
         images.push(image);
+        paths.push(linked.path);
     }
     if panicking > 0 && !arguments.allow_panics {
         bail!(
@@ -133,7 +192,7 @@ fn drivers(
             unused.join(", ")
         );
     }
-    Ok(())
+    Ok(paths)
 }
 
 /// Checks files that were built before, and reports all faults of all.
