@@ -39,16 +39,18 @@ const LISTED: [(&str, &str); 3] = [
 
 /// The DLLs that every Windows 10 and 11 has in system32 and that programs may import from.
 /// `api-ms-win-*` are names that the loader maps to one of them.
-const SYSTEM_DLLS: [&str; 11] = [
+const SYSTEM_DLLS: [&str; 13] = [
     "advapi32.dll",
     "bcrypt.dll",
     "bcryptprimitives.dll",
     "crypt32.dll",
     "fltlib.dll",
     "kernel32.dll",
+    "ktmw32.dll",
     // The C runtime that mingw-w64 builds on; it has been part of Windows since 98.
     "msvcrt.dll",
     "ntdll.dll",
+    "oleaut32.dll",
     "userenv.dll",
     "wintrust.dll",
     "ws2_32.dll",
