@@ -35,8 +35,10 @@ enum Floor {
     Host,
     /// Driver code on the hosted NT kernel, in a Linux process.
     HostedKernel,
-    /// The finished images for Windows; nothing of them runs here.
+    /// The finished images for Windows, and what can be seen of them.
     WindowsBuild,
+    /// The same images, loaded by Wine's loader and service control manager.
+    Wine,
 }
 
 impl Floor {
@@ -45,6 +47,7 @@ impl Floor {
             Floor::Host => "host",
             Floor::HostedKernel => "hosted kernel",
             Floor::WindowsBuild => "Windows build",
+            Floor::Wine => "Wine",
         }
     }
 }

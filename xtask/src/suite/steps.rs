@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::counts::Counts;
 use super::{Floor, Outcome};
 use crate::workspace::Workspace;
-use crate::{bindings, command, functions, provision, sim, windows};
+use crate::{bindings, command, functions, provision, sim, windows, wine};
 
 /// The name of a step on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -29,6 +29,7 @@ pub(super) enum Name {
     Sim,
     Doc,
     Windows,
+    Wine,
 }
 
 impl Name {
@@ -45,6 +46,7 @@ impl Name {
             Name::Sim => "sim",
             Name::Doc => "doc",
             Name::Windows => "windows",
+            Name::Wine => "wine",
         }
     }
 }
@@ -58,7 +60,7 @@ pub(super) struct Step {
     pub(super) run: fn(&Workspace, &mut Counts) -> Result<Outcome>,
 }
 
-pub(super) const STEPS: [Step; 11] = [
+pub(super) const STEPS: [Step; 12] = [
     Step {
         name: Name::Format,
         floor: Floor::Host,
@@ -124,6 +126,12 @@ pub(super) const STEPS: [Step; 11] = [
         floor: Floor::WindowsBuild,
         what: "what is for Windows: built, checked, signed for tests and packed",
         run: windows_build,
+    },
+    Step {
+        name: Name::Wine,
+        floor: Floor::Wine,
+        what: "the files for Windows, loaded and run by Wine",
+        run: run_wine,
     },
 ];
 
@@ -248,6 +256,11 @@ fn windows_build(workspace: &Workspace, _: &mut Counts) -> Result<Outcome> {
     let mut arguments = windows::Arguments::default();
     arguments.signing.sign = true;
     windows::run(workspace, &arguments)?;
+    Ok(Outcome::Passed)
+}
+
+fn run_wine(workspace: &Workspace, counts: &mut Counts) -> Result<Outcome> {
+    counts.passed += wine::test(workspace)?;
     Ok(Outcome::Passed)
 }
 

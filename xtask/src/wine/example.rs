@@ -14,52 +14,62 @@ use crate::command;
 use crate::workspace::Workspace;
 
 const SOURCES: &str = "testbed/wine/example";
+const HEADERS: &str = "testbed/host/include";
 const COMPILER: &str = "x86_64-w64-mingw32-gcc";
+const DLLTOOL: &str = "x86_64-w64-mingw32-dlltool";
 
-/// Builds both into `folder` and adds them to the files.
-pub(super) fn build(workspace: &Workspace, folder: &Path, files: &mut Files) -> Result<()> {
-    let library = import_library(workspace, folder)?;
-    files.drivers.push(driver(workspace, folder, &library)?);
+/// Builds both into `folder` and adds them to the files. mingw-w64 has an import library for
+/// ntoskrnl.exe but none for fltmgr.sys, so that is made first, with `exports`.
+pub(super) fn build(
+    workspace: &Workspace,
+    folder: &Path,
+    exports: &[&str],
+    files: &mut Files,
+) -> Result<()> {
+    println!("example.sys, client.exe: compiling {SOURCES}");
+    import_library(folder, exports)?;
+    files.drivers.push(driver(workspace, folder)?);
     files.user.push(client(workspace, folder)?);
     Ok(())
 }
 
-/// mingw-w64 has an import library for ntoskrnl.exe, but none for fltmgr.sys.
-fn import_library(workspace: &Workspace, folder: &Path) -> Result<PathBuf> {
-    let library = folder.join("libfltmgr.a");
-    let mut dlltool = Command::new("x86_64-w64-mingw32-dlltool");
+fn import_library(folder: &Path, exports: &[&str]) -> Result<()> {
+    let definition = folder.join("fltmgr.def");
+    let text = format!("LIBRARY fltmgr.sys\nEXPORTS\n{}\n", exports.join("\n"));
+    fs::write(&definition, text)
+        .with_context(|| format!("cannot write {}", definition.display()))?;
+    let mut dlltool = Command::new(DLLTOOL);
     dlltool
-        .arg("--input-def")
-        .arg(workspace.path(SOURCES).join("fltmgr.def"))
-        .arg("--output-lib")
-        .arg(&library);
-    command::run(&mut dlltool).context("no import library for fltmgr.sys")?;
-    Ok(library)
+        .arg("-d")
+        .arg(&definition)
+        .arg("-l")
+        .arg(folder.join("libfltmgr.a"));
+    command::run(&mut dlltool).context("no import library for fltmgr.sys")
 }
 
-fn driver(workspace: &Workspace, folder: &Path, library: &Path) -> Result<PathBuf> {
+fn driver(workspace: &Workspace, folder: &Path) -> Result<PathBuf> {
     let image = folder.join("example.sys");
     let mut gcc = compiler(workspace, "driver.c", &image);
-    gcc.args(["-nostdlib", "-ffreestanding", "-isystem"])
-        .arg(workspace.path("testbed/host/include"))
+    gcc.args(["-ffreestanding", "-nostdlib", "-isystem"])
+        .arg(workspace.path(HEADERS))
         .args(["-Wl,--subsystem,native", "-Wl,--entry,DriverEntry"])
-        .arg("-Wl,--dynamicbase")
-        .arg(library)
-        .arg("-lntoskrnl");
-    command::run(&mut gcc).context("the example's driver does not build")?;
+        .args(["-Wl,--dynamicbase", "-Wl,--nxcompat", "-L"])
+        .arg(folder)
+        .args(["-lfltmgr", "-lntoskrnl"]);
+    command::run(&mut gcc).context("the driver in C does not build")?;
     Ok(image)
 }
 
 fn client(workspace: &Workspace, folder: &Path) -> Result<PathBuf> {
-    let image = folder.join("example-client.exe");
+    let image = folder.join("client.exe");
     let mut gcc = compiler(workspace, "client.c", &image);
-    command::run(gcc.arg("-lfltlib")).context("the example's service does not build")?;
+    command::run(gcc.arg("-lfltlib")).context("the service in C does not build")?;
     Ok(image)
 }
 
 fn compiler(workspace: &Workspace, source: &str, image: &Path) -> Command {
     let mut gcc = Command::new(COMPILER);
-    gcc.args(["-O2", "-Wall", "-Werror", "-o"])
+    gcc.args(["-std=gnu11", "-O2", "-Wall", "-Werror", "-o"])
         .arg(image)
         .arg(workspace.path(SOURCES).join(source));
     gcc

@@ -6,42 +6,43 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 
+use super::example;
 use crate::windows::build::{self, Artifact, DriverImage, UserImage};
 use crate::windows::linker::Linker;
 use crate::windows::toolchain::Toolchain;
 use crate::windows::{DRIVERS, PROGRAMS};
 use crate::workspace::Workspace;
 
-/// Drivers that are not shipped.
-const DRIVERS_OF_TESTS: [DriverImage; 2] = [
-    DriverImage {
-        package: "wine-fltmgr",
-        image: "fltmgr.sys",
-        exports: &[
-            "FltBuildDefaultSecurityDescriptor",
-            "FltCloseClientPort",
-            "FltCloseCommunicationPort",
-            "FltCreateCommunicationPort",
-            "FltFreeSecurityDescriptor",
-            "FltObjectDereference",
-            "FltObjectReference",
-            "FltRegisterFilter",
-            "FltSendMessage",
-            "FltStartFiltering",
-            "FltUnregisterFilter",
-        ],
-        force_integrity: false,
-    },
-    DriverImage {
-        package: "loadgen",
-        image: "loadgen.sys",
-        exports: &[],
-        force_integrity: false,
-    },
-];
+/// The Filter Manager.
+const FILTER_MANAGER: DriverImage = DriverImage {
+    package: "wine-fltmgr",
+    image: "fltmgr.sys",
+    exports: &[
+        "FltBuildDefaultSecurityDescriptor",
+        "FltCloseClientPort",
+        "FltCloseCommunicationPort",
+        "FltCreateCommunicationPort",
+        "FltFreeSecurityDescriptor",
+        "FltObjectDereference",
+        "FltObjectReference",
+        "FltRegisterFilter",
+        "FltSendMessage",
+        "FltStartFiltering",
+        "FltUnregisterFilter",
+    ],
+    force_integrity: false,
+};
+
+/// A client driver that makes work.
+const LOAD_GENERATOR: DriverImage = DriverImage {
+    package: "loadgen",
+    image: "loadgen.sys",
+    exports: &[],
+    force_integrity: false,
+};
 
 /// Programs and DLLs that are not shipped.
-const USER_OF_TESTS: [UserImage; 2] = [
+const USER_OF_TESTS: [UserImage; 3] = [
     UserImage {
         package: "wine-fltlib",
         image: "fltlib.dll",
@@ -51,6 +52,11 @@ const USER_OF_TESTS: [UserImage; 2] = [
         package: "wine-bcryptprimitives",
         image: "bcryptprimitives.dll",
         artifact: Artifact::Dll,
+    },
+    UserImage {
+        package: "wine-fltlib",
+        image: "port-conformance.exe",
+        artifact: Artifact::Program("port-conformance"),
     },
 ];
 
@@ -68,7 +74,7 @@ pub(super) fn build(workspace: &Workspace, toolchain: Toolchain, linker: &Linker
     let folder = workspace.target().join("wine");
     let mut files = Files::default();
     let shipped = DRIVERS.iter().map(|shipped| &shipped.driver);
-    for driver in shipped.chain(&DRIVERS_OF_TESTS) {
+    for driver in shipped.chain([&FILTER_MANAGER, &LOAD_GENERATOR]) {
         let linked = build::driver(workspace, toolchain, linker, driver, &folder)?;
         files.drivers.push(linked.path);
     }
@@ -77,5 +83,6 @@ pub(super) fn build(workspace: &Workspace, toolchain: Toolchain, linker: &Linker
             .user
             .push(build::user(workspace, toolchain, user, &folder)?);
     }
+    example::build(workspace, &folder, FILTER_MANAGER.exports, &mut files)?;
     Ok(files)
 }

@@ -2,14 +2,15 @@
 
 //! A Windows of its own for each run: a Wine prefix in the target folder, never the user's.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use super::files::Files;
+use super::session;
 use crate::workspace::Workspace;
 use crate::{command, provision};
 
@@ -25,9 +26,8 @@ pub(super) struct Prefix {
 }
 
 impl Prefix {
-    /// A new one, with the files in their places.
+    /// A new one, with the files in their places. What Wine says meanwhile goes to a log.
     pub(super) fn make(workspace: &Workspace, files: &Files) -> Result<Prefix> {
-        wine()?;
         let prefix = Prefix {
             folder: workspace.target().join("wine/prefix"),
         };
@@ -36,9 +36,21 @@ impl Prefix {
             fs::remove_dir_all(&prefix.folder)
                 .with_context(|| format!("cannot remove {}", prefix.folder.display()))?;
         }
-        println!("making a Wine prefix in {}", prefix.folder.display());
-        command::run_within(prefix.command("wineboot").arg("--init"), BOOT_LIMIT)
-            .context("Wine does not start")?;
+        let log = workspace.target().join("wine/wineboot.log");
+        let said = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
+        let mut boot = prefix.command("wineboot");
+        boot.arg("--init")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(said);
+        let status = session::wait(&mut boot, BOOT_LIMIT)?;
+        ensure!(
+            status.success(),
+            "Wine makes no prefix ({status}); it says why in {}",
+            log.display()
+        );
+        // It goes on for a while by itself.
+        let _ended = command::answers(prefix.command("wineserver").arg("--wait"));
         let system = prefix.folder.join("drive_c/windows/system32");
         copy(&files.drivers, &system.join("drivers"))?;
         copy(&files.user, &system)?;
@@ -51,23 +63,13 @@ impl Prefix {
         command
             .env("WINEPREFIX", &self.folder)
             .env("WINEDLLOVERRIDES", OVERRIDES)
-            .env("WINEDEBUG", "-all,err+all")
+            .env("WINEDEBUG", "-all,err+all,warn+debugstr")
             .env_remove("DISPLAY");
         command
     }
 
-    /// For somebody who wants to look around.
-    pub(super) fn how_to_use(&self) -> String {
-        format!(
-            "export WINEPREFIX={} WINEDLLOVERRIDES='{OVERRIDES}' WINEDEBUG=-all,err+all DISPLAY=\n\
-             wine fltport.exe --help\n\
-             wineserver -k",
-            self.folder.display()
-        )
-    }
-
     /// Ends whatever runs in it.
-    fn end(&self) {
+    pub(super) fn end(&self) {
         // It says so by its status when nothing runs.
         let _nothing_ran = command::answers(self.command("wineserver").arg("--kill"));
         let _ended = command::answers(self.command("wineserver").arg("--wait"));
@@ -83,11 +85,11 @@ fn copy(files: &[PathBuf], to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure of Wine.
-fn wine() -> Result<()> {
-    let is_there = || command::answers(Command::new("wine").arg("--version"));
-    if is_there() {
-        return Ok(());
+/// Makes sure of Wine; its version.
+pub(super) fn wine() -> Result<String> {
+    let version = || command::text(Command::new("wine").arg("--version"));
+    if !command::answers(Command::new("wine").arg("--version")) {
+        provision::packages(&["wine", "wine64"]).context("there is no Wine here")?;
     }
-    provision::packages(&["wine", "wine64"]).context("there is no Wine here")
+    Ok(version()?.trim().to_string())
 }

@@ -50,12 +50,7 @@ impl<'a> Session<'a> {
     ///
     /// # Errors
     /// It does not start, or not end in time: then it has been ended.
-    pub(super) fn run(
-        &self,
-        program: &str,
-        arguments: &[&str],
-        limit: Duration,
-    ) -> Result<Ended> {
+    pub(super) fn run(&self, program: &str, arguments: &[&str], limit: Duration) -> Result<Ended> {
         let mut wine = self.prefix.command("wine");
         wine.arg(program).args(arguments);
         // Files, not pipes: whatever the program starts may keep them open for longer than it lives.
@@ -74,11 +69,6 @@ impl<'a> Session<'a> {
 
     fn log(&self, name: &str, kind: &str) -> PathBuf {
         self.logs.join(format!("{name}.{kind}"))
-    }
-
-    /// What drivers have told the debugger by now, and what Wine complained of.
-    pub(super) fn kernel_log(&self) -> Result<String> {
-        read(&self.logs.join("kernel.log"))
     }
 }
 

@@ -1,0 +1,184 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+
+//! What is played under Wine, in this order.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+
+use super::session::{Ended, Session};
+
+/// For a command that should answer at once; a busy machine is slow.
+const COMMAND: Duration = Duration::from_secs(60);
+/// For a program with many checks.
+const PROGRAM: Duration = Duration::from_secs(300);
+
+/// One part of the floor.
+pub(super) struct Step {
+    pub(super) name: &'static str,
+    pub(super) what: &'static str,
+    /// Runs it; how many checks there were.
+    pub(super) run: fn(&Session<'_>) -> Result<u64>,
+}
+
+pub(super) const STEPS: [Step; 4] = [
+    Step {
+        name: "manager",
+        what: "the stand-in for the Filter Manager starts",
+        run: manager,
+    },
+    Step {
+        name: "example",
+        what: "somebody else's driver and service, in C",
+        run: example,
+    },
+    Step {
+        name: "conformance",
+        what: "fltlib.dll answers as documented",
+        run: conformance,
+    },
+    Step {
+        name: "operator",
+        what: "fltport.exe installs, starts, watches, stops, uninstalls",
+        run: operator,
+    },
+];
+
+/// All drivers need the same one to share a process under Wine.
+const GROUP: &str = "FSFilter Activity Monitor";
+
+/// Makes a service of a driver by Wine's own `sc`, and starts it.
+fn start(session: &Session<'_>, driver: &str) -> Result<()> {
+    let image = format!("binPath= C:\\windows\\system32\\drivers\\{driver}.sys");
+    let group = format!("group= {GROUP}");
+    let mut create = vec!["create", driver, "type= filesys", "start= demand"];
+    create.extend([group.as_str(), image.as_str()]);
+    // `sc` takes a name and its value as two arguments.
+    let create: Vec<&str> = create
+        .iter()
+        .flat_map(|argument| match argument.split_once("= ") {
+            Some((name, value)) => vec![&argument[..name.len() + 1], value],
+            None => vec![*argument],
+        })
+        .collect();
+    succeed(session, "sc.exe", &create)?;
+    let started = succeed(session, "sc.exe", &["start", driver])?;
+    ensure!(
+        started.output.contains("RUNNING"),
+        "{driver} does not run:\n{}",
+        started.output
+    );
+    Ok(())
+}
+
+/// Runs a program that must succeed.
+fn succeed(session: &Session<'_>, program: &str, arguments: &[&str]) -> Result<Ended> {
+    let ended = session.run(program, arguments, COMMAND)?;
+    if ended.status.success() {
+        return Ok(ended);
+    }
+    bail!(
+        "`{program} {}` failed ({}):\n{}{}",
+        arguments.join(" "),
+        ended.status,
+        ended.output,
+        ended.errors
+    )
+}
+
+fn manager(session: &Session<'_>) -> Result<u64> {
+    start(session, "fltmgr").map(|()| 1)
+}
+
+fn example(session: &Session<'_>) -> Result<u64> {
+    const KEY: &str = "HKLM\\System\\CurrentControlSet\\Services\\example\\Instances";
+    let instance = format!("{KEY}\\example");
+    for value in [
+        [KEY, "/v", "DefaultInstance", "/d", "example", "/f"],
+        [&instance, "/v", "Altitude", "/d", "370000", "/f"],
+    ] {
+        let arguments: Vec<&str> = ["add"].into_iter().chain(value).collect();
+        succeed(session, "reg.exe", &arguments)?;
+    }
+    start(session, "example")?;
+    // And once more: it can be stopped and started.
+    succeed(session, "sc.exe", &["stop", "example"])?;
+    succeed(session, "sc.exe", &["start", "example"])?;
+    let client = succeed(session, "client.exe", &[])?;
+    let questions = client.output.matches("'How are you?'").count();
+    ensure!(
+        questions == 3 && client.output.contains("gets end: 6"),
+        "the service in C has not seen three questions and the end:\n{}",
+        client.output
+    );
+    Ok(1)
+}
+
+fn conformance(session: &Session<'_>) -> Result<u64> {
+    let ended = session.run("port-conformance.exe", &["example"], PROGRAM)?;
+    let checks = |prefix: &str| {
+        let lines = ended.output.lines();
+        lines.filter(|line| line.starts_with(prefix)).count() as u64
+    };
+    let (well, differ) = (checks("ok: "), checks("DIFFERS: "));
+    if !ended.status.success() || differ > 0 || well == 0 {
+        bail!(
+            "fltlib.dll does not answer as documented ({}):\n{}{}",
+            ended.status,
+            ended.output,
+            ended.errors
+        );
+    }
+    Ok(well)
+}
+
+/// The command as an operator uses it, from nothing to nothing.
+fn operator(session: &Session<'_>) -> Result<u64> {
+    let fltport = |arguments: &[&str]| succeed(session, "fltport.exe", arguments);
+    let drivers = "C:\\windows\\system32\\drivers";
+    let expect = |arguments: &[&str], word: &str| -> Result<u64> {
+        let ended = fltport(arguments)?;
+        ensure!(
+            ended.output.contains(word),
+            "`fltport {}` does not say \"{word}\":\n{}{}",
+            arguments.join(" "),
+            ended.output,
+            ended.errors
+        );
+        Ok(1)
+    };
+    let mut checks = expect(&["install", "--from", drivers], "fltport: installed")?;
+    checks += expect(&["install", "--from", drivers], "nothing changed")?;
+    checks += expect(&["start"], "process-monitor: started")?;
+    checks += expect(&["doctor"], "healthy")?;
+    checks += providers(&fltport(&["status", "--json"])?)?;
+    checks += fltport(&["watch", "--json", "--for", "1s"]).map(|_| 1)?;
+    checks += expect(&["stop"], "fltport: stopped")?;
+    let not_running = session.run("fltport.exe", &["watch"], COMMAND)?;
+    ensure!(
+        !not_running.status.success() && not_running.errors.contains("start"),
+        "`fltport watch` without a driver does not say what to start:\n{}",
+        not_running.errors
+    );
+    checks += 1 + expect(&["uninstall"], "fltport: removed")?;
+    checks += expect(&["uninstall"], "nothing to remove")?;
+    Ok(checks)
+}
+
+/// Both drivers have found each other.
+fn providers(status: &Ended) -> Result<u64> {
+    let json: Value = serde_json::from_str(&status.output)
+        .with_context(|| format!("`fltport status --json` wrote no JSON: {}", status.output))?;
+    let providers = json.get("providers").and_then(Value::as_array);
+    let names: Vec<&str> = providers
+        .into_iter()
+        .flatten()
+        .filter_map(|provider| provider.get("name")?.as_str())
+        .collect();
+    ensure!(
+        names == ["fltport", "process-monitor"],
+        "the providers are {names:?}, not fltport and process-monitor"
+    );
+    Ok(1)
+}
