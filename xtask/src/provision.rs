@@ -3,7 +3,6 @@
 //! Getting tools that are missing: components and targets from rustup, packages from Debian or
 //! Ubuntu.
 
-use std::os::unix::fs::MetadataExt;
 use std::process::Command;
 use std::time::Duration;
 
@@ -102,6 +101,15 @@ fn apt(arguments: &[&str]) -> Result<()> {
 }
 
 /// The owner of /proc/self is the user this process runs as.
+#[cfg(unix)]
 fn is_root() -> bool {
+    use std::os::unix::fs::MetadataExt;
+
     std::fs::metadata("/proc/self").is_ok_and(|entry| entry.uid() == 0)
+}
+
+/// There are packages of Debian for root alone, and no root on Windows.
+#[cfg(not(unix))]
+fn is_root() -> bool {
+    false
 }

@@ -106,8 +106,6 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let linker = Linker::find()?;
     println!("linker: {}", linker.path().display());
 
-    let signer = Signer::prepare(workspace, &arguments.signing)?;
-
     let folder = workspace.target().join("windows");
     empty(&folder)?;
     let mut files = drivers(workspace, arguments, toolchain, &linker, &known, &folder)?;
@@ -116,10 +114,12 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
         report(&path, &judge(&path, &known)?);
         files.push(path);
     }
-    package(workspace, signer.as_ref(), &files, &known, &folder)?;
     let packages = DRIVERS.each_ref().map(|each| each.driver.package);
     lint::drivers(workspace, toolchain, &packages)?;
-    lint::user_mode(workspace, toolchain)
+    lint::user_mode(workspace, toolchain)?;
+    // Last, so that where there are no tools to sign with all else has been checked.
+    let signer = Signer::prepare(workspace, &arguments.signing)?;
+    package(workspace, signer.as_ref(), &files, &known, &folder)
 }
 
 /// What was there of a former version, or signed with another certificate, is not to be shipped.
@@ -144,7 +144,9 @@ fn package(
         for path in files {
             signer.sign(path)?;
             // The signature is part of the file: its checksum, to name one, is another.
-            judge(path, known)?;
+            if !judge(path, known)?.signed {
+                bail!("{} has no signature", path.display());
+            }
         }
         certificate = Some(signer.lay_beside(folder)?);
     }
@@ -217,10 +219,14 @@ fn check_files(files: &[PathBuf], known: &Known) -> Result<()> {
 fn judge(path: &Path, known: &Known) -> Result<Image> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let outcome = if name.to_ascii_lowercase().ends_with(".exe") {
-        image::program(&bytes)
-    } else {
-        image::driver(&bytes, &expectation(&name, known))
+    let extension = path.extension().unwrap_or_default().to_string_lossy();
+    let outcome = match extension.to_ascii_lowercase().as_str() {
+        "sys" => image::driver(&bytes, &expectation(&name, known)),
+        "exe" => image::program(&bytes),
+        _ => bail!(
+            "{} is neither a driver (.sys) nor a program (.exe)",
+            path.display()
+        ),
     };
     outcome.map_err(|faults| {
         let line = |fault: &Fault| format!("\n  {fault}");
@@ -243,7 +249,8 @@ fn expectation<'a>(name: &'a str, known: &'a Known) -> Expectation<'a> {
 }
 
 fn report(path: &Path, image: &Image) {
-    println!("{}: {} bytes", path.display(), image.size);
+    let signed = if image.signed { ", signed" } else { "" };
+    println!("{}: {} bytes{signed}", path.display(), image.size);
     for (library, functions) in &image.imports {
         println!("  imports from {library}: {}", functions.len());
     }

@@ -110,8 +110,6 @@ fn static_library(workspace: &Workspace, toolchain: Toolchain, package: &str) ->
         .arg("--target-dir")
         .arg(&target)
         .args(toolchain::KERNEL_STD)
-        // For core and alloc as well.
-        .env("CARGO_ENCODED_RUSTFLAGS", "-Ccontrol-flow-guard")
         // One unit and link-time optimisation: what cannot be reached, panics first of all, is
         // found and removed.
         .args(["--config", "profile.release.panic='abort'"])
@@ -119,6 +117,8 @@ fn static_library(workspace: &Workspace, toolchain: Toolchain, package: &str) ->
         .args(["--config", "profile.release.codegen-units=1"])
         // Half the size, and the driver is not what is slow about a message.
         .args(["--config", "profile.release.opt-level='s'"]);
+    // For core and alloc as well.
+    toolchain::flags(&mut cargo, workspace, &["-Ccontrol-flow-guard"]);
     command::run(&mut cargo)
         .with_context(|| format!("{package} does not compile for {KERNEL_TARGET}"))?;
     let file = format!("{}.lib", package.replace('-', "_"));
@@ -160,11 +160,13 @@ pub(crate) fn user(
             user.image.to_string()
         }
     };
-    if USER_TARGET.ends_with("msvc") {
+    let flags: &[&str] = if USER_TARGET.ends_with("msvc") {
         // Else it would need the redistributable package of Microsoft's C runtime.
-        let key = format!("target.{USER_TARGET}.rustflags=['-Ctarget-feature=+crt-static']");
-        cargo.args(["--config", &key]);
-    }
+        &["-Ctarget-feature=+crt-static"]
+    } else {
+        &[]
+    };
+    toolchain::flags(&mut cargo, workspace, flags);
     command::run(&mut cargo)
         .with_context(|| format!("{} does not build for {USER_TARGET}", user.package))?;
     let made = target.join(USER_TARGET).join("release").join(made);

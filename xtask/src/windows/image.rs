@@ -48,6 +48,8 @@ pub(crate) struct Image {
     pub(crate) entry: u64,
     /// Imported functions by image.
     pub(crate) imports: BTreeMap<String, Vec<String>>,
+    /// Whether there is a signature; what it is worth is not looked at.
+    pub(crate) signed: bool,
     /// Functions that may be called through a pointer, by control flow guard's table.
     pub(crate) guarded: u64,
 }
@@ -106,8 +108,10 @@ fn judge(
         return Err(faults);
     }
     let header = &file.nt_headers().optional_header;
+    let signature = file.data_directory(pe::IMAGE_DIRECTORY_ENTRY_SECURITY);
     Ok(Image {
         size: bytes.len(),
+        signed: signature.is_some_and(|place| place.size.get(LE) > 0),
         entry: header.image_base.get(LE) + u64::from(header.address_of_entry_point.get(LE)),
         imports,
         guarded,

@@ -197,15 +197,11 @@ test mode with `bcdedit /set testsigning on` and start Windows anew.
 "
         .to_string();
     };
-    let import = if certificate.ends_with(".cer") {
-        format!(
-            "\
-  certutil -addstore Root {certificate}
-  certutil -addstore TrustedPublisher {certificate}
-"
-        )
-    } else {
-        String::new()
+    let import = match certificate.ends_with(".cer") {
+        true => ["Root", "TrustedPublisher"]
+            .map(|store| format!("  certutil -addstore {store} {certificate}\n"))
+            .concat(),
+        false => String::new(),
     };
     format!(
         "\
@@ -296,7 +292,11 @@ mod tests {
     fn unsigned_drivers_are_said_to_be_unsigned() {
         assert!(instructions(None).contains("not signed"));
         let signed = instructions(Some("x.cer"));
-        assert!(signed.contains("certutil -addstore Root x.cer"), "{signed}");
+        assert!(
+            signed.contains("\n  certutil -addstore Root x.cer\n"),
+            "{signed}"
+        );
+        assert!(signed.contains("\n  bcdedit"), "{signed}");
         assert!(!instructions(Some("somebody's")).contains("certutil"));
     }
 }

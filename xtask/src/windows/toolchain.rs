@@ -6,6 +6,7 @@
 //! memset and to C++ exception handling in the C runtime, which no driver has.
 //! `compiler-builtins-mem` brings the memory functions.
 
+use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -150,6 +151,35 @@ impl UserStd {
             UserStd::Compiled(_) => &["-Zbuild-std=std,panic_abort"],
         }
     }
+}
+
+/// What the compiler is told so that images name no folder of this machine, in their messages or in
+/// the lines of their symbols.
+fn without_paths(workspace: &Workspace) -> Vec<String> {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| {
+        let home = env::var_os(if cfg!(windows) { "USERPROFILE" } else { "HOME" })?;
+        Some(PathBuf::from(home).join(".cargo"))
+    });
+    let sources = |sysroot: PathBuf| sysroot.join("lib/rustlib/src/rust");
+    [
+        Some((workspace.root().to_path_buf(), "fltport")),
+        home.map(|home| (home.join("registry/src"), "crates")),
+        sysroot().ok().map(|sysroot| (sources(sysroot), "rust")),
+        Some((sources(PathBuf::from(DEBIAN_SYSROOT)), "rust")),
+    ]
+    .into_iter()
+    .flatten()
+    .map(|(path, name)| format!("--remap-path-prefix={}={name}", path.display()))
+    .collect()
+}
+
+/// Tells the compiler that a cargo runs: no folders of this machine, and these flags. Flags that the
+/// environment has for other builds do not count.
+pub(crate) fn flags(cargo: &mut Command, workspace: &Workspace, flags: &[&str]) {
+    let mut all = without_paths(workspace);
+    all.extend(flags.iter().map(ToString::to_string));
+    // Cargo's separator: a flag may contain blanks.
+    cargo.env("CARGO_ENCODED_RUSTFLAGS", all.join("\u{1f}"));
 }
 
 /// The folder of the compiler in use.

@@ -228,6 +228,7 @@ mod tests {
             size: 0,
             entry: 0,
             imports: [("ntoskrnl.exe".to_string(), functions.to_vec())].into(),
+            signed: false,
             guarded: 0,
         };
         let halves = [image(&all[..1]), image(&all[1..])];
