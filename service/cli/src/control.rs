@@ -18,7 +18,13 @@ type Tell<'t> = &'t mut dyn FnMut(String) -> Result<(), Failure>;
 
 /// Starts these drivers, in order; without any, those of this project that are installed.
 pub(crate) fn start(machine: &Machine, named: &[String], tell: Tell<'_>) -> Result<(), Failure> {
-    for name in chosen(machine, named)? {
+    let names = chosen(machine, named)?;
+    if names.is_empty() {
+        return Err(Failure::new(
+            "no driver is installed. Install them: fltport install",
+        ));
+    }
+    for name in names {
         if start_one(machine, &name)? {
             tell(format!("{name}: started"))?;
         } else {
@@ -35,14 +41,23 @@ pub(crate) fn stop(machine: &Machine, named: &[String], tell: Tell<'_>) -> Resul
     if named.is_empty() {
         names.reverse();
     }
+    if names.is_empty() {
+        return tell("no driver is installed, nothing to stop".into());
+    }
+    // One that does not stop does not keep the others.
+    let mut failures = Vec::new();
     for name in names {
-        if stop_one(machine, &name)? {
-            tell(format!("{name}: stopped"))?;
-        } else {
-            tell(format!("{name}: not running"))?;
+        match stop_one(machine, &name) {
+            Ok(true) => tell(format!("{name}: stopped"))?,
+            Ok(false) => tell(format!("{name}: not running"))?,
+            Err(Failure::Told(text)) => failures.push(text),
+            Err(other) => return Err(other),
         }
     }
-    Ok(())
+    match &failures[..] {
+        [] => Ok(()),
+        texts => Err(Failure::new(texts.join("\n"))),
+    }
 }
 
 fn chosen(machine: &Machine, named: &[String]) -> Result<Vec<String>, Failure> {
@@ -57,11 +72,6 @@ fn chosen(machine: &Machine, named: &[String]) -> Result<Vec<String>, Failure> {
         if machine.condition(name)?.is_some() {
             installed.push(name.to_owned());
         }
-    }
-    if installed.is_empty() {
-        return Err(Failure::new(
-            "no driver is installed. Install them: fltport install",
-        ));
     }
     Ok(installed)
 }
@@ -187,6 +197,8 @@ mod tests {
         let machine = machine();
         let (_, result) = told(|tell| start(&machine, &[], tell));
         assert!(result.unwrap_err().to_string().contains("fltport install"));
+        let (lines, result) = told(|tell| stop(&machine, &[], tell));
+        assert!(result.is_ok() && lines[0].ends_with("nothing to stop"));
         install_all(&machine);
         machine
             .start_errors

@@ -65,6 +65,7 @@ impl fmt::Display for Finding {
 #[derive(Clone, Debug)]
 pub(crate) struct Examination {
     pub(crate) elevated: bool,
+    pub(crate) wine: bool,
     /// The options of code integrity, where they are known.
     pub(crate) code_integrity: Option<u32>,
     /// The Filter Manager's service.
@@ -89,6 +90,7 @@ impl Examination {
             .is_some_and(|c| c.state == State::Running);
         Ok(Examination {
             elevated: machine.elevated()?,
+            wine: machine.is_wine(),
             code_integrity: machine.code_integrity(),
             filter_manager,
             drivers: survey::drivers(machine)?,
@@ -102,6 +104,7 @@ impl Examination {
         for driver in &self.drivers {
             findings.extend(drivers::driver(self, driver));
         }
+        findings.extend(checks::wine(self));
         findings.extend(checks::port(self));
         findings.sort_by_key(|finding| finding.severity);
         findings

@@ -8,7 +8,7 @@ mod step;
 pub(crate) mod tests;
 
 use crate::altitude::{ASK, Altitude};
-use crate::driver::{COMMON, MONITOR, Named};
+use crate::driver::{self, COMMON, MONITOR, Named};
 use crate::failure::Failure;
 use crate::machine::{Machine, Start};
 use plan::Plan;
@@ -121,11 +121,22 @@ fn report(plans: &[Plan]) -> Vec<String> {
     }
     let written = plans.iter().find(|plan| plan.writes_altitude());
     if let Some(altitude) = written.and_then(|plan| plan.altitude.as_ref()) {
-        lines.push(format!(
-            "note: the altitude {altitude} is good for development. One for a release has to be requested from Microsoft ({ASK}) and given with --altitude."
-        ));
+        lines.push(if *altitude == Altitude::preset() {
+            format!(
+                "note: the altitude {altitude} is for development. For a release, request one from Microsoft ({ASK}) and give it with --altitude."
+            )
+        } else {
+            format!("note: before a release, have the altitude {altitude} allotted by Microsoft ({ASK}).")
+        });
     }
-    if plans.iter().any(|plan| plan.new) {
+    let new: Vec<&str> = plans
+        .iter()
+        .filter(|plan| plan.new)
+        .map(|plan| plan.name.as_str())
+        .collect();
+    if new.iter().any(|name| !driver::is_own(name)) {
+        lines.push(format!("Next: fltport start {}", new.join(" ")));
+    } else if !new.is_empty() {
         lines.push("Next: fltport start".into());
     }
     lines

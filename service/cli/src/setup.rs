@@ -68,7 +68,8 @@ fn full(path: &Path) -> Result<String, Failure> {
         ))
     })?;
     match full.to_str() {
-        Some(text) => Ok(text.to_owned()),
+        // The prefix that turns off the parsing of paths is nothing to the kernel.
+        Some(text) => Ok(text.strip_prefix(r"\\?\").unwrap_or(text).to_owned()),
         None => Err(Failure::new(format!(
             "{} is no text in Unicode. Move the files to another folder",
             full.display()

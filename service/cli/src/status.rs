@@ -45,7 +45,7 @@ pub(crate) fn run(
     let service = Service::find(socket, Verifier::default())?;
     service.tell_what_is_missing();
     let drivers = Drivers::look()?;
-    let asked = ask(&service);
+    let asked = ask(&service, &drivers);
     let mut output = Output::new();
     if arguments.json {
         drivers.json(&asked, &mut output)?;
@@ -68,7 +68,8 @@ pub(crate) fn run(
     Ok(ExitCode::SUCCESS)
 }
 
-fn ask(service: &Service) -> Result<(Client, State), Failure> {
+fn ask(service: &Service, drivers: &Drivers) -> Result<(Client, State), Failure> {
+    drivers.require_running()?;
     let client = service.connect("fltport status", rights::OBSERVE)?;
     let state = State::ask(&client)?;
     Ok((client, state))
@@ -85,6 +86,17 @@ impl Drivers {
     fn look() -> Result<Drivers, Failure> {
         let drivers = crate::survey::drivers(&crate::machine::Machine::new())?;
         Ok(Drivers { drivers })
+    }
+
+    fn require_running(&self) -> Result<(), Failure> {
+        match self
+            .drivers
+            .iter()
+            .find(|driver| driver.name == crate::driver::COMMON)
+        {
+            Some(common) => crate::survey::require_running(common),
+            None => Ok(()),
+        }
     }
 
     fn text(&self, output: &mut Output) -> Result<(), Failure> {
@@ -124,6 +136,10 @@ impl Drivers {
 impl Drivers {
     fn look() -> Result<Drivers, Failure> {
         Ok(Drivers {})
+    }
+
+    fn require_running(&self) -> Result<(), Failure> {
+        Ok(())
     }
 
     fn text(&self, _: &mut Output) -> Result<(), Failure> {

@@ -3,10 +3,11 @@
 //! judges.
 
 use crate::driver::{self, COMMON, LAYOUTS};
+use crate::failure::Failure;
 use crate::image::Image;
 use crate::install::altitude_holder;
 use crate::json::Json;
-use crate::machine::{Condition, Entry, Machine, Trouble, Value};
+use crate::machine::{Condition, Entry, Machine, State, Trouble, Value};
 
 /// A driver's file.
 #[derive(Clone, Debug)]
@@ -178,6 +179,29 @@ pub(crate) fn drivers(machine: &Machine) -> Result<Vec<Driver>, Trouble> {
         .iter()
         .map(|name| Driver::look(machine, name))
         .collect()
+}
+
+/// Why nobody can be connected to, if the driver does not run.
+#[cfg_attr(
+    not(windows),
+    allow(dead_code, reason = "there are no drivers to install")
+)]
+pub(crate) fn require_running(driver: &Driver) -> Result<(), Failure> {
+    let name = &driver.name;
+    let condition = match &driver.installed {
+        None => {
+            return Err(Failure::new(format!(
+                "the driver {name} is not installed. Install it: fltport install"
+            )));
+        }
+        Some(installed) => installed.condition,
+    };
+    match condition.map(|condition| condition.state) {
+        Some(State::Stopped) | None => Err(Failure::new(format!(
+            "the driver {name} is not running. Start it: fltport start; `fltport doctor` says what keeps it from running"
+        ))),
+        Some(_) => Ok(()),
+    }
 }
 
 /// The state of a service as a word.

@@ -34,10 +34,18 @@ pub(crate) fn uninstall(
     for name in &names {
         may_be_removed(machine, name)?;
     }
+    // One that does not stop does not keep the others.
+    let mut failures = Vec::new();
     for name in &names {
-        remove(machine, name, wish.keep_files, tell)?;
+        match remove(machine, name, wish.keep_files, tell) {
+            Err(Failure::Told(text)) => failures.push(text),
+            other => other?,
+        }
     }
-    Ok(())
+    match &failures[..] {
+        [] => Ok(()),
+        texts => Err(Failure::new(texts.join("\n"))),
+    }
 }
 
 fn may_be_removed(machine: &Machine, name: &str) -> Result<(), Failure> {
@@ -172,6 +180,13 @@ mod tests {
             "{error}"
         );
         assert!(machine.entry("fltport").unwrap().is_some());
+        assert!(machine.entry("process-monitor").unwrap().is_none());
+        assert!(
+            machine
+                .read_file(&machine.drivers_file("fltport"))
+                .unwrap()
+                .is_some()
+        );
     }
 
     #[test]

@@ -4,6 +4,7 @@
 use super::{Examination, Finding, Severity};
 use crate::driver::{COMMON, FILTER_MANAGER};
 use crate::machine::{Start, State};
+use crate::survey::Driver;
 
 /// One finding.
 pub(super) fn finding(
@@ -70,6 +71,37 @@ fn filter_manager(examination: &Examination) -> Option<Finding> {
         Some(FILTER_MANAGER),
         [what, why, cure],
     ))
+}
+
+/// Under Wine, drivers of one group and one start type share a process, and others cannot reach
+/// each other.
+pub(super) fn wine(examination: &Examination) -> Vec<Finding> {
+    let installed = |driver: &Driver| driver.installed.as_ref().map(|i| i.entry.clone());
+    let common = examination
+        .drivers
+        .iter()
+        .find(|driver| driver.name == COMMON);
+    let Some(common) = common.and_then(installed).filter(|_| examination.wine) else {
+        return Vec::new();
+    };
+    let apart = examination.drivers.iter().filter(|driver| {
+        installed(driver).is_some_and(|entry| {
+            entry.start != common.start || !entry.group.eq_ignore_ascii_case(&common.group)
+        })
+    });
+    let tell = |driver: &Driver| {
+        finding(
+            Severity::Error,
+            "apart-under-wine",
+            Some(&driver.name),
+            [
+                "its start type or its group is not that of fltport",
+                "Wine loads drivers into one process only if they have both in common; this one does not reach fltport",
+                "fltport install --start demand, for each of them",
+            ],
+        )
+    };
+    apart.map(tell).collect()
 }
 
 /// The port, where the common driver runs.

@@ -93,6 +93,21 @@ fn the_machine_itself() {
 }
 
 #[test]
+fn drivers_that_wine_keeps_apart() {
+    let machine = healthy();
+    change(&machine, |e| e.start = Start::Auto);
+    assert!(is_healthy(&findings(&machine)));
+    machine.wine.set(true);
+    let mut findings = findings(&machine);
+    findings.retain(|finding| finding.id == "apart-under-wine");
+    let drivers: Vec<&str> = findings
+        .iter()
+        .filter_map(|f| f.driver.as_deref())
+        .collect();
+    assert_eq!(drivers, ["process-monitor", "other"]);
+}
+
+#[test]
 fn entries_that_are_wrong() {
     type Change = fn(&mut Entry);
     let rows: [(&str, Severity, Change); 8] = [

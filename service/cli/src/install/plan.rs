@@ -78,6 +78,11 @@ pub(crate) fn plan(
             "{name} is started by the boot loader, which reads drivers from the system's folder only. Leave --in-place out, or choose another --start"
         )));
     }
+    if wish.in_place && source.starts_with(r"\\") {
+        return Err(Failure::new(format!(
+            "{source} is on the network, where the kernel loads no drivers from. Leave --in-place out, so that it is copied"
+        )));
+    }
     let target = if wish.in_place {
         source.to_owned()
     } else {

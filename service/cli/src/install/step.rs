@@ -118,10 +118,10 @@ impl Step {
                 value,
                 before,
             } => match before {
-                Some(before) => format!("set {key}\\{name} from {before} to {value}"),
-                None => format!("set {key}\\{name} to {value}"),
+                Some(before) => format!("set {}\\{name} from {before} to {value}", below(key)),
+                None => format!("set {}\\{name} to {value}", below(key)),
             },
-            Step::RemoveValue { key, name, .. } => format!("removed {key}\\{name}"),
+            Step::RemoveValue { key, name, .. } => format!("removed {}\\{name}", below(key)),
         })
     }
 
@@ -144,6 +144,11 @@ impl Step {
             }
         }
     }
+}
+
+/// Without the name of the service, which stands above.
+fn below(key: &str) -> &str {
+    key.split_once('\\').map_or(key, |(_, below)| below)
 }
 
 fn is_mark(name: &str) -> bool {

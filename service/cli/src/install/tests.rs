@@ -216,6 +216,13 @@ fn files_may_stay_in_their_place() {
         ..in_place
     };
     assert!(refused(&machine, &boot).contains("--in-place"));
+    let network = r"\\server\share\other.sys";
+    machine.write_file(network, &sample("other")).unwrap();
+    let network = Wish {
+        in_place: true,
+        ..named(&[&format!("other={network}")])
+    };
+    assert!(refused(&machine, &network).contains("network"));
     uninstall(&machine, &uninstall::Wish::default(), &mut |_| Ok(())).unwrap();
     assert!(machine.read_file(r"C:\kit\fltport.sys").unwrap().is_some());
 }

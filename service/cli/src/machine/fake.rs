@@ -46,6 +46,7 @@ pub(crate) struct Machine {
     pub(crate) stuck: RefCell<BTreeSet<String>>,
     pub(crate) not_elevated: Cell<bool>,
     pub(crate) code_integrity: Cell<Option<u32>>,
+    pub(crate) wine: Cell<bool>,
     calls: Cell<usize>,
     fail_at: RefCell<BTreeSet<usize>>,
 }
@@ -295,6 +296,10 @@ impl Machine {
         removed
             .map(drop)
             .ok_or_else(|| Trouble::new("remove_file", 2))
+    }
+
+    pub(crate) fn is_wine(&self) -> bool {
+        self.wine.get()
     }
 
     pub(crate) fn code_integrity(&self) -> Option<u32> {

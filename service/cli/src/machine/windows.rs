@@ -16,6 +16,7 @@ use windows_sys::Wdk::System::SystemInformation::{
 use windows_sys::Win32::Foundation::{
     ERROR_ACCESS_DENIED, ERROR_FILE_NOT_FOUND, ERROR_PATH_NOT_FOUND, ERROR_SERVICE_DOES_NOT_EXIST,
 };
+use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress};
 use windows_sys::Win32::System::Services::{
     ChangeServiceConfigW, CloseServiceHandle, ControlService, CreateServiceW, DeleteService,
     OpenSCManagerW, OpenServiceW, QueryServiceStatus, SC_HANDLE, SC_MANAGER_CONNECT,
@@ -195,8 +196,24 @@ fn condition(name: &str) -> Result<Condition, u32> {
     })
 }
 
-/// The options of code integrity; `None` where they cannot be asked for, as under Wine.
+/// Whether this is Wine, by the function of its ntdll that its documentation names for the purpose.
+fn is_wine() -> bool {
+    let ntdll = wide("ntdll.dll");
+    // SAFETY: the name is terminated; every process has the module, and keeps it.
+    let ntdll = unsafe { GetModuleHandleW(ntdll.as_ptr()) };
+    if ntdll.is_null() {
+        return false;
+    }
+    // SAFETY: the module is there, and the name is terminated. The function is not called.
+    unsafe { GetProcAddress(ntdll, c"wine_get_version".as_ptr().cast()) }.is_some()
+}
+
+/// The options of code integrity; `None` where they cannot be asked for, or mean nothing: Wine
+/// says that it enforces signatures, and does not.
 fn code_integrity() -> Option<u32> {
+    if is_wine() {
+        return None;
+    }
     let length = u32::try_from(size_of::<SYSTEM_CODEINTEGRITY_INFORMATION>()).unwrap_or(0);
     let mut information = SYSTEM_CODEINTEGRITY_INFORMATION {
         Length: length,
@@ -437,6 +454,11 @@ impl Machine {
     pub(crate) fn remove_file(&self, path: &str) -> Result<(), Trouble> {
         std::fs::remove_file(path)
             .map_err(|error| Trouble::new(format!("{path} cannot be removed"), code_of_io(&error)))
+    }
+
+    /// Whether this is Wine and no Windows.
+    pub(crate) fn is_wine(&self) -> bool {
+        is_wine()
     }
 
     /// See [`code_integrity`].
