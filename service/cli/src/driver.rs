@@ -2,6 +2,7 @@
 //! The drivers that can be installed: two of this project, and any other that is named.
 
 use crate::altitude::GROUP;
+use crate::failure::Failure;
 use crate::machine::{ERROR_NORMAL, Entry, Kind, Machine, Start, Trouble, Value};
 
 /// The common driver.
@@ -24,6 +25,9 @@ pub(crate) const NEVER_ATTACH: u32 = 3;
 /// has no such mark is somebody else's, and is not touched.
 pub(crate) const INSTALLED_BY: &str = "InstalledBy";
 pub(crate) const INSTALLED_FILE: &str = "InstalledFile";
+
+/// The mark of a service that is to vanish.
+pub(crate) const DELETE_FLAG: &str = "DeleteFlag";
 
 /// The key of a service's parameters.
 pub(crate) fn parameters(name: &str) -> String {
@@ -61,6 +65,17 @@ pub(crate) fn entry(filter: bool, start: Start, image: String) -> Entry {
 pub(crate) fn is_marked(machine: &Machine, name: &str) -> Result<bool, Trouble> {
     let mark = machine.value(&parameters(name), INSTALLED_BY)?;
     Ok(mark == Some(Value::text(COMMON)))
+}
+
+/// Why nothing can be done with a service that has been deleted and is still there; `None` if it has
+/// not been. The service control manager keeps the mark in the registry.
+pub(crate) fn deleted(machine: &Machine, name: &str) -> Result<Option<Failure>, Trouble> {
+    let mark = machine.value(name, DELETE_FLAG)?;
+    Ok((mark == Some(Value::Number(1))).then(|| {
+        Failure::new(format!(
+            "the service {name} is marked for deletion, and vanishes when the last program that has it open closes it. Close the Services window, Process Explorer and the like, or restart the machine; then run the command again"
+        ))
+    }))
 }
 
 /// The file that this command has copied for it.

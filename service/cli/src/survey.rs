@@ -118,7 +118,7 @@ fn installed(machine: &Machine, name: &str, entry: Entry) -> Result<Installed, T
     };
     Ok(Installed {
         condition: machine.condition(name)?,
-        marked_for_deletion: machine.value(name, "DeleteFlag")? == Some(Value::Number(1)),
+        marked_for_deletion: driver::deleted(machine, name)?.is_some(),
         entry,
         path,
         file,

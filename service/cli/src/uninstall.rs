@@ -6,7 +6,7 @@ use crate::control;
 use crate::driver::{self, is_own};
 use crate::failure::Failure;
 use crate::install::not_elevated;
-use crate::machine::{Machine, Value};
+use crate::machine::Machine;
 
 /// What is asked for.
 #[derive(Clone, Debug, Default)]
@@ -78,8 +78,8 @@ fn remove(
     if machine.entry(name)?.is_none() {
         return tell(format!("{name}: not installed, nothing to remove"));
     }
-    if is_marked_for_deletion(machine, name)? {
-        return Err(still_there(name));
+    if let Some(failure) = driver::deleted(machine, name)? {
+        return Err(failure);
     }
     let stopped = control::stop_one(machine, name)?;
     // The file goes before the service, which remembers that it is ours: a run that fails in
@@ -93,8 +93,8 @@ fn remove(
         machine.remove_file(path)?;
     }
     machine.delete(name)?;
-    if is_marked_for_deletion(machine, name)? {
-        return Err(still_there(name));
+    if let Some(failure) = driver::deleted(machine, name)? {
+        return Err(failure);
     }
     if machine.keys(name)?.is_some() {
         // Windows removes it with the service; what remains would be the next one's.
@@ -109,21 +109,11 @@ fn remove(
     Ok(())
 }
 
-fn is_marked_for_deletion(machine: &Machine, name: &str) -> Result<bool, Failure> {
-    Ok(machine.value(name, "DeleteFlag")? == Some(Value::Number(1)))
-}
-
-fn still_there(name: &str) -> Failure {
-    Failure::new(format!(
-        "the service {name} is marked for deletion, and vanishes when the last program that has it open closes it. Close the Services window, Process Explorer and the like, or restart the machine; then run `fltport uninstall` again"
-    ))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::install::tests::{install_all, machine};
-    use crate::machine::State;
+    use crate::machine::{State, Value};
 
     fn run(machine: &Machine, wish: &Wish) -> (Vec<String>, Result<(), Failure>) {
         let mut lines = Vec::new();

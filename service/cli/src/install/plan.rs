@@ -127,6 +127,9 @@ impl<'m> Now<'m> {
         let (name, Some(entry)) = (self.name, &self.entry) else {
             return Ok(());
         };
+        if let Some(failure) = driver::deleted(self.machine, name)? {
+            return Err(failure);
+        }
         if let Kind::Other(_) = entry.kind {
             return Err(Failure::new(format!(
                 "there is a service {name} that is no driver ({}). Remove it, or name the driver otherwise",

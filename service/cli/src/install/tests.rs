@@ -321,6 +321,16 @@ fn what_cannot_be_installed_is_refused() {
 }
 
 #[test]
+fn a_service_that_is_marked_for_deletion_is_refused() {
+    let machine = machine();
+    install(&machine, &wish()).unwrap();
+    machine
+        .set("fltport", "DeleteFlag", &Value::Number(1))
+        .unwrap();
+    assert!(refused(&machine, &wish()).contains("marked for deletion"));
+}
+
+#[test]
 fn a_service_made_by_hand_is_taken_over() {
     let machine = machine();
     let entry = driver::entry(false, Start::Demand, r"\??\C:\old\fltport.sys".into());

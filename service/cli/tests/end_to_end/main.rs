@@ -9,7 +9,7 @@
 
 mod bench;
 mod crowd;
-
+mod elsewhere;
 mod flood;
 mod garbage;
 mod hosts;
