@@ -25,6 +25,7 @@ pub(crate) fn start(machine: &Machine, named: &[String], tell: Tell<'_>) -> Resu
         ));
     }
     for name in names {
+        start_dependencies(machine, &name, tell)?;
         if start_one(machine, &name)? {
             tell(format!("{name}: started"))?;
         } else {
@@ -97,6 +98,19 @@ fn settle(machine: &Machine, name: &str, passing: State) -> Result<Condition, Fa
     }
 }
 
+/// Starts what a driver depends on. On Windows the service control manager would do it; that of Wine
+/// does not.
+fn start_dependencies(machine: &Machine, name: &str, tell: Tell<'_>) -> Result<(), Failure> {
+    let dependencies = machine.entry(name)?.map(|entry| entry.dependencies);
+    for dependency in dependencies.unwrap_or_default() {
+        // What does not exist is for the service control manager to mind, or not.
+        if machine.condition(&dependency)?.is_some() && start_one(machine, &dependency)? {
+            tell(format!("{dependency}: started"))?;
+        }
+    }
+    Ok(())
+}
+
 /// Starts a driver and waits until it runs; whether it had to be started.
 fn start_one(machine: &Machine, name: &str) -> Result<bool, Failure> {
     // One that is stopping has to be through with it.
@@ -154,6 +168,7 @@ pub(crate) fn stop_one(machine: &Machine, name: &str) -> Result<bool, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver;
     use crate::install::tests::{install_all, machine};
 
     fn told(
@@ -189,6 +204,24 @@ mod tests {
         assert_eq!(
             lines,
             ["process-monitor: not running", "fltport: not running"]
+        );
+    }
+
+    #[test]
+    fn what_a_driver_depends_on_is_started_before_it() {
+        let machine = machine();
+        install_all(&machine);
+        let entry = driver::entry(false, crate::machine::Start::Demand, "fltmgr.sys".into());
+        machine.create("FltMgr", &entry).unwrap();
+        let (lines, result) = told(|tell| start(&machine, &[], tell));
+        result.unwrap();
+        assert_eq!(
+            lines,
+            [
+                "FltMgr: started",
+                "fltport: started",
+                "process-monitor: started"
+            ]
         );
     }
 

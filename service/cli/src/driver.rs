@@ -110,7 +110,11 @@ pub(crate) fn name(text: &str) -> Result<String, String> {
                 .into(),
         );
     }
-    Ok(text.to_owned())
+    // Names of services are the same in any case; those of our instances are texts.
+    let own = [COMMON, MONITOR]
+        .into_iter()
+        .find(|own| own.eq_ignore_ascii_case(text));
+    Ok(own.unwrap_or(text).to_owned())
 }
 
 /// A driver to install, as the command line names it: `NAME` or `NAME=PATH`.
@@ -148,6 +152,7 @@ mod tests {
         );
         let named: Named = "fltport".parse().unwrap();
         assert_eq!(named.path, None);
+        assert_eq!(name("FltPort").unwrap(), "fltport");
         for bad in ["", "=x", "a b", r"a\b", "a/b", "..", "x=", "ü"] {
             assert!(bad.parse::<Named>().is_err(), "{bad}");
         }

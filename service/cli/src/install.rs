@@ -88,6 +88,11 @@ fn plans(machine: &Machine, wish: &Wish) -> Result<Vec<Plan>, Failure> {
         .map(|(name, path)| plan::plan(machine, wish, name, path))
         .collect();
     let plans = plans?;
+    if wish.altitude.is_some() && plans.iter().all(|plan| plan.altitude.is_none()) {
+        return Err(Failure::new(
+            "none of these drivers is a filter, and only filters have an altitude. Leave --altitude out",
+        ));
+    }
     let mut filters = plans
         .iter()
         .filter_map(|plan| plan.altitude.as_ref().map(|a| (plan, a)));

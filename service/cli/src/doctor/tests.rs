@@ -22,8 +22,18 @@ fn healthy() -> Machine {
     machine
 }
 
+/// All that is found; each is documented.
 fn findings(machine: &Machine) -> Vec<Finding> {
-    Examination::of(machine, || Ok(())).unwrap().findings()
+    let findings = Examination::of(machine, || Ok(())).unwrap().findings();
+    let documented = include_str!("../../../../docs/install.md");
+    for finding in &findings {
+        let id = format!("`{}`", finding.id);
+        assert!(
+            documented.contains(&id),
+            "docs/install.md does not have {id}"
+        );
+    }
+    findings
 }
 
 /// The one finding that there is but for notes.

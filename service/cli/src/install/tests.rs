@@ -316,6 +316,12 @@ fn what_cannot_be_installed_is_refused() {
     machine.write_file(r"C:\kit\text.sys", b"hello").unwrap();
     assert!(refused(&machine, &named(&["fltport", "text"])).contains("cannot be installed"));
     assert!(refused(&machine, &named(&["other", "Other"])).contains("twice"));
+    let altitude = Some("385001".parse().unwrap());
+    let client = Wish {
+        altitude,
+        ..named(&["process-monitor"])
+    };
+    assert!(refused(&machine, &client).contains("only filters"));
     machine.not_elevated.set(true);
     assert!(refused(&machine, &wish()).contains("administrator"));
 }
@@ -498,7 +504,8 @@ fn apply(machine: &Machine, model: &mut Model, act: &Act, version: &mut usize) {
                 start.unwrap_or_else(|| model.get(name).map_or(Start::Demand, |row| row.0))
             };
             let mut all = names.iter();
-            let allowed = !in_place || all.all(|name| effective(model, name) != Start::Boot);
+            let allowed = (!in_place || all.all(|name| effective(model, name) != Start::Boot))
+                && (altitude.is_none() || names.contains(&"fltport"));
             assert_eq!(install(machine, &wish).is_ok(), allowed);
             if !allowed {
                 return;
