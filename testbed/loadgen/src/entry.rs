@@ -20,9 +20,11 @@ pub unsafe extern "system" fn driver_entry(
     to_status(load::start(object))
 }
 
-/// The name that the Windows linker is told.
+/// The name that the Windows linker is told. It lies, with what only it needs, in the section that
+/// NT frees when it has returned.
 #[cfg(windows)]
 #[unsafe(no_mangle)]
+#[unsafe(link_section = "INIT")]
 unsafe extern "system" fn DriverEntry(
     driver: *mut DRIVER_OBJECT,
     registry_path: *const UNICODE_STRING,

@@ -4,6 +4,7 @@
 //! * `Floor::open()`: a machine without drivers; one at a time;
 //! * `name()`: what it is, for the report;
 //! * `socket()`: where services find it, if they have to be told;
+//! * `lacks(order, expected)`: why it cannot carry an order, if it cannot;
 //! * `start`, `stop`, `unload`: a driver by its name; [`Outcome::Refused`] if the driver refuses;
 //! * `close()`: everything unloaded; what NT's rules have to say against it.
 
@@ -25,9 +26,6 @@ pub(crate) use windows::Floor;
 pub(crate) enum Outcome {
     Done,
     Refused(Refusal),
-    /// It cannot be done on this floor, and why.
-    #[cfg_attr(target_os = "linux", allow(dead_code))]
-    NotHere(String),
 }
 
 impl Outcome {

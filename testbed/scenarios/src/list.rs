@@ -15,7 +15,33 @@ macro_rules! list {
     };
 }
 
-list!["flood",];
+list! {
+    "flood",
+    "overrun",
+    "blobs",
+    "slow",
+    "dpc",
+    "dpc-queued",
+    "dpc-level",
+    "ask",
+    "observed",
+    "undecided",
+    "missed",
+    "circuit",
+    "decider-killed",
+    "killed",
+    "killed-busy",
+    "commands",
+    "pointers",
+    "fault",
+    "early",
+    "survivor",
+    "absent",
+    "crowd",
+    "refused",
+    "forced",
+    "rounds",
+}
 
 fn read(name: &str, text: &str) -> Result<Scenario> {
     language::read(name, &format!("list/{name}.scenario"), text)

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a scenario has a service do, and what the service answers: one JSON line each.
 
+use crate::status;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -183,7 +184,8 @@ impl From<fltport::Error> for Refusal {
             fltport::Code::Os(_) | fltport::Code::None => None,
         };
         let text = match &error {
-            fltport::Error::Encode(_) => "too-large".to_owned(),
+            fltport::Error::Encode(_) => status::TOO_LARGE.to_owned(),
+            fltport::Error::NoProvider(_) => status::NO_PROVIDER.to_owned(),
             other => other.to_string(),
         };
         Refusal { text, code }

@@ -14,7 +14,7 @@ struct Word {
     hresult: u32,
 }
 
-const WORDS: [Word; 12] = [
+const WORDS: [Word; 13] = [
     word("access-violation", status::ACCESS_VIOLATION, 0x8007_03E6),
     word("invalid-parameter", status::INVALID_PARAMETER, 0x8007_0057),
     word(
@@ -28,13 +28,15 @@ const WORDS: [Word; 12] = [
     word("disconnected", status::PORT_DISCONNECTED, 0x8007_0006),
     word("decider-taken", status::SHARING_VIOLATION, 0x8007_0020),
     word("no-resources", status::INSUFFICIENT_RESOURCES, 0x8007_05AA),
+    word("too-many", 0xC000_0246_u32 as i32, 0x8007_04D6),
     word("not-running", 0xC000_0034_u32 as i32, 0x8007_0002),
     word("too-late", 0xC01C_0020_u32 as i32, 0x801F_0020),
     word("do-not-detach", 0xC01C_0010_u32 as i32, 0x801F_0010),
 ];
 
-/// A refusal by this program's own library, before the driver hears of it.
+/// Refusals by the service library itself, which have no code.
 pub(crate) const TOO_LARGE: &str = "too-large";
+pub(crate) const NO_PROVIDER: &str = "no-provider";
 
 const fn word(word: &'static str, status: i32, hresult: u32) -> Word {
     Word {
@@ -46,7 +48,7 @@ const fn word(word: &'static str, status: i32, hresult: u32) -> Word {
 
 /// All words.
 pub(crate) fn words() -> Vec<&'static str> {
-    let own = [TOO_LARGE];
+    let own = [TOO_LARGE, NO_PROVIDER];
     WORDS.iter().map(|word| word.word).chain(own).collect()
 }
 

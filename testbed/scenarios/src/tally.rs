@@ -4,7 +4,7 @@
 use crate::orders::Numbers;
 use fltport::{Cause, Gap, Record};
 use fltport_abi::Message;
-use fltport_abi::command::LedgerRow;
+use fltport_abi::command::{BACKLOG, LedgerRow};
 use loadgen::messages::{Blob, Early, Tick};
 use std::collections::BTreeMap;
 
@@ -106,7 +106,8 @@ fn lost_by(cause: &str) -> String {
     format!("lost-{}", cause.to_lowercase().replace(' ', "-"))
 }
 
-/// The sums of a ledger; `unbalanced` counts the rows that break the law.
+/// The sums of a ledger. `unbalanced` counts the rows that break the law; what is kept for nobody in
+/// particular is `kept`, and not in flight.
 pub(crate) fn sums(rows: &[LedgerRow]) -> Numbers {
     let mut sums = Tally::default();
     sums.add("rows", rows.len() as u64);
@@ -122,7 +123,8 @@ pub(crate) fn sums(rows: &[LedgerRow]) -> Numbers {
     for row in rows {
         sums.add("offered", row.offered);
         sums.add("delivered", row.delivered);
-        sums.add("in-flight", row.in_flight);
+        let kept = row.connection == BACKLOG;
+        sums.add(if kept { "kept" } else { "in-flight" }, row.in_flight);
         sums.add("lost-in-all", row.lost_total());
         sums.add("unbalanced", u64::from(!row.balances()));
         for (cause, lost) in Cause::ALL.iter().zip(row.lost).filter(|(_, n)| *n > 0) {

@@ -42,7 +42,7 @@ const LOAD_GENERATOR: DriverImage = DriverImage {
 };
 
 /// Programs and DLLs that are not shipped.
-const USER_OF_TESTS: [UserImage; 3] = [
+const USER_OF_TESTS: [UserImage; 4] = [
     UserImage {
         package: "wine-fltlib",
         image: "fltlib.dll",
@@ -57,6 +57,11 @@ const USER_OF_TESTS: [UserImage; 3] = [
         package: "wine-fltlib",
         image: "port-conformance.exe",
         artifact: Artifact::Program("port-conformance"),
+    },
+    UserImage {
+        package: "scenarios",
+        image: "scenarios.exe",
+        artifact: Artifact::Program("scenarios"),
     },
 ];
 

@@ -2,6 +2,7 @@
 //! The hosted kernel, in this process, with a socket for the services.
 
 use super::Outcome;
+use crate::orders::{Expected, Order};
 use anyhow::{Context, Result, anyhow, bail};
 use nt_host::transport::{Capabilities, Endpoint, MessageDevice, Server};
 use nt_host::{Config, DebugPrint, DriverImage, Kernel, Unload};
@@ -64,6 +65,11 @@ impl Floor {
 
     pub(crate) fn socket(&self) -> Option<&Path> {
         Some(&self.socket.path)
+    }
+
+    /// Why this floor cannot carry an order.
+    pub(crate) fn lacks(_order: &Order, _expected: &[Expected]) -> Option<&'static str> {
+        None
     }
 
     pub(crate) fn start(&mut self, driver: &str) -> Result<Outcome> {

@@ -1,1 +1,117 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Windows, or Wine: drivers are the files in System32\drivers, and the service control manager
+//! loads them.
 
+mod manager;
+mod system;
+
+use super::Outcome;
+use crate::orders::{Code, Expected, Job, Order, Refusal};
+use anyhow::{Context, Result, bail};
+use manager::{Driver, Manager, Started};
+use std::path::Path;
+use system::is_wine;
+
+/// The drivers of scenarios, in the order of loading. A client driver is no file-system filter.
+const DRIVERS: [Driver; 2] = [
+    Driver {
+        name: "fltport",
+        is_filter: true,
+    },
+    Driver {
+        name: loadgen::IMAGE_NAME,
+        is_filter: false,
+    },
+];
+
+/// Where the Filter Manager is a stand-in, it is started first, and stays.
+const FILTER_MANAGER: Driver = Driver {
+    name: "fltmgr",
+    is_filter: true,
+};
+
+/// This machine.
+pub(crate) struct Floor {
+    manager: Manager,
+}
+
+impl Floor {
+    /// The machine without the scenarios' drivers.
+    pub(crate) fn open() -> Result<Floor> {
+        let manager = Manager::open()?;
+        let floor = Floor { manager };
+        floor.stop_all()?;
+        if is_wine() {
+            floor.manager.enter(&FILTER_MANAGER)?;
+            let started = floor.manager.start(FILTER_MANAGER.name)?;
+            if let Started::Refused(error) = started {
+                bail!("the stand-in for the Filter Manager does not start: error {error}");
+            }
+        }
+        Ok(floor)
+    }
+
+    pub(crate) fn name() -> &'static str {
+        if is_wine() { "Wine" } else { "Windows" }
+    }
+
+    pub(crate) fn socket(&self) -> Option<&Path> {
+        None
+    }
+
+    /// Why this floor cannot carry an order.
+    pub(crate) fn lacks(order: &Order, expected: &[Expected]) -> Option<&'static str> {
+        if !is_wine() {
+            return None;
+        }
+        if let Order::Start(Job::Dpc {
+            by_timer: false, ..
+        }) = order
+        {
+            return Some("Wine's KeInsertQueueDpc says yes and never calls the routine");
+        }
+        let irql = expected.iter().any(|expected| expected.name == "dispatch");
+        irql.then_some("Wine has no IRQL: everything runs at PASSIVE_LEVEL")
+    }
+
+    pub(crate) fn start(&mut self, driver: &str) -> Result<Outcome> {
+        let known = DRIVERS.iter().find(|known| known.name == driver);
+        let known = known.with_context(|| format!("no driver is called {driver}"))?;
+        self.manager.enter(known)?;
+        Ok(match self.manager.start(driver)? {
+            Started::Yes => Outcome::Done,
+            Started::Refused(error) => Outcome::Refused(Refusal::new(format!(
+                "the service control manager says error {error}"
+            ))),
+        })
+    }
+
+    pub(crate) fn stop(&mut self, driver: &str) -> Result<Outcome> {
+        self.manager.stop(driver)?;
+        Ok(Outcome::Done)
+    }
+
+    pub(crate) fn unload(&mut self, driver: &str) -> Result<Outcome> {
+        let hresult = system::filter_unload(driver)?;
+        if hresult != 0 {
+            return Ok(Outcome::Refused(Refusal {
+                text: format!("FilterUnload: HRESULT {hresult:#010x}"),
+                code: Some(Code::Hresult(hresult)),
+            }));
+        }
+        self.manager.wait_until_stopped(driver)?;
+        Ok(Outcome::Done)
+    }
+
+    /// Nobody has an opinion about the drivers here but the drivers.
+    pub(crate) fn close(self) -> Result<()> {
+        self.stop_all()
+    }
+
+    fn stop_all(&self) -> Result<()> {
+        for driver in DRIVERS.iter().rev() {
+            self.manager.stop(driver.name)?;
+        }
+        Ok(())
+    }
+}

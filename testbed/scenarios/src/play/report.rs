@@ -96,6 +96,7 @@ impl Report {
 fn line(measured: &BTreeMap<String, Numbers>) -> String {
     let parts: Vec<String> = measured
         .iter()
+        .filter(|(_, numbers)| numbers.values().any(|number| *number != 0))
         .map(|(what, numbers)| format!("{what}: {}", stage::list(numbers)))
         .collect();
     parts.join("; ")

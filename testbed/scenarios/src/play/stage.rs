@@ -68,6 +68,9 @@ impl Stage {
                 self.look_at(name)?;
                 self.order(name, &Order::Leave, step.within)?
             }
+            Action::Order(_, order) if let Some(why) = Floor::lacks(order, &step.expected) => {
+                Answer::NotHere(why.to_owned())
+            }
             Action::Order(name, order) => self.order(name, order, step.within)?,
         };
         compare(step, answer)
@@ -199,7 +202,6 @@ impl From<Outcome> for Answer {
         match outcome {
             Outcome::Done => Answer::Done(Numbers::new()),
             Outcome::Refused(refusal) => Answer::Refused(refusal),
-            Outcome::NotHere(reason) => Answer::NotHere(reason),
         }
     }
 }
