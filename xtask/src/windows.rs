@@ -281,3 +281,40 @@ fn can_panic(image: &Image, driver: &DriverImage, linked: &LinkedDriver) -> Resu
     }
     Ok(culprits.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_drivers_have_their_limits_and_others_have_none() {
+        let known = Known::read(&Workspace::locate()).unwrap();
+        let ours = expectation("fltport.sys", &known);
+        assert_eq!(ours.limit, 64 * 1024);
+        assert!(!ours.static_client && ours.exports.is_some());
+        let another = expectation("somebodys.sys", &known);
+        assert_eq!(another.limit, usize::MAX);
+        assert!(another.static_client && another.exports.is_none());
+    }
+
+    #[test]
+    fn every_file_is_looked_at_before_it_fails() {
+        let known = Known::read(&Workspace::locate()).unwrap();
+        let xtask = Workspace::locate().path("xtask");
+        // Neither is an image for Windows, by its name or by its contents.
+        let files = [xtask.join("Cargo.toml"), xtask.join("no-such.sys")];
+        let error = check_files(&files, &known).unwrap_err().to_string();
+        assert!(error.starts_with("2 of 2 files"), "{error}");
+        assert!(check_files(&[], &known).is_ok());
+    }
+
+    #[test]
+    fn what_is_shipped_has_files_of_its_name() {
+        for shipped in &DRIVERS {
+            let inf = Workspace::locate().path(shipped.inf);
+            let stem = Path::new(shipped.driver.image).file_stem();
+            assert!(inf.exists(), "{}", inf.display());
+            assert_eq!(inf.file_stem(), stem);
+        }
+    }
+}
