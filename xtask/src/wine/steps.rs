@@ -22,7 +22,7 @@ pub(super) struct Step {
     pub(super) run: fn(&Session<'_>) -> Result<u64>,
 }
 
-pub(super) const STEPS: [Step; 4] = [
+pub(super) const STEPS: [Step; 5] = [
     Step {
         name: "manager",
         what: "the stand-in for the Filter Manager starts",
@@ -42,6 +42,11 @@ pub(super) const STEPS: [Step; 4] = [
         name: "operator",
         what: "fltport.exe installs, starts, watches, stops, uninstalls",
         run: operator,
+    },
+    Step {
+        name: "scenarios",
+        what: "the scenarios that run on the hosted kernel, too",
+        run: scenarios,
     },
 ];
 
@@ -164,6 +169,21 @@ fn operator(session: &Session<'_>) -> Result<u64> {
     checks += 1 + expect(&["uninstall"], "fltport: removed")?;
     checks += expect(&["uninstall"], "nothing to remove")?;
     Ok(checks)
+}
+
+/// The same files as on the hosted kernel. What they say is worth seeing.
+fn scenarios(session: &Session<'_>) -> Result<u64> {
+    let ended = session.run("scenarios.exe", &[], PROGRAM)?;
+    print!("{}", ended.output);
+    let played = |line: &&str| line.starts_with("Wine ") && line.contains(" ok");
+    let played = ended.output.lines().filter(played).count() as u64;
+    ensure!(
+        ended.status.success() && played > 0,
+        "a scenario failed ({}):\n{}",
+        ended.status,
+        ended.errors
+    );
+    Ok(played)
 }
 
 /// Both drivers have found each other.

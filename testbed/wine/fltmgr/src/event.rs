@@ -6,10 +6,19 @@ use core::cell::UnsafeCell;
 
 use fltport_nt::bindings::{
     Executive, KEVENT, KeInitializeEvent, KeSetEvent, KeWaitForSingleObject, KernelMode,
-    NotificationEvent,
+    NotificationEvent, SynchronizationEvent,
 };
 
-/// A notification event: once set, it stays set.
+/// What becomes of an event when somebody has waited for it.
+#[derive(Clone, Copy)]
+pub(crate) enum Kind {
+    /// It stays set.
+    Notification,
+    /// It is reset.
+    Synchronization,
+}
+
+/// An event.
 pub(crate) struct Event(Box<UnsafeCell<KEVENT>>);
 
 // SAFETY: the functions below are made for concurrent use, and the box does not move.
@@ -18,10 +27,19 @@ unsafe impl Send for Event {}
 unsafe impl Sync for Event {}
 
 impl Event {
+    /// One that stays set.
     pub(crate) fn new() -> Event {
+        Event::of(Kind::Notification)
+    }
+
+    pub(crate) fn of(kind: Kind) -> Event {
+        let kind = match kind {
+            Kind::Notification => NotificationEvent,
+            Kind::Synchronization => SynchronizationEvent,
+        };
         let event = Box::new(UnsafeCell::new(KEVENT::default()));
         // SAFETY: valid memory that nobody else knows yet.
-        unsafe { KeInitializeEvent(event.get(), NotificationEvent, false) };
+        unsafe { KeInitializeEvent(event.get(), kind, false) };
         Event(event)
     }
 

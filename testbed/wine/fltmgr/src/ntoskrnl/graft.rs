@@ -32,6 +32,7 @@ const JUMP: usize = 16;
 
 fn functions() -> Vec<(&'static str, *const ())> {
     vec![
+        ("KeCancelTimer", timer::cancel as *const ()),
         ("KeSetTimerEx", timer::set as *const ()),
         (
             "ExUnregisterCallback",
