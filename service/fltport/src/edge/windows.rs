@@ -8,11 +8,16 @@
 //! A get's memory belongs to the kernel from the call until its completion packet has been taken;
 //! it is a box whose pointer travels as the OVERLAPPED's address. If packets are still missing when
 //! the port is dropped, their boxes are leaked.
+//!
+//! A get outlives the thread that made it: the I/O manager cancels what a thread has outstanding
+//! when the thread ends, but not what goes to a completion port and has no event of its own.
+//! `port-conformance` in testbed/wine checks that.
 
 use super::Got;
 use crate::failure::{Code, Failure, Fault, nt};
 use crate::lock::lock;
 use crate::options::Options;
+use std::ffi::c_void;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::ptr::{null, null_mut};
 use std::sync::Mutex;
@@ -78,6 +83,34 @@ fn length(bytes: usize) -> u32 {
     u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
+/// A limit as GetQueuedCompletionStatus wants it: in milliseconds, rather too long than too short,
+/// and never INFINITE by accident.
+fn milliseconds(limit: Option<Duration>) -> u32 {
+    limit.map_or(u32::MAX, |limit| {
+        let rounded = limit.as_nanos().div_ceil(1_000_000);
+        u32::try_from(rounded).map_or(u32::MAX - 1, |exact| exact.min(u32::MAX - 1))
+    })
+}
+
+/// How much a get needs that had `room`, when the completion reports `transferred` bytes. That this
+/// is the size needed is observed, not documented; what cannot be one is doubled.
+fn needed(transferred: usize, room: usize) -> usize {
+    if transferred > room {
+        transferred
+    } else {
+        room.saturating_mul(2)
+    }
+}
+
+/// Where the words are; NULL if there are none, as fltlib.dll wants it.
+fn address(words: &[u64]) -> *const c_void {
+    if words.is_empty() {
+        null()
+    } else {
+        words.as_ptr().cast()
+    }
+}
+
 /// A copy with the alignment of the largest field in any header.
 fn aligned(bytes: &[u8]) -> Vec<u64> {
     let word = |chunk: &[u8]| {
@@ -106,6 +139,7 @@ impl Port {
     pub(crate) fn connect(options: &Options, context: &[u8]) -> Result<Port, Failure> {
         let name: Vec<u16> = options.port_name.encode_utf16().chain([0]).collect();
         let size = u16::try_from(context.len()).unwrap_or(u16::MAX);
+        let words = aligned(context);
         let mut handle: HANDLE = INVALID_HANDLE_VALUE;
         // SAFETY: the name is terminated, the context has the size that is passed, and the handle
         // is a variable of ours.
@@ -113,7 +147,7 @@ impl Port {
             FilterConnectCommunicationPort(
                 name.as_ptr(),
                 0,
-                context.as_ptr().cast(),
+                address(&words),
                 size,
                 null(),
                 &mut handle,
@@ -156,7 +190,8 @@ impl Port {
         let result =
             unsafe { FilterGetMessage(self.handle.as_raw_handle(), message, size, get.cast()) };
         // "Too small" is a warning for the I/O manager, which queues a packet for it as for a
-        // success.
+        // success. (STATUS_BUFFER_TOO_SMALL, an error, would look the same; a get with room for the
+        // header does not meet it.) For an error that is returned at once it queues none.
         if result >= 0 || matches!(result as u32, PENDING | INSUFFICIENT_BUFFER) {
             gate.outstanding += 1;
             return Ok(());
@@ -169,17 +204,14 @@ impl Port {
 
     /// The next get that completed; `None` if there was none within `limit`.
     pub(crate) fn wait(&self, limit: Option<Duration>) -> Result<Option<Got>, Failure> {
-        let limit = limit.map_or(u32::MAX, |l| {
-            u32::try_from(l.as_millis()).unwrap_or(u32::MAX - 1)
-        });
-        let Some(get) = self.take(limit)? else {
+        let Some(get) = self.take(milliseconds(limit))? else {
             return Ok(None);
         };
         let transferred = get.overlapped.InternalHigh;
         let outcome = match get.overlapped.Internal as u32 as i32 {
             0 => Ok(bytes_of(&get.buffer, transferred)),
             nt::FLT_BUFFER_TOO_SMALL => Err(Failure {
-                fault: Fault::TooSmall(transferred),
+                fault: Fault::TooSmall(needed(transferred, get.buffer.len() * 8)),
                 code: Code::Status(nt::FLT_BUFFER_TOO_SMALL),
             }),
             status => Err(Failure::from_status(status)),
@@ -230,7 +262,7 @@ impl Port {
         let result = unsafe {
             FilterReplyMessage(
                 self.handle.as_raw_handle(),
-                words.as_ptr().cast(),
+                address(&words).cast(),
                 length(bytes.len()),
             )
         };
@@ -241,15 +273,20 @@ impl Port {
     pub(crate) fn send(&self, input: &[u8], capacity: usize) -> Result<Vec<u8>, Failure> {
         let words = aligned(input);
         let mut output = vec![0_u64; capacity.div_ceil(8)];
+        let room = if output.is_empty() {
+            null_mut()
+        } else {
+            output.as_mut_ptr().cast()
+        };
         let mut returned = 0;
         // SAFETY: the handle is open, input and output have the lengths that are passed, and the
         // call is synchronous.
         let result = unsafe {
             FilterSendMessage(
                 self.handle.as_raw_handle(),
-                words.as_ptr().cast(),
+                address(&words),
                 length(input.len()),
-                output.as_mut_ptr().cast(),
+                room,
                 length(capacity),
                 &mut returned,
             )
@@ -287,6 +324,30 @@ impl Drop for Port {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn limits_are_rounded_up_and_finite() {
+        assert_eq!(milliseconds(None), u32::MAX, "INFINITE");
+        assert_eq!(milliseconds(Some(Duration::ZERO)), 0);
+        assert_eq!(milliseconds(Some(Duration::from_micros(1))), 1);
+        assert_eq!(milliseconds(Some(Duration::from_millis(7))), 7);
+        let close = Duration::from_millis(u64::from(u32::MAX));
+        assert_eq!(milliseconds(Some(close)), u32::MAX - 1);
+        assert_eq!(milliseconds(Some(Duration::MAX)), u32::MAX - 1);
+    }
+
+    #[test]
+    fn a_size_that_cannot_be_is_doubled() {
+        assert_eq!(needed(4096, 1024), 4096);
+        assert_eq!(needed(0, 1024), 2048);
+        assert_eq!(needed(1024, 1024), 2048);
+    }
+
+    #[test]
+    fn no_bytes_are_at_no_address() {
+        assert!(address(&aligned(b"")).is_null());
+        assert!(!address(&aligned(b"x")).is_null());
+    }
 
     #[test]
     fn words_and_bytes_are_the_same() {
