@@ -8,7 +8,7 @@ use std::time::Duration;
 use fltmgr::MESSAGE_HEADER;
 
 use crate::port::{BYTES, IO_PENDING, LIMIT, Order, Port, S_OK, on_no_handle};
-use crate::report::Report;
+use crate::report::{Hex, Report};
 
 /// How long nothing must happen to be taken for nothing.
 const QUIET: Duration = Duration::from_millis(100);
@@ -28,6 +28,7 @@ pub(crate) fn check(report: &mut Report) {
     synchronous(report);
     cancelled(report);
     many(report);
+    orphaned(report);
     for result in on_no_handle() {
         report.hresult("no handle", 0x8007_0006, result);
     }
@@ -106,6 +107,26 @@ fn cancelled(report: &mut Report) {
         let result = waiting.join().expect("no panic");
         report.hresult("cancel, synchronous", CANCELLED.1, result);
     });
+}
+
+/// The thread that makes a get ends while it waits. The get has to be at a completion port, and have
+/// no event.
+fn orphaned(report: &mut Report) {
+    let port = Port::connect();
+    let completions = port.completions();
+    let get = thread::scope(|scope| {
+        let made = scope.spawn(|| port.get_without_event(BYTES).1);
+        made.join().expect("no panic")
+    });
+    let mut gets = vec![get];
+    let ended = completions.next(&mut gets, QUIET);
+    let status = ended.map(|got| Hex(got.status.cast_unsigned()));
+    report.check("a get outlives the thread that made it", None, status);
+    let ordered = port.order(NOTIFICATION);
+    report.status("it takes a message: the driver's status", 0, ordered.status);
+    let got = completions.next(&mut gets, LIMIT);
+    let transferred = got.map(|got| got.transferred);
+    report.check("it takes a message", Some(16 + 24), transferred);
 }
 
 /// Several gets at a completion port, each with one packet.

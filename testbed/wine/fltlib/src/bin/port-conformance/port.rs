@@ -211,9 +211,21 @@ impl Port {
         (result, buffer)
     }
 
-    /// FilterGetMessage with an OVERLAPPED.
+    /// FilterGetMessage with an OVERLAPPED that has an event.
     pub(crate) fn get(&self, size: usize) -> (i32, Get) {
+        self.start(Get::new(size), size)
+    }
+
+    /// FilterGetMessage with an OVERLAPPED without an event, for a completion port.
+    pub(crate) fn get_without_event(&self, size: usize) -> (i32, Get) {
         let get = Get::new(size);
+        // SAFETY: alive as long as `get`, which nobody else knows yet.
+        let overlapped = unsafe { &mut (*get.operation).overlapped };
+        overlapped.hEvent = null_mut();
+        self.start(get, size)
+    }
+
+    fn start(&self, get: Get, size: usize) -> (i32, Get) {
         // SAFETY: alive as long as `get`, which nobody else knows yet.
         let buffer = unsafe { &mut (*get.operation).buffer };
         let buffer = buffer.as_mut_ptr().cast();
@@ -251,6 +263,9 @@ pub(crate) struct Get {
     operation: *mut Operation,
     event: OwnedHandle,
 }
+
+// SAFETY: it owns the box alone, but for the kernel, which does not care who waits.
+unsafe impl Send for Get {}
 
 #[repr(C)]
 struct Operation {
