@@ -25,7 +25,7 @@ use std::time::Duration;
 /// frame.
 pub(crate) const MAX_BUFFER: usize = fltport_abi::hosted::MAX_GET;
 
-/// How often in a row a get's buffer is made larger for one message.
+/// How often in a row, for each get, a get is too small: one message may fail all that wait.
 const MAX_GROWTH: u32 = 4;
 
 /// See the module.
@@ -47,7 +47,9 @@ struct Gets {
     /// Frames may come: this connection's number is known.
     open: bool,
     capacity: usize,
+    /// How many were too small since the last message, and how many may be.
     growth: u32,
+    max_growth: u32,
     /// Bit n: slot n is at the port.
     waiting: u64,
     /// Slots that are held back because the program does not take its events.
@@ -72,6 +74,7 @@ impl Connection {
                 open: false,
                 capacity: options.buffer,
                 growth: 0,
+                max_growth: MAX_GROWTH * options.outstanding_gets,
                 waiting: 0,
                 held_back: (0..options.outstanding_gets).collect(),
             }),
@@ -161,7 +164,7 @@ impl Connection {
             Err(Failure {
                 fault: Fault::TooSmall(needed),
                 ..
-            }) if needed <= MAX_BUFFER && gets.growth < MAX_GROWTH => {
+            }) if needed <= MAX_BUFFER && gets.growth < gets.max_growth => {
                 counters.grown.add(1);
                 gets.growth += 1;
                 gets.capacity = gets.capacity.max(needed);

@@ -196,6 +196,25 @@ fn a_buffer_that_is_too_small_grows() {
     assert!(client.statistics().grown >= 1);
 }
 
+/// Whether one message fails one get that is too small for it, or all of them, is not documented.
+#[test]
+fn all_gets_may_be_too_small_for_one_message() {
+    let host = FakeHost::new();
+    let client = Client::connect(options(&host).buffer(64).outstanding_gets(32)).unwrap();
+    client
+        .subscribe("process-monitor", [1, 2], MessageSet::NONE)
+        .unwrap();
+    let connection = host.connection(0);
+    connection.wait_for_gets(32);
+    let records: Vec<_> = (1..=20).map(|n| notification(n.into(), &exit(n))).collect();
+    connection.stream(&records);
+    for n in 1..=20 {
+        assert_eq!(pid_of(client.next(SOON)), n);
+    }
+    let statistics = client.statistics();
+    assert_eq!((statistics.grown, statistics.reconnects), (32, 0));
+}
+
 fn ask(connection: &crate::fake_host::Connection, id: u64, deadline_ms: u32) {
     let payload = encode(&create(id as u32));
     let request = record(id, RecordKind::Request, 5, &payload, 36);
