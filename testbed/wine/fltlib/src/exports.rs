@@ -160,7 +160,8 @@ pub unsafe extern "system" fn FilterSendMessage(
 }
 
 /// Takes the next message: header and payload. With an OVERLAPPED it returns 0x800703E5 and the
-/// message comes later; without, it waits on `port`, see [`control_on_handle`].
+/// message comes later; without, it waits on `port`, which any operation on
+/// an asynchronous handle signals.
 ///
 /// Errors: 0x8007007A more room is needed, how much is the number of bytes of the completion;
 /// 0x800703E3 cancelled; 0x80070006 disconnected.
