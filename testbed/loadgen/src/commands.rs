@@ -81,7 +81,9 @@ impl Load {
         let progress = self.progress(wanted.job)?;
         let timeout = Timeout::from_millis(wanted.timeout_ms.min(MAX_AWAIT_MS));
         let report = progress.wait(timeout);
-        write(&report.ok_or(NtError(STATUS_IO_TIMEOUT))?, out)
+        let written = write(&report.ok_or(NtError(STATUS_IO_TIMEOUT))?, out)?;
+        self.forget(wanted.job);
+        Ok(written)
     }
 
     fn statistics(&self) -> LoadStatistics {

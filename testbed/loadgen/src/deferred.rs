@@ -5,20 +5,25 @@ use crate::flood::tick;
 use crate::job::{Job, Progress};
 use crate::load::{self, Load, TAG};
 use crate::messages::Defer;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use fltport_nt::Result;
 use fltport_nt::ex::PoolArc;
-use fltport_nt::ke::{Dpc, DpcHandle, Timeout};
+use fltport_nt::ke::{Dpc, DpcHandle};
 
 /// How many notifications one DPC sends: a DPC should be brief.
-const BATCH: u64 = 16;
+const BATCH: u64 = 32;
 
-/// What the DPC does again and again until all are sent. The DPC is never queued twice at a time.
+/// How often the timer queues it, in milliseconds.
+const PERIOD_MS: u16 = 1;
+
+/// What the DPC does again and again until all are sent. It is one DPC, so it does not run twice at a
+/// time.
 pub(crate) struct Burst {
     progress: PoolArc<Progress>,
     count: u64,
     sent: AtomicU64,
     by_timer: bool,
+    ended: AtomicBool,
 }
 
 /// IRQL: PASSIVE_LEVEL. Starts the job; its number.
@@ -31,37 +36,46 @@ pub(crate) fn start(load: &Load, defer: &Defer) -> Result<u32> {
         count: defer.count,
         sent: AtomicU64::new(0),
         by_timer: defer.by_timer,
+        ended: AtomicBool::new(false),
     };
     let dpc = Dpc::new(TAG, PoolArc::new(TAG, burst)?, Burst::run)?;
-    queue(dpc.handle(), defer.by_timer);
-    load.keep(Job::in_a_dpc(progress, dpc)).map(|()| number)
-}
-
-fn queue(dpc: DpcHandle<'_, Burst>, by_timer: bool) {
-    if by_timer {
-        dpc.queue_after(Timeout::from_millis(0));
+    if defer.by_timer {
+        dpc.handle().queue_every(PERIOD_MS);
     } else {
-        dpc.queue();
+        dpc.handle().queue();
     }
+    load.keep(Job::in_a_dpc(progress, dpc)).map(|()| number)
 }
 
 impl Burst {
     fn run(&self, dpc: DpcHandle<'_, Burst>) {
+        // The timer goes on until the job is forgotten.
+        if self.ended.load(Ordering::Relaxed) {
+            return;
+        }
+        if self.send() {
+            self.ended.store(true, Ordering::Relaxed);
+            self.progress.share_ended();
+        } else if !self.by_timer {
+            dpc.queue();
+        }
+    }
+
+    /// Sends some; whether it has come to the end.
+    fn send(&self) -> bool {
         let from = self.sent.load(Ordering::Relaxed);
         let to = self.count.min(from.saturating_add(BATCH));
         let Ok(provider) = load::provider() else {
-            return self.progress.share_ended();
+            return true;
         };
+        if self.progress.is_cancelled() || provider.handler().is_stopping() {
+            return true;
+        }
         for number in from..to {
             let told = provider.notify(&tick(&self.progress, 0, number));
             self.progress.offered(told);
         }
         self.sent.store(to, Ordering::Relaxed);
-        let ends = self.progress.is_cancelled() || provider.handler().is_stopping();
-        if to == self.count || ends {
-            self.progress.share_ended();
-        } else {
-            queue(dpc, self.by_timer);
-        }
+        to == self.count
     }
 }

@@ -137,6 +137,18 @@ impl Load {
             .ok_or(NtError(STATUS_NOT_FOUND))
     }
 
+    /// IRQL: PASSIVE_LEVEL. Forgets a job, once it has ended; waits for its threads.
+    pub(crate) fn forget(&self, number: u32) {
+        let has_number = |job: &mut Job| job.progress().number == number;
+        let forgotten = {
+            let mut jobs = self.jobs.lock();
+            let mut places = jobs.iter_mut();
+            places.find_map(|place| place.take_if(has_number))
+        };
+        // Without the lock, because it waits.
+        drop(forgotten);
+    }
+
     /// IRQL: PASSIVE_LEVEL. Lets no new job start, ends those that run and waits for them.
     fn close(&self) {
         self.stopping.store(true, Ordering::Relaxed);

@@ -97,7 +97,7 @@ fltport_abi::messages! {
         job: u32,
     }
 
-    /// Waits for the end of a job. STATUS_IO_TIMEOUT if it goes on.
+    /// Waits for the end of a job, which is forgotten then. STATUS_IO_TIMEOUT if it goes on.
     command 23 "await" Await {
         /// The job.
         job: u32,

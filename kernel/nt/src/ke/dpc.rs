@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Deferred procedure calls: something to be done at DISPATCH_LEVEL, at once or after a time.
+//! Deferred procedure calls: something to be done at DISPATCH_LEVEL, at once or again and again.
 
-use super::Timeout;
 use crate::bindings::{
     KDPC, KTIMER, KeCancelTimer, KeFlushQueuedDpcs, KeInitializeDpc, KeInitializeTimerEx,
     KeInsertQueueDpc, KeSetTimerEx, NotificationTimer,
@@ -11,20 +10,18 @@ use crate::status::Result;
 use core::cell::UnsafeCell;
 use core::ffi::c_void;
 use core::ptr::null;
-use core::sync::atomic::{AtomicBool, Ordering};
 
 struct Inner<T> {
     dpc: UnsafeCell<KDPC>,
     timer: UnsafeCell<KTIMER>,
-    /// Queued, or to be queued by the timer.
-    queued: AtomicBool,
-    in_flight: Rundown,
+    /// Held while it is queued and while it runs, so that neither begins when it is dropped.
+    in_use: Rundown,
     context: PoolArc<T>,
     run: fn(&T, DpcHandle<'_, T>),
 }
 
-/// A DPC that can be queued again and again. Dropping it (IRQL: PASSIVE_LEVEL, not from the DPC)
-/// waits until it does not run any more; a timer that is set is cancelled.
+/// A DPC that can be queued again and again, also from itself. Dropping it (IRQL: PASSIVE_LEVEL, not
+/// from the DPC) waits until it does not run any more; it need not have run since it was queued.
 pub struct Dpc<T: Send + Sync + 'static> {
     inner: PoolBox<Inner<T>>,
 }
@@ -49,14 +46,13 @@ impl<T: Send + Sync + 'static> Dpc<T> {
     /// IRQL: <= APC_LEVEL. A DPC that calls `run` with the context, at DISPATCH_LEVEL.
     pub fn new(tag: Tag, context: PoolArc<T>, run: fn(&T, DpcHandle<'_, T>)) -> Result<Self> {
         type Routine = unsafe extern "system" fn(*mut KDPC, *mut c_void, *mut c_void, *mut c_void);
-        let in_flight = Rundown::new(tag)?;
+        let in_use = Rundown::new(tag)?;
         let inner = PoolBox::new(
             tag,
             Inner {
                 dpc: UnsafeCell::new(KDPC::default()),
                 timer: UnsafeCell::new(KTIMER::default()),
-                queued: AtomicBool::new(false),
-                in_flight,
+                in_use,
                 context,
                 run,
             },
@@ -67,8 +63,8 @@ impl<T: Send + Sync + 'static> Dpc<T> {
         let routine =
             unsafe { core::mem::transmute::<Routine, unsafe extern "system" fn()>(routine) };
         let place: *const Inner<T> = &*inner;
-        // SAFETY: non-paged memory that does not move; the context lives until no DPC is in flight,
-        // because drop waits for the rundown.
+        // SAFETY: non-paged memory that does not move, and that is freed when the DPC is neither
+        // queued nor runs, because drop waits for that.
         unsafe { KeInitializeDpc(inner.dpc.get(), Some(routine), place.cast()) };
         // SAFETY: non-paged memory that does not move, and a timer that is not set.
         unsafe { KeInitializeTimerEx(inner.timer.get(), NotificationTimer) };
@@ -82,34 +78,25 @@ impl<T: Send + Sync + 'static> Dpc<T> {
 }
 
 impl<T> DpcHandle<'_, T> {
-    /// Takes the right to queue it, which `dpc_entry` gives back.
-    fn begin(self) -> bool {
-        if self.0.queued.swap(true, Ordering::AcqRel) {
-            return false;
-        }
-        self.0.in_flight.acquire_for_another_thread()
-    }
-
     /// IRQL: <= DISPATCH_LEVEL. Queues it; false if it is queued already and has not begun to run,
     /// or is being dropped.
     pub fn queue(self) -> bool {
-        if !self.begin() {
+        let Some(_in_use) = self.0.in_use.acquire() else {
             return false;
-        }
-        // SAFETY: initialised, and not queued (the flag was ours to set); it lives until the DPC is
-        // done, because drop waits for the rundown.
-        unsafe { KeInsertQueueDpc(self.0.dpc.get(), null(), null()) };
-        true
+        };
+        // SAFETY: initialised; drop takes it off the queue before the memory goes.
+        unsafe { KeInsertQueueDpc(self.0.dpc.get(), null(), null()) }
     }
 
-    /// IRQL: <= DISPATCH_LEVEL. Has a timer queue it; false as with [`DpcHandle::queue`].
-    pub fn queue_after(self, timeout: Timeout) -> bool {
-        if !self.begin() {
+    /// IRQL: <= DISPATCH_LEVEL. Has a timer queue it now, and then every so many milliseconds (at
+    /// least 1) until it is dropped; false if it is being dropped.
+    pub fn queue_every(self, milliseconds: u16) -> bool {
+        let Some(_in_use) = self.0.in_use.acquire() else {
             return false;
-        }
-        // SAFETY: both are initialised, the timer is not set and the DPC not queued (the flag was
-        // ours to set); they live as long as above.
-        unsafe { KeSetTimerEx(self.0.timer.get(), timeout.raw(), 0, self.0.dpc.get()) };
+        };
+        let (now, period) = (0, i32::from(milliseconds.max(1)));
+        // SAFETY: both are initialised; drop cancels the timer before the memory goes.
+        unsafe { KeSetTimerEx(self.0.timer.get(), now, period, self.0.dpc.get()) };
         true
     }
 }
@@ -120,25 +107,20 @@ unsafe extern "system" fn dpc_entry<T>(
     _first: *mut c_void,
     _second: *mut c_void,
 ) {
-    // SAFETY: `new` passed the inner part, which lives until the protection that `begin` took is
-    // released below.
+    // SAFETY: `new` passed the inner part, and drop waits for all DPCs that were queued.
     let inner = unsafe { &*context.cast::<Inner<T>>() };
-    inner.queued.store(false, Ordering::Release);
-    (inner.run)(&inner.context, DpcHandle(inner));
-    // SAFETY: `begin` acquired once for this run. Last of all: after this the owner may go on to
-    // free it.
-    unsafe { inner.in_flight.release() };
+    if let Some(_in_use) = inner.in_use.acquire() {
+        (inner.run)(&inner.context, DpcHandle(inner));
+    }
 }
 
 impl<T: Send + Sync + 'static> Drop for Dpc<T> {
     fn drop(&mut self) {
-        // SAFETY: initialised by `new`.
-        if unsafe { KeCancelTimer(self.inner.timer.get()) } {
-            // SAFETY: the timer was set, and `begin` acquired for the run that will not come.
-            unsafe { self.inner.in_flight.release() };
-        }
-        self.inner.in_flight.wait();
-        // The routine may have its last instructions before it, and the driver be unloaded next.
+        // From here on nobody queues it, sets the timer or gets as far as the context.
+        self.inner.in_use.wait();
+        // SAFETY: initialised by `new`. Whether it was set does not matter.
+        unsafe { KeCancelTimer(self.inner.timer.get()) };
+        // What is queued runs, and finds nothing to do.
         // SAFETY: takes nothing; PASSIVE_LEVEL, as drop demands.
         unsafe { KeFlushQueuedDpcs() };
     }

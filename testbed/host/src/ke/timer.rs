@@ -67,13 +67,9 @@ impl Timers {
     /// Queues a DPC; false if it is queued already.
     pub(super) fn queue(&self, state: &Arc<State>, due: Due) -> bool {
         let mut tables = self.tables.lock();
-        let queued = tables.pending.iter().skip(usize::from(tables.runs));
-        if queued.into_iter().any(|other| other.dpc == due.dpc) {
-            return false;
-        }
-        tables.pending.push_back(due);
+        let queued = tables.queue(due);
         self.have_served(state, tables);
-        true
+        queued
     }
 
     /// Wakes the thread that serves all this, or starts it.
@@ -206,6 +202,16 @@ impl Tables {
         Some(self.timers.swap_remove(index))
     }
 
+    /// Queues a DPC; false if it is queued already. One that runs is not.
+    fn queue(&mut self, due: Due) -> bool {
+        let mut queued = self.pending.iter().skip(usize::from(self.runs));
+        let is_new = !queued.any(|other| other.dpc == due.dpc);
+        if is_new {
+            self.pending.push_back(due);
+        }
+        is_new
+    }
+
     /// Signals the timers whose time has come and queues their DPCs. Under the lock, so that a timer
     /// is not touched after KeCancelTimer has returned.
     fn expire(&mut self, state: &State) {
@@ -217,7 +223,8 @@ impl Tables {
         expired.sort_by_key(|timer| timer.due);
         for mut timer in expired {
             state.dispatcher.signal(timer.header);
-            self.pending.extend(timer.deferred());
+            // False means that it has not run since the timer queued it last, as on NT.
+            let _queued = timer.deferred().map(|due| self.queue(due));
             if timer.period > 0 {
                 timer.due = Deadline(timer.due.0 + timer.period);
                 self.timers.push(timer);
