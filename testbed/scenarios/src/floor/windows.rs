@@ -6,7 +6,7 @@ mod manager;
 mod system;
 
 use super::Outcome;
-use crate::orders::{Code, Expected, Job, Order, Refusal};
+use crate::orders::{Code, Expected, Order, Refusal};
 use anyhow::{Context, Result, bail};
 use manager::{Driver, Manager, Started};
 use std::path::Path;
@@ -61,17 +61,8 @@ impl Floor {
 
     /// Why this floor cannot carry an order.
     pub(crate) fn lacks(order: &Order, expected: &[Expected]) -> Option<&'static str> {
-        if !is_wine() {
-            return None;
-        }
-        if let Order::Start(Job::Dpc {
-            by_timer: false, ..
-        }) = order
-        {
-            return Some("Wine's KeInsertQueueDpc says yes and never calls the routine");
-        }
-        let irql = expected.iter().any(|expected| expected.name == "dispatch");
-        irql.then_some("Wine has no IRQL: everything runs at PASSIVE_LEVEL")
+        let _everything = (order, expected);
+        None
     }
 
     pub(crate) fn start(&mut self, driver: &str) -> Result<Outcome> {
