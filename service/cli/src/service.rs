@@ -11,6 +11,9 @@ use std::path::Path;
 #[cfg(unix)]
 const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
+/// `E_NOTIMPL`, which Wine's own fltlib.dll answers to everything.
+const NO_PORTS: i32 = 0x8000_4001_u32.cast_signed();
+
 /// The driver's place, and what ends with this command.
 #[derive(Debug)]
 pub(crate) struct Service {
@@ -126,7 +129,12 @@ impl Service {
     /// Connects with these rights. The connection is not made again when it ends.
     pub(crate) fn connect(&self, name: &str, rights: u32) -> Result<Client, Failure> {
         let options = self.options(name).rights(rights).reconnect(false);
-        Ok(Client::connect(options)?)
+        Client::connect(options).map_err(|error| match error.code() {
+            fltport::Code::Hresult(NO_PORTS) => Failure::new(
+                "this system has no Filter Manager ports: its fltlib.dll is the stub of Wine. Put the fltlib.dll of this project's testbed beside this program, and the override fltlib=n into WINEDLLOVERRIDES",
+            ),
+            _ => error.into(),
+        })
     }
 }
 

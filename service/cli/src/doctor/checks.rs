@@ -3,7 +3,7 @@
 
 use super::{Examination, Finding, Severity};
 use crate::driver::{COMMON, FILTER_MANAGER};
-use crate::machine::{Start, State};
+use crate::machine::{Entry, Start, State};
 use crate::survey::Driver;
 
 /// One finding.
@@ -77,29 +77,34 @@ fn filter_manager(examination: &Examination) -> Option<Finding> {
 /// each other.
 pub(super) fn wine(examination: &Examination) -> Vec<Finding> {
     let installed = |driver: &Driver| driver.installed.as_ref().map(|i| i.entry.clone());
-    let common = examination
-        .drivers
-        .iter()
-        .find(|driver| driver.name == COMMON);
+    let drivers = &examination.drivers;
+    let common = drivers.iter().find(|driver| driver.name == COMMON);
     let Some(common) = common.and_then(installed).filter(|_| examination.wine) else {
         return Vec::new();
     };
-    let apart = examination.drivers.iter().filter(|driver| {
-        installed(driver).is_some_and(|entry| {
-            entry.start != common.start || !entry.group.eq_ignore_ascii_case(&common.group)
-        })
+    let entries = drivers
+        .iter()
+        .filter_map(|d| Some((d.name.clone(), installed(d)?)));
+    let manager = examination.filter_manager.iter();
+    let manager = manager.map(|(entry, _)| (FILTER_MANAGER.to_owned(), entry.clone()));
+    let apart = entries.chain(manager).filter(|(_, entry)| {
+        entry.start != common.start || !entry.group.eq_ignore_ascii_case(&common.group)
     });
-    let tell = |driver: &Driver| {
-        finding(
-            Severity::Error,
-            "apart-under-wine",
-            Some(&driver.name),
-            [
-                "its start type or its group is not that of fltport",
-                "Wine loads drivers into one process only if they have both in common; this one does not reach fltport",
-                "fltport install --start demand, for each of them",
-            ],
-        )
+    let tell = |(name, entry): (String, Entry)| {
+        let what = format!(
+            "its start type is {} and its group \"{}\", unlike those of {COMMON}: {} and \"{}\"",
+            entry.start.name(),
+            entry.group,
+            common.start.name(),
+            common.group
+        );
+        let why = "Wine loads drivers into one process only if they have both in common; others do not find each other";
+        let cure = format!(
+            "fltport install --start {}, for each of them",
+            entry.start.name()
+        );
+        let texts = [what.as_str(), why, &cure];
+        finding(Severity::Error, "apart-under-wine", Some(&name), texts)
     };
     apart.map(tell).collect()
 }

@@ -114,7 +114,7 @@ fn drivers_that_wine_keeps_apart() {
         .iter()
         .filter_map(|f| f.driver.as_deref())
         .collect();
-    assert_eq!(drivers, ["process-monitor", "other"]);
+    assert_eq!(drivers, ["process-monitor", "other", "FltMgr"]);
 }
 
 #[test]

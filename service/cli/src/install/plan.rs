@@ -206,7 +206,7 @@ impl<'m> Now<'m> {
         steps: &mut Vec<Step>,
     ) -> Result<bool, Failure> {
         if source.eq_ignore_ascii_case(target) {
-            return Ok(false);
+            return Ok(self.is_copied(target));
         }
         let before = self.machine.read_file(target)?;
         let known = driver::is_own(self.name) || self.is_copied(target);

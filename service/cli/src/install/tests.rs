@@ -228,6 +228,28 @@ fn files_may_stay_in_their_place() {
 }
 
 #[test]
+fn files_may_be_installed_from_where_they_go() {
+    let machine = machine();
+    let drivers = r"C:\Windows\system32\drivers";
+    let from = Wish {
+        from: drivers.into(),
+        ..named(&["other"])
+    };
+    machine
+        .write_file(&format!(r"{drivers}\other.sys"), &sample("other"))
+        .unwrap();
+    install(&machine, &from).unwrap();
+    assert_eq!(driver::copied_file(&machine, "other").unwrap(), None);
+    uninstall(&machine, &uninstall::Wish::default(), &mut |_| Ok(())).unwrap();
+    assert!(machine.has_file(&machine.drivers_file("other")).unwrap());
+    machine.remove_file(&machine.drivers_file("other")).unwrap();
+    // What was copied stays this command's.
+    install(&machine, &named(&["other"])).unwrap();
+    let lines = install(&machine, &from).unwrap();
+    assert!(lines[0].ends_with("nothing changed"), "{lines:?}");
+}
+
+#[test]
 fn a_file_in_use_is_not_replaced() {
     let machine = machine();
     install(&machine, &wish()).unwrap();

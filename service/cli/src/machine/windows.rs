@@ -14,7 +14,8 @@ use windows_sys::Wdk::System::SystemInformation::{
     NtQuerySystemInformation, SystemCodeIntegrityInformation,
 };
 use windows_sys::Win32::Foundation::{
-    ERROR_ACCESS_DENIED, ERROR_FILE_NOT_FOUND, ERROR_PATH_NOT_FOUND, ERROR_SERVICE_DOES_NOT_EXIST,
+    ERROR_ACCESS_DENIED, ERROR_FILE_NOT_FOUND, ERROR_PATH_NOT_FOUND, ERROR_SERVICE_DATABASE_LOCKED,
+    ERROR_SERVICE_DOES_NOT_EXIST,
 };
 use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress};
 use windows_sys::Win32::System::Services::{
@@ -28,6 +29,10 @@ use windows_sys::Win32::System::WindowsProgramming::SYSTEM_CODEINTEGRITY_INFORMA
 
 /// The right to delete a service (`DELETE`, a standard right).
 const DELETE: u32 = 0x0001_0000;
+
+/// How long the service control manager may be busy, and how often it is asked again.
+const BUSY: Duration = Duration::from_secs(20);
+const AGAIN: Duration = Duration::from_millis(200);
 
 const SERVICES: &str = r"SYSTEM\CurrentControlSet\Services";
 
@@ -232,6 +237,19 @@ fn code_integrity() -> Option<u32> {
     (status == 0).then_some(information.CodeIntegrityOptions)
 }
 
+/// A call that is made again as long as the service control manager is busy with other changes, as
+/// it is for some seconds when the machine has started.
+fn patiently(call: impl Fn() -> Result<(), u32>) -> Result<(), u32> {
+    let mut left = BUSY;
+    loop {
+        match call() {
+            Err(ERROR_SERVICE_DATABASE_LOCKED) if !left.is_zero() => std::thread::sleep(AGAIN),
+            other => return other,
+        }
+        left = left.saturating_sub(AGAIN);
+    }
+}
+
 fn absent(code: u32) -> bool {
     matches!(code, ERROR_FILE_NOT_FOUND | ERROR_PATH_NOT_FOUND)
 }
@@ -346,28 +364,29 @@ impl Machine {
     }
 
     pub(crate) fn create(&self, name: &str, entry: &Entry) -> Result<(), Trouble> {
-        create(name, entry)
+        patiently(|| create(name, entry))
             .map_err(|code| Trouble::new(format!("the service {name} cannot be created"), code))
     }
 
     pub(crate) fn change(&self, name: &str, entry: &Entry) -> Result<(), Trouble> {
-        change(name, entry)
+        patiently(|| change(name, entry))
             .map_err(|code| Trouble::new(format!("the service {name} cannot be changed"), code))
     }
 
     pub(crate) fn delete(&self, name: &str) -> Result<(), Trouble> {
-        delete(name)
+        patiently(|| delete(name))
             .map_err(|code| Trouble::new(format!("the service {name} cannot be deleted"), code))
     }
 
     /// Asks for the start of a service. The error code, to be explained as one of a start.
     pub(crate) fn start(&self, name: &str) -> Result<(), u32> {
-        start(name)
+        patiently(|| start(name))
     }
 
     /// Asks for the stop of a service.
     pub(crate) fn stop(&self, name: &str) -> Result<(), Trouble> {
-        stop(name).map_err(|code| Trouble::new(format!("{name} cannot be stopped"), code))
+        patiently(|| stop(name))
+            .map_err(|code| Trouble::new(format!("{name} cannot be stopped"), code))
     }
 
     /// The names of the keys in a key below the services (all services: ""); `None` if it is not
