@@ -117,7 +117,7 @@ fn report(plans: &[Plan]) -> Vec<String> {
         }
         let what = if plan.new { "installed" } else { "changed" };
         let when = if plan.running {
-            "; takes effect when it is started again"
+            "; takes effect with its next start"
         } else {
             ""
         };

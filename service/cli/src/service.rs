@@ -129,12 +129,20 @@ impl Service {
     /// Connects with these rights. The connection is not made again when it ends.
     pub(crate) fn connect(&self, name: &str, rights: u32) -> Result<Client, Failure> {
         let options = self.options(name).rights(rights).reconnect(false);
-        Client::connect(options).map_err(|error| match error.code() {
-            fltport::Code::Hresult(NO_PORTS) => Failure::new(
-                "this system has no Filter Manager ports: its fltlib.dll is the stub of Wine. Put the fltlib.dll of this project's testbed beside this program, and the override fltlib=n into WINEDLLOVERRIDES",
-            ),
-            _ => error.into(),
-        })
+        Client::connect(options).map_err(not_connected)
+    }
+}
+
+/// Why there is no connection, with the cures that this command has.
+fn not_connected(error: fltport::Error) -> Failure {
+    match &error {
+        fltport::Error::NotRunning { place, .. } if cfg!(windows) => Failure::new(format!(
+            "no driver listens on the port {place}. Start it: fltport start; `fltport doctor` says what keeps it from running"
+        )),
+        other if other.code() == fltport::Code::Hresult(NO_PORTS) => Failure::new(
+            "this system has no Filter Manager ports: its fltlib.dll is the stub of Wine. Put the fltlib.dll of this project's testbed beside this program, and the override fltlib=n into WINEDLLOVERRIDES",
+        ),
+        _ => error.into(),
     }
 }
 

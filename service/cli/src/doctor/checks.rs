@@ -38,6 +38,18 @@ pub(super) fn machine(examination: &Examination) -> Vec<Finding> {
             ],
         ));
     }
+    if examination.wine {
+        findings.push(finding(
+            Severity::Note,
+            "signatures-not-judged",
+            None,
+            [
+                "this is Wine, which loads drivers whatever their signature",
+                "whether Windows would take these files cannot be known here",
+                "Try them on Windows",
+            ],
+        ));
+    }
     findings.extend(filter_manager(examination));
     findings
 }
@@ -99,10 +111,15 @@ pub(super) fn wine(examination: &Examination) -> Vec<Finding> {
             common.group
         );
         let why = "Wine loads drivers into one process only if they have both in common; others do not find each other";
-        let cure = format!(
-            "fltport install --start {}, for each of them",
-            entry.start.name()
-        );
+        let start = common.start.name();
+        let cure = if name == FILTER_MANAGER {
+            format!(
+                "sc config {name} start= {start} group= \"{}\", and restart Wine",
+                common.group
+            )
+        } else {
+            format!("fltport install --start {start} --driver {name}, and restart Wine")
+        };
         let texts = [what.as_str(), why, &cure];
         finding(Severity::Error, "apart-under-wine", Some(&name), texts)
     };

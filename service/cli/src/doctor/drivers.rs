@@ -63,7 +63,13 @@ pub(super) fn driver(examination: &Examination, driver: &Driver) -> Vec<Finding>
                 instances(&mut gather, installed);
                 altitudes(&mut gather, installed);
             }
-            file(&mut gather, installed, examination.code_integrity);
+            file(&mut gather, installed);
+            if !gather.running
+                && !examination.wine
+                && let File::Good(image) = &installed.file
+            {
+                signature(&mut gather, image, examination.code_integrity);
+            }
             last_start(&mut gather, installed);
         }
     }
@@ -313,7 +319,7 @@ fn altitudes(gather: &mut Gather<'_>, installed: &Installed) {
     }
 }
 
-fn file(gather: &mut Gather<'_>, installed: &Installed, code_integrity: Option<u32>) {
+fn file(gather: &mut Gather<'_>, installed: &Installed) {
     let reinstall = gather.reinstall();
     let path = &installed.path;
     let image = match &installed.file {
@@ -345,9 +351,6 @@ fn file(gather: &mut Gather<'_>, installed: &Installed, code_integrity: Option<u
             "Windows lets only drivers with that mark register for process and handle notifications; its start fails with 0xc0000022 (error 5)",
             "Link it with /INTEGRITYCHECK, and sign it again",
         ]);
-    }
-    if !gather.running {
-        signature(gather, image, code_integrity);
     }
 }
 

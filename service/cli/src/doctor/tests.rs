@@ -288,6 +288,12 @@ fn signatures() {
         .unwrap();
     assert_eq!(found.severity, Severity::Note);
     assert!(found.why.contains("cannot be known here"), "{found}");
+    machine.wine.set(true);
+    let ids: Vec<&str> = self::findings(&machine).iter().map(|f| f.id).collect();
+    assert!(
+        ids.contains(&"signatures-not-judged") && !ids.contains(&"test-signed"),
+        "{ids:?}"
+    );
 }
 
 #[test]

@@ -265,7 +265,7 @@ fn a_file_in_use_is_not_replaced() {
     };
     machine.set_state("process-monitor", State::Running);
     let lines = install(&machine, &start).unwrap();
-    assert!(lines[0].contains("started again"), "{lines:?}");
+    assert!(lines[0].contains("next start"), "{lines:?}");
 }
 
 #[test]
