@@ -12,25 +12,31 @@ use super::toolchain::{self, Toolchain, UserStd};
 use crate::command;
 use crate::workspace::Workspace;
 
-const USER_PACKAGES: [&str; 2] = ["fltport", "fltport-cli"];
+/// What tests alone load into the kernel.
+const DRIVERS_OF_TESTS: [&str; 2] = ["loadgen", "wine-fltmgr"];
 
-/// The driver crates, for the kernel.
-pub(super) fn drivers(
-    workspace: &Workspace,
-    toolchain: Toolchain,
-    packages: &[&str],
-) -> Result<()> {
+/// What is for user mode: the shipped, and the programs and DLLs of tests.
+const USER_PACKAGES: [&str; 5] = [
+    "fltport",
+    "fltport-cli",
+    "scenarios",
+    "wine-bcryptprimitives",
+    "wine-fltlib",
+];
+
+/// The driver crates, for the kernel: those that are shipped, and those of tests.
+pub(super) fn drivers(workspace: &Workspace, toolchain: Toolchain, shipped: &[&str]) -> Result<()> {
     let mut cargo = toolchain.cargo(workspace);
     cargo.arg(subcommand(workspace, toolchain));
     lint(
         cargo.args(toolchain::KERNEL_STD),
         workspace,
         KERNEL_TARGET,
-        packages,
+        &[shipped, &DRIVERS_OF_TESTS].concat(),
     )
 }
 
-/// The service library and the command, for user mode.
+/// What is for user mode.
 pub(super) fn user_mode(workspace: &Workspace, toolchain: Toolchain) -> Result<()> {
     let std = UserStd::choose(toolchain, USER_TARGET);
     let mut cargo = std.cargo(workspace);

@@ -37,8 +37,10 @@ impl Irp {
 
     fn location(self) -> *mut StackLocation {
         // SAFETY: a valid request.
-        let overlay = unsafe { &(*self.0).Tail.Overlay };
-        // SAFETY: while a driver has a request, this member of the union is its stack location.
+        let tail = unsafe { &(*self.0).Tail };
+        // SAFETY: while a driver has a request, this member of the union is in use.
+        let overlay = unsafe { &tail.Overlay };
+        // SAFETY: likewise; this one is its stack location.
         unsafe { overlay.Anonymous2.Anonymous.CurrentStackLocation }.cast()
     }
 
@@ -149,7 +151,9 @@ impl PendedIrp {
         let routine = cancel.map_or(null_mut(), |cancel| cancel as *mut ());
         irp.cancel_routine().swap(routine, Ordering::AcqRel);
         // SAFETY: a valid request, ours.
-        let cancelled = unsafe { (&raw const (*irp.0).Cancel).read_volatile() };
+        let mark = unsafe { &raw const (*irp.0).Cancel };
+        // SAFETY: a field of it, which the I/O manager sets at any moment.
+        let cancelled = unsafe { mark.read_volatile() };
         if cancelled
             && !irp
                 .cancel_routine()
