@@ -15,7 +15,7 @@ use windows_sys::Wdk::System::SystemInformation::{
 };
 use windows_sys::Win32::Foundation::{
     ERROR_ACCESS_DENIED, ERROR_FILE_NOT_FOUND, ERROR_PATH_NOT_FOUND, ERROR_SERVICE_DATABASE_LOCKED,
-    ERROR_SERVICE_DOES_NOT_EXIST,
+    ERROR_SERVICE_DOES_NOT_EXIST, ERROR_SHARING_VIOLATION, ERROR_USER_MAPPED_FILE,
 };
 use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress};
 use windows_sys::Win32::System::Services::{
@@ -30,8 +30,11 @@ use windows_sys::Win32::System::WindowsProgramming::SYSTEM_CODEINTEGRITY_INFORMA
 /// The right to delete a service (`DELETE`, a standard right).
 const DELETE: u32 = 0x0001_0000;
 
-/// How long the service control manager may be busy, and how often it is asked again.
+/// How long the service control manager may be busy.
 const BUSY: Duration = Duration::from_secs(20);
+/// How long a file may be held after its driver has stopped.
+const LET_GO: Duration = Duration::from_secs(5);
+/// How long after it something is tried again.
 const AGAIN: Duration = Duration::from_millis(200);
 
 const SERVICES: &str = r"SYSTEM\CurrentControlSet\Services";
@@ -237,17 +240,38 @@ fn code_integrity() -> Option<u32> {
     (status == 0).then_some(information.CodeIntegrityOptions)
 }
 
-/// A call that is made again as long as the service control manager is busy with other changes, as
-/// it is for some seconds when the machine has started.
-fn patiently(call: impl Fn() -> Result<(), u32>) -> Result<(), u32> {
-    let mut left = BUSY;
+/// A call that is made again, for `limit`, as long as it fails with one of these codes.
+fn patiently(
+    limit: Duration,
+    codes: &[u32],
+    call: impl Fn() -> Result<(), u32>,
+) -> Result<(), u32> {
+    let mut left = limit;
     loop {
         match call() {
-            Err(ERROR_SERVICE_DATABASE_LOCKED) if !left.is_zero() => std::thread::sleep(AGAIN),
+            Err(code) if codes.contains(&code) && !left.is_zero() => std::thread::sleep(AGAIN),
             other => return other,
         }
         left = left.saturating_sub(AGAIN);
     }
+}
+
+/// The service control manager is busy with other changes for some seconds when the machine has
+/// started.
+fn unless_busy(call: impl Fn() -> Result<(), u32>) -> Result<(), u32> {
+    patiently(BUSY, &[ERROR_SERVICE_DATABASE_LOCKED], call)
+}
+
+/// A driver's file is let go a moment after the driver has stopped.
+fn unless_in_use(call: impl Fn() -> io::Result<()>) -> Result<(), u32> {
+    let codes = [
+        ERROR_ACCESS_DENIED,
+        ERROR_SHARING_VIOLATION,
+        ERROR_USER_MAPPED_FILE,
+    ];
+    patiently(LET_GO, &codes, || {
+        call().map_err(|error| code_of_io(&error))
+    })
 }
 
 fn absent(code: u32) -> bool {
@@ -364,28 +388,28 @@ impl Machine {
     }
 
     pub(crate) fn create(&self, name: &str, entry: &Entry) -> Result<(), Trouble> {
-        patiently(|| create(name, entry))
+        unless_busy(|| create(name, entry))
             .map_err(|code| Trouble::new(format!("the service {name} cannot be created"), code))
     }
 
     pub(crate) fn change(&self, name: &str, entry: &Entry) -> Result<(), Trouble> {
-        patiently(|| change(name, entry))
+        unless_busy(|| change(name, entry))
             .map_err(|code| Trouble::new(format!("the service {name} cannot be changed"), code))
     }
 
     pub(crate) fn delete(&self, name: &str) -> Result<(), Trouble> {
-        patiently(|| delete(name))
+        unless_busy(|| delete(name))
             .map_err(|code| Trouble::new(format!("the service {name} cannot be deleted"), code))
     }
 
     /// Asks for the start of a service. The error code, to be explained as one of a start.
     pub(crate) fn start(&self, name: &str) -> Result<(), u32> {
-        patiently(|| start(name))
+        unless_busy(|| start(name))
     }
 
     /// Asks for the stop of a service.
     pub(crate) fn stop(&self, name: &str) -> Result<(), Trouble> {
-        patiently(|| stop(name))
+        unless_busy(|| stop(name))
             .map_err(|code| Trouble::new(format!("{name} cannot be stopped"), code))
     }
 
@@ -462,17 +486,18 @@ impl Machine {
     /// Writes a file, whole or not at all: a half written driver would be what the next boot loads.
     pub(crate) fn write_file(&self, path: &str, content: &[u8]) -> Result<(), Trouble> {
         let new = format!("{path}.new");
-        let written = std::fs::write(&new, content).and_then(|()| std::fs::rename(&new, path));
-        written.map_err(|error| {
+        let written = std::fs::write(&new, content).map_err(|error| code_of_io(&error));
+        let written = written.and_then(|()| unless_in_use(|| std::fs::rename(&new, path)));
+        written.map_err(|code| {
             // It may not even have been made.
             let _removed = std::fs::remove_file(&new);
-            Trouble::new(format!("{path} cannot be written"), code_of_io(&error))
+            Trouble::new(format!("{path} cannot be written"), code)
         })
     }
 
     pub(crate) fn remove_file(&self, path: &str) -> Result<(), Trouble> {
-        std::fs::remove_file(path)
-            .map_err(|error| Trouble::new(format!("{path} cannot be removed"), code_of_io(&error)))
+        unless_in_use(|| std::fs::remove_file(path))
+            .map_err(|code| Trouble::new(format!("{path} cannot be removed"), code))
     }
 
     /// Whether this is Wine and no Windows.
