@@ -57,6 +57,8 @@ pub(super) fn driver(examination: &Examination, driver: &Driver) -> Vec<Finding>
     match &driver.installed {
         None => missing(&mut gather),
         Some(installed) => {
+            existence(&mut gather, installed);
+            start(&mut gather, installed);
             entry(&mut gather, installed);
             dependencies(&mut gather, installed);
             if gather.filter {
@@ -92,9 +94,8 @@ fn missing(gather: &mut Gather<'_>) {
     );
 }
 
-fn entry(gather: &mut Gather<'_>, installed: &Installed) {
-    let entry = &installed.entry;
-    let reinstall = gather.reinstall();
+/// Whether there is a service to be started at all.
+fn existence(gather: &mut Gather<'_>, installed: &Installed) {
     if installed.marked_for_deletion {
         gather.add(Severity::Error, "marked-for-deletion", [
             "its service is marked for deletion",
@@ -109,22 +110,12 @@ fn entry(gather: &mut Gather<'_>, installed: &Installed) {
             "Restart the machine, or remove the key and install again",
         ]);
     }
-    let wanted = if gather.filter {
-        Kind::FileSystem
-    } else {
-        Kind::Kernel
-    };
-    if entry.kind != wanted {
-        let severity = match entry.kind {
-            Kind::Other(_) => Severity::Error,
-            _ => Severity::Warning,
-        };
-        let what = format!("its service is a {} and not a {wanted}", entry.kind);
-        let why = "filters are file system drivers to Windows, and other drivers kernel drivers";
-        gather.add(severity, "wrong-type", [&what, why, &reinstall]);
-    }
+}
+
+fn start(gather: &mut Gather<'_>, installed: &Installed) {
+    let entry = &installed.entry;
     if entry.start == Start::Disabled {
-        let cure = format!("{reinstall} --start demand");
+        let cure = format!("{} --start demand", gather.reinstall());
         gather.add(
             Severity::Error,
             "disabled",
@@ -146,6 +137,25 @@ fn entry(gather: &mut Gather<'_>, installed: &Installed) {
                 "`fltport install` without --in-place, or with another --start",
             ],
         );
+    }
+}
+
+fn entry(gather: &mut Gather<'_>, installed: &Installed) {
+    let entry = &installed.entry;
+    let reinstall = gather.reinstall();
+    let wanted = if gather.filter {
+        Kind::FileSystem
+    } else {
+        Kind::Kernel
+    };
+    if entry.kind != wanted {
+        let severity = match entry.kind {
+            Kind::Other(_) => Severity::Error,
+            _ => Severity::Warning,
+        };
+        let what = format!("its service is a {} and not a {wanted}", entry.kind);
+        let why = "filters are file system drivers to Windows, and other drivers kernel drivers";
+        gather.add(severity, "wrong-type", [&what, why, &reinstall]);
     }
     if entry.error_control != ERROR_NORMAL {
         let what = format!(
