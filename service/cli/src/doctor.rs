@@ -7,7 +7,7 @@ mod drivers;
 #[cfg(test)]
 mod tests;
 
-use crate::driver::{COMMON, FILTER_MANAGER};
+use crate::driver::{COMMON, FILTER_MANAGER, is_own};
 use crate::failure::Failure;
 use crate::json::Json;
 use crate::machine::{Condition, Entry, Machine, State};
@@ -71,14 +71,18 @@ pub(crate) struct Examination {
     /// The Filter Manager's service.
     pub(crate) filter_manager: Option<(Entry, Option<Condition>)>,
     pub(crate) drivers: Vec<Driver>,
+    /// The drivers of this project whose file is not the one beside this program.
+    pub(crate) different: Vec<String>,
     /// What a connection to the port ended with, if one was tried.
     pub(crate) port: Option<Result<(), String>>,
 }
 
 impl Examination {
-    /// Looks at the machine. `connect` tries the port; it is called if the common driver runs.
+    /// Looks at the machine, and at the files in `folder`, where this program is. `connect` tries the
+    /// port; it is called if the common driver runs.
     pub(crate) fn of(
         machine: &Machine,
+        folder: &str,
         connect: impl FnOnce() -> Result<(), String>,
     ) -> Result<Examination, Failure> {
         let filter_manager = match machine.entry(FILTER_MANAGER)? {
@@ -88,12 +92,14 @@ impl Examination {
         let running = machine
             .condition(COMMON)?
             .is_some_and(|c| c.state == State::Running);
+        let drivers = survey::drivers(machine)?;
         Ok(Examination {
             elevated: machine.elevated()?,
             wine: machine.is_wine(),
             code_integrity: machine.code_integrity(),
             filter_manager,
-            drivers: survey::drivers(machine)?,
+            different: different(machine, folder, &drivers)?,
+            drivers,
             port: running.then(connect),
         })
     }
@@ -109,6 +115,22 @@ impl Examination {
         findings.sort_by_key(|finding| finding.severity);
         findings
     }
+}
+
+/// Of this project's drivers: those that are there twice, and not the same.
+fn different(machine: &Machine, folder: &str, drivers: &[Driver]) -> Result<Vec<String>, Failure> {
+    let mut different = Vec::new();
+    for driver in drivers.iter().filter(|driver| is_own(&driver.name)) {
+        let Some(installed) = &driver.installed else {
+            continue;
+        };
+        let beside = machine.read_file(&format!(r"{folder}\{}.sys", driver.name))?;
+        let used = machine.read_file(&installed.path)?;
+        if beside.is_some() && used.is_some() && beside != used {
+            different.push(driver.name.clone());
+        }
+    }
+    Ok(different)
 }
 
 /// Whether there is no error.

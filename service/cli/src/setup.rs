@@ -140,7 +140,7 @@ impl Doctor {
         connect: impl FnOnce() -> Result<(), String>,
         tell: Tell<'_>,
     ) -> Result<bool, Failure> {
-        let examination = doctor::Examination::of(machine, connect)?;
+        let examination = doctor::Examination::of(machine, &full(&own_folder()?)?, connect)?;
         let findings = examination.findings();
         if self.json {
             tell(doctor::to_json(&findings, &examination.drivers))?;

@@ -66,6 +66,9 @@ pub(super) fn driver(examination: &Examination, driver: &Driver) -> Vec<Finding>
                 altitudes(&mut gather, installed);
             }
             file(&mut gather, installed);
+            if examination.different.contains(&driver.name) {
+                different(&mut gather, &installed.path);
+            }
             if !gather.running
                 && !examination.wine
                 && let File::Good(image) = &installed.file
@@ -362,6 +365,13 @@ fn file(gather: &mut Gather<'_>, installed: &Installed) {
             "Link it with /INTEGRITYCHECK, and sign it again",
         ]);
     }
+}
+
+fn different(gather: &mut Gather<'_>, path: &str) {
+    let what = format!("its file {path} is not the one beside this program");
+    let why = "after an update the command and the driver may be of different versions; if it was installed from another folder, it is as it should be";
+    let cure = "fltport stop, fltport install, fltport start";
+    gather.add(Severity::Note, "file-differs", [&what, why, cure]);
 }
 
 /// The signature of a driver that does not run; one that does has been accepted.

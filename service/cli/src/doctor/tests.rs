@@ -8,6 +8,9 @@ use crate::machine::{Kind, Start, Value};
 
 const TESTSIGNING: u32 = 3;
 
+/// Where the program is.
+const FOLDER: &str = r"C:\kit";
+
 /// A machine on which everything is as it should be.
 fn healthy() -> Machine {
     let machine = machine();
@@ -24,7 +27,9 @@ fn healthy() -> Machine {
 
 /// All that is found; each is documented.
 fn findings(machine: &Machine) -> Vec<Finding> {
-    let findings = Examination::of(machine, || Ok(())).unwrap().findings();
+    let findings = Examination::of(machine, FOLDER, || Ok(()))
+        .unwrap()
+        .findings();
     let documented = include_str!("../../../../docs/install.md");
     for finding in &findings {
         let id = format!("`{}`", finding.id);
@@ -261,6 +266,21 @@ fn files_that_are_wrong() {
 }
 
 #[test]
+fn a_file_that_is_not_the_one_beside_the_program() {
+    let machine = healthy();
+    machine
+        .write_file(r"C:\kit\fltport.sys", &sample("a newer one"))
+        .unwrap();
+    let findings = findings(&machine);
+    let found = findings
+        .iter()
+        .find(|finding| finding.id == "file-differs")
+        .unwrap();
+    assert_eq!(found.driver.as_deref(), Some("fltport"));
+    assert!(is_healthy(&findings));
+}
+
+#[test]
 fn signatures() {
     let machine = healthy();
     machine.set_state("fltport", State::Stopped);
@@ -330,21 +350,21 @@ fn the_last_start() {
 fn the_port() {
     let machine = healthy();
     let error = || Err("access denied. Run as Administrator".to_owned());
-    let findings = Examination::of(&machine, error).unwrap().findings();
+    let findings = Examination::of(&machine, FOLDER, error).unwrap().findings();
     let found = &findings[0];
     assert_eq!(
         (found.id, found.cure.as_str()),
         ("port-unreachable", "Run as Administrator")
     );
     machine.set_state("fltport", State::Stopped);
-    let not_tried = Examination::of(&machine, || unreachable!()).unwrap();
+    let not_tried = Examination::of(&machine, FOLDER, || unreachable!()).unwrap();
     assert!(not_tried.port.is_none());
 }
 
 #[test]
 fn json_says_the_same() {
     let machine = Machine::new();
-    let examination = Examination::of(&machine, || Ok(())).unwrap();
+    let examination = Examination::of(&machine, FOLDER, || Ok(())).unwrap();
     let findings = examination.findings();
     let json: serde_json::Value =
         serde_json::from_str(&to_json(&findings, &examination.drivers)).unwrap();
