@@ -4,7 +4,7 @@
 //! * `Floor::open()`: a machine without drivers; one at a time;
 //! * `name()`: what it is, for the report;
 //! * `socket()`: where services find it, if they have to be told;
-//! * `lacks(order, expected)`: why it cannot carry an order, if it cannot;
+//! * `lacks(order)`: why it cannot carry an order, if it cannot;
 //! * `start`, `stop`, `unload`: a driver by its name; [`Outcome::Refused`] if the driver refuses;
 //! * `close()`: everything unloaded; what NT's rules have to say against it.
 

@@ -118,8 +118,6 @@ pub(crate) enum Relation {
 pub(crate) enum Answer {
     Done(Numbers),
     Refused(Refusal),
-    /// It cannot be done on this floor, and why.
-    NotHere(String),
 }
 
 /// Why something was refused.

@@ -9,7 +9,7 @@ mod hosted;
 mod windows;
 
 use crate::arguments::Seat;
-use crate::orders::{Answer, Pass, Place};
+use crate::orders::{Answer, Pass, Place, Refusal};
 use fltport_abi::command::{CommandHeader, own};
 use fltport_abi::fixed::Fixed;
 use fltport_abi::hello::{Hello, rights};
@@ -47,7 +47,8 @@ pub(crate) fn pass(seat: &Seat, pass: &Pass) -> Answer {
         || pass.output == Place::Good && buffers.output_length as usize > result.len()
         || pass.output == Place::ReadOnly && buffers.output_length as usize > READ_ONLY.len()
     {
-        return Answer::NotHere("a good buffer cannot be longer than it is".to_owned());
+        let text = "a buffer at a good address cannot be longer than it is. Write a smaller length";
+        return Answer::Refused(Refusal::new(text));
     }
     send(seat, &hello, buffers)
 }

@@ -34,6 +34,14 @@ const WORDS: [Word; 13] = [
     word("do-not-detach", 0xC01C_0010_u32 as i32, 0x801F_0010),
 ];
 
+/// Both things that can be said of a bad address: the driver's STATUS_ACCESS_VIOLATION, and
+/// STATUS_INVALID_USER_BUFFER of an I/O manager that looks at buffers before it asks the driver.
+const BAD_POINTER: &str = "bad-pointer";
+const INVALID_USER_BUFFER: [Code; 2] = [
+    Code::Status(0xC000_00E8_u32 as i32),
+    Code::Hresult(0x8007_06F8_u32 as i32),
+];
+
 /// Refusals by the service library itself, which have no code.
 pub(crate) const TOO_LARGE: &str = "too-large";
 pub(crate) const NO_PROVIDER: &str = "no-provider";
@@ -48,7 +56,7 @@ const fn word(word: &'static str, status: i32, hresult: u32) -> Word {
 
 /// All words.
 pub(crate) fn words() -> Vec<&'static str> {
-    let own = [TOO_LARGE, NO_PROVIDER];
+    let own = [TOO_LARGE, NO_PROVIDER, BAD_POINTER];
     WORDS.iter().map(|word| word.word).chain(own).collect()
 }
 
@@ -56,6 +64,9 @@ pub(crate) fn words() -> Vec<&'static str> {
 pub(crate) fn is(refusal: &Refusal, word: &str) -> bool {
     match refusal.code {
         None => refusal.text == word,
+        Some(code) if word == BAD_POINTER => {
+            INVALID_USER_BUFFER.contains(&code) || name(code) == Some("access-violation")
+        }
         Some(code) => name(code) == Some(word),
     }
 }

@@ -2,7 +2,7 @@
 //! The hosted kernel, in this process, with a socket for the services.
 
 use super::Outcome;
-use crate::orders::{Expected, Order};
+use crate::orders::Order;
 use anyhow::{Context, Result, anyhow, bail};
 use nt_host::transport::{Capabilities, Endpoint, MessageDevice, Server};
 use nt_host::{Config, DebugPrint, DriverImage, Kernel, Unload};
@@ -68,7 +68,7 @@ impl Floor {
     }
 
     /// Why this floor cannot carry an order.
-    pub(crate) fn lacks(_order: &Order, _expected: &[Expected]) -> Option<&'static str> {
+    pub(crate) fn lacks(_order: &Order) -> Option<&'static str> {
         None
     }
 

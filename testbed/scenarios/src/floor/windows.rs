@@ -6,7 +6,7 @@ mod manager;
 mod system;
 
 use super::Outcome;
-use crate::orders::{Code, Expected, Order, Refusal};
+use crate::orders::{Code, Order, Place, Refusal};
 use anyhow::{Context, Result, bail};
 use manager::{Driver, Manager, Started};
 use std::path::Path;
@@ -60,9 +60,15 @@ impl Floor {
     }
 
     /// Why this floor cannot carry an order.
-    pub(crate) fn lacks(order: &Order, expected: &[Expected]) -> Option<&'static str> {
-        let _everything = (order, expected);
-        None
+    pub(crate) fn lacks(order: &Order) -> Option<&'static str> {
+        match order {
+            Order::Pass(pass) if is_wine() && !matches!(pass.input, Place::Good | Place::Null) => {
+                Some(
+                    "Wine answers for an input at a bad address itself, and the driver is not asked",
+                )
+            }
+            _ => None,
+        }
     }
 
     pub(crate) fn start(&mut self, driver: &str) -> Result<Outcome> {

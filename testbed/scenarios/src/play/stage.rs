@@ -68,12 +68,12 @@ impl Stage {
                 self.look_at(name)?;
                 self.order(name, &Order::Leave, step.within)?
             }
-            Action::Order(_, order) if let Some(why) = Floor::lacks(order, &step.expected) => {
-                Answer::NotHere(why.to_owned())
+            Action::Order(_, order) if let Some(why) = Floor::lacks(order) => {
+                return Ok(Some(why.to_owned()));
             }
             Action::Order(name, order) => self.order(name, order, step.within)?,
         };
-        compare(step, answer)
+        compare(step, answer).map(|()| None)
     }
 
     fn start(&mut self, driver: &str) -> Result<Answer> {
@@ -206,11 +206,10 @@ impl From<Outcome> for Answer {
     }
 }
 
-/// Compares what came of a step with what must; the reason if it cannot be done on this floor.
-fn compare(step: &Step, answer: Answer) -> Result<Option<String>> {
+/// Compares what came of a step with what must.
+fn compare(step: &Step, answer: Answer) -> Result<()> {
     let numbers = match (answer, &step.refusal) {
-        (Answer::NotHere(reason), _) => return Ok(Some(reason)),
-        (Answer::Refused(refusal), Some(word)) if status::is(&refusal, word) => return Ok(None),
+        (Answer::Refused(refusal), Some(word)) if status::is(&refusal, word) => return Ok(()),
         (Answer::Refused(refusal), Some(word)) => {
             bail!(
                 "refused with {} instead of {word}",
@@ -228,7 +227,7 @@ fn compare(step: &Step, answer: Answer) -> Result<Option<String>> {
         .map(ToString::to_string)
         .collect();
     if broken.is_empty() {
-        return Ok(None);
+        return Ok(());
     }
     bail!(
         "it is not so that {}. What there is: {}",
