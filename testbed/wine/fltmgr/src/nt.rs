@@ -6,7 +6,7 @@ use core::ffi::c_void;
 use core::mem::offset_of;
 
 use fltport_nt::bindings::{
-    DEVICE_OBJECT, DRIVER_CANCEL, DRIVER_OBJECT, FILE_OBJECT, HANDLE, IRP, KEVENT, NTSTATUS,
+    DEVICE_OBJECT, DRIVER_CANCEL, DRIVER_OBJECT, FILE_OBJECT, HANDLE, IRP, KEVENT, MDL, NTSTATUS,
     OBJECT_ATTRIBUTES, UNICODE_STRING,
 };
 
@@ -26,6 +26,7 @@ unsafe extern "system" {
         link: *const UNICODE_STRING,
         target: *const UNICODE_STRING,
     ) -> NTSTATUS;
+    pub(crate) fn IoFreeMdl(mdl: *mut MDL);
     pub(crate) fn IofCompleteRequest(irp: *mut IRP, increment: i8);
     pub(crate) fn IoAcquireCancelSpinLock(irql: *mut u8);
     pub(crate) fn IoReleaseCancelSpinLock(irql: u8);

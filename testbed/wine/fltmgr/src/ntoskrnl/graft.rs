@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Puts this module's functions onto Wine's ntoskrnl.exe: a new export directory behind the image,
-//! and the image's header changed to say so.
+//! and the image's header changed to say so. One function, which Wine calls itself, is replaced where
+//! it stands.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -13,7 +14,7 @@ use fltport_nt::rtl::UnicodeString;
 use fltport_nt::utf16;
 
 use super::export_directory::ExportDirectory;
-use super::{callback_object, dpc, irql, pool, process, rundown, time, timer, work_item};
+use super::{callback_object, dpc, free_irp, irql, pool, process, rundown, time, timer, work_item};
 use crate::nt::{
     CURRENT_PROCESS, RtlPcToFileHeader, ZwAllocateVirtualMemory, ZwProtectVirtualMemory,
 };
@@ -115,15 +116,30 @@ fn functions() -> Vec<(&'static str, *const ())> {
     ]
 }
 
+/// The address of one of Wine's functions.
+fn routine(name: &[u16]) -> Option<*mut c_void> {
+    let name = UnicodeString::new(name).ok()?;
+    // SAFETY: a valid name.
+    let routine = unsafe { MmGetSystemRoutineAddress(name.raw()) };
+    (!routine.is_null()).then_some(routine)
+}
+
+/// Has a function of Wine's, longer than a jump, jump elsewhere. Nobody may be in it.
+fn replace(name: &[u16], function: *const ()) -> Result<(), Status> {
+    let place = routine(name).ok_or(Status::OBJECT_NAME_NOT_FOUND)?;
+    let former = protect(place, JUMP, PAGE_EXECUTE_READWRITE)?;
+    // SAFETY: code of that function, writable now.
+    unsafe { place.cast::<[u8; JUMP]>().write(jump(function as usize)) };
+    protect(place, JUMP, former).map(drop)
+}
+
 /// An image in memory.
 struct Image(*mut u8);
 
 impl Image {
     /// Wine's ntoskrnl.exe.
     fn ntoskrnl() -> Option<Image> {
-        let name = UnicodeString::new(utf16!("IoCreateDevice")).ok()?;
-        // SAFETY: a valid name.
-        let routine = unsafe { MmGetSystemRoutineAddress(name.raw()) };
+        let routine = routine(utf16!("IoCreateDevice"))?;
         let mut base = null_mut();
         // SAFETY: an address, and a valid place for the image's.
         unsafe { RtlPcToFileHeader(routine, &raw mut base) };
@@ -202,6 +218,8 @@ fn allocate_behind(image: &Image, size: usize) -> Result<*mut u8, Status> {
 /// Grafts the functions onto Wine's ntoskrnl.exe.
 pub(crate) fn graft() -> Result<(), Status> {
     let image = Image::ntoskrnl().ok_or(Status::OBJECT_NAME_NOT_FOUND)?;
+    // Requests are freed by the thread that this runs in, as long as no device is pended.
+    replace(utf16!("IoFreeIrp"), free_irp::free as *const ())?;
     let length = image.read(SIZE_OF_IMAGE) as usize;
     // SAFETY: the loader has mapped the whole image, and nobody writes to what is read of it.
     let bytes = unsafe { core::slice::from_raw_parts(image.0, length) };

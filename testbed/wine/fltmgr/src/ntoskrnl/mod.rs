@@ -11,6 +11,8 @@ mod callback_object;
 mod dpc;
 pub mod export_directory;
 #[cfg(windows)]
+mod free_irp;
+#[cfg(windows)]
 mod graft;
 #[cfg(windows)]
 mod irql;
