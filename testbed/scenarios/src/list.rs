@@ -35,6 +35,7 @@ list! {
     "sizes",
     "pointers-out",
     "pointers-in",
+    "pointers-both",
     "fault",
     "early",
     "survivor",

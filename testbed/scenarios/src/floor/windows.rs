@@ -61,12 +61,11 @@ impl Floor {
 
     /// Why this floor cannot carry an order.
     pub(crate) fn lacks(order: &Order) -> Option<&'static str> {
+        let is_bad = |place| !matches!(place, Place::Good | Place::Null);
         match order {
-            Order::Pass(pass) if is_wine() && !matches!(pass.input, Place::Good | Place::Null) => {
-                Some(
-                    "Wine answers for an input at a bad address itself, and the driver is not asked",
-                )
-            }
+            Order::Pass(pass) if is_wine() && is_bad(pass.input) && pass.output_length > 0 => Some(
+                "Wine finds the bad address itself, and loses the status if there is an output, too",
+            ),
             _ => None,
         }
     }
