@@ -260,7 +260,10 @@ fn windows_build(workspace: &Workspace, _: &mut Counts) -> Result<Outcome> {
 }
 
 fn run_wine(workspace: &Workspace, counts: &mut Counts) -> Result<Outcome> {
-    counts.passed += wine::test(workspace)?;
+    let checks = wine::test(workspace)?;
+    // As the test runners of cargo do, which know no better.
+    counts.passed += checks.passed + checks.skipped;
+    counts.skipped += checks.skipped;
     Ok(Outcome::Passed)
 }
 
