@@ -1,18 +1,12 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
-/* A driver with a communication port: when its service orders so, it asks the service a question. */
+/* A driver with a communication port: whenever its service sends it something, it asks a question. */
 #include <fltKernel.h>
 #include "example.h"
-#include "user_memory.h"
 
 static PFLT_FILTER Filter;
 static PFLT_PORT ServerPort, ClientPort;
 
 static NTSTATUS Connect(PFLT_PORT Port, PVOID Server, PVOID Context, ULONG Size, PVOID *Cookie) {
-    ULONG Version = 0;
-    if (Size == sizeof(Version)) /* a copy of the kernel's, though perhaps not aligned */
-        RtlCopyMemory(&Version, Context, sizeof(Version));
-    if (Version != EXAMPLE_VERSION)
-        return STATUS_REVISION_MISMATCH;
     ClientPort = Port;
     *Cookie = NULL;
     return STATUS_SUCCESS;
@@ -22,45 +16,23 @@ static VOID Disconnect(PVOID Cookie) {
     FltCloseClientPort(Filter, &ClientPort);
 }
 
-/* Sends as many bytes as ordered and waits for a reply if there is room for one. */
-static OUTCOME Ask(const ORDER *Order) {
-    static UCHAR Question[EXAMPLE_BYTES] = "How are you?";
-    UCHAR Answer[EXAMPLE_ROOM];
-    LARGE_INTEGER Timeout = { .QuadPart = -10000LL * Order->Milliseconds };
-    OUTCOME Outcome = { .Bytes = Order->Room };
-    Outcome.Status = FltSendMessage(Filter, &ClientPort, Question, Order->Bytes,
-        Order->Room ? Answer : NULL, Order->Room ? &Outcome.Bytes : NULL, &Timeout);
-    if (Outcome.Status != STATUS_SUCCESS) /* NT_SUCCESS is true for STATUS_TIMEOUT */
-        Outcome.Bytes = 0;
-    DbgPrint("example: %u bytes sent, status %08x, answer '%.*s'\n", Order->Bytes,
-        Outcome.Status, (int)Outcome.Bytes, Answer);
-    return Outcome;
-}
-
 static NTSTATUS Message(PVOID Cookie, PVOID In, ULONG InSize, PVOID Out, ULONG Room, PULONG Done) {
-    ORDER Order;
-    OUTCOME Outcome;
+    static char Question[] = "How are you?";
+    char Answer[EXAMPLE_TEXT];
+    ULONG Length = sizeof(Answer); /* of the answer alone, without FILTER_REPLY_HEADER */
+    LARGE_INTEGER Timeout = { .QuadPart = -50000000LL }; /* five seconds from now */
+    NTSTATUS Status = FltSendMessage(Filter, &ClientPort, Question, sizeof(Question),
+        Answer, &Length, &Timeout);
     *Done = 0;
-    if (InSize != sizeof(Order) || Room < sizeof(Outcome))
-        return STATUS_INVALID_PARAMETER;
-    if (!NT_SUCCESS(CopyFromUser(&Order, In, sizeof(Order))))
-        return STATUS_ACCESS_VIOLATION;
-    if (Order.Bytes > EXAMPLE_BYTES || Order.Room > EXAMPLE_ROOM || Order.Milliseconds > 60000)
-        return STATUS_INVALID_BUFFER_SIZE;
-    if (Order.Bytes == 0) {
-        FltCloseClientPort(Filter, &ClientPort);
-        return STATUS_SUCCESS;
-    }
-    Outcome = Ask(&Order);
-    *Done = sizeof(Outcome);
-    return CopyToUser(Out, &Outcome, sizeof(Outcome));
+    if (Status == STATUS_SUCCESS) /* NT_SUCCESS is true for STATUS_TIMEOUT, too */
+        DbgPrint("example: the answer has %u bytes\n", Length);
+    return Status == STATUS_TIMEOUT ? STATUS_IO_TIMEOUT : Status;
 }
 
 /* Everything that DriverUnload would do, too. */
 static NTSTATUS Unload(FLT_FILTER_UNLOAD_FLAGS Flags) {
-    FltCloseCommunicationPort(ServerPort);
+    FltCloseCommunicationPort(ServerPort); /* first, or the next call never returns */
     FltUnregisterFilter(Filter);
-    DbgPrint("example: unloaded\n");
     return STATUS_SUCCESS;
 }
 
@@ -80,11 +52,8 @@ NTSTATUS DriverEntry(PDRIVER_OBJECT Driver, PUNICODE_STRING RegistryPath) {
             Disconnect, Message, 1);
         FltFreeSecurityDescriptor(Security);
     }
-    if (NT_SUCCESS(Status)) {
-        Status = FltStartFiltering(Filter);
-        if (!NT_SUCCESS(Status))
-            FltCloseCommunicationPort(ServerPort);
-    }
+    if (NT_SUCCESS(Status) && !NT_SUCCESS(Status = FltStartFiltering(Filter)))
+        FltCloseCommunicationPort(ServerPort);
     if (!NT_SUCCESS(Status))
         FltUnregisterFilter(Filter);
     return Status;

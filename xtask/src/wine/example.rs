@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The driver and the service in C of testbed/wine/example, built with mingw-w64 alone, as
-//! testbed/wine/README.md tells others to build theirs.
+//! What is written in C: the driver and the service of testbed/wine/example, and the driver that
+//! port-conformance gives its orders to. Built with mingw-w64 alone, as testbed/wine/README.md tells
+//! others to build theirs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,12 +14,13 @@ use super::files::Files;
 use crate::command;
 use crate::workspace::Workspace;
 
-const SOURCES: &str = "testbed/wine/example";
+const EXAMPLE: &str = "testbed/wine/example";
+const CONFORMANCE: &str = "testbed/wine/conformance";
 const HEADERS: &str = "testbed/host/include";
 const COMPILER: &str = "x86_64-w64-mingw32-gcc";
 const DLLTOOL: &str = "x86_64-w64-mingw32-dlltool";
 
-/// Builds both into `folder` and adds them to the files. mingw-w64 has an import library for
+/// Builds all into `folder` and adds them to the files. mingw-w64 has an import library for
 /// ntoskrnl.exe but none for fltmgr.sys, so that is made first, with `exports`.
 pub(super) fn build(
     workspace: &Workspace,
@@ -26,9 +28,13 @@ pub(super) fn build(
     exports: &[&str],
     files: &mut Files,
 ) -> Result<()> {
-    println!("example.sys, client.exe: compiling {SOURCES}");
+    println!("example.sys, conformance.sys, client.exe: compiling C");
     import_library(folder, exports)?;
-    files.drivers.push(driver(workspace, folder)?);
+    for (sources, image) in [(EXAMPLE, "example.sys"), (CONFORMANCE, "conformance.sys")] {
+        let image = folder.join(image);
+        driver(workspace, folder, sources, &image)?;
+        files.drivers.push(image);
+    }
     files.user.push(client(workspace, folder)?);
     Ok(())
 }
@@ -47,30 +53,28 @@ fn import_library(folder: &Path, exports: &[&str]) -> Result<()> {
     command::run(&mut dlltool).context("no import library for fltmgr.sys")
 }
 
-fn driver(workspace: &Workspace, folder: &Path) -> Result<PathBuf> {
-    let image = folder.join("example.sys");
-    let mut gcc = compiler(workspace, "driver.c", &image);
+fn driver(workspace: &Workspace, folder: &Path, sources: &str, image: &Path) -> Result<()> {
+    let mut gcc = compiler(workspace, sources, "driver.c", image);
     gcc.args(["-ffreestanding", "-nostdlib", "-isystem"])
         .arg(workspace.path(HEADERS))
         .args(["-Wl,--subsystem,native", "-Wl,--entry,DriverEntry"])
         .args(["-Wl,--dynamicbase", "-Wl,--nxcompat", "-L"])
         .arg(folder)
         .args(["-lfltmgr", "-lntoskrnl"]);
-    command::run(&mut gcc).context("the driver in C does not build")?;
-    Ok(image)
+    command::run(&mut gcc).with_context(|| format!("the driver of {sources} does not build"))
 }
 
 fn client(workspace: &Workspace, folder: &Path) -> Result<PathBuf> {
     let image = folder.join("client.exe");
-    let mut gcc = compiler(workspace, "client.c", &image);
+    let mut gcc = compiler(workspace, EXAMPLE, "client.c", &image);
     command::run(gcc.arg("-lfltlib")).context("the service in C does not build")?;
     Ok(image)
 }
 
-fn compiler(workspace: &Workspace, source: &str, image: &Path) -> Command {
+fn compiler(workspace: &Workspace, sources: &str, source: &str, image: &Path) -> Command {
     let mut gcc = Command::new(COMPILER);
     gcc.args(["-std=gnu11", "-O2", "-Wall", "-Werror", "-o"])
         .arg(image)
-        .arg(workspace.path(SOURCES).join(source));
+        .arg(workspace.path(sources).join(source));
     gcc
 }

@@ -45,7 +45,7 @@ fn fails(report: &mut Report, name: &str, expected: u32, connect: &Connect<'_>) 
 fn names(report: &mut Report) {
     for (name, port) in [
         ("no such port", "\\NoSuchPort"),
-        ("the name in another case", "\\EXAMPLE"),
+        ("the name in another case", "\\CONFORMANCE"),
     ] {
         let connect = Connect {
             name: port,

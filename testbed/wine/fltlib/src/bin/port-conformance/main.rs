@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Checks that fltlib.dll and the Filter Manager behind it answer as documented, with the driver of
-//! `testbed/wine/example`. One line for each check: name, what was expected, what was found. Exits
+//! `testbed/wine/conformance`. One line for each check: name, what was expected, what was found. Exits
 //! with 1 if one differs.
 //!
 //! Runs under Wine with the stand-ins, and on Windows with the real ones. A check whose expectation
 //! is not documented, but decided for the stand-ins, is named so.
 //!
-//! Usage: `port-conformance [SERVICE]`, the name of the driver's service, `example` by default.
+//! Usage: `port-conformance [SERVICE]`, the name of the driver's service, `conformance` by default.
 #![deny(unsafe_code)]
 
 #[cfg(windows)]
@@ -29,7 +29,9 @@ mod sending;
 
 #[cfg(windows)]
 fn main() -> std::process::ExitCode {
-    let service = std::env::args().nth(1).unwrap_or_else(|| "example".into());
+    let service = std::env::args()
+        .nth(1)
+        .unwrap_or_else(|| "conformance".into());
     let mut report = report::Report::default();
     connecting::check(&mut report);
     getting::check(&mut report);

@@ -25,11 +25,11 @@ pub(crate) const COUNT_LIMIT: u32 = 0x8007_04D6;
 /// No wait here is longer.
 pub(crate) const LIMIT: Duration = Duration::from_secs(10);
 
-/// `EXAMPLE_PORT`.
-pub(crate) const NAME: &str = "\\Example";
-/// `EXAMPLE_VERSION`, the context that the example's driver wants.
+/// `CONFORMANCE_PORT`.
+pub(crate) const NAME: &str = "\\Conformance";
+/// `CONFORMANCE_VERSION`, the context that the driver wants.
 pub(crate) const CONTEXT: [u8; 4] = 1_u32.to_le_bytes();
-/// Most bytes that the example's driver sends.
+/// Most bytes that the driver sends.
 pub(crate) const BYTES: usize = 4096;
 
 /// What FilterConnectCommunicationPort is told.
@@ -41,7 +41,7 @@ pub(crate) struct Connect<'a> {
 }
 
 impl Connect<'static> {
-    /// What the example's driver accepts.
+    /// What the driver accepts.
     pub(crate) const GOOD: Connect<'static> = Connect {
         name: NAME,
         options: 0,
@@ -101,7 +101,7 @@ fn terminated(text: &str) -> Vec<u16> {
     text.encode_utf16().chain([0]).collect()
 }
 
-/// A connection to the example's driver.
+/// A connection to the driver.
 pub(crate) struct Port {
     handle: OwnedHandle,
 }
@@ -136,7 +136,7 @@ impl Port {
     pub(crate) fn connect() -> Port {
         let (result, port) = Connect::GOOD.patiently();
         port.unwrap_or_else(|| {
-            panic!("cannot connect to {NAME}: 0x{result:08X}; is the example's driver started?")
+            panic!("cannot connect to {NAME}: 0x{result:08X}; is the driver started?")
         })
     }
 
