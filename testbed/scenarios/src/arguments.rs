@@ -47,4 +47,7 @@ pub(crate) struct Seat {
     /// It does not connect again.
     #[arg(long)]
     pub(crate) once: bool,
+    /// It is `fltport watch --json`; where no signal can end it, for so many seconds.
+    #[arg(long)]
+    pub(crate) watch: Option<u64>,
 }

@@ -41,6 +41,7 @@ impl Cast {
         for (option, value) in [
             ("--queue", service.queue.map(|n| n.to_string())),
             ("--gets", service.gets.map(|n| n.to_string())),
+            ("--watch", service.watch.map(|n| n.to_string())),
         ] {
             value.map(|value| command.args([option, &value]));
         }

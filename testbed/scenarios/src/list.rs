@@ -17,6 +17,7 @@ macro_rules! list {
 
 list! {
     "flood",
+    "watched",
     "overrun",
     "blobs",
     "slow",

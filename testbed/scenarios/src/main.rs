@@ -26,6 +26,7 @@ mod play;
 mod service;
 mod status;
 mod tally;
+mod watching;
 
 use arguments::{Arguments, Role};
 use clap::Parser;

@@ -77,7 +77,8 @@ impl Tally {
         self.add("damaged", u64::from(counted.is_err()));
     }
 
-    fn in_order(&mut self, job: u32, thread: u32, number: u64) {
+    /// A number of a job's thread.
+    pub(crate) fn in_order(&mut self, job: u32, thread: u32, number: u64) {
         let next = self.next.entry((job, thread)).or_default();
         let (skipped, disordered) = (number.saturating_sub(*next), u64::from(number < *next));
         *next = number + 1;

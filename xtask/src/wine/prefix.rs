@@ -23,13 +23,22 @@ const OVERRIDES: &str = "fltmgr.sys=n;fltlib=n;bcryptprimitives=n;mscoree=;mshtm
 /// A prefix; its processes are ended when it is dropped.
 pub(super) struct Prefix {
     folder: PathBuf,
+    fixed_addresses: bool,
 }
+
+/// Runs a program without a random layout of its memory. Once in a thousand starts the layout has
+/// Linux' heap where Windows has the page that it shares with all programs, and Wine gives up:
+/// "failed to map the shared user data".
+const SETARCH: [&str; 2] = ["setarch", "--addr-no-randomize"];
 
 impl Prefix {
     /// A new one, with the files in their places. What Wine says meanwhile goes to a log.
     pub(super) fn make(workspace: &Workspace, files: &Files) -> Result<Prefix> {
         let prefix = Prefix {
             folder: workspace.target().join("wine/prefix"),
+            fixed_addresses: command::answers(
+                Command::new(SETARCH[0]).args(&SETARCH[1..]).arg("true"),
+            ),
         };
         if prefix.folder.exists() {
             prefix.end();
@@ -59,7 +68,13 @@ impl Prefix {
 
     /// A program of Wine's or of the prefix.
     pub(super) fn command(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
+        let mut command = if self.fixed_addresses {
+            let mut setarch = Command::new(SETARCH[0]);
+            setarch.args(&SETARCH[1..]).arg(program);
+            setarch
+        } else {
+            Command::new(program)
+        };
         command
             .env("WINEPREFIX", &self.folder)
             .env("WINEDLLOVERRIDES", OVERRIDES)

@@ -52,6 +52,8 @@ pub(crate) struct Service {
     pub(crate) queue: Option<usize>,
     pub(crate) gets: Option<u32>,
     pub(crate) once: bool,
+    /// It is `fltport watch --json`; where no signal can end it, for so many seconds.
+    pub(crate) watch: Option<u64>,
 }
 
 /// Reads a line.
@@ -88,6 +90,7 @@ fn service(words: &mut Words<'_>) -> Result<Service> {
         queue: optional(words, "queue")?,
         gets: optional(words, "gets")?,
         once: words.yes("once")?,
+        watch: optional(words, "watch")?,
     })
 }
 

@@ -6,6 +6,7 @@ use crate::floor::{Floor, Outcome};
 use crate::language::{Action, Service, Step};
 use crate::orders::{Answer, Numbers, Order};
 use crate::status;
+use crate::watching;
 use anyhow::{Result, anyhow, bail};
 use std::collections::BTreeMap;
 
@@ -51,6 +52,12 @@ impl Stage {
             Action::Unload(driver) => {
                 let outcome = self.floor.unload(driver)?;
                 self.gone(driver, outcome)
+            }
+            Action::Service(service)
+                if service.watch.is_some() && watching::command().is_none() =>
+            {
+                let why = "there is no fltport beside this program; build fltport-cli";
+                return Ok(Some(why.to_owned()));
             }
             Action::Service(service) => self.cast.start(service, self.floor.socket())?,
             Action::Kill(name) => {
@@ -168,6 +175,7 @@ impl Stage {
             queue: None,
             gets: None,
             once: true,
+            watch: None,
         };
         if let Answer::Refused(refusal) = self.cast.start(&auditor, self.floor.socket())? {
             bail!("the auditor cannot connect: {}", status::describe(&refusal));
