@@ -55,7 +55,7 @@ fn what_a_refused_service_left_behind_is_reported_as_the_guide_shows() {
     assert_eq!(reports.len(), 1, "{reports:?}");
     assert_eq!(reports[0].rule, Rule::PoolLeak);
     assert_eq!(reports[0].driver.as_deref(), Some("cdriver"));
-    guide::compare("report", &reports[0].to_string());
+    guide::compare(guide::TESTING, "report", &reports[0].to_string());
 }
 
 #[test]
@@ -64,12 +64,13 @@ fn the_mended_driver_leaves_nothing_behind() {
 }
 
 #[test]
-fn the_guide_shows_the_examples_as_they_are() {
-    guide::compare("driver", include_str!("../src/driver.c"));
-    guide::compare("user-memory", include_str!("../src/user_memory.h"));
-    guide::compare("build", include_str!("../build.rs"));
-    guide::compare("rust-driver", include_str!("../../rust-driver/src/lib.rs"));
-    guide::compare(
+fn the_guide_to_testing_shows_the_examples_as_they_are() {
+    let compare = |name, actual| guide::compare(guide::TESTING, name, actual);
+    compare("driver", include_str!("../src/driver.c"));
+    compare("user-memory", include_str!("../src/user_memory.h"));
+    compare("build", include_str!("../build.rs"));
+    compare("rust-driver", include_str!("../../rust-driver/src/lib.rs"));
+    compare(
         "rust-test",
         include_str!("../../rust-driver/tests/driver.rs"),
     );
@@ -79,7 +80,62 @@ fn the_guide_shows_the_examples_as_they_are() {
         .next()
         .and_then(|it| it.split_once("/// A kernel with"));
     let (_, shown) = shown.expect("the helpers stand before the first test");
-    guide::compare("c-test", &format!("/// A kernel with{shown}"));
+    compare("c-test", &format!("/// A kernel with{shown}"));
+}
+
+/// How the client driver of the examples is built without xtask.
+const CLIENT_BUILD: &str = include_str!("../../client-driver/build.sh");
+
+#[test]
+fn the_guide_to_writing_shows_the_example_as_it_is() {
+    let compare = |name, actual| guide::compare(guide::WRITING, name, actual);
+    compare(
+        "client-messages",
+        include_str!("../../client-driver/src/messages.rs"),
+    );
+    compare(
+        "client-driver",
+        include_str!("../../client-driver/src/lib.rs"),
+    );
+    compare(
+        "client-entry",
+        include_str!("../../client-driver/src/entry.rs"),
+    );
+    compare(
+        "client-test",
+        include_str!("../../client-driver/tests/driver.rs"),
+    );
+    compare("client-build", CLIENT_BUILD);
+}
+
+/// The script for others says what `cargo xtask windows` says to compiler and linker.
+#[test]
+fn others_build_their_drivers_as_this_project_builds_its_own() {
+    let linker = include_str!("../../../xtask/src/windows/linker.rs");
+    let toolchain = include_str!("../../../xtask/src/windows/toolchain.rs");
+    let build = include_str!("../../../xtask/src/windows/build.rs");
+    let mut options = 0;
+    for text in [linker, toolchain, build] {
+        let quoted = text.split('"').skip(1).step_by(2);
+        for option in quoted.filter(|option| is_option(option)) {
+            options += 1;
+            assert!(CLIENT_BUILD.contains(option), "build.sh has no {option}");
+        }
+    }
+    assert!(options > 20, "{options} options were found");
+}
+
+/// What every driver is compiled and linked with; exports are for those that have some.
+fn is_option(quoted: &str) -> bool {
+    let kernel_profile = quoted.starts_with("profile.release.") && !quoted.contains("strip");
+    let linker = quoted.starts_with('/') && quoted[1..].starts_with(|c: char| c.is_uppercase());
+    let compiler = quoted.starts_with("-Zbuild-std=core")
+        || quoted.starts_with("-Zbuild-std-features")
+        || quoted.starts_with("-Ccontrol");
+    let of_some = ["/EXPORT:", "/IMPLIB:", "/MAP:"]
+        .iter()
+        .any(|name| quoted.starts_with(name));
+    kernel_profile || compiler || linker && !of_some
 }
 
 #[test]

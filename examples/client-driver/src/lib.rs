@@ -2,6 +2,12 @@
 //! A client driver: before a program starts it asks a service whether it may, and tells which have
 //! started. `docs/writing-a-driver.md` explains it.
 #![no_std]
+#![deny(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod entry;
 pub mod messages;

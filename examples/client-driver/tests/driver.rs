@@ -40,7 +40,7 @@ fn launch(kernel: &Kernel, pid: u64, image: &str) -> i32 {
 fn listen() -> (Server, PathBuf) {
     let folder = std::env::temp_dir().join(format!("client-driver-{}", std::process::id()));
     std::fs::create_dir_all(&folder).expect("a folder");
-    let endpoint = Endpoint::bind(&folder.join("socket")).expect("a socket");
+    let endpoint = Endpoint::bind(folder.join("socket")).expect("a socket");
     let log = Arc::new(|line: &str| eprintln!("{line}"));
     let server = Server::start(endpoint, MessageDevice, &Capabilities::default(), log);
     (server.expect("it listens"), folder)

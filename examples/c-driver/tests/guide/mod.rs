@@ -1,13 +1,19 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Keeps the blocks of docs/testing-your-driver.md true that are copies of something else.
+//! Keeps the blocks of the guides true that are copies of something else.
 //!
-//! A block of the guide stands behind a line `<!-- block: NAME -->`. With UPDATE_GUIDE=1 the tests
+//! A block of a guide stands behind a line `<!-- block: NAME -->`. With UPDATE_GUIDE=1 the tests
 //! write it instead of comparing.
 
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
+
+/// How drivers are tested.
+pub(crate) const TESTING: &str = "docs/testing-your-driver.md";
+
+/// How client drivers are written.
+pub(crate) const WRITING: &str = "docs/writing-a-driver.md";
 
 /// Tests run at the same time, and each rewrites the whole file.
 static GUIDE: Mutex<()> = Mutex::new(());
@@ -16,15 +22,15 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
-/// Compares the block of this name with `actual`, apart from what differs between machines.
+/// Compares the guide's block of this name with `actual`, apart from what differs between machines.
 #[track_caller]
-pub(crate) fn compare(name: &str, actual: &str) {
+pub(crate) fn compare(guide: &str, name: &str, actual: &str) {
     let _one_at_a_time = GUIDE
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner());
-    let path = root().join("docs/testing-your-driver.md");
+    let path = root().join(guide);
     let text = fs::read_to_string(&path).expect("the guide is there");
-    let block = block(&text, name).unwrap_or_else(|| panic!("the guide has no block {name}"));
+    let block = block(&text, name).unwrap_or_else(|| panic!("{guide} has no block {name}"));
     let actual = normalized(actual);
     if std::env::var_os("UPDATE_GUIDE").is_some() {
         let updated = format!("{}{actual}{}", &text[..block.start], &text[block.end..]);
@@ -32,8 +38,8 @@ pub(crate) fn compare(name: &str, actual: &str) {
     } else {
         assert_eq!(
             text[block], actual,
-            "the block {name} of docs/testing-your-driver.md is out of date: run the tests of \
-             c-driver with UPDATE_GUIDE=1"
+            "the block {name} of {guide} is out of date: run the tests of c-driver with \
+             UPDATE_GUIDE=1"
         );
     }
 }
