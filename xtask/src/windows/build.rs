@@ -162,9 +162,10 @@ pub(crate) fn user(
     };
     let flags: &[&str] = if USER_TARGET.ends_with("msvc") {
         // Else it would need the redistributable package of Microsoft's C runtime.
-        &["-Ctarget-feature=+crt-static"]
+        &["-Ctarget-feature=+crt-static", "-Clink-arg=/BREPRO"]
     } else {
-        &[]
+        // Equal sources shall give equal images here as well.
+        &["-Clink-arg=-Wl,--no-insert-timestamp"]
     };
     toolchain::flags(&mut cargo, workspace, flags);
     command::run(&mut cargo)
