@@ -12,6 +12,8 @@
 
 use crate::failure::Failure;
 
+#[cfg(any(windows, test))]
+mod arguments;
 #[cfg(unix)]
 mod hosted;
 #[cfg(unix)]

@@ -14,10 +14,10 @@
 //! `port-conformance` in testbed/wine checks that.
 
 use super::Got;
+use super::arguments::{address, aligned, bytes_of, length, milliseconds, needed};
 use crate::failure::{Code, Failure, Fault, nt};
 use crate::lock::lock;
 use crate::options::Options;
-use std::ffi::c_void;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
 use std::ptr::{null, null_mut};
 use std::sync::Mutex;
@@ -77,61 +77,6 @@ fn check(result: i32) -> Result<(), Failure> {
     } else {
         Err(Failure::from_hresult(result))
     }
-}
-
-fn length(bytes: usize) -> u32 {
-    u32::try_from(bytes).unwrap_or(u32::MAX)
-}
-
-/// A limit as GetQueuedCompletionStatus wants it: in milliseconds, rather too long than too short,
-/// and never INFINITE by accident.
-fn milliseconds(limit: Option<Duration>) -> u32 {
-    limit.map_or(u32::MAX, |limit| {
-        let rounded = limit.as_nanos().div_ceil(1_000_000);
-        u32::try_from(rounded).map_or(u32::MAX - 1, |exact| exact.min(u32::MAX - 1))
-    })
-}
-
-/// How much a get needs that had `room`, when the completion reports `transferred` bytes. That this
-/// is the size needed is observed, not documented; what cannot be one is doubled.
-fn needed(transferred: usize, room: usize) -> usize {
-    if transferred > room {
-        transferred
-    } else {
-        room.saturating_mul(2)
-    }
-}
-
-/// Where the words are; NULL if there are none, as fltlib.dll wants it.
-fn address(words: &[u64]) -> *const c_void {
-    if words.is_empty() {
-        null()
-    } else {
-        words.as_ptr().cast()
-    }
-}
-
-/// A copy with the alignment of the largest field in any header.
-fn aligned(bytes: &[u8]) -> Vec<u64> {
-    let word = |chunk: &[u8]| {
-        let mut word = [0; 8];
-        word.iter_mut()
-            .zip(chunk)
-            .for_each(|(to, from)| *to = *from);
-        u64::from_ne_bytes(word)
-    };
-    bytes.chunks(8).map(word).collect()
-}
-
-/// The first `length` bytes of words.
-fn bytes_of(words: &[u64], length: usize) -> Vec<u8> {
-    let mut bytes: Vec<u8> = words
-        .iter()
-        .take(length.div_ceil(8))
-        .flat_map(|w| w.to_ne_bytes())
-        .collect();
-    bytes.truncate(length);
-    bytes
 }
 
 impl Port {
@@ -317,43 +262,6 @@ impl Drop for Port {
         while lock(&self.gate).outstanding > 0 && Instant::now() < deadline {
             // The packet of `shutdown` may come among them; it is passed over.
             let _get_or_shutdown = self.take(100);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn limits_are_rounded_up_and_finite() {
-        assert_eq!(milliseconds(None), u32::MAX, "INFINITE");
-        assert_eq!(milliseconds(Some(Duration::ZERO)), 0);
-        assert_eq!(milliseconds(Some(Duration::from_micros(1))), 1);
-        assert_eq!(milliseconds(Some(Duration::from_millis(7))), 7);
-        let close = Duration::from_millis(u64::from(u32::MAX));
-        assert_eq!(milliseconds(Some(close)), u32::MAX - 1);
-        assert_eq!(milliseconds(Some(Duration::MAX)), u32::MAX - 1);
-    }
-
-    #[test]
-    fn a_size_that_cannot_be_is_doubled() {
-        assert_eq!(needed(4096, 1024), 4096);
-        assert_eq!(needed(0, 1024), 2048);
-        assert_eq!(needed(1024, 1024), 2048);
-    }
-
-    #[test]
-    fn no_bytes_are_at_no_address() {
-        assert!(address(&aligned(b"")).is_null());
-        assert!(!address(&aligned(b"x")).is_null());
-    }
-
-    #[test]
-    fn words_and_bytes_are_the_same() {
-        for n in 0..40_u8 {
-            let bytes: Vec<u8> = (0..n).collect();
-            assert_eq!(bytes_of(&aligned(&bytes), bytes.len()), bytes);
         }
     }
 }
