@@ -14,16 +14,16 @@ use crate::registry;
 use crate::table::{self, FilterRecord, Tables};
 
 /// Puts this driver's routine, or NULL, in the place of the driver's DriverUnload, and remembers
-/// that.
+/// that, unless it is this driver's routine already. What is remembered of an earlier driver, whose
+/// DriverEntry failed so that it was never unloaded, may be under the same address: it is replaced.
 pub(crate) fn replace(tables: &mut Tables, driver: *mut DRIVER_OBJECT, stoppable: bool) {
     // SAFETY: the driver object that FltRegisterFilter was given, of a driver that is loaded.
     let routine = unsafe { &mut (*driver).DriverUnload };
     let ours: DRIVER_UNLOAD = stoppable.then_some(service_stop);
     let former = core::mem::replace(routine, ours);
-    tables
-        .former_unloads
-        .entry(driver as usize)
-        .or_insert(former);
+    if former.map(|routine| routine as usize) != Some(service_stop as *const () as usize) {
+        tables.former_unloads.insert(driver as usize, former);
+    }
 }
 
 /// The DriverUnload of every driver with a filter.
