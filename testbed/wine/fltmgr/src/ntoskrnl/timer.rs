@@ -20,7 +20,7 @@ const MILLISECOND: u64 = 10_000;
 struct Timers {
     /// What is set, soonest first: when, the timer.
     due: BTreeSet<(u64, usize)>,
-    /// All that were ever set with a DPC, by their addresses.
+    /// All that were set with a DPC the last time, by their addresses.
     known: BTreeMap<usize, Setting>,
     /// Wakes the thread that waits for the first; there is one while it exists.
     wake: Option<alloc::sync::Arc<Event>>,
@@ -45,6 +45,13 @@ impl Timers {
     fn clear(&mut self, timer: usize) -> bool {
         let due = self.known.get_mut(&timer).and_then(|it| it.due.take());
         due.is_some_and(|due| self.due.remove(&(due, timer)))
+    }
+
+    /// Takes a timer back for good: it is Wine's from now on. Whether it was set.
+    fn forget(&mut self, timer: usize) -> bool {
+        let was_set = self.clear(timer);
+        self.known.remove(&timer);
+        was_set
     }
 
     fn set(&mut self, timer: usize, setting: Setting) {
@@ -77,8 +84,9 @@ pub(super) unsafe extern "system" fn set(
     dpc: *mut Dpc,
 ) -> bool {
     if dpc.is_null() {
+        let was_set = TIMERS.lock().forget(timer as usize);
         // SAFETY: the caller passes an initialised timer. Wine's own function.
-        return unsafe { KeSetTimerEx(timer, due, period, core::ptr::null()) };
+        return unsafe { KeSetTimerEx(timer, due, period, core::ptr::null()) } || was_set;
     }
     let now = time::interrupt_time();
     let wait = match due {
