@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ffi::c_void;
 use core::ptr::null_mut;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 use fltmgr::Status;
 use fltport_nt::bindings::{
@@ -45,6 +46,9 @@ struct Calls {
 /// All there are, by the address that drivers have.
 static OBJECTS: SpinLock<Vec<(usize, CallbackObject)>> = SpinLock::new(Vec::new());
 
+/// The address of the next object: what was one is never one again.
+static NEXT_ADDRESS: AtomicUsize = AtomicUsize::new(0xFFFF_E600_0000_0000);
+
 fn find(objects: &mut [(usize, CallbackObject)], address: usize) -> Option<&mut CallbackObject> {
     let mut known = objects.iter_mut();
     known
@@ -53,14 +57,9 @@ fn find(objects: &mut [(usize, CallbackObject)], address: usize) -> Option<&mut 
 }
 
 /// A number that looks like an address and is used once.
-fn new_address(objects: &[(usize, CallbackObject)]) -> usize {
-    const FIRST: usize = 0xFFFF_E600_0000_0000;
+fn new_address() -> usize {
     const SIZE: usize = 0x20;
-    objects
-        .iter()
-        .map(|(address, _)| address + SIZE)
-        .max()
-        .unwrap_or(FIRST)
+    NEXT_ADDRESS.fetch_add(SIZE, Ordering::Relaxed)
 }
 
 pub(super) unsafe extern "system" fn create(
@@ -97,7 +96,7 @@ pub(super) unsafe extern "system" fn create(
         }
         None if create == 0 => return Status::OBJECT_NAME_NOT_FOUND.0,
         None => {
-            let address = new_address(&objects);
+            let address = new_address();
             let permanent = attributes.Attributes & OBJ_PERMANENT != 0;
             let made = CallbackObject {
                 name: name.to_vec(),
@@ -171,14 +170,18 @@ pub(super) unsafe extern "system" fn notify(
         return;
     };
     let registrations = object.registrations.clone();
-    // Under the lock under which they are removed: a removal waits for these calls.
-    for registration in &registrations {
-        registration.state.lock().running += 1;
-    }
     drop(objects);
     for registration in registrations {
+        // Not before its turn: a routine may unregister one that comes after it.
+        let mut calls = registration.state.lock();
+        if calls.removed {
+            continue;
+        }
+        calls.running += 1;
+        drop(calls);
         let context = registration.context as *mut c_void;
-        // SAFETY: the routine that the driver registered; its removal waits for this call.
+        // SAFETY: the routine that the driver registered; it was not removed, and its removal waits
+        // for this call.
         unsafe { (registration.routine)(context, argument1, argument2) };
         let mut calls = registration.state.lock();
         calls.running -= 1;
