@@ -139,7 +139,9 @@ fn many(report: &mut Report) {
         port.order(NOTIFICATION);
     }
     let mut ids = BTreeSet::new();
-    while let Some(got) = completions.next(&mut gets, LIMIT) {
+    while !gets.is_empty()
+        && let Some(got) = completions.next(&mut gets, LIMIT)
+    {
         ids.insert(got.message().id);
     }
     report.check(
