@@ -14,8 +14,8 @@ pub(crate) fn execute(effects: Vec<Effect>) {
     while let Some(effect) = queue.pop_front() {
         match effect {
             Effect::GetCompleted { get, outcome, .. } => {
-                let irp = table::lock().gets.remove(&get);
-                if let Some(irp) = irp {
+                let pended = table::lock().gets.remove(&get);
+                if let Some((_, irp)) = pended {
                     irp.complete_get(&outcome);
                 }
             }

@@ -184,7 +184,7 @@ fn get(irp: Irp) -> NTSTATUS {
         return Status::PENDING.0;
     };
     let (id, effects) = tables.machine.get(connection, irp.output_length());
-    tables.gets.insert(id, pended);
+    tables.gets.insert(id, (connection, pended));
     drop(tables);
     effects::execute(effects);
     Status::PENDING.0
@@ -198,10 +198,10 @@ unsafe extern "system" fn cancel(_: *mut DEVICE_OBJECT, irp: *mut IRP) {
     let address = irp as usize;
     let mut tables = table::lock();
     let mut gets = tables.gets.iter();
-    let get = gets.find_map(|(id, get)| (get.address() == address).then_some(*id));
-    let connections = tables.machine.snapshot().gets;
-    let of = get.and_then(|id| connections.iter().find(|state| state.get == id));
-    let effects = of.map(|state| tables.machine.cancel_get(state.connection, state.get));
+    let get = gets.find_map(|(id, (connection, get))| {
+        (get.address() == address).then_some((*connection, *id))
+    });
+    let effects = get.map(|(connection, get)| tables.machine.cancel_get(connection, get));
     drop(tables);
     // SAFETY: the lock that this routine was called with.
     unsafe { IoReleaseCancelSpinLock(irql) };

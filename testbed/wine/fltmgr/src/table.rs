@@ -4,7 +4,9 @@
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 
-use fltmgr::{Decisions, FilterId, FilterManager, GetId, PortId, SendId, SendOutcome, Time};
+use fltmgr::{
+    ConnectionId, Decisions, FilterId, FilterManager, GetId, PortId, SendId, SendOutcome, Time,
+};
 use fltport_nt::bindings::{
     DRIVER_UNLOAD, PFLT_CONNECT_NOTIFY, PFLT_DISCONNECT_NOTIFY, PFLT_FILTER_UNLOAD_CALLBACK,
     PFLT_MESSAGE_NOTIFY,
@@ -23,7 +25,7 @@ pub(crate) struct Tables {
     pub(crate) filters: BTreeMap<FilterId, Arc<FilterRecord>>,
     pub(crate) ports: BTreeMap<PortId, Arc<PortRecord>>,
     pub(crate) sends: BTreeMap<SendId, Arc<PendingSend>>,
-    pub(crate) gets: BTreeMap<GetId, PendedIrp>,
+    pub(crate) gets: BTreeMap<GetId, (ConnectionId, PendedIrp)>,
     /// The DriverUnload routines that registering replaced, by driver object.
     pub(crate) former_unloads: BTreeMap<usize, DRIVER_UNLOAD>,
 }
