@@ -3,6 +3,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
+use core::sync::atomic::AtomicBool;
 
 use fltmgr::{
     ConnectionId, Decisions, FilterId, FilterManager, GetId, PortId, SendId, SendOutcome, Time,
@@ -26,6 +27,8 @@ pub(crate) struct Tables {
     pub(crate) ports: BTreeMap<PortId, Arc<PortRecord>>,
     pub(crate) sends: BTreeMap<SendId, Arc<PendingSend>>,
     pub(crate) gets: BTreeMap<GetId, (ConnectionId, PendedIrp)>,
+    /// FilterUnload's calls into drivers, by driver object.
+    pub(crate) unloading: BTreeMap<usize, Arc<Unloading>>,
     /// The DriverUnload routines that registering replaced, by driver object.
     pub(crate) former_unloads: BTreeMap<usize, DRIVER_UNLOAD>,
 }
@@ -47,6 +50,14 @@ pub(crate) struct PortRecord {
     pub(crate) message: PFLT_MESSAGE_NOTIFY,
 }
 
+/// FilterUnload is in the unload callbacks of a driver.
+pub(crate) struct Unloading {
+    /// Set when they have returned.
+    pub(crate) returned: Event,
+    /// A service stop waits for that, and has the driver unloaded then.
+    pub(crate) met_by_stop: AtomicBool,
+}
+
 /// A thread in FltSendMessage.
 pub(crate) struct PendingSend {
     pub(crate) outcome: SpinLock<Option<SendOutcome>>,
@@ -62,6 +73,7 @@ impl Tables {
             ports: BTreeMap::new(),
             sends: BTreeMap::new(),
             gets: BTreeMap::new(),
+            unloading: BTreeMap::new(),
             former_unloads: BTreeMap::new(),
         }
     }

@@ -2,16 +2,19 @@
 //! Unloading filters: by a service stop, which reaches this driver through the DriverUnload that
 //! registering replaced, and by FilterUnload, which the filter may refuse.
 
+use alloc::collections::btree_map::Entry;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 use fltmgr::{FilterId, Status, UnloadTrigger};
 use fltport_nt::bindings::{DRIVER_OBJECT, DRIVER_UNLOAD};
 use fltport_nt::rtl::{UnicodeString, units_of};
 
+use crate::event::Event;
 use crate::nt::{ZwLoadDriver, ZwUnloadDriver};
 use crate::registry;
-use crate::table::{self, FilterRecord, Tables};
+use crate::table::{self, FilterRecord, Tables, Unloading};
 
 /// Puts this driver's routine, or NULL, in the place of the driver's DriverUnload, and remembers
 /// that, unless it is this driver's routine already. What is remembered of an earlier driver, whose
@@ -29,6 +32,7 @@ pub(crate) fn replace(tables: &mut Tables, driver: *mut DRIVER_OBJECT, stoppable
 /// The DriverUnload of every driver with a filter.
 unsafe extern "system" fn service_stop(driver: *const DRIVER_OBJECT) {
     let object = driver as usize;
+    wait_for_voluntary(object);
     for (id, record) in filters_of(object) {
         // A mandatory unload goes on whatever the callback answers.
         let _goes_on = unload_filter(id, &record, UnloadTrigger::Mandatory);
@@ -37,6 +41,20 @@ unsafe extern "system" fn service_stop(driver: *const DRIVER_OBJECT) {
     if let Some(former) = former {
         // SAFETY: the driver set this routine in its driver object, which is passed, and is loaded.
         unsafe { former(driver) };
+    }
+}
+
+/// Waits until no FilterUnload is in a callback of the driver: Wine unmaps the driver as soon as its
+/// DriverUnload has returned.
+fn wait_for_voluntary(driver: usize) {
+    let tables = table::lock();
+    let unloading = tables.unloading.get(&driver).cloned();
+    if let Some(unloading) = &unloading {
+        unloading.met_by_stop.store(true, Ordering::Relaxed);
+    }
+    drop(tables);
+    if let Some(unloading) = unloading {
+        unloading.returned.wait(None);
     }
 }
 
@@ -62,24 +80,41 @@ fn unload_filter(id: FilterId, record: &FilterRecord, by: UnloadTrigger) -> Resu
 
 /// FilterUnload: asks the filters of a service, which may refuse, then has the driver unloaded.
 pub(crate) fn voluntary(service: &[u16]) -> Result<(), Status> {
-    let mut own = Vec::new();
-    for (id, record) in table::lock().filters.iter() {
+    let tables = table::lock();
+    let driver = tables.filters.values().find_map(|record| {
         // SAFETY: a driver with a registered filter is loaded.
         let name = unsafe { service_name(record.driver as *const DRIVER_OBJECT) };
-        if name.is_some_and(|name| equal(name, service)) {
-            own.push((*id, record.clone()));
-        }
-    }
-    if own.is_empty() {
-        return Err(Status::FLT_FILTER_NOT_FOUND);
-    }
-    for (id, record) in own {
-        unload_filter(id, &record, UnloadTrigger::Voluntary)?;
+        name.is_some_and(|name| equal(name, service))
+            .then_some(record.driver)
+    });
+    drop(tables);
+    let driver = driver.ok_or(Status::FLT_FILTER_NOT_FOUND)?;
+    if unload_voluntarily(driver)? {
+        return Ok(());
     }
     with_service(service, |path| {
         // SAFETY: a valid path.
         Status(unsafe { ZwUnloadDriver(path.raw()) })
     })
+}
+
+/// Asks the filters of a driver; whether a service stop has come meanwhile, which has the driver
+/// unloaded.
+fn unload_voluntarily(driver: usize) -> Result<bool, Status> {
+    let unloading = Arc::new(Unloading {
+        returned: Event::new(),
+        met_by_stop: AtomicBool::new(false),
+    });
+    match table::lock().unloading.entry(driver) {
+        Entry::Occupied(_) => return Err(Status::FLT_DELETING_OBJECT),
+        Entry::Vacant(place) => place.insert(unloading.clone()),
+    };
+    let mut filters = filters_of(driver).into_iter();
+    let asked =
+        filters.try_for_each(|(id, record)| unload_filter(id, &record, UnloadTrigger::Voluntary));
+    table::lock().unloading.remove(&driver);
+    unloading.returned.set();
+    asked.map(|()| unloading.met_by_stop.load(Ordering::Relaxed))
 }
 
 /// FilterLoad.
