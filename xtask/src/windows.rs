@@ -211,7 +211,7 @@ fn check_files(files: &[PathBuf], known: &Known) -> Result<()> {
     }
     match wrong {
         0 => Ok(()),
-        _ => bail!("{wrong} of {} files are not as they should be", files.len()),
+        _ => bail!("{wrong} of {} files not as they should be", files.len()),
     }
 }
 
@@ -231,7 +231,7 @@ fn judge(path: &Path, known: &Known) -> Result<Image> {
     outcome.map_err(|faults| {
         let line = |fault: &Fault| format!("\n  {fault}");
         let lines: String = faults.iter().map(line).collect();
-        anyhow::anyhow!("{} has {} faults:{lines}", path.display(), faults.len())
+        anyhow::anyhow!("{} is not as it should be:{lines}", path.display())
     })
 }
 

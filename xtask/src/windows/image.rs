@@ -65,12 +65,14 @@ pub(crate) fn driver(bytes: &[u8], expectation: &Expectation) -> Result<Image, V
 
     let mut faults = headers::driver(&file, bytes);
     faults.extend(imports::integrity(&file, &imports));
+    faults.extend(imports::in_code(&file).map_err(unreadable)?);
     faults.extend(sections::faults(&file));
     faults.extend(sections::entry(&file));
     let guarded = guard::functions(&file).unwrap_or_else(|fault| {
         faults.push(fault);
         0
     });
+    faults.extend(imports::delayed(&file));
     faults.extend(imports::of_driver(&imports, expectation));
     faults.extend(imports::exports(&file, expectation.exports));
     faults.extend(version(&file, expectation.name));
@@ -91,8 +93,9 @@ pub(crate) fn program(bytes: &[u8]) -> Result<Image, Vec<Fault>> {
     let unreadable = |error: object::Error| vec![Fault::Unreadable(error.to_string())];
     let file = PeFile64::parse(bytes).map_err(unreadable)?;
     let imports = imports::of(&file).map_err(unreadable)?;
-    let mut faults = headers::program(&file);
-    faults.extend(sections::writable_code(&file));
+    let mut faults = headers::program(&file, bytes);
+    faults.extend(sections::of_all(&file));
+    faults.extend(imports::delayed(&file));
     faults.extend(imports::of_program(&imports));
     judge(bytes, &file, imports, 0, faults)
 }

@@ -27,7 +27,10 @@ pub(crate) enum Fault {
     Guard(String),
     NoForceIntegrity(String),
     Alignment(u32),
+    CutOff(String),
     WritableCode(String),
+    ImportsInCode(String),
+    DelayedImports,
     WritableInit,
     InitStays,
     Discarded(String),
@@ -105,6 +108,20 @@ impl fmt::Display for Fault {
                 "its sections are aligned to {found:#x}, no multiple of a page (0x1000), as \
                  memory integrity asks; link without /ALIGN"
             ),
+            Fault::CutOff(section) => write!(
+                f,
+                "its section {section} reaches beyond the end of the file; copy or build it again"
+            ),
+            Fault::ImportsInCode(library) => write!(
+                f,
+                "the addresses of what it imports from {library} lie in executable memory, which \
+                 memory integrity refuses; link without merging .rdata into code"
+            ),
+            Fault::DelayedImports => write!(
+                f,
+                "it imports more when it first calls it, which the kernel does not do, and which is \
+                 not checked; link without /DELAYLOAD"
+            ),
             Fault::WritableCode(section) => write!(
                 f,
                 "its section {section} is both writable and executable, which memory integrity \
@@ -123,7 +140,7 @@ impl fmt::Display for Fault {
             Fault::ForeignImport { library, functions } => write!(
                 f,
                 "it imports {} from {library}, which is not there for it",
-                functions.join(", ")
+                some_of(functions)
             ),
             Fault::UnknownImport { library, function } => write!(
                 f,
@@ -141,5 +158,27 @@ impl fmt::Display for Fault {
                  large"
             ),
         }
+    }
+}
+
+/// Enough of them to see what it is about.
+fn some_of(functions: &[String]) -> String {
+    const ENOUGH: usize = 8;
+    let (first, rest) = functions.split_at(functions.len().min(ENOUGH));
+    match rest.len() {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::some_of;
+
+    #[test]
+    fn a_long_list_is_cut() {
+        let functions: Vec<String> = (0..10).map(|each| each.to_string()).collect();
+        assert_eq!(some_of(&functions[..8]), "0, 1, 2, 3, 4, 5, 6, 7");
+        assert_eq!(some_of(&functions), "0, 1, 2, 3, 4, 5, 6, 7 and 2 more");
     }
 }

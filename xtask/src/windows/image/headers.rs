@@ -29,8 +29,15 @@ pub(super) fn driver(file: &PeFile64<'_>, bytes: &[u8]) -> Vec<Fault> {
     faults
 }
 
-pub(super) fn program(file: &PeFile64<'_>) -> Vec<Fault> {
-    both(file, pe::IMAGE_SUBSYSTEM_WINDOWS_CUI)
+pub(super) fn program(file: &PeFile64<'_>, bytes: &[u8]) -> Vec<Fault> {
+    let mut faults = both(file, pe::IMAGE_SUBSYSTEM_WINDOWS_CUI);
+    // Nobody asks for it in programs, and some linkers leave it out; one that is there says whether
+    // the file has changed.
+    faults.extend(
+        checksum_fault(file, bytes)
+            .filter(|fault| !matches!(fault, Fault::Checksum { found: 0, .. })),
+    );
+    faults
 }
 
 fn both(file: &PeFile64<'_>, subsystem: pe::Subsystem) -> Vec<Fault> {

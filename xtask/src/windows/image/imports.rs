@@ -8,9 +8,9 @@ use std::fs;
 use anyhow::{Context, Result};
 use object::LittleEndian as LE;
 use object::pe;
-use object::read::pe::{Import, PeFile64};
+use object::read::pe::{Export, Import, PeFile64};
 
-use super::{Expectation, Fault, Image};
+use super::{Expectation, Fault, Image, is_code};
 use crate::bindings;
 use crate::workspace::Workspace;
 
@@ -121,6 +121,29 @@ pub(super) fn of(file: &PeFile64<'_>) -> object::Result<Imports> {
     Ok(imports)
 }
 
+/// The tables that the loader writes imported addresses to are data. Source: Microsoft's "Code
+/// integrity checking" (Driver Verifier), 0x2005.
+pub(super) fn in_code(file: &PeFile64<'_>) -> object::Result<Vec<Fault>> {
+    let mut faults = Vec::new();
+    let Some(table) = file.import_table()? else {
+        return Ok(faults);
+    };
+    let mut descriptors = table.descriptors()?;
+    while let Some(descriptor) = descriptors.next()? {
+        if is_code(file, descriptor.first_thunk.get(LE)) {
+            let library = String::from_utf8_lossy(table.name(descriptor.name.get(LE))?);
+            faults.push(Fault::ImportsInCode(library.into_owned()));
+        }
+    }
+    Ok(faults)
+}
+
+/// Whether an image has imports besides those that are checked here.
+pub(super) fn delayed(file: &PeFile64<'_>) -> Option<Fault> {
+    let place = file.data_directory(pe::IMAGE_DIRECTORY_ENTRY_DELAY_IMPORT)?;
+    (place.virtual_address.get(LE) != 0).then_some(Fault::DelayedImports)
+}
+
 /// What a driver imports and may not.
 pub(super) fn of_driver(imports: &Imports, expectation: &Expectation) -> Vec<Fault> {
     let mut faults = Vec::new();
@@ -197,13 +220,12 @@ fn exported(file: &PeFile64<'_>) -> object::Result<Vec<String>> {
     let Some(table) = file.export_table()? else {
         return Ok(Vec::new());
     };
-    table
-        .name_iter()
-        .map(|(pointer, _)| {
-            let name = table.name_from_pointer(pointer)?;
-            Ok(String::from_utf8_lossy(name).into_owned())
-        })
-        .collect()
+    let exports = table.exports()?;
+    let name = |export: &Export| match export.name {
+        Some(name) => String::from_utf8_lossy(name).into_owned(),
+        None => format!("#{}", export.ordinal),
+    };
+    Ok(exports.iter().map(name).collect())
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ const DISCARDABLE: [&str; 3] = [INIT, ".reloc", ".rsrc"];
 
 /// The faults of the sections of a driver.
 pub(super) fn faults(file: &PeFile64<'_>) -> Vec<Fault> {
-    let mut faults = writable_code(file);
+    let mut faults = of_all(file);
     for section in file.section_table().iter() {
         let name = section_name(section);
         let flags = section.characteristics.get(LE);
@@ -33,14 +33,22 @@ pub(super) fn faults(file: &PeFile64<'_>) -> Vec<Fault> {
     faults
 }
 
-/// Sections that are both writable and executable.
-pub(super) fn writable_code(file: &PeFile64<'_>) -> Vec<Fault> {
+/// What is wrong with a section of any image: it is both writable and executable, or not all there.
+pub(super) fn of_all(file: &PeFile64<'_>) -> Vec<Fault> {
     let both = pe::IMAGE_SCN_MEM_WRITE | pe::IMAGE_SCN_MEM_EXECUTE;
-    file.section_table()
-        .iter()
-        .filter(|section| section.characteristics.get(LE).contains(both))
-        .map(|section| Fault::WritableCode(section_name(section)))
-        .collect()
+    let mut faults = Vec::new();
+    for section in file.section_table().iter() {
+        if section.characteristics.get(LE).contains(both) {
+            faults.push(Fault::WritableCode(section_name(section)));
+        }
+        // One without contents is all zeros, and lies nowhere in the file.
+        let size = section.size_of_raw_data.get(LE) as usize;
+        let end = (section.pointer_to_raw_data.get(LE) as usize).saturating_add(size);
+        if size > 0 && end > file.data().len() {
+            faults.push(Fault::CutOff(section_name(section)));
+        }
+    }
+    faults
 }
 
 /// A driver's entry point is called once.

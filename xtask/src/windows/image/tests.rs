@@ -7,6 +7,8 @@ use object::write::pe::{NtHeaders, Writer};
 
 use super::*;
 
+mod imports;
+
 const BASE: u64 = 0x1_4000_0000;
 const HEADERS: usize = 16;
 /// Where the sections come to lie, each in a page of its own.
@@ -24,6 +26,8 @@ const NAMES: [&[u8; 8]; 5] = [
 const TABLE: u32 = RDATA + 16;
 const CONFIGURATION: u32 = RDATA + 32;
 const CONFIGURATION_SIZE: u32 = 0xC0;
+/// Behind it there is room.
+const SPARE: u32 = RDATA + 0x100;
 
 const READ: SectionFlags = pe::IMAGE_SCN_MEM_READ;
 
@@ -289,86 +293,6 @@ fn a_driver_passes_and_its_imports_are_counted() {
 }
 
 #[test]
-fn an_import_of_kernel32_is_named_with_its_functions() {
-    let mut sample = Sample::default();
-    sample
-        .imports
-        .push(("KERNEL32.dll", vec!["Sleep", "ExitProcess"]));
-    let faults = sample.faults();
-    let functions = vec!["Sleep".to_string(), "ExitProcess".to_string()];
-    assert_eq!(
-        faults,
-        [Fault::ForeignImport {
-            library: "KERNEL32.dll".to_string(),
-            functions
-        }]
-    );
-    assert!(
-        faults[0]
-            .to_string()
-            .contains("Sleep, ExitProcess from KERNEL32.dll")
-    );
-}
-
-#[test]
-fn ntdll_is_no_library_of_drivers() {
-    let sample = Sample {
-        imports: vec![("ntdll.dll", vec!["ZwClose"])],
-        ..Sample::default()
-    };
-    let faults = sample.faults();
-    let [Fault::ForeignImport { library, .. }] = &faults[..] else {
-        panic!("{faults:?}");
-    };
-    assert_eq!(library, "ntdll.dll");
-}
-
-#[test]
-fn only_a_static_client_imports_the_common_driver() {
-    let mut sample = Sample {
-        imports: vec![("fltport.sys", vec!["FltPortRegister"])],
-        ..Sample::default()
-    };
-    let faults = sample.faults();
-    assert!(
-        matches!(&faults[..], [Fault::ForeignImport { .. }]),
-        "{faults:?}"
-    );
-    sample.static_client = true;
-    assert!(sample.inspect(&sample.bytes()).is_ok());
-}
-
-#[test]
-fn a_function_that_nobody_documents_is_named() {
-    let sample = Sample {
-        imports: vec![("ntoskrnl.exe", vec!["ZwClose", "PspDoNotTouch"])],
-        ..Sample::default()
-    };
-    assert_eq!(
-        sample.faults(),
-        [Fault::UnknownImport {
-            library: "ntoskrnl.exe".to_string(),
-            function: "PspDoNotTouch".to_string()
-        }]
-    );
-}
-
-#[test]
-fn an_export_that_should_be_there_is_missed() {
-    let sample = Sample {
-        exports: vec!["DllInitialize"],
-        ..Sample::default()
-    };
-    assert_eq!(
-        sample.faults(),
-        [Fault::Exports {
-            found: Vec::new(),
-            wanted: vec!["DllInitialize".to_string()]
-        }]
-    );
-}
-
-#[test]
 fn a_program_for_user_mode_has_every_fault_reported() {
     let sample = Sample {
         marks: pe::IMAGE_FILE_EXECUTABLE_IMAGE
@@ -474,18 +398,6 @@ fn init_is_discarded_and_code_and_data_are_not() {
 }
 
 #[test]
-fn integrity_is_asked_of_those_who_register_for_processes() {
-    let mut sample = Sample {
-        imports: vec![("ntoskrnl.exe", vec!["PsSetCreateProcessNotifyRoutineEx2"])],
-        ..Sample::default()
-    };
-    let function = "PsSetCreateProcessNotifyRoutineEx2".to_string();
-    assert_eq!(sample.faults(), [Fault::NoForceIntegrity(function)]);
-    sample.flags |= pe::IMAGE_DLLCHARACTERISTICS_FORCE_INTEGRITY;
-    assert!(sample.inspect(&sample.bytes()).is_ok());
-}
-
-#[test]
 fn a_guard_without_load_configuration_is_none() {
     // Too short for the flags.
     let fault = guard_fault(&patched(CONFIGURATION, &0x70u32.to_le_bytes()));
@@ -565,33 +477,39 @@ fn an_image_that_has_grown_is_refused() {
 }
 
 #[test]
+fn a_program_that_changed_or_was_cut_off_is_seen() {
+    let sample = Sample {
+        subsystem: pe::IMAGE_SUBSYSTEM_WINDOWS_CUI,
+        imports: vec![("KERNEL32.dll", vec!["Sleep"])],
+        ..Sample::default()
+    };
+    let mut bytes = sample.bytes();
+    assert!(program(&bytes).is_ok());
+    let last = bytes.len() - 1;
+    bytes[last] ^= 1;
+    let faults = program(&bytes).unwrap_err();
+    assert!(
+        matches!(&faults[..], [Fault::Checksum { .. }]),
+        "{faults:?}"
+    );
+
+    // Without a checksum, as some linkers leave it.
+    bytes[64 + 24 + 64..][..4].fill(0);
+    assert!(program(&bytes).is_ok());
+    bytes.pop();
+    assert_eq!(
+        program(&bytes).unwrap_err(),
+        [Fault::CutOff(".rsrc".to_string())]
+    );
+}
+
+#[test]
 fn half_an_image_is_unreadable() {
     let sample = Sample::default();
     let mut bytes = sample.bytes();
     bytes.truncate(100);
     let faults = sample.inspect(&bytes).unwrap_err();
     assert!(matches!(&faults[..], [Fault::Unreadable(_)]), "{faults:?}");
-}
-
-#[test]
-fn a_program_imports_what_every_windows_has() {
-    let mut sample = Sample {
-        subsystem: pe::IMAGE_SUBSYSTEM_WINDOWS_CUI,
-        imports: vec![
-            ("KERNEL32.dll", vec!["Sleep"]),
-            ("api-ms-win-core-synch-l1-2-0.dll", vec!["WaitOnAddress"]),
-        ],
-        ..Sample::default()
-    };
-    assert!(program(&sample.bytes()).is_ok());
-    sample
-        .imports
-        .push(("libgcc_s_seh-1.dll", vec!["_Unwind_Resume"]));
-    let faults = program(&sample.bytes()).unwrap_err();
-    assert!(
-        matches!(&faults[..], [Fault::ForeignImport { library, .. }] if library == "libgcc_s_seh-1.dll"),
-        "{faults:?}"
-    );
 }
 
 #[test]
