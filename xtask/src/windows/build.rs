@@ -92,7 +92,7 @@ pub(crate) fn driver(
     let version = Version::of_driver(workspace, driver.package, driver.image)?;
     fs::write(&resource, version.resource_file())
         .with_context(|| format!("cannot write {}", resource.display()))?;
-    linker.link(&library, &resource, driver, folder, &scratch)?;
+    linker.link(workspace, &library, &resource, driver, folder, &scratch)?;
     Ok(LinkedDriver {
         path: folder.join(driver.image),
         map: linker::map_file(&scratch, driver),
@@ -147,8 +147,9 @@ pub(crate) fn user(
         .args(["--target", USER_TARGET, "--target-dir"])
         .arg(&target)
         .args(std.arguments())
-        // Of the standard library's debug information there is ten times more than of code.
-        .args(["--config", "profile.release.strip='debuginfo'"]);
+        // Of the standard library's debug information there is ten times more than of code; and the
+        // linker's symbols name folders of this machine, some of them made up for each build.
+        .args(["--config", "profile.release.strip='symbols'"]);
     let made = match user.artifact {
         Artifact::Program(name) => {
             cargo.args(["--bin", name]);
@@ -164,7 +165,7 @@ pub(crate) fn user(
         // Else it would need the redistributable package of Microsoft's C runtime.
         &["-Ctarget-feature=+crt-static", "-Clink-arg=/BREPRO"]
     } else {
-        // Equal sources shall give equal images here as well.
+        // Equal sources shall give equal programs.
         &["-Clink-arg=-Wl,--no-insert-timestamp"]
     };
     toolchain::flags(&mut cargo, workspace, flags);

@@ -12,6 +12,7 @@ use anyhow::{Context, Result, bail};
 
 use super::build::DriverImage;
 use super::toolchain;
+use crate::workspace::Workspace;
 use crate::{command, provision};
 
 /// What the compiler itself calls and ntoskrnl.exe exports: the handler of the exception tables that
@@ -20,7 +21,7 @@ use crate::{command, provision};
 const RUNTIME: [&str; 2] = ["__C_specific_handler", "__chkstk"];
 
 /// What every driver is linked with.
-const FLAGS: [&str; 16] = [
+const FLAGS: [&str; 17] = [
     "/NOLOGO",
     "/MACHINE:X64",
     "/DRIVER",
@@ -39,6 +40,8 @@ const FLAGS: [&str; 16] = [
     "/RELEASE",
     "/BREPRO",
     "/DEBUG",
+    // What the symbols take for the folder of the link.
+    "/PDBSOURCEPATH:fltport",
     // compiler_builtins refers to the C runtime's mark for "uses floating point"; nobody reads it.
     "/ALTERNATENAME:_fltused=__ImageBase",
 ];
@@ -95,6 +98,7 @@ impl Linker {
     /// The library is missing, or refers to what nobody has.
     pub(crate) fn link(
         &self,
+        workspace: &Workspace,
         library: &Path,
         resource: &Path,
         driver: &DriverImage,
@@ -109,15 +113,27 @@ impl Linker {
             );
         }
         let stem = Path::new(driver.image).with_extension("");
+        let runtime = self.runtime(scratch)?;
+        // The linker writes its arguments and its folder into the symbols, and what identifies the
+        // symbols into the image: without relative paths each folder would have images of its own.
+        let target = workspace.target();
+        let here = |path: PathBuf| {
+            path.strip_prefix(target)
+                .map_or(path.clone(), Path::to_path_buf)
+        };
         let mut link = self.command();
-        link.args(FLAGS)
-            .arg(option("/OUT:", &folder.join(driver.image)))
-            .arg(option("/PDB:", &folder.join(stem.with_extension("pdb"))))
+        link.current_dir(target)
+            .args(FLAGS)
+            .arg(option("/OUT:", &here(folder.join(driver.image))))
+            .arg(option(
+                "/PDB:",
+                &here(folder.join(stem.with_extension("pdb"))),
+            ))
             .arg(option("/PDBALTPATH:", &stem.with_extension("pdb")))
-            .arg(option("/MAP:", &map_file(scratch, driver)))
-            .arg(library)
-            .arg(resource)
-            .arg(self.runtime(scratch)?);
+            .arg(option("/MAP:", &here(map_file(scratch, driver))))
+            .arg(here(library.to_path_buf()))
+            .arg(here(resource.to_path_buf()))
+            .arg(here(runtime));
         if driver.force_integrity {
             link.arg("/INTEGRITYCHECK");
         }
@@ -126,7 +142,7 @@ impl Linker {
         }
         if !driver.exports.is_empty() {
             let import_library = scratch.join(stem.with_extension("lib"));
-            link.arg(option("/IMPLIB:", &import_library));
+            link.arg(option("/IMPLIB:", &here(import_library)));
         }
         command::run(&mut link).with_context(|| {
             format!(
@@ -155,6 +171,11 @@ impl Linker {
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
+        // It is told its own name, which goes into the symbols as well.
+        #[cfg(unix)]
+        if let Some(name) = self.path.file_name() {
+            std::os::unix::process::CommandExt::arg0(&mut command, name);
+        }
         command.args(self.flavor);
         command
     }

@@ -3,6 +3,7 @@
 //! What a user of Windows gets: the folder, and the same as a zip file.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -95,11 +96,34 @@ pub(super) fn archive(workspace: &Workspace, folder: &Path) -> Result<PathBuf> {
     let mut writer = ZipWriter::new(file);
     for name in shipped_names(folder)? {
         writer.start_file(&name, options)?;
-        let mut content = File::open(folder.join(&name)).with_context(|| name.clone())?;
-        std::io::copy(&mut content, &mut writer).with_context(|| name.clone())?;
+        let content = fs::read(folder.join(&name)).with_context(|| name.clone())?;
+        for here in [workspace.root(), workspace.target()] {
+            if names(&content, here) {
+                bail!(
+                    "{name} names {}, a folder of this machine; it would be another file in another \
+                     one (see without_paths in windows/toolchain.rs)",
+                    here.display()
+                );
+            }
+        }
+        writer.write_all(&content).with_context(|| name.clone())?;
     }
     writer.finish()?;
     Ok(path)
+}
+
+/// Whether a file's contents have this path in them, and not only as the end of another.
+fn names(content: &[u8], path: &Path) -> bool {
+    let path = path.as_os_str().as_encoded_bytes();
+    let is_end = |at: usize| {
+        at.checked_sub(1)
+            .and_then(|before| content.get(before))
+            .is_some_and(|byte| byte.is_ascii_alphanumeric() || b"_-./\\".contains(byte))
+    };
+    content
+        .windows(path.len().max(1))
+        .enumerate()
+        .any(|(at, part)| part == path && !is_end(at))
 }
 
 fn shipped_names(folder: &Path) -> Result<Vec<String>> {
@@ -135,6 +159,21 @@ mod tests {
             assert_eq!(lines[0].len(), lines[1].len());
         }
         assert!(readme(Some("x.cer")).contains("x.cer"));
+    }
+
+    #[test]
+    fn a_file_that_names_the_checkout_is_not_shipped() {
+        let workspace = Workspace::locate();
+        let folder = std::env::temp_dir().join(format!("xtask-names-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let content = format!("\0{}\0", workspace.root().display());
+        fs::write(folder.join("a.pdb"), content).unwrap();
+        let error = archive(&workspace, &folder).unwrap_err().to_string();
+        fs::remove_dir_all(&folder).unwrap();
+        assert!(error.starts_with("a.pdb names "), "{error}");
+
+        assert!(names(b"/src", Path::new("/src")));
+        assert!(!names(b"core/src/lib.rs", Path::new("/src")));
     }
 
     #[test]

@@ -163,6 +163,8 @@ fn without_paths(workspace: &Workspace) -> Vec<String> {
     let sources = |sysroot: PathBuf| sysroot.join("lib/rustlib/src/rust");
     [
         Some((workspace.root().to_path_buf(), "fltport")),
+        // The last that fits counts, and this may lie in the one before.
+        Some((workspace.target().to_path_buf(), "target")),
         home.map(|home| (home.join("registry/src"), "crates")),
         sysroot().ok().map(|sysroot| (sources(sysroot), "rust")),
         Some((sources(PathBuf::from(DEBIAN_SYSROOT)), "rust")),
