@@ -363,6 +363,46 @@ fn a_queued_dpc_runs_once_with_its_first_arguments_and_can_be_queued_again_while
 }
 
 #[test]
+fn a_flush_does_not_wait_for_what_is_queued_meanwhile() {
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    static MAY_END: AtomicU32 = AtomicU32::new(0);
+    unsafe extern "system" fn again(
+        dpc: *mut KDPC,
+        _context: *mut c_void,
+        _first: *mut c_void,
+        _second: *mut c_void,
+    ) {
+        RUNS.fetch_add(1, Ordering::SeqCst);
+        if MAY_END.load(Ordering::SeqCst) == 0 {
+            // SAFETY: initialised, and flushed once it queues itself no more.
+            assert!(unsafe { KeInsertQueueDpc(dpc, std::ptr::null(), std::ptr::null()) });
+        }
+    }
+    let kernel = boot();
+    let mut dpc = Box::new(KDPC::default());
+    // SAFETY: boxed memory that stays where it is.
+    unsafe { KeInitializeDpc(&raw mut *dpc, untyped(again as *const ()), std::ptr::null()) };
+    // SAFETY: initialised, and flushed below.
+    assert!(unsafe { KeInsertQueueDpc(&raw mut *dpc, std::ptr::null(), std::ptr::null()) });
+    // SAFETY: takes nothing.
+    unsafe { KeFlushQueuedDpcs() };
+    assert_ne!(RUNS.load(Ordering::SeqCst), 0);
+    MAY_END.store(1, Ordering::SeqCst);
+    // The one that runs may have looked before; the one that it queues is the last.
+    for _ in 0..2 {
+        // SAFETY: takes nothing.
+        unsafe { KeFlushQueuedDpcs() };
+    }
+    let runs = RUNS.load(Ordering::SeqCst);
+    // SAFETY: it is queued no more.
+    assert!(unsafe { KeInsertQueueDpc(&raw mut *dpc, std::ptr::null(), std::ptr::null()) });
+    // SAFETY: takes nothing.
+    unsafe { KeFlushQueuedDpcs() };
+    assert_eq!(RUNS.load(Ordering::SeqCst), runs + 1);
+    kernel.shutdown_clean();
+}
+
+#[test]
 fn a_bug_check_is_a_report_and_its_thread_does_not_go_on() {
     unsafe extern "system" fn stops(_: *mut DRIVER_OBJECT, _: *const UNICODE_STRING) -> NTSTATUS {
         // SAFETY: takes numbers.

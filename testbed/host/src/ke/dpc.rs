@@ -9,7 +9,7 @@ use crate::abi::{KDPC, KDPC_0, KDPC_0_0, PKDEFERRED_ROUTINE};
 use crate::driver::Driver;
 use crate::entry::nt;
 use crate::frame;
-use crate::irql::{self, APC_LEVEL, DISPATCH_LEVEL, HIGH_LEVEL};
+use crate::irql::{self, DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL};
 use crate::kernel;
 use crate::stack::Stack;
 use crate::verifier::attribution;
@@ -171,9 +171,8 @@ nt! {
         })
     }
 
-    /// Waits until all DPCs that are queued have run.
-    simplified = "waits for the DPCs of all drivers, and for those that are queued meanwhile";
-    max_irql = APC_LEVEL;
+    /// Waits until all DPCs that are queued have run; not for those that are queued meanwhile.
+    max_irql = PASSIVE_LEVEL;
     pub unsafe fn KeFlushQueuedDpcs() {
         kernel::state().timers.flush();
     }

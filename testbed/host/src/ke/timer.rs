@@ -44,7 +44,10 @@ struct Tables {
     pending: VecDeque<Due>,
     /// Whether the first of them runs. Its memory is the driver's again.
     runs: bool,
-    flushes: Vec<Arc<Waiter>>,
+    /// How many DPCs have run.
+    done: u64,
+    /// Who waits until how many have.
+    flushes: Vec<(u64, Arc<Waiter>)>,
 }
 
 /// The timers of one kernel.
@@ -169,27 +172,33 @@ impl Timers {
             let mut tables = self.tables.lock();
             tables.runs = false;
             tables.pending.pop_front();
-            if tables.pending.is_empty() {
-                tables.flushes.iter().for_each(|flush| sched::wake(flush));
+            tables.done += 1;
+            for (wanted, flush) in &tables.flushes {
+                if tables.done >= *wanted {
+                    sched::wake(flush);
+                }
             }
         }
     }
 
-    /// Waits until no DPC is queued or runs. At DISPATCH_LEVEL, where nobody may wait and the
-    /// caller may be a DPC itself, it does not.
+    /// Waits until the DPCs that are queued now have run, and the one that runs. At DISPATCH_LEVEL,
+    /// where nobody may wait and the caller may be a DPC itself, it does not.
     pub(super) fn flush(&self) {
         if irql::current() >= DISPATCH_LEVEL {
             return;
         }
         let waiter = Arc::new(Waiter::new());
         let mut tables = self.tables.lock();
-        tables.flushes.push(waiter.clone());
-        while !tables.pending.is_empty() {
+        let wanted = tables.done + tables.pending.len() as u64;
+        tables.flushes.push((wanted, waiter.clone()));
+        while tables.done < wanted {
             drop(tables);
             sched::block(&waiter, None);
             tables = self.tables.lock();
         }
-        tables.flushes.retain(|other| !Arc::ptr_eq(other, &waiter));
+        tables
+            .flushes
+            .retain(|(_, other)| !Arc::ptr_eq(other, &waiter));
     }
 }
 
