@@ -101,6 +101,7 @@ pub(crate) fn faults(inf: &Inf, subject: &Subject) -> Vec<String> {
     version(inf, subject, &mut faults);
     installs(inf, &mut faults);
     uninstall(inf, subject, &mut faults);
+    nothing_else(inf, &mut faults);
     files(inf, subject, &mut faults);
     for layout in &LAYOUTS {
         let section = format!("{}.Services", layout.install);
@@ -201,6 +202,32 @@ fn uninstall(inf: &Inf, subject: &Subject, faults: &mut Faults) {
         "DelService",
         &deleted,
     );
+}
+
+/// What the sections that Windows begins with may say: anything else, such as values outside of the
+/// service key, nobody would take away.
+fn nothing_else(inf: &Inf, faults: &mut Faults) {
+    for name in inf.names() {
+        let lower = name.to_lowercase();
+        let is_services = lower.ends_with(".services");
+        let allowed: &[&str] = match (lower.starts_with("defaultinstall"), is_services) {
+            (true, false) => &["OptionDesc", "CopyFiles"],
+            (true, true) => &["AddService"],
+            (false, false) => &["LegacyUninstall", "DelFiles"],
+            (false, true) => &["DelService"],
+        };
+        if !lower.starts_with("default") {
+            continue;
+        }
+        for line in inf.lines(name) {
+            let values = || line.values.join(",");
+            let key = line.key.clone().unwrap_or_else(values);
+            let is_allowed = allowed.iter().any(|each| each.eq_ignore_ascii_case(&key));
+            faults.check(is_allowed, || {
+                format!("[{name}] has {key}, which a driver without a device does not need")
+            });
+        }
+    }
 }
 
 fn files(inf: &Inf, subject: &Subject, faults: &mut Faults) {

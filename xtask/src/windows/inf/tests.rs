@@ -39,7 +39,22 @@ fn both_files_are_right() {
 }
 
 /// What is replaced in the filter's file by what, and what is said then.
-const SPOILT: [(&str, &str, &str); 34] = [
+const SPOILT: [(&str, &str, &str); 37] = [
+    (
+        "CopyFiles  = fltport.Files\n",
+        "CopyFiles  = fltport.Files\nAddReg = fltport.Instances\n",
+        "25952] has AddReg, which",
+    ),
+    (
+        "DelService = %Service%,0x200",
+        "DelReg = fltport.Instances\nDelService = %Service%,0x200",
+        "[DefaultUninstall.NTamd64.Services] has DelReg, which",
+    ),
+    (
+        "LegacyUninstall = 1",
+        "LegacyUninstall = 1\nfltport.sys",
+        "[DefaultUninstall.NTamd64] has fltport.sys, which",
+    ),
     ("$WINDOWS NT$", "$CHICAGO$", "Signature is `$CHICAGO$`"),
     ("= \"ActivityMonitor\"", "= \"System\"", "Class is `System`"),
     ("{b86dff51", "{4d36e97d", "ClassGuid is"),
