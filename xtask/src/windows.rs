@@ -101,6 +101,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     if !arguments.check.is_empty() {
         return check_files(&arguments.check, &known);
     }
+    arguments.signing.check()?;
     let toolchain = Toolchain::choose()?;
     println!("core and alloc: {}", toolchain.origin());
     let linker = Linker::find()?;

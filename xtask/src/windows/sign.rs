@@ -61,6 +61,34 @@ pub(crate) struct Options {
     authority: Option<PathBuf>,
 }
 
+impl Options {
+    /// Looks for the files that were named, before anything is built.
+    ///
+    /// # Errors
+    /// One is not there, or a certificate has no key.
+    pub(super) fn check(&self) -> Result<()> {
+        for (option, file) in [
+            ("certificate", &self.certificate),
+            ("key", &self.key),
+            ("password-file", &self.password_file),
+            ("authority", &self.authority),
+        ] {
+            if let Some(file) = file
+                && !file.is_file()
+            {
+                bail!("--{option}: there is no file {}", file.display());
+            }
+        }
+        match &self.certificate {
+            Some(certificate) if self.key.is_none() && is_pem(certificate) => bail!(
+                "{} holds a certificate alone; say with --key where its key is",
+                certificate.display()
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// A certificate with its key, ready for use.
 #[derive(Debug)]
 pub(crate) struct Signer {
@@ -124,10 +152,6 @@ impl Signer {
     fn given(options: &Options, certificate: &Path, folder: &Path) -> Result<Signer> {
         let mut identity = match &options.key {
             Some(key) => pem_identity(certificate, key),
-            None if is_pem(certificate) => bail!(
-                "{} holds a certificate alone; say with --key where its key is",
-                certificate.display()
-            ),
             None => vec!["-pkcs12".to_string(), text(certificate)],
         };
         if let Some(file) = &options.password_file {
@@ -261,15 +285,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_certificate_without_a_key_is_refused() {
-        let options = Options {
+    fn what_is_named_is_there_and_a_certificate_has_a_key() {
+        let own = |certificate: &str, key: Option<&str>| Options {
             sign: true,
+            certificate: Some(certificate.into()),
+            key: key.map(PathBuf::from),
             ..Options::default()
         };
-        let error = Signer::given(&options, Path::new("some.pem"), Path::new("."))
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("--key"), "{error}");
+        let there = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        for (options, words) in [
+            (
+                own(there, None),
+                "Cargo.toml holds a certificate alone; say with --key",
+            ),
+            (
+                own("no.pfx", None),
+                "--certificate: there is no file no.pfx",
+            ),
+            (own(there, Some("no.key")), "--key: there is no file no.key"),
+        ] {
+            let error = options.check().unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
+        assert!(own(there, Some(there)).check().is_ok());
+        assert!(Options::default().check().is_ok());
     }
 
     #[test]
