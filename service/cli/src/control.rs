@@ -14,6 +14,16 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How often the service control manager is asked meanwhile, as its documentation has it done.
 const STEP: Duration = Duration::from_millis(50);
 
+/// `ERROR_SERVICE_ALREADY_RUNNING`: of a service that runs or starts, but also the error that stands
+/// for [`IMAGE_ALREADY_LOADED`].
+const ALREADY_RUNNING: u32 = 1056;
+
+/// `STATUS_IMAGE_ALREADY_LOADED`
+const IMAGE_ALREADY_LOADED: u32 = 0xC000_010E;
+
+/// `ERROR_SERVICE_NOT_ACTIVE`
+const NOT_ACTIVE: u32 = 1062;
+
 type Tell<'t> = &'t mut dyn FnMut(String) -> Result<(), Failure>;
 
 /// Starts these drivers, in order; without any, those of this project that are installed.
@@ -118,16 +128,17 @@ fn start_one(machine: &Machine, name: &str) -> Result<bool, Failure> {
     if condition(machine, name)?.state == State::Running {
         return Ok(false);
     }
-    if let Err(code) = machine.start(name) {
-        return match code {
-            // Somebody else was faster.
-            1056 => Ok(false),
-            code => Err(not_started(name, code)),
-        };
+    let asked = machine.start(name);
+    if let Err(code) = asked
+        && code != ALREADY_RUNNING
+    {
+        return Err(not_started(name, code));
     }
     let then = settle(machine, name, State::Starting)?;
     match then.state {
-        State::Running => Ok(true),
+        // Not by us if somebody else was faster.
+        State::Running => Ok(asked.is_ok()),
+        State::Stopped if asked.is_err() => Err(not_started(name, IMAGE_ALREADY_LOADED)),
         State::Stopped if then.exit_code != 0 => Err(not_started(name, then.exit_code)),
         State::Stopped => Err(Failure::new(format!(
             "{name} has stopped again, without saying why. Look at the system event log"
@@ -150,7 +161,11 @@ pub(crate) fn stop_one(machine: &Machine, name: &str) -> Result<bool, Failure> {
     match condition(machine, name)?.state {
         State::Stopped => return Ok(false),
         State::Stopping => {}
-        _ => machine.stop(name)?,
+        _ => match machine.stop(name) {
+            // It has stopped by itself, or somebody else was faster.
+            Err(trouble) if trouble.code == NOT_ACTIVE => return Ok(false),
+            asked => asked?,
+        },
     }
     match settle(machine, name, State::Stopping)?.state {
         State::Stopped => Ok(true),
@@ -254,10 +269,46 @@ mod tests {
     }
 
     #[test]
+    fn what_is_said_to_run_already_is_looked_at() {
+        let machine = machine();
+        install_all(&machine);
+        // Somebody else starts it, and it comes up.
+        machine.set_state("fltport", State::Starting);
+        let (lines, result) = told(|tell| start(&machine, &["fltport".into()], tell));
+        result.unwrap();
+        assert_eq!(lines, ["fltport: running already"]);
+        // Its image is loaded, but not by this service.
+        machine
+            .start_errors
+            .borrow_mut()
+            .insert("other".into(), 1056);
+        let (_, result) = told(|tell| start(&machine, &["other".into()], tell));
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("under another service"), "{error}");
+    }
+
+    #[test]
+    fn one_that_has_stopped_meanwhile_is_no_failure() {
+        let machine = machine();
+        install_all(&machine);
+        machine.set_state("fltport", State::Running);
+        machine
+            .stop_errors
+            .borrow_mut()
+            .insert("fltport".into(), 1062);
+        let (lines, result) = told(|tell| stop(&machine, &["fltport".into()], tell));
+        result.unwrap();
+        assert_eq!(lines, ["fltport: not running"]);
+    }
+
+    #[test]
     fn nobody_is_waited_for_without_end() {
         let machine = machine();
         install_all(&machine);
         machine.stuck.borrow_mut().insert("fltport".into());
+        let (_, result) = told(|tell| start(&machine, &[], tell));
+        let error = result.unwrap_err().to_string();
+        assert!(error.contains("within 30 s"), "{error}");
         let (_, result) = told(|tell| start(&machine, &[], tell));
         let error = result.unwrap_err().to_string();
         assert!(error.contains("within 30 s"), "{error}");

@@ -42,7 +42,13 @@ pub(crate) struct Machine {
     pub(crate) conditions: RefCell<BTreeMap<String, Condition>>,
     /// What a start answers instead of success, by service.
     pub(crate) start_errors: RefCell<BTreeMap<String, u32>>,
-    /// Services that stay in the state "stopping".
+    /// What a stop answers instead of success, by service.
+    pub(crate) stop_errors: RefCell<BTreeMap<String, u32>>,
+    /// Keys that nobody may read.
+    pub(crate) unreadable: RefCell<BTreeSet<String>>,
+    /// Services that the registry has, and the service control manager does not know.
+    pub(crate) unknown: RefCell<BTreeSet<String>>,
+    /// Services that stay in the state "starting" or "stopping".
     pub(crate) stuck: RefCell<BTreeSet<String>>,
     pub(crate) not_elevated: Cell<bool>,
     pub(crate) code_integrity: Cell<Option<u32>>,
@@ -77,8 +83,15 @@ impl Machine {
     }
 
     fn known(&self, name: &str) -> bool {
-        let contents = self.contents.borrow();
-        contents.keys.contains_key(&name.to_lowercase())
+        let name = name.to_lowercase();
+        self.contents.borrow().keys.contains_key(&name) && !self.unknown.borrow().contains(&name)
+    }
+
+    fn may_read(&self, key: &str) -> Result<(), Trouble> {
+        match self.unreadable.borrow().contains(&key.to_lowercase()) {
+            true => Err(Trouble::new(format!("{key} cannot be read"), 5)),
+            false => Ok(()),
+        }
     }
 
     fn put_entry(&self, name: &str, entry: &Entry) {
@@ -188,18 +201,26 @@ impl Machine {
             self.conditions.borrow_mut().insert(name, failed);
             return Err(*code);
         }
+        let state = self.conditions.borrow().get(&name).map(|c| c.state);
+        if let Some(State::Starting | State::Running) = state {
+            return Err(1056);
+        }
         self.set_state(&name, State::Starting);
         Ok(())
     }
 
     pub(crate) fn stop(&self, name: &str) -> Result<(), Trouble> {
         self.enter("stop")?;
+        if let Some(code) = self.stop_errors.borrow().get(&name.to_lowercase()) {
+            return Err(Trouble::new("stop", *code));
+        }
         self.set_state(name, State::Stopping);
         Ok(())
     }
 
     pub(crate) fn keys(&self, key: &str) -> Result<Option<Vec<String>>, Trouble> {
         self.enter("keys")?;
+        self.may_read(key)?;
         let contents = self.contents.borrow();
         let below = match key {
             "" => String::new(),
@@ -216,6 +237,7 @@ impl Machine {
 
     pub(crate) fn value(&self, key: &str, name: &str) -> Result<Option<Value>, Trouble> {
         self.enter("value")?;
+        self.may_read(key)?;
         let contents = self.contents.borrow();
         let key = contents.keys.get(&key.to_lowercase());
         Ok(key
