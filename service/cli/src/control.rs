@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `fltport start` and `fltport stop`: the common driver first, and last.
 
-use crate::driver::{COMMON, MONITOR};
+use crate::driver::{self, COMMON, MONITOR};
 use crate::explain;
 use crate::failure::Failure;
 use crate::install::not_elevated;
@@ -80,7 +80,7 @@ fn chosen(machine: &Machine, named: &[String]) -> Result<Vec<String>, Failure> {
     }
     let mut installed = Vec::new();
     for name in [COMMON, MONITOR] {
-        if machine.condition(name)?.is_some() {
+        if machine.condition(name)?.is_some() && !driver::is_namesake(machine, name)? {
             installed.push(name.to_owned());
         }
     }
@@ -89,8 +89,13 @@ fn chosen(machine: &Machine, named: &[String]) -> Result<Vec<String>, Failure> {
 
 fn condition(machine: &Machine, name: &str) -> Result<Condition, Failure> {
     machine.condition(name)?.ok_or_else(|| {
+        let which = if driver::is_own(name) {
+            String::new()
+        } else {
+            format!(" --driver {name}")
+        };
         Failure::new(format!(
-            "{name} is not installed. Install it: fltport install; `fltport status` lists what is"
+            "{name} is not installed. Install it: fltport install{which}; `fltport status` lists what is"
         ))
     })
 }
@@ -183,7 +188,6 @@ pub(crate) fn stop_one(machine: &Machine, name: &str) -> Result<bool, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver;
     use crate::install::tests::{install_all, machine};
 
     fn told(

@@ -11,7 +11,7 @@ use crate::driver::{COMMON, FILTER_MANAGER, is_own};
 use crate::failure::Failure;
 use crate::json::Json;
 use crate::machine::{Condition, Entry, Machine, State};
-use crate::survey::{self, Driver};
+use crate::survey::{self, Driver, File};
 use std::fmt;
 
 /// How bad it is.
@@ -124,9 +124,12 @@ fn different(machine: &Machine, folder: &str, drivers: &[Driver]) -> Result<Vec<
         let Some(installed) = &driver.installed else {
             continue;
         };
+        if let File::Missing | File::Unreadable(_) = installed.file {
+            continue;
+        }
         let beside = machine.read_file(&format!(r"{folder}\{}.sys", driver.name))?;
         let used = machine.read_file(&installed.path)?;
-        if beside.is_some() && used.is_some() && beside != used {
+        if beside.is_some() && beside != used {
             different.push(driver.name.clone());
         }
     }

@@ -63,8 +63,26 @@ pub(crate) fn entry(filter: bool, start: Start, image: String) -> Entry {
 
 /// Whether this command has installed it.
 pub(crate) fn is_marked(machine: &Machine, name: &str) -> Result<bool, Trouble> {
-    let mark = machine.value(&parameters(name), INSTALLED_BY)?;
+    let mark = of_anybody(machine.value(&parameters(name), INSTALLED_BY))?;
     Ok(mark == Some(Value::text(COMMON)))
+}
+
+/// What was read of a key that may be anybody's. One that is kept from us, as by security software,
+/// or that was deleted meanwhile, says nothing, and is no reason to say nothing of our own.
+pub(crate) fn of_anybody<T>(read: Result<Option<T>, Trouble>) -> Result<Option<T>, Trouble> {
+    const ACCESS_DENIED: u32 = 5;
+    const KEY_DELETED: u32 = 1018;
+    match read {
+        Err(trouble) if matches!(trouble.code, ACCESS_DENIED | KEY_DELETED) => Ok(None),
+        other => other,
+    }
+}
+
+/// Whether it has the name of a driver and is something else, which this command has not installed:
+/// a program, most likely.
+pub(crate) fn is_namesake(machine: &Machine, name: &str) -> Result<bool, Trouble> {
+    let kind = machine.entry(name)?.map(|entry| entry.kind);
+    Ok(matches!(kind, Some(Kind::Other(_))) && !is_marked(machine, name)?)
 }
 
 /// Why nothing can be done with a service that has been deleted and is still there; `None` if it has

@@ -13,6 +13,8 @@ use crate::machine::{Condition, Entry, Machine, State, Trouble, Value};
 #[derive(Clone, Debug)]
 pub(crate) enum File {
     Missing,
+    /// It may be there or not.
+    Unreadable(Trouble),
     /// Why it is no driver.
     Bad(String),
     Good(Image),
@@ -49,6 +51,8 @@ pub(crate) struct Installed {
     pub(crate) file: File,
     /// Modules that the file imports from and that are nowhere.
     pub(crate) missing_imports: Vec<String>,
+    /// It lies where the boot loader reads drivers.
+    pub(crate) in_system_folder: bool,
     /// Services that it depends on and that do not exist.
     pub(crate) missing_dependencies: Vec<String>,
     /// In the order of [`LAYOUTS`].
@@ -92,9 +96,11 @@ impl Driver {
 
 fn installed(machine: &Machine, name: &str, entry: Entry) -> Result<Installed, Trouble> {
     let path = machine.image_file(name, &entry.image);
-    let file = match machine.read_file(&path)? {
-        None => File::Missing,
-        Some(bytes) => Image::read(&bytes).map_or_else(File::Bad, File::Good),
+    // Whatever is wrong with it is a finding, and no reason to find nothing else.
+    let file = match machine.read_file(&path) {
+        Ok(None) => File::Missing,
+        Ok(Some(bytes)) => Image::read(&bytes).map_or_else(File::Bad, File::Good),
+        Err(trouble) => File::Unreadable(trouble),
     };
     let missing_imports = match &file {
         File::Good(image) => missing_imports(machine, image, &path)?,
@@ -120,6 +126,7 @@ fn installed(machine: &Machine, name: &str, entry: Entry) -> Result<Installed, T
         condition: machine.condition(name)?,
         marked_for_deletion: driver::deleted(machine, name)?.is_some(),
         entry,
+        in_system_folder: is_in_system_folder(machine, &path),
         path,
         file,
         missing_imports,
@@ -127,6 +134,14 @@ fn installed(machine: &Machine, name: &str, entry: Entry) -> Result<Installed, T
         layouts,
         altitude_holder,
     })
+}
+
+/// Below the folder of the drivers, or of the driver store.
+fn is_in_system_folder(machine: &Machine, path: &str) -> bool {
+    let (root, path) = (machine.system_root().to_lowercase(), path.to_lowercase());
+    ["drivers", "driverstore"]
+        .into_iter()
+        .any(|folder| path.starts_with(&format!(r"{root}\system32\{folder}\")))
 }
 
 /// NT looks for modules that drivers import from in the system's folder, in that of the drivers,
@@ -240,10 +255,10 @@ pub(crate) fn to_text(drivers: &[Driver]) -> Vec<String> {
                 .altitude()
                 .map(|altitude| format!("altitude {altitude}")),
         );
-        let missing = if matches!(installed.file, File::Missing) {
-            " (missing)"
-        } else {
-            ""
+        let missing = match installed.file {
+            File::Missing => " (missing)",
+            File::Unreadable(_) => " (unreadable)",
+            File::Bad(_) | File::Good(_) => "",
         };
         parts.push(format!("image {}{missing}", installed.path));
         if installed.marked_for_deletion {

@@ -27,7 +27,7 @@ pub(crate) fn uninstall(
         return Err(not_elevated());
     }
     let mut names = match &wish.drivers[..] {
-        [] => driver::all(machine)?,
+        [] => all_of_ours(machine)?,
         named => named.to_vec(),
     };
     names.reverse();
@@ -48,20 +48,28 @@ pub(crate) fn uninstall(
     }
 }
 
+fn all_of_ours(machine: &Machine) -> Result<Vec<String>, Failure> {
+    let mut names = Vec::new();
+    for name in driver::all(machine)? {
+        if !driver::is_namesake(machine, &name)? {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
 fn may_be_removed(machine: &Machine, name: &str) -> Result<(), Failure> {
-    let Some(entry) = machine.entry(name)? else {
+    if machine.keys(name)?.is_none() {
         return Ok(());
-    };
-    if entry
-        .image
-        .to_lowercase()
-        .contains(r"\driverstore\filerepository\")
-    {
+    }
+    let image = machine.entry(name)?.map(|entry| entry.image.to_lowercase());
+    if image.is_some_and(|image| image.contains(r"\driverstore\filerepository\")) {
         return Err(Failure::new(format!(
             "{name} has been installed from an INF file, by Windows' own means. `pnputil /enum-drivers` names the package, `pnputil /delete-driver oemNN.inf /uninstall` removes it"
         )));
     }
-    if is_own(name) || driver::is_marked(machine, name)? {
+    let own = is_own(name) && !driver::is_namesake(machine, name)?;
+    if own || driver::is_marked(machine, name)? {
         return Ok(());
     }
     Err(Failure::new(format!(
@@ -75,13 +83,16 @@ fn remove(
     keep_files: bool,
     tell: &mut dyn FnMut(String) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
-    if machine.entry(name)?.is_none() {
+    // Either may be there without the other, when somebody has written past the service control
+    // manager.
+    let known = machine.condition(name)?.is_some();
+    if !known && machine.keys(name)?.is_none() {
         return tell(format!("{name}: not installed, nothing to remove"));
     }
     if let Some(failure) = driver::deleted(machine, name)? {
         return Err(failure);
     }
-    let stopped = control::stop_one(machine, name)?;
+    let stopped = known && control::stop_one(machine, name)?;
     // The file goes before the service, which remembers that it is ours: a run that fails in
     // between can be repeated.
     let copied = driver::copied_file(machine, name)?;
@@ -92,7 +103,9 @@ fn remove(
     if let Some(path) = copied.as_ref().filter(|_| !keep_files) {
         machine.remove_file(path)?;
     }
-    machine.delete(name)?;
+    if known {
+        machine.delete(name)?;
+    }
     if let Some(failure) = driver::deleted(machine, name)? {
         return Err(failure);
     }
@@ -191,6 +204,43 @@ mod tests {
         let error = run(&machine, &wish).1.unwrap_err().to_string();
         assert!(error.contains("leaves it alone"), "{error}");
         assert!(machine.entry("tcpip").unwrap().is_some());
+    }
+
+    #[test]
+    fn a_program_that_has_the_name_of_a_driver_is_left_alone() {
+        let machine = machine();
+        install_all(&machine);
+        machine.delete("process-monitor").unwrap();
+        let mut entry = driver::entry(false, crate::machine::Start::Auto, "monitor.exe".into());
+        entry.kind = crate::machine::Kind::Other(0x10);
+        machine.create("process-monitor", &entry).unwrap();
+        machine.set_state("process-monitor", State::Running);
+        let silent = &mut |_| Ok(());
+        control::stop(&machine, &[], silent).unwrap();
+        let (lines, result) = run(&machine, &Wish::default());
+        result.unwrap();
+        assert_eq!(lines[0], "other: removed");
+        let named = Wish {
+            drivers: vec!["process-monitor".into()],
+            ..Wish::default()
+        };
+        let error = run(&machine, &named).1.unwrap_err().to_string();
+        assert!(error.contains("leaves it alone"), "{error}");
+        let state = machine.condition("process-monitor").unwrap().unwrap().state;
+        assert_eq!(state, State::Running);
+    }
+
+    #[test]
+    fn a_damaged_entry_is_removed_all_the_same() {
+        let machine = machine();
+        let before = machine.contents.borrow().clone();
+        install_all(&machine);
+        machine.remove_value("fltport", "Type").unwrap();
+        machine.set("other", "Type", &Value::text("x")).unwrap();
+        let (lines, result) = run(&machine, &Wish::default());
+        result.unwrap();
+        assert!(lines.contains(&"fltport: removed".to_owned()), "{lines:?}");
+        assert_eq!(*machine.contents.borrow(), before);
     }
 
     #[test]

@@ -110,7 +110,7 @@ fn existence(gather: &mut Gather<'_>, installed: &Installed) {
         gather.add(Severity::Error, "unknown-service", [
             "the registry has it, but the service control manager does not know it",
             "somebody has written into the registry past the service control manager, which reads it when the machine starts",
-            "Restart the machine, or remove the key and install again",
+            &format!("fltport uninstall {}, and install it again; or restart the machine", gather.driver.name),
         ]);
     }
 }
@@ -129,7 +129,7 @@ fn start(gather: &mut Gather<'_>, installed: &Installed) {
             ],
         );
     }
-    if entry.start == Start::Boot && !is_in_drivers(&installed.path) {
+    if entry.start == Start::Boot && !installed.in_system_folder {
         let what = format!("it is started by the boot loader from {}", installed.path);
         gather.add(
             Severity::Error,
@@ -158,7 +158,12 @@ fn entry(gather: &mut Gather<'_>, installed: &Installed) {
         };
         let what = format!("its service is a {} and not a {wanted}", entry.kind);
         let why = "filters are file system drivers to Windows, and other drivers kernel drivers";
-        gather.add(severity, "wrong-type", [&what, why, &reinstall]);
+        // What is no driver is not taken over.
+        let cure = match entry.kind {
+            Kind::Other(_) => format!("fltport uninstall {}, then {reinstall}", gather.driver.name),
+            _ => reinstall.clone(),
+        };
+        gather.add(severity, "wrong-type", [&what, why, &cure]);
     }
     if entry.error_control != ERROR_NORMAL {
         let what = format!(
@@ -180,12 +185,6 @@ fn entry(gather: &mut Gather<'_>, installed: &Installed) {
         let why = "the group decides when it is loaded, if the start is boot or system; without one it comes after all that have one";
         gather.add(Severity::Warning, "wrong-group", [&what, why, &reinstall]);
     }
-}
-
-/// Below the folder of the drivers, or of the driver store.
-fn is_in_drivers(path: &str) -> bool {
-    let path = path.to_lowercase();
-    path.contains(r"\system32\drivers\") || path.contains(r"\system32\driverstore\")
 }
 
 fn dependencies(gather: &mut Gather<'_>, installed: &Installed) {
@@ -340,6 +339,13 @@ fn file(gather: &mut Gather<'_>, installed: &Installed) {
             let what = format!("its file {path} is missing");
             let why = "its start fails with error 2 then, or 3";
             gather.add(Severity::Error, "file-missing", [&what, why, &reinstall]);
+            return;
+        }
+        File::Unreadable(trouble) => {
+            let explained = explain::call(trouble.code);
+            let cure = format!("{reinstall}; if that says the same: {}", explained.cure());
+            let texts = [trouble.what.as_str(), &explained.cause(), &cure];
+            gather.add(Severity::Error, "file-unreadable", texts);
             return;
         }
         File::Bad(reason) => {

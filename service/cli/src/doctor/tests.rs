@@ -151,13 +151,24 @@ fn entries_that_are_wrong() {
             (found.severity, found.driver.as_deref()),
             (severity, Some("fltport"))
         );
-        assert!(found.cure.starts_with("fltport install"), "{found}");
+        assert!(
+            found.cure.ends_with("fltport install") || id == "disabled",
+            "{found}"
+        );
     }
     let machine = healthy();
     change(&machine, |e| {
         (e.start, e.image) = (Start::Boot, r"\??\C:\kit\fltport.sys".into())
     });
     only(&machine, "boot-image-out-of-reach");
+    let elsewhere = r"C:\kit\System32\drivers\fltport.sys";
+    machine.write_file(elsewhere, &sample("fltport")).unwrap();
+    change(&machine, |e| e.image = format!(r"\??\{elsewhere}"));
+    only(&machine, "boot-image-out-of-reach");
+    let machine = healthy();
+    machine.unknown.borrow_mut().insert("fltport".into());
+    let found = only(&machine, "unknown-service");
+    assert!(found.cure.contains("fltport uninstall fltport"), "{found}");
     let machine = healthy();
     machine
         .set("fltport", "DeleteFlag", &Value::Number(1))
@@ -263,6 +274,11 @@ fn files_that_are_wrong() {
         .remove_file(&machine.drivers_file("fltport"))
         .unwrap();
     only(&machine, "file-missing");
+    machine
+        .unreadable
+        .borrow_mut()
+        .insert(machine.drivers_file("fltport").to_lowercase());
+    assert!(only(&machine, "file-unreadable").why.contains("denied"));
 }
 
 #[test]

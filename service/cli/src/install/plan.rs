@@ -41,6 +41,8 @@ struct Now<'m> {
     machine: &'m Machine,
     name: &'m str,
     entry: Option<Entry>,
+    /// The service control manager knows it.
+    known: bool,
     running: bool,
     marked: bool,
     copied: Option<String>,
@@ -116,6 +118,7 @@ impl<'m> Now<'m> {
             machine,
             name,
             entry: machine.entry(name)?,
+            known: condition.is_some(),
             running: condition.is_some_and(|c| c.state != State::Stopped),
             marked: driver::is_marked(machine, name)?,
             copied: driver::copied_file(machine, name)?,
@@ -143,6 +146,11 @@ impl<'m> Now<'m> {
         {
             return Err(Failure::new(format!(
                 "{name} has been installed from an INF file, by Windows' own means. Remove that first: `pnputil /enum-drivers` names the package, `pnputil /delete-driver oemNN.inf /uninstall` removes it"
+            )));
+        }
+        if !self.known && (self.marked || driver::is_own(name)) {
+            return Err(Failure::new(format!(
+                "the registry has a service {name} that the service control manager does not know; somebody has written there past it. Remove what is left: fltport uninstall {name}"
             )));
         }
         if !self.marked && !driver::is_own(name) {
@@ -392,9 +400,11 @@ pub(crate) fn holder(
         }
         for layout in LAYOUTS {
             let instances = format!(r"{other}\{layout}");
-            for instance in machine.keys(&instances)?.unwrap_or_default() {
+            let found = driver::of_anybody(machine.keys(&instances))?;
+            for instance in found.unwrap_or_default() {
                 let key = format!(r"{instances}\{instance}");
-                if let Some(Value::Text(text)) = machine.value(&key, "Altitude")?
+                if let Some(Value::Text(text)) =
+                    driver::of_anybody(machine.value(&key, "Altitude"))?
                     && altitude::same(&text, altitude)
                 {
                     return Ok(Some(other));

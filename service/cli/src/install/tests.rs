@@ -7,6 +7,7 @@ use crate::driver::{self, LAYOUTS};
 use crate::image::tests::{Sample, driver as sample};
 use crate::machine::{Kind, State, Value};
 use crate::uninstall::{self, uninstall};
+use crate::{control, survey};
 
 const FOLDER: &str = r"C:\kit";
 
@@ -330,6 +331,52 @@ fn what_belongs_to_somebody_else_is_refused() {
     entry.kind = Kind::Other(0x10);
     machine.create("fltport", &entry).unwrap();
     assert!(refused(&machine, &wish()).contains("no driver"));
+}
+
+#[test]
+fn keys_of_others_that_cannot_be_read_are_no_obstacle() {
+    let machine = machine();
+    for key in [
+        "guard",
+        r"guard\Parameters",
+        r"guard\Instances",
+        r"luafv\Instances\luafv",
+    ] {
+        machine.make_key(key).unwrap();
+        machine.unreadable.borrow_mut().insert(key.to_lowercase());
+    }
+    install_all(&machine);
+    control::start(&machine, &[], &mut |_| Ok(())).unwrap();
+    survey::drivers(&machine).unwrap();
+    uninstall(&machine, &uninstall::Wish::default(), &mut |_| Ok(())).unwrap();
+    assert_eq!(machine.entry("fltport").unwrap(), None);
+    // One's own is another matter.
+    install_all(&machine);
+    let mut unreadable = machine.unreadable.borrow_mut();
+    unreadable.insert(r"fltport\instances\fltport".into());
+    drop(unreadable);
+    assert!(refused(&machine, &wish()).contains("access was denied"));
+}
+
+#[test]
+fn a_key_that_is_no_service_is_refused_until_it_is_removed() {
+    let machine = machine();
+    install_all(&machine);
+    for name in ["fltport", "other"] {
+        machine.unknown.borrow_mut().insert(name.into());
+        let error = refused(&machine, &named(&[name]));
+        let cure = format!("fltport uninstall {name}");
+        assert!(error.contains(&cure), "{error}");
+        let one = uninstall::Wish {
+            drivers: vec![name.into()],
+            ..uninstall::Wish::default()
+        };
+        uninstall(&machine, &one, &mut |_| Ok(())).unwrap();
+        assert_eq!(machine.keys(name).unwrap(), None);
+        assert!(!machine.has_file(&machine.drivers_file(name)).unwrap());
+        machine.unknown.borrow_mut().clear();
+        install(&machine, &named(&[name])).unwrap();
+    }
 }
 
 #[test]

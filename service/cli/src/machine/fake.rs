@@ -44,7 +44,7 @@ pub(crate) struct Machine {
     pub(crate) start_errors: RefCell<BTreeMap<String, u32>>,
     /// What a stop answers instead of success, by service.
     pub(crate) stop_errors: RefCell<BTreeMap<String, u32>>,
-    /// Keys that nobody may read.
+    /// Keys and files that nobody may read.
     pub(crate) unreadable: RefCell<BTreeSet<String>>,
     /// Services that the registry has, and the service control manager does not know.
     pub(crate) unknown: RefCell<BTreeSet<String>>,
@@ -284,6 +284,7 @@ impl Machine {
 
     pub(crate) fn read_file(&self, path: &str) -> Result<Option<Vec<u8>>, Trouble> {
         self.enter("read_file")?;
+        self.may_read(path)?;
         Ok(self
             .contents
             .borrow()
