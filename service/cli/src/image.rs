@@ -103,7 +103,12 @@ fn imports(file: &PeFile64<'_>) -> object::Result<Vec<(String, Vec<String>)>> {
     while let Some(descriptor) = descriptors.next()? {
         let name = String::from_utf8_lossy(table.name(descriptor.name.get(LE))?).into_owned();
         let mut functions = Vec::new();
-        let mut thunks = table.thunks(descriptor.original_first_thunk.get(LE))?;
+        // Some linkers write one table only, the one that the loader overwrites.
+        let names = match descriptor.original_first_thunk.get(LE) {
+            0 => descriptor.first_thunk.get(LE),
+            names => names,
+        };
+        let mut thunks = table.thunks(names)?;
         while let Some(thunk) = thunks.next::<pe::ImageNtHeaders64>()? {
             if let object::read::pe::Import::Name(_, name) =
                 table.import::<pe::ImageNtHeaders64>(thunk)?
@@ -250,6 +255,19 @@ pub(crate) mod tests {
             Image::read(&unsigned.bytes("")).unwrap().signature,
             Signature::None
         );
+    }
+
+    #[test]
+    fn imports_without_a_table_of_their_own_are_read() {
+        let imports = vec![("fltmgr.sys", "FltRegisterFilter")];
+        let mut bytes = Sample {
+            imports,
+            ..Sample::default()
+        }
+        .bytes("");
+        // OriginalFirstThunk of the first descriptor.
+        bytes[0x1000..0x1004].fill(0);
+        assert!(Image::read(&bytes).unwrap().is_filter());
     }
 
     #[test]

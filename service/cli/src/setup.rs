@@ -68,12 +68,20 @@ fn full(path: &Path) -> Result<String, Failure> {
         ))
     })?;
     match full.to_str() {
-        // The prefix that turns off the parsing of paths is nothing to the kernel.
-        Some(text) => Ok(text.strip_prefix(r"\\?\").unwrap_or(text).to_owned()),
+        Some(text) => Ok(plain(text)),
         None => Err(Failure::new(format!(
             "{} is no text in Unicode. Move the files to another folder",
             full.display()
         ))),
+    }
+}
+
+/// A path without the prefix that turns off the parsing of paths: it is nothing to the kernel, and
+/// hides that a path leads to the network.
+fn plain(path: &str) -> String {
+    match path.strip_prefix(r"\\?\UNC\") {
+        Some(share) => format!(r"\\{share}"),
+        None => path.strip_prefix(r"\\?\").unwrap_or(path).to_owned(),
     }
 }
 
@@ -207,6 +215,18 @@ mod tests {
         ] {
             let error = parse(line).unwrap_err();
             assert!(error.contains(hint), "{line}: {error}");
+        }
+    }
+
+    #[test]
+    fn paths_without_their_prefix() {
+        for (path, expected) in [
+            (r"C:\kit", r"C:\kit"),
+            (r"\\?\C:\kit", r"C:\kit"),
+            (r"\\?\UNC\server\share\kit", r"\\server\share\kit"),
+            (r"\\server\share\kit", r"\\server\share\kit"),
+        ] {
+            assert_eq!(plain(path), expected);
         }
     }
 

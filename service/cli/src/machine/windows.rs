@@ -6,7 +6,7 @@
 //! order group.
 
 use super::{Condition, Entry, State, Trouble, Value};
-use std::io;
+use std::io::{self, Write};
 use std::ptr::{null, null_mut};
 use std::time::Duration;
 use windows_registry::{Key, LOCAL_MACHINE, Type};
@@ -274,6 +274,14 @@ fn unless_in_use(call: impl Fn() -> io::Result<()>) -> Result<(), u32> {
     })
 }
 
+/// Writes a file so that it is on the disk when this returns: a name that survives a power failure
+/// and a content that does not would be a half written driver.
+fn write_through(path: &str, content: &[u8]) -> io::Result<()> {
+    let mut file = std::fs::File::create(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
 fn absent(code: u32) -> bool {
     matches!(code, ERROR_FILE_NOT_FOUND | ERROR_PATH_NOT_FOUND)
 }
@@ -486,7 +494,7 @@ impl Machine {
     /// Writes a file, whole or not at all: a half written driver would be what the next boot loads.
     pub(crate) fn write_file(&self, path: &str, content: &[u8]) -> Result<(), Trouble> {
         let new = format!("{path}.new");
-        let written = std::fs::write(&new, content).map_err(|error| code_of_io(&error));
+        let written = write_through(&new, content).map_err(|error| code_of_io(&error));
         let written = written.and_then(|()| unless_in_use(|| std::fs::rename(&new, path)));
         written.map_err(|code| {
             // It may not even have been made.
