@@ -76,6 +76,9 @@ pub(crate) fn read(name: &str, file: &str, text: &str) -> Result<Scenario> {
     if scenario.about.is_empty() {
         bail!("{file}: nothing says what it shows. Begin it with a line `about ...`");
     }
+    if scenario.parts.iter().all(|part| part.steps.is_empty()) {
+        bail!("{file}: it has no steps, and shows nothing. Write one a line");
+    }
     Ok(scenario)
 }
 
@@ -97,6 +100,9 @@ fn add(
                 bail!("a `repeat` within a `repeat`. Write `end` before it");
             }
             let times = words.number("how often, as in `repeat 50`")?;
+            if times == 0 {
+                bail!("what is repeated 0 times shows nothing. Write how often, as in `repeat 50`");
+            }
             scenario.parts.push(Part { times, ..once });
         }
         Some("end") => {

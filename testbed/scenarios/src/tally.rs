@@ -2,7 +2,7 @@
 //! What a service has been told, counted, and whether it came in order.
 
 use crate::orders::Numbers;
-use fltport::{Cause, Gap, Record};
+use fltport::{Cause, Loss, Record};
 use fltport_abi::Message;
 use fltport_abi::command::{BACKLOG, LedgerRow};
 use loadgen::messages::{Blob, Early, Tick};
@@ -12,8 +12,17 @@ use std::collections::BTreeMap;
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     numbers: Numbers,
-    /// The next number of each job's thread; the early ones are thread 0 of job 0.
-    next: BTreeMap<(u32, u32), u64>,
+    /// Each job's threads; the early ones are thread 0 of job 0.
+    threads: BTreeMap<(u32, u32), Thread>,
+    gaps: u64,
+}
+
+/// How far one thread of a job has come.
+#[derive(Debug)]
+struct Thread {
+    next: u64,
+    /// How many gaps had been told when its last one came.
+    gaps: u64,
 }
 
 impl Tally {
@@ -38,6 +47,7 @@ impl Tally {
             "dispatch",
             "disordered",
             "skipped",
+            "unannounced",
             "damaged",
             "missing",
             "requests",
@@ -79,22 +89,35 @@ impl Tally {
 
     /// A number of a job's thread.
     pub(crate) fn in_order(&mut self, job: u32, thread: u32, number: u64) {
-        let next = self.next.entry((job, thread)).or_default();
-        let (skipped, disordered) = (number.saturating_sub(*next), u64::from(number < *next));
-        *next = number + 1;
+        let now = Thread {
+            next: number + 1,
+            gaps: self.gaps,
+        };
+        // Whoever comes in the middle of a job has missed its beginning, which is no loss.
+        let first = Thread {
+            next: 0,
+            gaps: u64::MAX,
+        };
+        let before = self.threads.insert((job, thread), now).unwrap_or(first);
+        let skipped = number.saturating_sub(before.next);
         self.add("skipped", skipped);
-        self.add("disordered", disordered);
+        self.add("disordered", u64::from(number < before.next));
+        // What is missing was lost between these two, so that is where the stream must say so.
+        if before.gaps == self.gaps {
+            self.add("unannounced", skipped);
+        }
     }
 
     /// A new connection or another load generator: its numbers begin anew.
     pub(crate) fn begin_anew(&mut self) {
-        self.next.clear();
+        self.threads.clear();
     }
 
     /// Losses that the stream tells of.
-    pub(crate) fn gap(&mut self, gap: &Gap) {
+    pub(crate) fn gap(&mut self, losses: &[Loss]) {
+        self.gaps += 1;
         self.add("gaps", 1);
-        for loss in &gap.losses {
+        for loss in losses {
             self.add("lost", loss.count);
             let cause = loss.cause.map_or("another cause", Cause::name);
             self.add(&lost_by(cause), loss.count);
@@ -149,6 +172,21 @@ mod tests {
         assert_eq!((numbers["disordered"], numbers["skipped"]), (0, 3));
         tally.in_order(1, 0, 5);
         assert_eq!(tally.numbers()["disordered"], 1);
+    }
+
+    #[test]
+    fn what_is_missing_is_announced_where_it_was_lost() {
+        let mut tally = Tally::default();
+        // Subscribed in the middle.
+        tally.in_order(1, 0, 5);
+        tally.gap(&[]);
+        tally.in_order(1, 0, 7);
+        tally.in_order(1, 1, 3);
+        assert_eq!(tally.numbers()["unannounced"], 0);
+        // Too late.
+        tally.in_order(1, 0, 9);
+        tally.gap(&[]);
+        assert_eq!(tally.numbers()["unannounced"], 1);
     }
 
     #[test]

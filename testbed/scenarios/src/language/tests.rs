@@ -11,7 +11,7 @@ fn error(text: &str) -> String {
 #[test]
 fn lines_become_steps() {
     let text = "about it # not this\n\nrepeat 3 # thrice\n  a starts flood count=100,000 threads=2 within=500\n\
-                end\na finishes expect done=0x10 refused<=1 error=too-late\n";
+                end\na finishes expect done=0x10 refused<=1\nb replies expect error=too-late\n";
     let scenario = read("x", "x.scenario", text).unwrap();
     assert_eq!(scenario.about, "it");
     let parts: Vec<_> = scenario
@@ -19,7 +19,7 @@ fn lines_become_steps() {
         .iter()
         .map(|p| (p.times, p.steps.len()))
         .collect();
-    assert_eq!(parts, [(3, 1), (1, 1)]);
+    assert_eq!(parts, [(3, 1), (1, 2)]);
     let flood = &scenario.parts[0].steps[0];
     assert_eq!((flood.line, flood.within), (4, 500));
     let Action::Order(who, Order::Start(job)) = &flood.action else {
@@ -35,7 +35,9 @@ fn lines_become_steps() {
     let finish = &scenario.parts[1].steps[0];
     assert_eq!(finish.expected[0].number, 16);
     assert_eq!(finish.expected[1].relation, Relation::AtMost);
-    assert_eq!(finish.refusal.as_deref(), Some("too-late"));
+    assert_eq!(finish.refusal, None);
+    let reply = &scenario.parts[1].steps[1];
+    assert_eq!(reply.refusal.as_deref(), Some("too-late"));
 }
 
 #[test]
@@ -87,6 +89,20 @@ fn errors_name_the_place_and_the_cure() {
         ("repeat often", ":2:", "\"often\" is not a number"),
         ("end", ":2:", "Write `repeat N`"),
         ("repeat 2 expect a=1", ":2:", "Leave `expect` out"),
+        ("repeat 0\nstop x\nend", ":2:", "Write how often"),
+        ("stop x expect", ":2:", "`expect` of nothing"),
+        (
+            "a sees expect ticks=1 error=too-late",
+            ":2:",
+            "Write either",
+        ),
+        (
+            "stop x expect error=too-late error=too-many",
+            ":2:",
+            "Write one",
+        ),
+        ("repeat 2\nend", "x.scenario:", "it has no steps"),
+        ("", "x.scenario:", "it has no steps"),
     ] {
         let found = error(text);
         assert!(

@@ -19,7 +19,12 @@ impl<'l> Words<'l> {
     pub(crate) fn new(line: &'l str) -> Result<Self> {
         let mut line = line.split_whitespace();
         let (mut words, mut options) = (VecDeque::new(), Vec::new());
-        for word in line.by_ref().take_while(|word| *word != "expect") {
+        let mut expects = false;
+        let before = |word: &&str| {
+            expects = *word == "expect";
+            !expects
+        };
+        for word in line.by_ref().take_while(before) {
             match word.split_once('=') {
                 Some(option) => options.push(option),
                 None if options.is_empty() => words.push_back(word),
@@ -29,9 +34,17 @@ impl<'l> Words<'l> {
         let (mut expected, mut refusal) = (Vec::new(), None);
         for word in line {
             match word.strip_prefix("error=") {
+                Some(_) if refusal.is_some() => bail!("two errors. Write one"),
                 Some(error) => refusal = Some(known_error(error)?),
                 None => expected.push(expectation(word)?),
             }
+        }
+        // Whatever is written must be looked at: what is refused has no numbers.
+        if refusal.is_some() && !expected.is_empty() {
+            bail!("numbers, and an error. Write either: what is refused has no numbers");
+        }
+        if expects && refusal.is_none() && expected.is_empty() {
+            bail!("`expect` of nothing. Write what, as in `expect done=100`, or leave it out");
         }
         Ok(Words {
             words,

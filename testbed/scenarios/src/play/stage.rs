@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 const PATIENCE: u64 = 30_000;
 
 /// What a service must not have seen in any scenario.
-const NEVER: [&str; 4] = ["missing", "disordered", "damaged", "unknown"];
+const NEVER: [&str; 5] = ["missing", "disordered", "unannounced", "damaged", "unknown"];
 
 /// The common driver, without which there is no ledger.
 const COMMON_DRIVER: &str = "fltport";

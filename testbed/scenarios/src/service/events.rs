@@ -158,7 +158,7 @@ impl Shared {
     fn take(&self, event: Event) {
         match event {
             Event::Notification(record) => self.change(|state| state.told(&record)),
-            Event::Gap(gap) => self.change(|state| state.tally.gap(&gap)),
+            Event::Gap(gap) => self.change(|state| state.tally.gap(&gap.losses)),
             Event::Outcome(_) => self.change(|state| state.tally.add("outcomes", 1)),
             Event::Request(request) => self.asked(request),
             Event::Missing { first, last } => {
