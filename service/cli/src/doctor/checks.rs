@@ -3,7 +3,7 @@
 
 use super::{Examination, Finding, Severity};
 use crate::driver::{COMMON, FILTER_MANAGER};
-use crate::machine::{Entry, Start, State};
+use crate::machine::{Entry, Kind, Start, State};
 use crate::survey::Driver;
 
 /// One finding.
@@ -99,8 +99,10 @@ pub(super) fn wine(examination: &Examination) -> Vec<Finding> {
         .filter_map(|d| Some((d.name.clone(), installed(d)?)));
     let manager = examination.filter_manager.iter();
     let manager = manager.map(|(entry, _)| (FILTER_MANAGER.to_owned(), entry.clone()));
+    let drivers_only = |entry: &Entry| !matches!(entry.kind, Kind::Other(_));
     let apart = entries.chain(manager).filter(|(_, entry)| {
-        entry.start != common.start || !entry.group.eq_ignore_ascii_case(&common.group)
+        drivers_only(entry)
+            && (entry.start != common.start || !entry.group.eq_ignore_ascii_case(&common.group))
     });
     let tell = |(name, entry): (String, Entry)| {
         let what = format!(
@@ -113,8 +115,11 @@ pub(super) fn wine(examination: &Examination) -> Vec<Finding> {
         let why = "Wine loads drivers into one process only if they have both in common; others do not find each other";
         let start = common.start.name();
         let cure = if name == FILTER_MANAGER {
+            // Wine's sc has no config.
+            let key = format!(r"reg add HKLM\System\CurrentControlSet\Services\{name} /f");
             format!(
-                "sc config {name} start= {start} group= \"{}\", and restart Wine",
+                "`{key} /v Start /t REG_DWORD /d {}` and `{key} /v Group /d \"{}\"`, and restart Wine",
+                common.start.number(),
                 common.group
             )
         } else {

@@ -15,6 +15,9 @@ const ENABLED: u32 = 1;
 /// `CODEINTEGRITY_OPTION_TESTSIGN`
 const TESTSIGN: u32 = 2;
 
+/// `ERROR_INVALID_NAME`
+const INVALID_NAME: u32 = 123;
+
 /// The cure of most.
 const INSTALL: &str = "fltport install";
 
@@ -56,6 +59,10 @@ pub(super) fn driver(examination: &Examination, driver: &Driver) -> Vec<Finding>
     };
     match &driver.installed {
         None => missing(&mut gather),
+        Some(installed) if matches!(installed.entry.kind, Kind::Other(_)) => {
+            existence(&mut gather, installed);
+            no_driver(&mut gather, installed);
+        }
         Some(installed) => {
             existence(&mut gather, installed);
             start(&mut gather, installed);
@@ -115,6 +122,19 @@ fn existence(gather: &mut Gather<'_>, installed: &Installed) {
     }
 }
 
+/// A program's service, most likely: nothing else about it is this command's business.
+fn no_driver(gather: &mut Gather<'_>, installed: &Installed) {
+    let name = &gather.driver.name;
+    let what = format!("its service is no driver, but a {}", installed.entry.kind);
+    let why =
+        "what has the name of a driver and is none is not taken over, and keeps the driver out";
+    let cure = format!(
+        "If somebody needs it, name the driver otherwise: {INSTALL} --driver NAME=PATH; if not: sc delete {name}, then {}",
+        gather.reinstall()
+    );
+    gather.add(Severity::Error, "wrong-type", [&what, why, &cure]);
+}
+
 fn start(gather: &mut Gather<'_>, installed: &Installed) {
     let entry = &installed.entry;
     if entry.start == Start::Disabled {
@@ -152,18 +172,9 @@ fn entry(gather: &mut Gather<'_>, installed: &Installed) {
         Kind::Kernel
     };
     if entry.kind != wanted {
-        let severity = match entry.kind {
-            Kind::Other(_) => Severity::Error,
-            _ => Severity::Warning,
-        };
         let what = format!("its service is a {} and not a {wanted}", entry.kind);
         let why = "filters are file system drivers to Windows, and other drivers kernel drivers";
-        // What is no driver is not taken over.
-        let cure = match entry.kind {
-            Kind::Other(_) => format!("fltport uninstall {}, then {reinstall}", gather.driver.name),
-            _ => reinstall.clone(),
-        };
-        gather.add(severity, "wrong-type", [&what, why, &cure]);
+        gather.add(Severity::Warning, "wrong-type", [&what, why, &reinstall]);
     }
     if entry.error_control != ERROR_NORMAL {
         let what = format!(
@@ -343,7 +354,11 @@ fn file(gather: &mut Gather<'_>, installed: &Installed) {
         }
         File::Unreadable(trouble) => {
             let explained = explain::call(trouble.code);
-            let cure = format!("{reinstall}; if that says the same: {}", explained.cure());
+            let cure = match trouble.code {
+                // A path that cannot be: it is written again.
+                INVALID_NAME => reinstall,
+                _ => format!("{reinstall}; if that says the same: {}", explained.cure()),
+            };
             let texts = [trouble.what.as_str(), &explained.cause(), &cure];
             gather.add(Severity::Error, "file-unreadable", texts);
             return;

@@ -120,6 +120,8 @@ fn drivers_that_wine_keeps_apart() {
         .filter_map(|f| f.driver.as_deref())
         .collect();
     assert_eq!(drivers, ["process-monitor", "other", "FltMgr"]);
+    let cure = &findings[2].cure;
+    assert!(cure.contains("/v Start /t REG_DWORD /d 2`"), "{cure}");
 }
 
 #[test]
