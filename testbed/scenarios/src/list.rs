@@ -21,6 +21,7 @@ list! {
     "overrun",
     "blobs",
     "slow",
+    "gap",
     "dpc",
     "dpc-queued",
     "dpc-level",

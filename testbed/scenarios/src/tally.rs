@@ -66,6 +66,7 @@ impl Tally {
 
     /// A notification of the load generator.
     pub(crate) fn told(&mut self, record: &Record) {
+        self.add("since-gap", 1);
         let counted = match record.message() {
             Tick::NUMBER => record.decode::<Tick>().map(|tick| {
                 self.add("ticks", 1);
@@ -116,6 +117,7 @@ impl Tally {
     /// Losses that the stream tells of.
     pub(crate) fn gap(&mut self, losses: &[Loss]) {
         self.gaps += 1;
+        self.numbers.insert("since-gap".to_owned(), 0);
         self.add("gaps", 1);
         for loss in losses {
             self.add("lost", loss.count);
