@@ -12,6 +12,7 @@ use std::time::Duration;
 #[command(name = "fltport", version)]
 pub(crate) struct Arguments {
     /// The hosted kernel's socket (Linux). With it, no other host is started.
+    #[cfg_attr(not(unix), arg(hide = true))]
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
     #[command(subcommand)]
