@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Unloading filters: by a service stop, which reaches this driver through the DriverUnload that
 //! registering replaced, and by FilterUnload, which the filter may refuse.
+//!
+//! A stop that meets a FilterUnload in the driver's callback waits for it. Wine itself does not
+//! survive it if both reach its ZwUnloadDriver in the same moment; nothing can be done about that
+//! here.
 
 use alloc::collections::btree_map::Entry;
 use alloc::sync::Arc;
