@@ -90,8 +90,9 @@ impl Floor {
 
     /// Ends the kernel; fails if a driver has broken a rule or left something behind.
     pub(crate) fn close(self) -> Result<()> {
-        let reports = self.kernel.shutdown();
+        // First, for it closes the handles of services that were ended late, which calls the kernel.
         self.server.stop();
+        let reports = self.kernel.shutdown();
         if reports.is_empty() {
             return Ok(());
         }
