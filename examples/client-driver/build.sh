@@ -33,6 +33,7 @@ x86_64-w64-mingw32-windres -O res version.rc target/sys/version.res
     /NODEFAULTLIB /FIXED:NO /TSAWARE:NO /OPT:REF,ICF \
     /GUARD:CF /MERGE:.00cfg=.rdata /SECTION:INIT,ERD /INTEGRITYCHECK \
     /RELEASE /BREPRO /DEBUG "/PDB:target/sys/$name.pdb" "/PDBALTPATH:$name.pdb" \
+    "/PDBSOURCEPATH:$name" \
     /ALTERNATENAME:_fltused=__ImageBase \
     "/OUT:target/sys/$name.sys" $library target/sys/runtime.lib target/sys/version.res
 echo "$PWD/target/sys/$name.sys"

@@ -125,14 +125,15 @@ fn others_build_their_drivers_as_this_project_builds_its_own() {
     assert!(options > 20, "{options} options were found");
 }
 
-/// What every driver is compiled and linked with; exports are for those that have some.
+/// What every driver is compiled and linked with; exports are for those that have some, and what
+/// names this project is for this project.
 fn is_option(quoted: &str) -> bool {
     let kernel_profile = quoted.starts_with("profile.release.") && !quoted.contains("strip");
     let linker = quoted.starts_with('/') && quoted[1..].starts_with(|c: char| c.is_uppercase());
     let compiler = quoted.starts_with("-Zbuild-std=core")
         || quoted.starts_with("-Zbuild-std-features")
         || quoted.starts_with("-Ccontrol");
-    let of_some = ["/EXPORT:", "/IMPLIB:", "/MAP:"]
+    let of_some = ["/EXPORT:", "/IMPLIB:", "/MAP:", "/PDBSOURCEPATH:"]
         .iter()
         .any(|name| quoted.starts_with(name));
     kernel_profile || compiler || linker && !of_some
