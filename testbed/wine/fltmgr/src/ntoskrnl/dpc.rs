@@ -56,17 +56,21 @@ impl Dpc {
 }
 
 struct Queue {
-    waiting: VecDeque<usize>,
+    waiting: VecDeque<Entry>,
     /// A thread takes from it.
     running: bool,
-    /// Who waits until all that were queued have run.
-    flushers: VecDeque<Arc<Event>>,
+}
+
+enum Entry {
+    /// A DPC, by its address.
+    Dpc(usize),
+    /// Somebody waits until all before this have run.
+    Flush(Arc<Event>),
 }
 
 static QUEUE: SpinLock<Queue> = SpinLock::new(Queue {
     waiting: VecDeque::new(),
     running: false,
-    flushers: VecDeque::new(),
 });
 
 pub(super) unsafe extern "system" fn initialize(
@@ -92,7 +96,7 @@ pub(super) unsafe extern "system" fn insert(
     fields.argument1 = argument1;
     fields.argument2 = argument2;
     fields.data = dpc.cast();
-    queue.waiting.push_back(dpc as usize);
+    queue.waiting.push_back(Entry::Dpc(dpc as usize));
     let start = !core::mem::replace(&mut queue.running, true);
     drop(queue);
     if start {
@@ -109,18 +113,20 @@ pub(super) unsafe extern "system" fn remove(dpc: *mut Dpc) -> u8 {
         return 0;
     }
     fields.data = null_mut();
-    queue.waiting.retain(|each| *each != dpc as usize);
+    queue
+        .waiting
+        .retain(|entry| !matches!(entry, Entry::Dpc(each) if *each == dpc as usize));
     1
 }
 
-/// Waits until every DPC that was queued has run.
+/// Waits until every DPC that is queued now has run.
 pub(super) unsafe extern "system" fn flush() {
     let mut queue = QUEUE.lock();
     if !queue.running {
         return;
     }
     let event = Arc::new(Event::new());
-    queue.flushers.push_back(event.clone());
+    queue.waiting.push_back(Entry::Flush(event.clone()));
     drop(queue);
     event.wait(None);
 }
@@ -129,14 +135,18 @@ fn run_all() {
     let former = teb::set_irql(DISPATCH_LEVEL);
     loop {
         let mut queue = QUEUE.lock();
-        let Some(dpc) = queue.waiting.pop_front() else {
-            queue.running = false;
-            let flushers = core::mem::take(&mut queue.flushers);
-            drop(queue);
-            flushers.iter().for_each(|event| event.set());
-            break;
+        let dpc = match queue.waiting.pop_front() {
+            Some(Entry::Dpc(dpc)) => dpc as *mut Dpc,
+            Some(Entry::Flush(event)) => {
+                drop(queue);
+                event.set();
+                continue;
+            }
+            None => {
+                queue.running = false;
+                break;
+            }
         };
-        let dpc = dpc as *mut Dpc;
         // SAFETY: queued, so the driver keeps it; its fields change under this lock only.
         let fields = unsafe { &mut *dpc };
         fields.data = null_mut();
