@@ -52,8 +52,7 @@ fn build(workspace: &Workspace) -> Result<files::Files> {
     files::build(workspace, toolchain, &linker)
 }
 
-/// Builds everything and runs every step in a new prefix; what was
-/// checked.
+/// Builds everything and runs every step in a new prefix; what was checked.
 ///
 /// # Errors
 /// The first step that failed, with what the drivers told the debugger; or Wine cannot be had.
@@ -68,6 +67,7 @@ pub(crate) fn test(workspace: &Workspace) -> Result<Checks> {
     for step in &STEPS {
         let begin = Instant::now();
         let passed = (step.run)(&session)
+            .inspect_err(|_| println!("the drivers and Wine, at last:\n{}", session.last_words()))
             .with_context(|| format!("{}; logs are in {}", step.name, logs.display()))?;
         println!(
             "{:<12} {} checks, {:.1} s: {}",

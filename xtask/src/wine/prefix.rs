@@ -100,11 +100,18 @@ fn copy(files: &[PathBuf], to: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Makes sure of Wine; its version.
+/// Makes sure of Wine; its version. (Debian's script complains on standard error that there is no
+/// 32-bit Wine, which nobody needs here.)
 pub(super) fn wine() -> Result<String> {
-    let version = || command::text(Command::new("wine").arg("--version"));
-    if !command::answers(Command::new("wine").arg("--version")) {
+    let version = || Command::new("wine").arg("--version").output();
+    if !version().is_ok_and(|output| output.status.success()) {
         provision::packages(&["wine", "wine64"]).context("there is no Wine here")?;
     }
-    Ok(version()?.trim().to_string())
+    let output = version().context("cannot start `wine`")?;
+    ensure!(
+        output.status.success(),
+        "`wine --version` failed ({})",
+        output.status
+    );
+    Ok(String::from_utf8_lossy(&output.stdout).trim().to_string())
 }

@@ -13,6 +13,10 @@ use wait_timeout::ChildExt;
 use super::prefix::Prefix;
 use crate::command;
 
+const KERNEL_LOG: &str = "kernel.log";
+/// Of the log, in an error.
+const LAST_LINES: usize = 40;
+
 /// A running Windows. Wine ends all services when the last program has ended, so one is kept.
 pub(super) struct Session<'a> {
     prefix: &'a Prefix,
@@ -31,7 +35,7 @@ impl<'a> Session<'a> {
     /// Starts it. What drivers tell the debugger goes to `kernel.log` in `logs`.
     pub(super) fn start(prefix: &'a Prefix, logs: &Path) -> Result<Session<'a>> {
         fs::create_dir_all(logs).with_context(|| format!("cannot make {}", logs.display()))?;
-        let log = create(&logs.join("kernel.log"))?;
+        let log = create(&logs.join(KERNEL_LOG))?;
         let mut cmd = prefix.command("wine");
         // It reads from a pipe to which nobody writes.
         cmd.args(["cmd.exe", "/k"])
@@ -65,6 +69,14 @@ impl<'a> Session<'a> {
             output: read(&out)?,
             errors: read(&err)?,
         })
+    }
+
+    /// The end of what drivers told the debugger, and of what Wine complained of.
+    pub(super) fn last_words(&self) -> String {
+        let log = read(&self.logs.join(KERNEL_LOG)).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().collect();
+        let first = lines.len().saturating_sub(LAST_LINES);
+        lines.get(first..).unwrap_or_default().join("\n")
     }
 
     fn log(&self, name: &str, kind: &str) -> PathBuf {
