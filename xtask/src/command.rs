@@ -4,7 +4,9 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fs;
 use std::io::IsTerminal;
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
@@ -33,6 +35,18 @@ pub(crate) fn cargo(workspace: &Workspace) -> Command {
 pub(crate) fn run(command: &mut Command) -> Result<()> {
     let status = command.status().with_context(|| cannot_start(command))?;
     judge(command, status)
+}
+
+/// Runs a program that has its temporary files in `folder`, which is made for it and removed after
+/// it. (dlltool of mingw-w64, which rustc calls as well, leaves two for each library that it makes.)
+///
+/// # Errors
+/// As [`run`], and when the folder cannot be made or removed.
+pub(crate) fn run_tidily(command: &mut Command, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let ran = run(command.env("TMPDIR", folder));
+    fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    ran
 }
 
 /// Runs a program and returns what it wrote to standard output.
@@ -138,6 +152,17 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.starts_with("`sh -c 'exit 3'` failed"), "{error}");
+    }
+
+    #[test]
+    fn what_a_program_leaves_in_its_temporary_folder_goes() {
+        let folder = env::temp_dir().join(format!("xtask-tidily-{}", std::process::id()));
+        let mut leaves = Command::new("sh");
+        leaves.args(["-c", "touch \"$TMPDIR/left\" && test -e \"$TMPDIR/left\""]);
+        run_tidily(&mut leaves, &folder).unwrap();
+        assert!(!folder.exists());
+        assert!(run_tidily(Command::new("sh").args(["-c", "exit 3"]), &folder).is_err());
+        assert!(!folder.exists());
     }
 
     #[test]

@@ -169,7 +169,7 @@ pub(crate) fn user(
         &["-Clink-arg=-Wl,--no-insert-timestamp"]
     };
     toolchain::flags(&mut cargo, workspace, flags);
-    command::run(&mut cargo)
+    command::run_tidily(&mut cargo, &target.join("scratch"))
         .with_context(|| format!("{} does not build for {USER_TARGET}", user.package))?;
     let made = target.join(USER_TARGET).join("release").join(made);
     let path = folder.join(user.image);

@@ -50,7 +50,8 @@ fn import_library(folder: &Path, exports: &[&str]) -> Result<()> {
         .arg(&definition)
         .arg("-l")
         .arg(folder.join("libfltmgr.a"));
-    command::run(&mut dlltool).context("no import library for fltmgr.sys")
+    command::run_tidily(&mut dlltool, &folder.join("scratch"))
+        .context("no import library for fltmgr.sys")
 }
 
 fn driver(workspace: &Workspace, folder: &Path, sources: &str, image: &Path) -> Result<()> {
