@@ -3,7 +3,8 @@
 //! What is played under Wine, in this order.
 
 use std::ops::AddAssign;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
@@ -89,8 +90,8 @@ fn start(session: &Session<'_>, driver: &str) -> Result<()> {
             None => vec![*argument],
         })
         .collect();
-    succeed(session, "sc.exe", &create)?;
-    let started = succeed(session, "sc.exe", &["start", driver])?;
+    control(session, &create)?;
+    let started = control(session, &["start", driver])?;
     ensure!(
         started.output.contains("RUNNING"),
         "{driver} does not run:\n{}",
@@ -99,9 +100,32 @@ fn start(session: &Session<'_>, driver: &str) -> Result<()> {
     Ok(())
 }
 
+/// `sc`, which is refused for as long as Wine starts services of its own.
+fn control(session: &Session<'_>, arguments: &[&str]) -> Result<Ended> {
+    /// ERROR_SERVICE_DATABASE_LOCKED.
+    const LOCKED: &str = " 1055";
+    let deadline = Instant::now() + COMMAND;
+    loop {
+        let ended = session.run("sc.exe", arguments, COMMAND)?;
+        let locked = ended.errors.contains(LOCKED) || ended.output.contains(LOCKED);
+        if !locked || Instant::now() > deadline {
+            return judge("sc.exe", arguments, ended);
+        }
+        // Nothing tells when it is over.
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// Runs a program that must succeed.
 fn succeed(session: &Session<'_>, program: &str, arguments: &[&str]) -> Result<Ended> {
-    let ended = session.run(program, arguments, COMMAND)?;
+    judge(
+        program,
+        arguments,
+        session.run(program, arguments, COMMAND)?,
+    )
+}
+
+fn judge(program: &str, arguments: &[&str], ended: Ended) -> Result<Ended> {
     if ended.status.success() {
         return Ok(ended);
     }
