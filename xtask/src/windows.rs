@@ -40,7 +40,7 @@ pub(crate) struct Arguments {
 
     /// Build nothing; check these drivers (.sys) and programs (.exe), and print every fault.
     #[arg(long, value_name = "FILE", num_args = 1..)]
-    #[arg(conflicts_with = "sign")]
+    #[arg(conflicts_with_all = ["sign", "allow_panics"])]
     pub(crate) check: Vec<PathBuf>,
 
     #[command(flatten)]

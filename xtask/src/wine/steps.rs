@@ -78,18 +78,10 @@ const GROUP: &str = "FSFilter Activity Monitor";
 
 /// Makes a service of a driver by Wine's own `sc`, and starts it.
 fn start(session: &Session<'_>, driver: &str) -> Result<()> {
-    let image = format!("binPath= C:\\windows\\system32\\drivers\\{driver}.sys");
-    let group = format!("group= {GROUP}");
-    let mut create = vec!["create", driver, "type= filesys", "start= demand"];
-    create.extend([group.as_str(), image.as_str()]);
-    // `sc` takes a name and its value as two arguments.
-    let create: Vec<&str> = create
-        .iter()
-        .flat_map(|argument| match argument.split_once("= ") {
-            Some((name, value)) => vec![&argument[..name.len() + 1], value],
-            None => vec![*argument],
-        })
-        .collect();
+    let image = format!("C:\\windows\\system32\\drivers\\{driver}.sys");
+    // To `sc` a name, which ends in "=", and its value are two arguments.
+    let kind = ["type=", "filesys", "start=", "demand", "group=", GROUP];
+    let create = [&["create", driver], &kind[..], &["binPath=", &image]].concat();
     control(session, &create)?;
     let started = control(session, &["start", driver])?;
     ensure!(
