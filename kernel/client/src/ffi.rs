@@ -8,7 +8,7 @@ use core::slice;
 use fltport_abi::account::{Cause, Outcome};
 use fltport_abi::interface::{
     Ask, CommandCaller, Interface, Notification, ProviderDescription, ProviderHandle, Request,
-    VERSION,
+    Revised, VERSION,
 };
 use fltport_nt::bindings::{NTSTATUS, STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
 use fltport_nt::ex::{CallbackObject, PoolArc};
@@ -39,8 +39,7 @@ impl Table {
         // SAFETY: the common driver announces a valid table, or null; nobody else may notify
         // ANNOUNCE.
         let interface = unsafe { table.as_ref() }?;
-        let known =
-            interface.version == VERSION && interface.size as usize >= size_of::<Interface>();
+        let known = interface.version == VERSION && interface.size as usize >= Interface::FIRST;
         known.then_some(Table(table))
     }
 
@@ -74,16 +73,14 @@ impl Table {
     ) -> Result<Bound> {
         let context: *const H = &**handler;
         let description = ProviderDescription {
-            size: size_of::<ProviderDescription>() as u32,
-            version: VERSION,
             schema: schema.as_ptr(),
             schema_length: u32::try_from(schema.len())
                 .map_err(|_| NtError(STATUS_INVALID_PARAMETER))?,
             backlog,
             backlog_policy,
-            reserved: 0,
             on_command: Some(on_command::<H>),
             context: context.cast_mut().cast(),
+            ..ProviderDescription::EMPTY
         };
         let mut handle = ProviderHandle(0);
         // SAFETY: a valid description and place; the handler's routine and context stay valid, as
@@ -107,13 +104,12 @@ impl Bound {
     /// IRQL: <= DISPATCH_LEVEL.
     pub(crate) fn notify(&self, message: u16, fixed: u16, time: i64, payload: &[u8]) -> Result<()> {
         let notification = Notification {
-            size: size_of::<Notification>() as u32,
             message,
             fixed,
             time,
             payload: payload.as_ptr(),
             length: u32::try_from(payload.len()).map_err(|_| NtError(STATUS_INVALID_PARAMETER))?,
-            reserved: 0,
+            ..Notification::EMPTY
         };
         // SAFETY: a registered handle and a valid notification.
         check(unsafe { (self.table.interface().notify)(self.handle, &raw const notification) })
@@ -142,7 +138,6 @@ impl Bound {
     ) -> Result<Outcome> {
         let too_long = |_| NtError(STATUS_INVALID_PARAMETER);
         let mut request = Request {
-            size: size_of::<Request>() as u32,
             message,
             fixed,
             payload: payload.as_ptr(),
@@ -150,7 +145,7 @@ impl Bound {
             deadline_ms,
             reply: reply.as_mut_ptr(),
             reply_length: u32::try_from(reply.len()).map_err(too_long)?,
-            outcome: 0,
+            ..Request::EMPTY
         };
         // SAFETY: a registered handle and a valid request whose buffers are ours for the call.
         check(unsafe { (self.table.interface().request)(self.handle, &raw mut request) })?;

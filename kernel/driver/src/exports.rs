@@ -11,13 +11,13 @@ use crate::ledger::bit;
 use crate::provider::{Description, Provider};
 use crate::receiver::Offer;
 use crate::request::{self, Asked};
-use core::mem::size_of;
+use core::mem::{MaybeUninit, size_of};
 use core::slice;
 use fltport_abi::account::Cause;
 use fltport_abi::frame::RecordKind;
 use fltport_abi::interface::{
     Ask, BacklogPolicy, Interface, Notification, ProviderDescription, ProviderHandle, Request,
-    VERSION,
+    Revised, VERSION,
 };
 use fltport_abi::limits::{MAX_DEADLINE_MS, MAX_SCHEMA};
 use fltport_nt::bindings::{
@@ -39,6 +39,15 @@ static TABLE: Interface = Interface {
     lost,
     request,
     listening,
+    reserve: None,
+    commit: None,
+    discard: None,
+    book: None,
+    unbook: None,
+    request_async: None,
+    statistics: None,
+    snapshot_add: None,
+    snapshot_live: None,
 };
 
 /// What a handle points to: the provider, kept alive by the registration.
@@ -85,16 +94,44 @@ unsafe fn bytes<'a>(pointer: *const u8, length: u32) -> Result<&'a [u8]> {
     }
 }
 
+/// The struct at `pointer` as this revision knows it: what its author's revision does not have is
+/// 0, what a newer one has behind that is left alone. `None` if the pointer is null, or the struct
+/// shorter than the first revision's.
+///
+/// # Safety
+/// `pointer` is null or valid for as many bytes as the struct's size, which comes first, says.
+unsafe fn revised<T: Revised>(pointer: *const T) -> Option<T> {
+    if pointer.is_null() {
+        return None;
+    }
+    // SAFETY: not null, so valid for its size at least.
+    let size = unsafe { pointer.cast::<u32>().read() } as usize;
+    if size < T::FIRST {
+        return None;
+    }
+    let mut value = MaybeUninit::<T>::zeroed();
+    let known = size.min(size_of::<T>());
+    // SAFETY: valid for `size` bytes, as the caller vouches, and the place for those of T.
+    unsafe {
+        pointer
+            .cast::<u8>()
+            .copy_to_nonoverlapping(value.as_mut_ptr().cast(), known)
+    };
+    // SAFETY: all bytes zero is a valid value of every struct of this kind, and so are those that
+    // its author put there: numbers and pointers.
+    Some(unsafe { value.assume_init() })
+}
+
 unsafe extern "system" fn register(
     description: *const ProviderDescription,
     handle: *mut ProviderHandle,
 ) -> NTSTATUS {
     // SAFETY: the client driver passes a valid description or null, for the duration of the call.
-    let Some(description) = (unsafe { description.as_ref() }) else {
+    let Some(description) = (unsafe { revised(description) }) else {
         return STATUS_INVALID_PARAMETER;
     };
     // SAFETY: the description is the client driver's own.
-    match unsafe { register_provider(description) } {
+    match unsafe { register_provider(&description) } {
         Ok(registered) => {
             let raw = registered.into_raw();
             // SAFETY: the client driver passes a valid place for the handle.
@@ -112,9 +149,7 @@ unsafe fn register_provider(description: &ProviderDescription) -> Result<Registe
     if current_irql() != PASSIVE_LEVEL {
         return Err(NtError(STATUS_INVALID_LEVEL));
     }
-    if (description.size as usize) < size_of::<ProviderDescription>()
-        || description.version != VERSION
-    {
+    if description.version != VERSION {
         return Err(NtError(STATUS_REVISION_MISMATCH));
     }
     let policy = match description.backlog_policy {
@@ -161,13 +196,10 @@ unsafe extern "system" fn notify(
     // SAFETY: the client driver passes a handle that is registered.
     let provider = unsafe { provider(handle) };
     // SAFETY: and a valid notification, for the duration of the call.
-    let notification = unsafe { notification.as_ref() };
+    let notification = unsafe { revised(notification) };
     let (Some(provider), Some(notification)) = (provider, notification) else {
         return STATUS_INVALID_PARAMETER;
     };
-    if (notification.size as usize) < size_of::<Notification>() {
-        return STATUS_INVALID_PARAMETER;
-    }
     // SAFETY: whose payload is valid for its length.
     let Ok(payload) = (unsafe { bytes(notification.payload, notification.length) }) else {
         return STATUS_INVALID_PARAMETER;
@@ -212,21 +244,18 @@ unsafe extern "system" fn lost(handle: ProviderHandle, message: u16, cause: u16,
     }
 }
 
-unsafe extern "system" fn request(handle: ProviderHandle, request: *mut Request) -> NTSTATUS {
+unsafe extern "system" fn request(handle: ProviderHandle, place: *mut Request) -> NTSTATUS {
     if current_irql() > APC_LEVEL {
         return STATUS_INVALID_LEVEL;
     }
     // SAFETY: the client driver passes a handle that is registered.
     let provider = unsafe { provider(handle) };
     // SAFETY: and a valid request that nobody else touches during the call.
-    let request = unsafe { request.as_mut() };
+    let request = unsafe { revised(place.cast_const()) };
     let (Some(provider), Some(request), Some(driver)) = (provider, request, DRIVER.get()) else {
         return STATUS_INVALID_PARAMETER;
     };
-    if (request.size as usize) < size_of::<Request>()
-        || request.deadline_ms == 0
-        || request.deadline_ms > MAX_DEADLINE_MS
-        || request.reply.is_null()
+    if request.deadline_ms == 0 || request.deadline_ms > MAX_DEADLINE_MS || request.reply.is_null()
     {
         return STATUS_INVALID_PARAMETER;
     }
@@ -242,8 +271,16 @@ unsafe extern "system" fn request(handle: ProviderHandle, request: *mut Request)
         payload,
         deadline_ms: request.deadline_ms,
     };
-    let outcome = request::ask(&driver, provider, &asked, reply);
-    to_status(outcome.map(|outcome| request.outcome = outcome as u32))
+    match request::ask(&driver, provider, &asked, reply) {
+        Ok(outcome) => {
+            // SAFETY: within the request, for every revision has that field.
+            let told = unsafe { &raw mut (*place).outcome };
+            // SAFETY: valid, as the request is.
+            unsafe { told.write(outcome as u32) };
+            STATUS_SUCCESS
+        }
+        Err(error) => error.status(),
+    }
 }
 
 unsafe extern "system" fn listening(handle: ProviderHandle, message: u16) -> u8 {

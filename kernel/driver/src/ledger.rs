@@ -6,7 +6,7 @@ use crate::tag;
 use fltport_abi::account::{CAUSES, Cause};
 use fltport_abi::command::LedgerRow;
 use fltport_abi::fixed::Fixed;
-use fltport_abi::frame::{GapEntry, GapHeader};
+use fltport_abi::frame::{BLAME_NONE, GapEntry, GapHeader};
 use fltport_nt::Result;
 use fltport_nt::ex::PoolSlice;
 
@@ -18,6 +18,7 @@ pub(crate) struct Counters {
     offered: u64,
     delivered: u64,
     in_flight: u64,
+    in_flight_peak: u64,
     lost: [u64; CAUSES],
 }
 
@@ -83,7 +84,7 @@ impl Unreported {
                     provider,
                     message,
                     cause,
-                    reserved: 0,
+                    by: BLAME_NONE,
                 });
             }
         }
@@ -116,6 +117,7 @@ impl Account {
         self.with(message, |c| {
             c.offered += count;
             c.in_flight += count;
+            c.in_flight_peak = c.in_flight_peak.max(c.in_flight);
         });
     }
 
@@ -179,6 +181,7 @@ impl Account {
             sum.offered += c.offered;
             sum.delivered += c.delivered;
             sum.in_flight += c.in_flight;
+            sum.in_flight_peak = sum.in_flight_peak.max(c.in_flight_peak);
             for (sum, lost) in sum.lost.iter_mut().zip(c.lost) {
                 *sum += lost;
             }
@@ -203,7 +206,7 @@ impl Account {
                 delivered: c.delivered,
                 in_flight: c.in_flight,
                 lost: c.lost,
-                reserved: 0,
+                in_flight_peak: c.in_flight_peak,
             })
     }
 }

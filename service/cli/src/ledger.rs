@@ -98,7 +98,7 @@ mod tests {
             delivered: 6,
             in_flight: 1,
             lost: [0; 10],
-            reserved: 0,
+            in_flight_peak: 0,
         };
         row.lost[Cause::RingFull.index()] = 3;
         let lines = table(&[row], &Names::default());

@@ -201,7 +201,7 @@ mod tests {
             delivered: 7,
             in_flight: 1,
             lost: [0; 10],
-            reserved: 0,
+            in_flight_peak: 0,
         };
         assert_eq!(sums(&[row])["unbalanced"], 1);
         row.lost[Cause::RingFull.index()] = 2;

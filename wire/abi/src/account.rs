@@ -86,6 +86,40 @@ numbered! {
     }
 }
 
+numbered! {
+    /// Why something was refused. Every refusal has its own status, too.
+    Refusal, REFUSALS {
+        /// A connection without any right, by the configuration.
+        NoRights = 0 "no rights",
+        /// A connection that wanted a right that it may not have.
+        RightNotGranted = 1 "right not granted",
+        /// A subscription or command without the right for that provider.
+        ProviderRight = 2 "no right for the provider",
+        /// A connection from an image that the configuration does not allow.
+        Image = 3 "image not allowed",
+        /// A connection from a process that is less protected than the configuration demands.
+        Protection = 4 "process not protected",
+        /// A call by another process than the one that connected.
+        OtherProcess = 5 "another process",
+        /// A hello that is not one.
+        BadHello = 6 "malformed hello",
+        /// No protocol version in common.
+        Version = 7 "version",
+        /// All places for connections are taken.
+        TooMany = 8 "too many connections",
+        /// A stream that another connection has taken over, or has.
+        StreamTaken = 9 "stream taken",
+        /// A stream that does not exist, or a point in it that does not.
+        BadResume = 10 "bad resume point",
+        /// A malformed command.
+        BadCommand = 11 "malformed command",
+        /// A malformed filter, or one for another schema.
+        BadFilter = 12 "malformed filter",
+        /// A malformed schema of a client driver.
+        BadSchema = 13 "malformed schema",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

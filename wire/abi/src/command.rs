@@ -32,6 +32,32 @@ pub mod own {
     pub const LEDGER: u16 = 6;
     /// The account of requests. \[[`RequestRow`](super::RequestRow)\]
     pub const REQUESTS: u16 = 7;
+    /// What this driver knows beyond the commands above, all of which every driver knows. No
+    /// payload. \[one [`FeaturesRow`](super::FeaturesRow)\]
+    pub const FEATURES: u16 = 8;
+    /// Everything up to a sequence number has been dealt with: the payload is it, as `u64`.
+    /// \[nothing\]
+    pub const ACKNOWLEDGE: u16 = 9;
+    /// What each provider takes of each connection. \[[`UsageRow`](super::UsageRow)\]
+    pub const USAGE: u16 = 10;
+    /// The account of requests by who was asked. \[[`RequestAccountRow`](super::RequestAccountRow)\]
+    pub const REQUEST_ACCOUNTS: u16 = 11;
+    /// What a request is answered with when nobody does: the payload is the provider's number and the
+    /// message's, each as `u32`. \[the reply; nothing if none was declared\]
+    pub const DEFAULT_REPLY: u16 = 12;
+    /// Answers an asynchronous request: the payload is a
+    /// [`ReplyHeader`](crate::frame::ReplyHeader) and the reply. \[nothing\]
+    pub const ANSWER: u16 = 13;
+    /// What was refused, and why. \[[`RefusalRow`](super::RefusalRow)\]
+    pub const REFUSALS: u16 = 14;
+    /// Sets this connection's limits: the payload is [`Limits`](super::Limits). \[nothing\]
+    pub const LIMITS: u16 = 15;
+    /// Subscribe with filters: the payload is a
+    /// [`FilteredSubscription`](super::FilteredSubscription), behind it so many bytes of filters.
+    /// \[nothing\]
+    pub const SUBSCRIBE_FILTERED: u16 = 16;
+    /// This connection's stream. No payload. \[one [`StreamRow`](super::StreamRow)\]
+    pub const STREAM: u16 = 17;
 }
 
 crate::fixed! {
@@ -69,6 +95,150 @@ crate::fixed! {
         /// Bit n: be the decider for requests with number n. Needs
         /// [`rights::DECIDE`](crate::hello::rights::DECIDE), and that nobody else is.
         pub decide: u64,
+    }
+
+    /// What a connection wants of a provider, with filters.
+    pub struct FilteredSubscription: 40 {
+        /// The provider's number.
+        pub provider: u32,
+        /// [`flags`] bits.
+        pub flags: u32,
+        /// As in [`Subscription`].
+        pub observe: u64,
+        /// As in [`Subscription`].
+        pub decide: u64,
+        /// The hash of the schema that the filters were made for; 0 if there are none.
+        pub hash: u64,
+        /// Bytes of filters that follow; at most [`MAX_FILTER`](crate::limits::MAX_FILTER).
+        pub filters: u32,
+        /// 0.
+        pub reserved: u32,
+    }
+
+    /// What a connection asks of its queue.
+    pub struct Limits: 16 {
+        /// Bytes that its queue is to hold: from [`MIN_QUEUE`](crate::limits::MIN_QUEUE) to
+        /// [`MAX_QUEUE`](crate::limits::MAX_QUEUE), or 0 to leave it. Only before anything is in it.
+        pub queue: u32,
+        /// Records a second that it takes at most; 0 for no limit.
+        pub rate: u32,
+        /// How many may come at once, for a `rate`; 0 for as many as in a second.
+        pub burst: u32,
+        /// 0.
+        pub reserved: u32,
+    }
+
+    /// What a driver knows.
+    pub struct FeaturesRow: 32 {
+        /// [`features`] bits.
+        pub features: u64,
+        /// The newest protocol version that it speaks.
+        pub version: u16,
+        /// The oldest one.
+        pub min_version: u16,
+        /// The major version of its interface for client drivers.
+        pub interface: u32,
+        /// Bytes of that interface's function table, which tell its revision.
+        pub interface_size: u32,
+        /// Services that can be connected at one time.
+        pub max_connections: u32,
+        /// Providers that can be registered at one time.
+        pub max_providers: u32,
+        /// 0.
+        pub reserved: u32,
+    }
+
+    /// What one provider takes of one connection.
+    pub struct UsageRow: 80 {
+        /// The connection; [`BACKLOG`] for what the provider may do as a whole.
+        pub connection: u32,
+        /// The provider.
+        pub provider: u32,
+        /// Bytes of its records in the queue.
+        pub bytes: u32,
+        /// The most that there ever were.
+        pub bytes_peak: u32,
+        /// The most that there may be now: its quota, or its fair share.
+        pub bytes_allowed: u32,
+        /// Bytes of room that are booked for it.
+        pub booked: u32,
+        /// Notifications a second that it may offer; 0 for no limit.
+        pub rate: u32,
+        /// How many may come at once.
+        pub burst: u32,
+        /// Records lost at this connection, its own and others', because this provider took too
+        /// much.
+        pub blamed: u64,
+        /// Records that its subscription's filters left out; they were not offered.
+        pub filtered: u64,
+        /// Records that were muted: the service's own doing; they were not offered.
+        pub muted: u64,
+        /// Records that a filter let pass because judging them took too long.
+        pub unjudged: u64,
+        /// 0.
+        pub reserved: [u64; 2],
+    }
+
+    /// The account of one request type with one decider.
+    pub struct RequestAccountRow: 360 {
+        /// The connection that was asked; [`BACKLOG`] for nobody, [`ENDED`] for all connections that
+        /// have ended, together.
+        pub connection: u32,
+        /// The provider.
+        pub provider: u16,
+        /// The request type.
+        pub message: u16,
+        /// Requests made.
+        pub asked: u64,
+        /// Of these ended, by [`Outcome`](crate::Outcome).
+        pub outcomes: [u64; 8],
+        /// Not ended yet.
+        pub in_flight: u64,
+        /// The most that ever were in flight.
+        pub in_flight_peak: u64,
+        /// The sum of the times that requesters waited, in microseconds.
+        pub waited_us: u64,
+        /// How many waited less than 2^n microseconds, and not less than the half of it; the last
+        /// one has all that waited longer.
+        pub latency: [u64; 32],
+    }
+
+    /// How often something was refused.
+    pub struct RefusalRow: 32 {
+        /// A [`Refusal`](crate::account::Refusal).
+        pub reason: u32,
+        /// The process that was refused last.
+        pub pid: u32,
+        /// How often.
+        pub count: u64,
+        /// When the last time: NT system time.
+        pub last: i64,
+        /// 0.
+        pub reserved: u64,
+    }
+
+    /// A connection's stream.
+    pub struct StreamRow: 64 {
+        /// The number of the next record.
+        pub next_sequence: u64,
+        /// The number of the last record that was acknowledged.
+        pub acknowledged: u64,
+        /// How long the stream is kept without a connection, in milliseconds; 0 if it is not.
+        pub retention_ms: u32,
+        /// Bytes of records that may wait to be acknowledged.
+        pub window: u32,
+        /// Bytes of records that do.
+        pub unacknowledged: u32,
+        /// The connection that had the stream before; 0 if it is a new one.
+        pub former: u32,
+        /// How often the stream changed hands.
+        pub resumed: u32,
+        /// 1 if the former connection was alive: it was taken over.
+        pub taken_over: u32,
+        /// The records that were sent again.
+        pub again: u64,
+        /// 0.
+        pub reserved: [u64; 2],
     }
 
     /// One provider.
@@ -135,8 +305,8 @@ crate::fixed! {
         pub in_flight: u64,
         /// Lost, by [`Cause`](crate::Cause).
         pub lost: [u64; 10],
-        /// 0.
-        pub reserved: u64,
+        /// The most that were ever queued.
+        pub in_flight_peak: u64,
     }
 
     /// The account of one request type.
@@ -154,6 +324,38 @@ crate::fixed! {
         /// 1 while the circuit is open.
         pub circuit_open: u64,
     }
+}
+
+/// [`FilteredSubscription::flags`].
+pub mod flags {
+    /// Have the provider report its present state first.
+    pub const SNAPSHOT: u32 = 1;
+    /// Leave out what this service's process and its descendants caused.
+    pub const MUTE_SELF: u32 = 2;
+    /// All of them.
+    pub const ALL: u32 = SNAPSHOT | MUTE_SELF;
+}
+
+/// [`FeaturesRow::features`].
+pub mod features {
+    /// Streams that outlive a connection: [`StreamHello`](crate::hello::StreamHello),
+    /// [`own::ACKNOWLEDGE`](super::own::ACKNOWLEDGE), [`own::STREAM`](super::own::STREAM).
+    pub const STREAMS: u64 = 1;
+    /// Filters: [`own::SUBSCRIBE_FILTERED`](super::own::SUBSCRIBE_FILTERED).
+    pub const FILTERS: u64 = 2;
+    /// [`flags::SNAPSHOT`](super::flags::SNAPSHOT).
+    pub const SNAPSHOTS: u64 = 4;
+    /// [`flags::MUTE_SELF`](super::flags::MUTE_SELF).
+    pub const MUTE: u64 = 8;
+    /// Asynchronous requests: [`own::ANSWER`](super::own::ANSWER).
+    pub const ASYNCHRONOUS: u64 = 16;
+    /// [`own::LIMITS`](super::own::LIMITS), [`own::USAGE`](super::own::USAGE).
+    pub const LIMITS: u64 = 32;
+    /// [`own::REQUEST_ACCOUNTS`](super::own::REQUEST_ACCOUNTS),
+    /// [`own::DEFAULT_REPLY`](super::own::DEFAULT_REPLY).
+    pub const REQUEST_ACCOUNTS: u64 = 64;
+    /// [`own::REFUSALS`](super::own::REFUSALS).
+    pub const REFUSALS: u64 = 128;
 }
 
 const _: () = assert!(
@@ -242,7 +444,7 @@ mod tests {
             delivered: 2,
             in_flight: 1,
             lost: [1; 10],
-            reserved: 0,
+            in_flight_peak: 0,
         };
         assert!(!row.balances());
         row.offered = 13;

@@ -23,6 +23,9 @@ pub const FRAME_RECORDS: u16 = 1;
 /// [`FrameHeader::kind`]: one request, to be answered.
 pub const FRAME_REQUEST: u16 = 2;
 
+/// [`GapEntry::by`]: nobody took too much.
+pub const BLAME_NONE: u16 = u16::MAX;
+
 crate::fixed! {
     /// The start of a frame.
     pub struct FrameHeader: 24 {
@@ -84,8 +87,9 @@ crate::fixed! {
         pub message: u16,
         /// A [`Cause`].
         pub cause: u16,
-        /// 0.
-        pub reserved: u16,
+        /// The provider that took too much: the one itself, if it was its own limit; else the one
+        /// that had most of the queue. [`BLAME_NONE`] if nobody did.
+        pub by: u16,
     }
 
     /// The payload of an outcome record begins with this; the request's payload, padding to a
@@ -103,6 +107,17 @@ crate::fixed! {
         pub reply: u16,
         /// An [`Outcome`](crate::Outcome).
         pub outcome: u16,
+    }
+
+    /// The payload of a record of an asynchronous request begins with this; the request's payload
+    /// follows.
+    pub struct AsyncRequestHeader: 16 {
+        /// The request's id.
+        pub request: u64,
+        /// Milliseconds until nobody waits any more, counted from the record's time.
+        pub deadline_ms: u32,
+        /// Bytes of the request's fixed part.
+        pub fixed: u32,
     }
 
     /// The start of a reply, behind the Filter Manager's own header; the reply's payload follows.
@@ -130,6 +145,12 @@ pub enum RecordKind {
     Request = 3,
     /// How a request ended.
     Outcome = 4,
+    /// A part of a provider's present state; for whoever asked for a snapshot.
+    Snapshot = 5,
+    /// A snapshot is complete: what follows of that provider is live. No payload, no message.
+    SnapshotEnd = 6,
+    /// A request to be answered by a command; for whoever decides it.
+    AsyncRequest = 7,
 }
 
 impl RecordKind {
@@ -140,6 +161,9 @@ impl RecordKind {
             2 => RecordKind::Gap,
             3 => RecordKind::Request,
             4 => RecordKind::Outcome,
+            5 => RecordKind::Snapshot,
+            6 => RecordKind::SnapshotEnd,
+            7 => RecordKind::AsyncRequest,
             _ => return None,
         })
     }

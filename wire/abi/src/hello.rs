@@ -31,6 +31,43 @@ crate::fixed! {
     }
 }
 
+crate::fixed! {
+    /// Behind a [`Hello`]: a stream that outlives its connections. Since protocol version 2; what a
+    /// later version puts behind it is ignored.
+    pub struct StreamHello: 48 {
+        /// The stream's key: 16 bytes that no other service chooses, not all zero.
+        pub key: [u8; 16],
+        /// The connection that this service had the stream with; 0 at first. One whose stream has
+        /// been taken over is refused.
+        pub former: u32,
+        /// [`stream`] bits.
+        pub flags: u32,
+        /// The last record that this service has dealt with; 0 to go on behind the last one that
+        /// was acknowledged.
+        pub acknowledged: u64,
+        /// How long the stream is kept without a connection, in milliseconds; at most
+        /// [`MAX_RETENTION_MS`](crate::limits::MAX_RETENTION_MS).
+        pub retention_ms: u32,
+        /// Bytes of records that may wait to be acknowledged; at most
+        /// [`MAX_WINDOW`](crate::limits::MAX_WINDOW).
+        pub window: u32,
+        /// 0.
+        pub reserved: u64,
+    }
+}
+
+/// [`StreamHello::flags`].
+pub mod stream {
+    /// Go on with the stream of this key if there is one; else a new one begins.
+    pub const RESUME: u32 = 1;
+    /// Even if a connection has it: that one ends.
+    pub const TAKE_OVER: u32 = 2;
+    /// Refuse the connection if there is no stream of this key.
+    pub const MUST_EXIST: u32 = 4;
+    /// All of them.
+    pub const ALL: u32 = RESUME | TAKE_OVER | MUST_EXIST;
+}
+
 /// What a connection may do.
 pub mod rights {
     /// Receive notifications and outcomes.

@@ -44,3 +44,28 @@ pub const MAX_SCHEMA: usize = 16 * 1024;
 
 /// The longest time that a request may wait, in milliseconds.
 pub const MAX_DEADLINE_MS: u32 = 60_000;
+
+/// The longest time that a stream outlives its connection, in milliseconds.
+pub const MAX_RETENTION_MS: u32 = 600_000;
+
+/// Bytes of records that a stream keeps at most until they are acknowledged.
+pub const MAX_WINDOW: u32 = 16 * 1024 * 1024;
+
+/// The smallest and the largest queue of a connection.
+pub const MIN_QUEUE: u32 = 64 * 1024;
+/// See [`MIN_QUEUE`].
+pub const MAX_QUEUE: u32 = 16 * 1024 * 1024;
+
+/// The most that a snapshot may hold.
+pub const MAX_SNAPSHOT: usize = 8 * 1024 * 1024;
+
+/// Bookings that a provider can have at one time.
+pub const MAX_BOOKINGS: usize = 4096;
+
+/// Asynchronous requests of a provider that can be pending at one time.
+pub const MAX_PENDING: usize = 4096;
+
+/// The largest filter of one subscription, in bytes, and the most predicates in it.
+pub const MAX_FILTER: usize = 8 * 1024;
+/// See [`MAX_FILTER`].
+pub const MAX_PREDICATES: usize = 64;

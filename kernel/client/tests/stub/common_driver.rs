@@ -90,6 +90,15 @@ static TABLE: Interface = Interface {
     lost,
     request,
     listening,
+    reserve: None,
+    commit: None,
+    discard: None,
+    book: None,
+    unbook: None,
+    request_async: None,
+    statistics: None,
+    snapshot_add: None,
+    snapshot_live: None,
 };
 
 /// The driver. Dropping it revokes the table, if that has not been done.

@@ -31,15 +31,10 @@ pub(crate) fn interface() -> &'static Interface {
 /// A provider with this encoded schema and without commands.
 pub(crate) fn describe(schema: &[u8], backlog: u32) -> ProviderDescription {
     ProviderDescription {
-        size: size_of::<ProviderDescription>() as u32,
-        version: VERSION,
         schema: schema.as_ptr(),
         schema_length: schema.len() as u32,
         backlog,
-        backlog_policy: 0,
-        reserved: 0,
-        on_command: None,
-        context: core::ptr::null_mut(),
+        ..ProviderDescription::EMPTY
     }
 }
 
@@ -69,13 +64,11 @@ impl BareClient {
         let mut payload = vec![0; message.encoded_len()];
         message.encode(&mut payload).expect("fits");
         let notification = Notification {
-            size: size_of::<Notification>() as u32,
             message: M::NUMBER,
             fixed: M::FIXED as u16,
-            time: 0,
             payload: payload.as_ptr(),
             length: payload.len() as u32,
-            reserved: 0,
+            ..Notification::EMPTY
         };
         self.send_at(irql, &notification)
     }

@@ -168,7 +168,7 @@ fn a_wrong_notification_is_not_offered() {
         time: 1,
         payload: payload.as_ptr(),
         length: payload.len() as u32,
-        reserved: 0,
+        ..Notification::EMPTY
     };
     let refused = |change: &dyn Fn(&mut Notification)| {
         let mut wrong = notification();
@@ -228,7 +228,7 @@ fn a_wrong_request_is_not_asked() {
             deadline_ms: 1000,
             reply,
             reply_length: 8,
-            outcome: 0,
+            ..Request::EMPTY
         };
         change(&mut request);
         // SAFETY: a registered handle; buffers of at least the lengths that are said.

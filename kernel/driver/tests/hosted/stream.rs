@@ -295,11 +295,7 @@ fn a_notification_of_the_wrong_size_is_refused() {
     let notification = fltport_abi::interface::Notification {
         size: 8,
         message: 1,
-        fixed: 0,
-        time: 0,
-        payload: core::ptr::null(),
-        length: 0,
-        reserved: 0,
+        ..fltport_abi::interface::Notification::EMPTY
     };
     assert_eq!(client.send_at(0, &notification), STATUS_INVALID_PARAMETER);
     drop(client);

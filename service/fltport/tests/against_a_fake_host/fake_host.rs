@@ -192,7 +192,7 @@ pub(crate) fn gap(first: u64, last: u64) -> Vec<u8> {
         provider: 1,
         message: 2,
         cause: 0,
-        reserved: 0,
+        by: 0,
     };
     let payload = [bytes(&header), bytes(&entry)].concat();
     record(last, RecordKind::Gap, 0, &payload, 0)
@@ -530,7 +530,7 @@ fn ledger_row() -> LedgerRow {
         delivered: 2,
         in_flight: 1,
         lost: [0; 10],
-        reserved: 0,
+        in_flight_peak: 0,
     }
 }
 
