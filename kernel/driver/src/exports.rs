@@ -127,8 +127,10 @@ unsafe extern "system" fn register(
     handle: *mut ProviderHandle,
 ) -> NTSTATUS {
     // SAFETY: the client driver passes a valid description or null, for the duration of the call.
-    let Some(description) = (unsafe { revised(description) }) else {
-        return STATUS_INVALID_PARAMETER;
+    let description = match unsafe { revised(description) } {
+        Some(description) => description,
+        None if description.is_null() => return STATUS_INVALID_PARAMETER,
+        None => return STATUS_REVISION_MISMATCH,
     };
     // SAFETY: the description is the client driver's own.
     match unsafe { register_provider(&description) } {

@@ -8,7 +8,9 @@ use crate::machine::{FLTPORT, Machine};
 use crate::service::Service;
 use fltport_abi::command::own;
 use fltport_abi::fixed::Fixed;
-use fltport_abi::interface::{Notification, ProviderDescription, ProviderHandle, Request, VERSION};
+use fltport_abi::interface::{
+    Notification, ProviderDescription, ProviderHandle, Request, Revised, VERSION,
+};
 use fltport_abi::limits::{
     MAX_COMMAND, MAX_DEADLINE_MS, MAX_PROVIDERS, MAX_REPLY, MAX_REQUEST, MAX_SCHEMA,
 };
@@ -79,7 +81,8 @@ fn a_wrong_registration_registers_nothing() {
         register(&description).expect_err("it is wrong")
     };
     assert_eq!(register(std::ptr::null()), Err(STATUS_INVALID_PARAMETER));
-    assert_eq!(refused(&|d| d.size -= 1), STATUS_REVISION_MISMATCH);
+    let too_short = ProviderDescription::FIRST as u32 - 1;
+    assert_eq!(refused(&|d| d.size = too_short), STATUS_REVISION_MISMATCH);
     assert_eq!(
         refused(&|d| d.version = VERSION + 1),
         STATUS_REVISION_MISMATCH
@@ -179,7 +182,7 @@ fn a_wrong_notification_is_not_offered() {
             "{wrong:?}"
         );
     };
-    refused(&|n| n.size -= 1);
+    refused(&|n| n.size = Notification::FIRST as u32 - 1);
     refused(&|n| n.payload = std::ptr::null());
     refused(&|n| n.message = Question::NUMBER);
     refused(&|n| n.message = 64);
@@ -234,7 +237,8 @@ fn a_wrong_request_is_not_asked() {
         // SAFETY: a registered handle; buffers of at least the lengths that are said.
         unsafe { (table.request)(client.handle, &raw mut request) }
     };
-    assert_eq!(ask(&|r| r.size -= 1), STATUS_INVALID_PARAMETER);
+    let too_short = Request::FIRST as u32 - 1;
+    assert_eq!(ask(&|r| r.size = too_short), STATUS_INVALID_PARAMETER);
     assert_eq!(ask(&|r| r.deadline_ms = 0), STATUS_INVALID_PARAMETER);
     assert_eq!(
         ask(&|r| r.deadline_ms = MAX_DEADLINE_MS + 1),
