@@ -6,17 +6,30 @@ use crate::driver::Driver;
 use crate::receiver::Receiver;
 use crate::routes::{Prepared, Routes, taken};
 use fltport_abi::command::{
-    BACKLOG, Command, ConnectionRow, ENDED, Page, ProviderRow, Subscription as Wanted, own,
+    BACKLOG, Command, ConnectionRow, ENDED, FeaturesRow, Page, ProviderRow, Subscription as Wanted,
+    own,
 };
 use fltport_abi::fixed::Fixed;
 use fltport_abi::hello::rights;
-use fltport_abi::interface::CommandCaller;
-use fltport_abi::limits::PROTOCOL_VERSION;
+use fltport_abi::interface::{CommandCaller, Interface, VERSION};
+use fltport_abi::limits::{MAX_CONNECTIONS, MAX_PROVIDERS, PROTOCOL_VERSION};
 use fltport_nt::bindings::{
     STATUS_ACCESS_DENIED, STATUS_BUFFER_TOO_SMALL, STATUS_INVALID_DEVICE_REQUEST,
     STATUS_INVALID_PARAMETER, STATUS_NOT_FOUND, STATUS_REVISION_MISMATCH,
 };
 use fltport_nt::{NtError, Result};
+
+/// What this driver knows beyond what every driver knows.
+const FEATURES: FeaturesRow = FeaturesRow {
+    features: 0,
+    version: PROTOCOL_VERSION,
+    min_version: PROTOCOL_VERSION,
+    interface: VERSION,
+    interface_size: size_of::<Interface>() as u32,
+    max_connections: MAX_CONNECTIONS as u32,
+    max_providers: MAX_PROVIDERS as u32,
+    reserved: 0,
+};
 
 const MALFORMED: NtError = NtError(STATUS_INVALID_PARAMETER);
 
@@ -108,6 +121,10 @@ fn run_own(
         own::REQUESTS => {
             rows.skip = page(command)?;
             requests(&driver.routes().lock(), &mut rows);
+        }
+        own::FEATURES => {
+            expect_empty(command)?;
+            rows.add(FEATURES);
         }
         _ => return Err(NtError(STATUS_INVALID_DEVICE_REQUEST)),
     }

@@ -15,7 +15,10 @@ use crate::schema::Schema;
 use crate::statistics::{Counters, Statistics};
 use crate::supervisor::{self, Control, Shared};
 use fltport_abi::Message;
-use fltport_abi::command::{ConnectionRow, LedgerRow, RequestRow, own};
+use fltport_abi::command::{
+    ConnectionRow, FeaturesRow, LedgerRow, RefusalRow, RequestAccountRow, RequestRow, UsageRow,
+    features, own,
+};
 use fltport_abi::limits::MAX_COMMAND;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
@@ -200,6 +203,41 @@ impl Client {
     /// As [`Client::info`].
     pub fn requests(&self) -> Result<Vec<RequestRow>, Error> {
         self.connection()?.list(own::REQUESTS)
+    }
+
+    /// What the driver knows beyond what every driver knows; all zero for one of the first version.
+    ///
+    /// # Errors
+    /// As [`Client::info`].
+    pub fn features(&self) -> Result<FeaturesRow, Error> {
+        self.connection()?.features()
+    }
+
+    /// What each provider takes of each connection; empty if the driver does not tell.
+    ///
+    /// # Errors
+    /// As [`Client::info`].
+    pub fn usage(&self) -> Result<Vec<UsageRow>, Error> {
+        self.connection()?.list_if(features::LIMITS, own::USAGE)
+    }
+
+    /// The account of every request type with each connection that was asked; empty if the driver
+    /// does not tell.
+    ///
+    /// # Errors
+    /// As [`Client::info`].
+    pub fn request_accounts(&self) -> Result<Vec<RequestAccountRow>, Error> {
+        let connection = self.connection()?;
+        connection.list_if(features::REQUEST_ACCOUNTS, own::REQUEST_ACCOUNTS)
+    }
+
+    /// What the driver refused, by reason; empty if it does not tell.
+    ///
+    /// # Errors
+    /// As [`Client::info`].
+    pub fn refusals(&self) -> Result<Vec<RefusalRow>, Error> {
+        self.connection()?
+            .list_if(features::REFUSALS, own::REFUSALS)
     }
 
     /// What this client has counted.

@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::message_set::MessageSet;
 use crate::rows::ProviderInfo;
 use crate::schema::Schema;
-use fltport_abi::command::{ConnectionRow, Page, ProviderRow, Subscription, own};
+use fltport_abi::command::{ConnectionRow, FeaturesRow, Page, ProviderRow, Subscription, own};
 use fltport_abi::fixed::Fixed;
 use fltport_abi::limits::{MAX_COMMAND, MAX_SCHEMA};
 use fltport_abi::{DecodeError, Message};
@@ -63,6 +63,25 @@ impl Connection {
             }
         }
         Err(Error::Protocol("a list without an end"))
+    }
+
+    /// What the driver knows. One of the first version does not know the question.
+    pub(crate) fn features(&self) -> Result<FeaturesRow, Error> {
+        match self.command(0, own::FEATURES, &[], FeaturesRow::SIZE) {
+            Err(Error::Refused(_)) => Ok(FeaturesRow::read(&[0; FeaturesRow::SIZE])),
+            answered => answered.map(|bytes| FeaturesRow::read(&bytes)),
+        }?
+        .ok_or(Error::Protocol(
+            "a short answer about what the driver knows",
+        ))
+    }
+
+    /// [`Connection::list`], of a driver that has this feature.
+    pub(crate) fn list_if<R: Fixed>(&self, feature: u64, command: u16) -> Result<Vec<R>, Error> {
+        if self.features()?.features & feature == 0 {
+            return Ok(Vec::new());
+        }
+        self.list(command)
     }
 
     /// Who this connection is to the driver.

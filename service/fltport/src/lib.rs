@@ -83,7 +83,11 @@ pub use statistics::Statistics;
 #[cfg(feature = "tokio")]
 pub use tokio_client::AsyncClient;
 
-pub use fltport_abi::command::{BACKLOG, ENDED, LedgerRow, RequestRow};
+pub use fltport_abi::account::Refusal;
+pub use fltport_abi::command::{
+    BACKLOG, ENDED, FeaturesRow, LedgerRow, RefusalRow, RequestAccountRow, RequestRow, UsageRow,
+    features,
+};
 pub use fltport_abi::hello::rights;
 pub use fltport_abi::schema::{FieldKind, Role, Value};
 pub use fltport_abi::{

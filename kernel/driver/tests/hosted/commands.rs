@@ -4,7 +4,11 @@
 use crate::generator;
 use crate::machine::{FLTPORT, Machine};
 use crate::service::{Service, port_name};
+use fltport_abi::command::{FeaturesRow, own};
+use fltport_abi::fixed::Fixed;
 use fltport_abi::hello::{Hello, rights};
+use fltport_abi::interface::{Interface, VERSION};
+use fltport_abi::limits::PROTOCOL_VERSION;
 use fltport_abi::message::{Message, Pid};
 use fltport_abi::process_monitor::{Exclusions, ExclusionsSet, ProcessStart, SetExclusions};
 use fltport_abi::text::TextList;
@@ -94,6 +98,24 @@ fn with_generator() -> (Machine, Service, u32) {
     let service = Service::connect(&machine);
     let provider = service.provider("generator").unwrap();
     (machine, service, provider)
+}
+
+#[test]
+fn the_driver_says_what_it_knows() {
+    let (machine, service, _) = with_generator();
+    let told = service.command(0, own::FEATURES, &[]).unwrap();
+    let features = FeaturesRow::read(&told).unwrap();
+    assert_eq!(features.version, PROTOCOL_VERSION);
+    assert_eq!(
+        (features.interface, features.interface_size as usize),
+        (VERSION, size_of::<Interface>())
+    );
+    assert_eq!(
+        service.command(0, own::FEATURES, &[0]),
+        Err(STATUS_INVALID_PARAMETER)
+    );
+    drop(service);
+    machine.check();
 }
 
 #[test]
