@@ -28,6 +28,8 @@ pub(crate) enum Command {
     Watch(Watch),
     /// Show providers, connections, the ledger and the account of requests.
     Status(Status),
+    /// Print the accounts as Prometheus reads them, or serve them over HTTP.
+    Metrics(Metrics),
     /// Print the patterns that the process monitor excludes, one a line.
     Exclusions,
     /// Install the drivers, or change how they are installed. Undone if anything fails.
@@ -102,6 +104,13 @@ pub(crate) struct Status {
     /// One JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Metrics {
+    /// Serve them at this address under /metrics until Ctrl-C. Port 0 is any that is free.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(crate) listen: Option<std::net::SocketAddr>,
 }
 
 #[cfg(target_os = "linux")]

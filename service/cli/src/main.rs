@@ -32,6 +32,7 @@ mod json;
 mod ledger;
 #[cfg(any(windows, test))]
 mod machine;
+mod metrics;
 mod narrator;
 mod output;
 #[cfg(target_os = "linux")]
@@ -39,6 +40,7 @@ mod private_host;
 mod service;
 #[cfg(any(windows, test))]
 mod setup;
+mod state;
 mod status;
 mod stop;
 #[cfg(any(windows, test))]
@@ -66,6 +68,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     match arguments.command().unwrap_or_else(|error| error.exit()) {
         Command::Watch(watch) => watch::run(socket, &watch),
         Command::Status(status) => status::run(socket, &status),
+        Command::Metrics(metrics) => metrics::run(socket, &metrics),
         Command::Exclusions => exclusions::run(socket),
         #[cfg(windows)]
         command => on_windows(&command),
@@ -100,7 +103,9 @@ fn on_windows(command: &Command) -> Result<ExitCode, Failure> {
                 ExitCode::FAILURE
             });
         }
-        Command::Watch(_) | Command::Status(_) | Command::Exclusions => Ok(()),
+        Command::Watch(_) | Command::Status(_) | Command::Metrics(_) | Command::Exclusions => {
+            Ok(())
+        }
     };
     done.map(|()| ExitCode::SUCCESS)
 }

@@ -8,6 +8,7 @@ use crate::json::Json;
 use crate::ledger::{self, Names};
 use crate::output::Output;
 use crate::service::Service;
+use crate::state::State;
 use crate::{arguments, table};
 use fltport::{
     BACKLOG, Client, ConnectionInfo, ENDED, LedgerRow, Outcome, ProviderInfo, RequestRow, rights,
@@ -15,27 +16,6 @@ use fltport::{
 use jiff::tz::TimeZone;
 use std::path::Path;
 use std::process::ExitCode;
-
-/// All that is shown.
-struct State {
-    providers: Vec<ProviderInfo>,
-    connections: Vec<ConnectionInfo>,
-    ledger: Vec<LedgerRow>,
-    requests: Vec<RequestRow>,
-    names: Names,
-}
-
-impl State {
-    fn ask(client: &Client) -> Result<State, fltport::Error> {
-        Ok(State {
-            providers: client.providers()?,
-            connections: client.connections()?,
-            ledger: client.ledger()?,
-            requests: client.requests()?,
-            names: Names::ask(client)?,
-        })
-    }
-}
 
 /// Prints it.
 pub(crate) fn run(

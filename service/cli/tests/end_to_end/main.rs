@@ -13,6 +13,7 @@ mod elsewhere;
 mod flood;
 mod garbage;
 mod hosts;
+mod metrics;
 mod stop;
 mod verdicts;
 mod watch;
