@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Notifications: offered, or lost before they could be.
+
+use super::{bytes, registered, revised};
+use crate::driver::DRIVER;
+use crate::ledger::bit;
+use crate::receiver::Offer;
+use fltport_abi::account::Cause;
+use fltport_abi::frame::RecordKind;
+use fltport_abi::interface::{Notification, ProviderHandle};
+use fltport_nt::bindings::{NTSTATUS, STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
+use fltport_nt::ke::{current_irql, system_time};
+use fltport_nt::linked::DISPATCH_LEVEL;
+use fltport_nt::status::to_status;
+
+pub(super) unsafe extern "system" fn notify(
+    handle: ProviderHandle,
+    notification: *const Notification,
+) -> NTSTATUS {
+    // SAFETY: the client driver passes a handle that is registered.
+    let provider = unsafe { registered(handle) };
+    // SAFETY: and a valid notification, for the duration of the call.
+    let notification = unsafe { revised(notification) };
+    let (Some(provider), Some(notification)) = (provider, notification) else {
+        return STATUS_INVALID_PARAMETER;
+    };
+    // SAFETY: whose payload is valid for its length.
+    let Ok(payload) = (unsafe { bytes(notification.payload, notification.length) }) else {
+        return STATUS_INVALID_PARAMETER;
+    };
+    let known = provider.notifications & bit(notification.message) != 0;
+    if !known || usize::from(notification.fixed) > payload.len() {
+        return STATUS_INVALID_PARAMETER;
+    }
+    // Before the first lock, which even finding the driver takes.
+    if current_irql() > DISPATCH_LEVEL {
+        provider.count_too_high(notification.message);
+        return STATUS_SUCCESS;
+    }
+    let Some(driver) = DRIVER.get() else {
+        return STATUS_INVALID_PARAMETER;
+    };
+    let offer = Offer {
+        message: notification.message,
+        kind: RecordKind::Notification,
+        fixed: notification.fixed,
+        time: if notification.time == 0 {
+            system_time()
+        } else {
+            notification.time
+        },
+        parts: &[payload],
+    };
+    to_status(driver.notify(provider, &offer))
+}
+
+pub(super) unsafe extern "system" fn lost(
+    handle: ProviderHandle,
+    message: u16,
+    cause: u16,
+    count: u64,
+) {
+    // SAFETY: the client driver passes a handle that is registered.
+    let provider = unsafe { registered(handle) };
+    if let (Some(provider), Some(cause), Some(driver)) =
+        (provider, Cause::from_wire(cause), DRIVER.get())
+        && provider.notifications & bit(message) != 0
+    {
+        driver
+            .routes()
+            .lock()
+            .lost(provider.number, message, cause, count);
+    }
+}

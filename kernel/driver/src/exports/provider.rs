@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Registering, and what is asked about a provider as a whole.
+
+use super::{Registered, bytes, registered, revised};
+use crate::driver::DRIVER;
+use crate::ffi::Handler;
+use crate::provider::{Description, Provider};
+use fltport_abi::interface::{BacklogPolicy, ProviderDescription, ProviderHandle, VERSION};
+use fltport_abi::limits::MAX_SCHEMA;
+use fltport_nt::bindings::{
+    NTSTATUS, STATUS_DELETE_PENDING, STATUS_INVALID_PARAMETER, STATUS_REVISION_MISMATCH,
+    STATUS_SUCCESS,
+};
+use fltport_nt::ex::{PoolArc, PoolBox};
+use fltport_nt::ke::current_irql;
+use fltport_nt::linked::{PASSIVE_LEVEL, STATUS_INVALID_LEVEL};
+use fltport_nt::{NtError, Result};
+
+pub(super) unsafe extern "system" fn register(
+    description: *const ProviderDescription,
+    handle: *mut ProviderHandle,
+) -> NTSTATUS {
+    // SAFETY: the client driver passes a valid description or null, for the duration of the call.
+    let description = match unsafe { revised(description) } {
+        Some(description) => description,
+        None if description.is_null() => return STATUS_INVALID_PARAMETER,
+        None => return STATUS_REVISION_MISMATCH,
+    };
+    // SAFETY: the description is the client driver's own.
+    match unsafe { register_provider(&description) } {
+        Ok(registered) => {
+            let raw = registered.into_raw();
+            // SAFETY: the client driver passes a valid place for the handle.
+            unsafe { handle.write(ProviderHandle(raw.as_ptr() as usize)) };
+            STATUS_SUCCESS
+        }
+        Err(error) => error.status(),
+    }
+}
+
+/// # Safety
+/// The description's pointers are valid: the schema for its length during the call, handler and
+/// context until `unregister` has returned.
+unsafe fn register_provider(description: &ProviderDescription) -> Result<Registered> {
+    if current_irql() != PASSIVE_LEVEL {
+        return Err(NtError(STATUS_INVALID_LEVEL));
+    }
+    if description.version != VERSION {
+        return Err(NtError(STATUS_REVISION_MISMATCH));
+    }
+    let policy = match description.backlog_policy {
+        0 => BacklogPolicy::KeepNewest,
+        1 => BacklogPolicy::KeepOldest,
+        _ => return Err(NtError(STATUS_INVALID_PARAMETER)),
+    };
+    if description.schema_length as usize > MAX_SCHEMA {
+        return Err(NtError(STATUS_INVALID_PARAMETER));
+    }
+    // SAFETY: as the caller vouches.
+    let schema = unsafe { bytes(description.schema, description.schema_length) }?;
+    let handler = description.on_command.map(|routine| {
+        // SAFETY: as the caller vouches; `unregister` drains the handler before it returns.
+        unsafe { Handler::new(routine, description.context) }
+    });
+    let driver = DRIVER.get().ok_or(NtError(STATUS_DELETE_PENDING))?;
+    let provider = driver.register(&Description {
+        schema,
+        backlog: description.backlog as usize,
+        policy,
+        handler,
+    })?;
+    PoolBox::new(crate::tag::PROVIDER, provider.clone())
+        .inspect_err(|_| driver.unregister(&provider))
+}
+
+pub(super) unsafe extern "system" fn unregister(handle: ProviderHandle) {
+    let Some(raw) = core::ptr::NonNull::new(handle.0 as *mut PoolArc<Provider>) else {
+        return;
+    };
+    // SAFETY: `register` gave this pointer up with this tag, and a handle is unregistered once.
+    let registered: Registered = unsafe { PoolBox::from_raw(raw, crate::tag::PROVIDER) };
+    match DRIVER.get() {
+        Some(driver) => driver.unregister(&registered),
+        None => registered.drain(false),
+    }
+}
+
+pub(super) unsafe extern "system" fn listening(handle: ProviderHandle, message: u16) -> u8 {
+    // SAFETY: the client driver passes a handle that is registered.
+    let provider = unsafe { registered(handle) };
+    let (Some(provider), Some(driver)) = (provider, DRIVER.get()) else {
+        return 0;
+    };
+    driver
+        .routes()
+        .lock()
+        .is_listening(provider.number, message)
+        .into()
+}
