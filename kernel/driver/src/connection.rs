@@ -6,7 +6,7 @@ use crate::tag;
 use core::sync::atomic::{AtomicBool, Ordering};
 use fltport_abi::fixed::Fixed;
 use fltport_abi::frame::{FRAME_RECORDS, FrameHeader, MAGIC};
-use fltport_abi::limits::{MAX_FRAME, PROTOCOL_VERSION};
+use fltport_abi::limits::MAX_FRAME;
 use fltport_nt::Result;
 use fltport_nt::ex::{FastMutex, PoolArc, PoolBytes};
 use fltport_nt::flt::{ClientPort, PendingPort, SendOutcome};
@@ -38,6 +38,9 @@ pub(crate) struct Connection {
     pub(crate) identity: Identity,
     /// Set when there may be something to send and the sender had nothing left.
     pub(crate) wake: Event,
+    /// Set for good when the service has been heard of, so that the Filter Manager certainly knows
+    /// the connection, and when it ends.
+    heard_of: Event,
     ending: AtomicBool,
     alive: Alive,
 }
@@ -67,6 +70,7 @@ impl Connection {
         port: ClientPort,
     ) -> Result<PoolArc<Self>> {
         let wake = Event::new(tag::CONNECTION, EventKind::Synchronization)?;
+        let heard_of = Event::new(tag::CONNECTION, EventKind::Notification)?;
         let sender = FastMutex::new(tag::CONNECTION, None)?;
         let alive = Alive::new(driver)?;
         PoolArc::new(
@@ -76,6 +80,7 @@ impl Connection {
                 port,
                 identity,
                 wake,
+                heard_of,
                 ending: AtomicBool::new(false),
                 alive,
             },
@@ -115,14 +120,33 @@ impl Connection {
         self.ending.store(true, Ordering::Release);
         self.port.close();
         self.wake.set();
+        self.heard_of.set();
         // The guard's drop comes before the thread's, which waits: nobody must hold a fast mutex
         // while waiting.
         let sender = self.sender.lock().take();
         drop(sender);
     }
 
-    fn is_ending(&self) -> bool {
+    pub(crate) fn is_ending(&self) -> bool {
         self.ending.load(Ordering::Acquire)
+    }
+
+    /// IRQL: <= DISPATCH_LEVEL. The service has sent a command or taken a message.
+    pub(crate) fn note_heard_of(&self) {
+        if !self.heard_of.is_set() {
+            self.heard_of.set();
+        }
+    }
+
+    /// IRQL: <= APC_LEVEL. After a send that was answered with "disconnected": whether that was
+    /// because the connection is so new that the Filter Manager does not deliver to it yet. If so,
+    /// waits until the service has been heard of, at most for this time.
+    pub(crate) fn was_too_early(&self, limit: Timeout) -> bool {
+        if self.heard_of.is_set() {
+            return false;
+        }
+        self.heard_of.wait(limit);
+        !self.is_ending()
     }
 }
 
@@ -173,7 +197,7 @@ impl Sender {
         let length = FrameHeader::SIZE + bytes;
         let header = FrameHeader {
             magic: MAGIC,
-            version: PROTOCOL_VERSION,
+            version: self.connection.identity.version,
             kind: FRAME_RECORDS,
             length: length as u32,
             records,
@@ -194,7 +218,10 @@ impl Sender {
         let connection = &*self.connection;
         while !connection.is_ending() {
             match connection.port.send(frame, None, SEND_SLICE) {
-                SendOutcome::Delivered => return true,
+                SendOutcome::Delivered => {
+                    connection.note_heard_of();
+                    return true;
+                }
                 SendOutcome::TimedOut => {}
                 SendOutcome::Failed(_) => {
                     // No memory, most likely: try again when there may be some, and at the latest

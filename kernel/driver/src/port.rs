@@ -80,6 +80,7 @@ impl PortCallbacks for Callbacks {
         if connection.identity.pid != ps::current_process_id() {
             return Err(NtError(STATUS_ACCESS_DENIED));
         }
+        connection.note_heard_of();
         if input.len() > MAX_COMMAND {
             return Err(NtError(STATUS_INVALID_PARAMETER));
         }

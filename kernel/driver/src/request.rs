@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Requests: asking the decider, with a deadline, and what happens without an answer.
 
-use crate::connection::Connection;
+use crate::connection::{Connection, Identity};
 use crate::driver::Driver;
 use crate::ledger::bit;
 use crate::provider::{Provider, TYPES};
@@ -14,7 +14,7 @@ use fltport_abi::frame::{
     FRAME_REQUEST, FrameHeader, MAGIC, OutcomeHeader, REPLY_MAGIC, RecordHeader, RecordKind,
     ReplyHeader, record_size,
 };
-use fltport_abi::limits::{MAX_REPLY, MAX_REQUEST, PROTOCOL_VERSION};
+use fltport_abi::limits::{MAX_REPLY, MAX_REQUEST};
 use fltport_nt::bindings::{STATUS_BUFFER_OVERFLOW, STATUS_INVALID_PARAMETER};
 use fltport_nt::ex::{PoolArc, PoolBytes, PoolSlice};
 use fltport_nt::flt::SendOutcome;
@@ -48,14 +48,20 @@ impl Ledger {
         )?))
     }
 
-    /// Counts a request; whether the decider may be asked, if there is one `to_ask`. An open
-    /// circuit whose time is over lets this one through and waits again meanwhile.
-    fn begin(&mut self, message: u16, to_ask: bool, now: u64) -> bool {
+    /// Counts a request.
+    fn begin(&mut self, message: u16) {
+        if let Some(counters) = self.0.get_mut(usize::from(message)) {
+            counters.asked += 1;
+        }
+    }
+
+    /// Whether the decider may be asked. An open circuit whose time is over lets this one through
+    /// and waits again meanwhile.
+    fn may_ask(&mut self, message: u16, now: u64) -> bool {
         let Some(counters) = self.0.get_mut(usize::from(message)) else {
             return false;
         };
-        counters.asked += 1;
-        if !to_ask || counters.misses_in_a_row < MISSES_TO_OPEN {
+        if counters.misses_in_a_row < MISSES_TO_OPEN {
             return true;
         }
         let over = now >= counters.open_until;
@@ -147,11 +153,10 @@ pub(crate) fn ask(
     }
     let started = interrupt_time();
     let id = driver.next_request();
-    let (number, found) = find_decider(driver, provider, asked.message, started);
-    let outcome = match found {
-        Ok(decider) => send(&decider, provider, asked, id, reply).unwrap_or(Outcome::Failed),
-        Err(at_once) => at_once,
-    };
+    if let Some(slot) = driver.routes().lock().provider(provider.number) {
+        slot.requests.begin(asked.message);
+    }
+    let (number, outcome) = ask_deciders(driver, provider, asked, id, started, reply);
     let now = interrupt_time();
     let waited_us = u32::try_from(now.saturating_sub(started) / 10).unwrap_or(u32::MAX);
     let header = OutcomeHeader {
@@ -166,8 +171,60 @@ pub(crate) fn ask(
     Ok(outcome)
 }
 
-/// Counts the request and looks who is to be asked: the decider's number, 0 if there is none, and
-/// the decider, or the outcome of a request that is not sent.
+/// How long a requester waits at a time for a decider that has only just connected.
+const NEW_DECIDER_MS: u64 = 50;
+
+/// Asks the decider, and when its connection ends before it has answered, whoever has the role by
+/// then, within what is left of the deadline: a service that another instance takes over leaves no
+/// request unanswered. Who was asked last (0 if nobody), and how it ended.
+///
+/// Nobody answers twice: once a send has ended with "disconnected", the Filter Manager takes no reply
+/// to it.
+fn ask_deciders(
+    driver: &Driver,
+    provider: &Provider,
+    asked: &Asked<'_>,
+    id: u64,
+    started: u64,
+    reply: &mut [u8],
+) -> (u32, Outcome) {
+    let deadline = started.saturating_add(u64::from(asked.deadline_ms) * 10_000);
+    let mut now = started;
+    let mut asked_last = 0;
+    loop {
+        let (number, found) = find_decider(driver, provider, asked.message, now);
+        let decider = match found {
+            Ok(decider) => decider,
+            // Whom this was asked of is gone, and nobody has followed.
+            Err(Outcome::NoDecider | Outcome::Failed) if asked_last != 0 => {
+                return (asked_last, Outcome::Disconnected);
+            }
+            Err(at_once) => return (number, at_once),
+        };
+        let left_ms = deadline.saturating_sub(now).div_ceil(10_000) as u32;
+        let outcome = send(&decider, provider, asked, id, left_ms, reply);
+        if outcome != Ok(Outcome::Disconnected) {
+            return (number, outcome.unwrap_or(Outcome::Failed));
+        }
+        now = interrupt_time();
+        if now >= deadline {
+            return (number, Outcome::Disconnected);
+        }
+        let limit = (deadline - now).div_ceil(10_000).min(NEW_DECIDER_MS) as u32;
+        let too_early = decider.was_too_early(Timeout::from_millis(limit));
+        if number == asked_last && !too_early {
+            return (number, Outcome::Disconnected);
+        }
+        asked_last = number;
+        now = interrupt_time().min(deadline);
+        if now >= deadline {
+            return (number, Outcome::Disconnected);
+        }
+    }
+}
+
+/// Looks who is to be asked: the decider's number, 0 if there is none, and the decider, or the
+/// outcome of a request that is not sent.
 fn find_decider(
     driver: &Driver,
     provider: &Provider,
@@ -186,9 +243,10 @@ fn find_decider(
         Some(decider) => Ok(decider),
     };
     // Only a request that would be sent may be the one that tries an open circuit.
-    let may_ask = routes
-        .provider(provider.number)
-        .is_some_and(|slot| slot.requests.begin(message, found.is_ok(), now));
+    let may_ask = found.is_err()
+        || routes
+            .provider(provider.number)
+            .is_some_and(|slot| slot.requests.may_ask(message, now));
     match found {
         Ok(_) if !may_ask => (number, Err(Outcome::CircuitOpen)),
         found => (number, found),
@@ -232,57 +290,64 @@ fn send(
     provider: &Provider,
     asked: &Asked<'_>,
     id: u64,
+    left_ms: u32,
     reply: &mut [u8],
 ) -> Result<Outcome> {
-    let frame = frame(connection.identity.number, provider, asked, id)?;
+    let frame = frame(&connection.identity, provider, asked, id, left_ms)?;
     // One byte more than a proper answer has, so that a longer one is seen as such whatever the
     // Filter Manager does with it.
     let expected = ReplyHeader::SIZE + reply.len();
     let mut answer = PoolBytes::zeroed(tag::BUFFER, expected + 1)?;
-    let outcome = match connection.port().send(
-        &frame,
-        Some(&mut answer),
-        Timeout::from_millis(asked.deadline_ms),
-    ) {
-        SendOutcome::Replied(length) => {
-            let proper = ReplyHeader::read(&answer).is_some_and(|header| {
-                length == expected
-                    && header.magic == REPLY_MAGIC
-                    && header.request == id
-                    && header.provider == provider.number
-                    && header.message == asked.message
-            });
-            match answer.get(ReplyHeader::SIZE..expected).filter(|_| proper) {
-                Some(payload) => {
-                    reply.copy_from_slice(payload);
-                    Outcome::Answered
+    let outcome =
+        match connection
+            .port()
+            .send(&frame, Some(&mut answer), Timeout::from_millis(left_ms))
+        {
+            SendOutcome::Replied(length) => {
+                let proper = ReplyHeader::read(&answer).is_some_and(|header| {
+                    length == expected
+                        && header.magic == REPLY_MAGIC
+                        && header.request == id
+                        && header.provider == provider.number
+                        && header.message == asked.message
+                });
+                match answer.get(ReplyHeader::SIZE..expected).filter(|_| proper) {
+                    Some(payload) => {
+                        reply.copy_from_slice(payload);
+                        Outcome::Answered
+                    }
+                    None => Outcome::BadReply,
                 }
-                None => Outcome::BadReply,
             }
-        }
-        SendOutcome::ReplyTooLong => Outcome::BadReply,
-        SendOutcome::TimedOut => Outcome::Missed,
-        SendOutcome::Disconnected => Outcome::Disconnected,
-        SendOutcome::Delivered | SendOutcome::ThreadTerminating | SendOutcome::Failed(_) => {
-            Outcome::Failed
-        }
-    };
+            SendOutcome::ReplyTooLong => Outcome::BadReply,
+            SendOutcome::TimedOut => Outcome::Missed,
+            SendOutcome::Disconnected => Outcome::Disconnected,
+            SendOutcome::Delivered | SendOutcome::ThreadTerminating | SendOutcome::Failed(_) => {
+                Outcome::Failed
+            }
+        };
     Ok(outcome)
 }
 
 /// The frame of a request.
-fn frame(connection: u32, provider: &Provider, asked: &Asked<'_>, id: u64) -> Result<PoolBytes> {
+fn frame(
+    decider: &Identity,
+    provider: &Provider,
+    asked: &Asked<'_>,
+    id: u64,
+    left_ms: u32,
+) -> Result<PoolBytes> {
     let size = record_size(asked.payload.len());
     let length = FrameHeader::SIZE + size;
     let mut frame = PoolBytes::zeroed(tag::BUFFER, length)?;
     let header = FrameHeader {
         magic: MAGIC,
-        version: PROTOCOL_VERSION,
+        version: decider.version,
         kind: FRAME_REQUEST,
         length: length as u32,
         records: 1,
-        deadline_ms: asked.deadline_ms,
-        connection,
+        deadline_ms: left_ms,
+        connection: decider.number,
     };
     let record = RecordHeader {
         size: size as u32,

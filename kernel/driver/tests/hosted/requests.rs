@@ -359,3 +359,30 @@ fn the_trial_of_an_open_circuit_is_not_spent_on_who_is_not_asked() {
     drop(service);
     machine.check();
 }
+
+#[test]
+fn when_the_decider_ends_its_successor_is_asked_in_what_is_left_of_the_deadline() {
+    let (machine, mut former, provider) = with_decider();
+    let mut observer = Service::connect(&machine);
+    observer.subscribe(provider, 1 << 2, 0).unwrap();
+    let asked = thread::spawn(|| generator::question(7, 60_000));
+    let first = former.next_request().unwrap();
+    former.subscribe(provider, 0, 0).unwrap();
+    let mut successor = Service::connect(&machine);
+    successor.subscribe(provider, 0, 1 << 2).unwrap();
+    former.close();
+    let second = successor.next_request().unwrap();
+    assert_eq!(second.header.sequence, first.header.sequence, "one request");
+    assert!(second.deadline_ms <= first.deadline_ms);
+    assert_eq!(successor.reply(&second, &9_u64.to_le_bytes()), 0);
+    let answer = asked.join().unwrap();
+    assert_eq!(
+        (answer.outcome, answer.reply.number),
+        (Outcome::Answered, 9)
+    );
+    let row = &observer.request_rows()[0];
+    assert_eq!((row.asked, row.outcomes.iter().sum::<u64>()), (1, 1));
+    assert_eq!(observer.drain().len(), 1, "one outcome");
+    drop((former, successor, observer));
+    machine.check();
+}
