@@ -97,8 +97,8 @@ numbered! {
         ProviderRight = 2 "no right for the provider",
         /// A connection from an image that the configuration does not allow.
         Image = 3 "image not allowed",
-        /// A connection from a process that is less protected than the configuration demands.
-        Protection = 4 "process not protected",
+        /// A connection while the configuration of who may connect cannot be understood.
+        Configuration = 4 "configuration unreadable",
         /// A call by another process than the one that connected.
         OtherProcess = 5 "another process",
         /// A hello that is not one.

@@ -33,8 +33,20 @@ statuses! {
     INVALID_PARAMETER = 0xC000_000D_u32, "the driver does not accept these bytes: a field is out of range or a length does not fit";
     /// No such command.
     INVALID_DEVICE_REQUEST = 0xC000_0010_u32, "the driver does not know this command";
-    /// The connection has no right to do this.
+    /// The connection has no right to do this to this provider.
     ACCESS_DENIED = 0xC000_0022_u32, "this connection was not granted the right to do that";
+    /// The configuration gives this user no right at all.
+    ACCOUNT_RESTRICTION = 0xC000_006E_u32, "the configuration gives this user no right at all";
+    /// The configuration does not give this user a right that the service wants.
+    PRIVILEGE_NOT_HELD = 0xC000_0061_u32, "the configuration does not give this user one of the rights that the service asked for";
+    /// The configuration does not let this program connect.
+    IMAGE_NOT_ALLOWED = 0xC000_0362_u32, "the configuration does not let this program connect";
+    /// The configuration of who may connect cannot be understood, so nobody may.
+    CONFIGURATION_UNREADABLE = 0xC000_014C_u32, "the configuration of who may connect cannot be understood";
+    /// The connection is another process's.
+    OTHER_PROCESS = 0xC000_005A_u32, "the connection was made by another process; only that one may use it";
+    /// All places for connections are taken.
+    CONNECTION_COUNT_LIMIT = 0xC000_0246_u32, "the driver takes no more connections";
     /// The result does not fit into the caller's buffer.
     BUFFER_TOO_SMALL = 0xC000_0023_u32, "the result does not fit into the buffer";
     /// No provider or message of that number.
