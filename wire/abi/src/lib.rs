@@ -25,6 +25,7 @@ extern crate std;
 pub mod account;
 pub mod command;
 pub mod common_driver;
+pub mod filter;
 pub mod fixed;
 pub mod frame;
 pub mod glob;
