@@ -29,6 +29,7 @@ mod image;
 #[cfg(any(windows, test))]
 mod install;
 mod json;
+mod latency;
 mod ledger;
 #[cfg(any(windows, test))]
 mod machine;

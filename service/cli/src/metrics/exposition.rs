@@ -4,6 +4,7 @@
 //! Counters of a connection go, when it has ended, to the label `connection="ended"`, so sums over
 //! all connections only ever grow.
 
+use crate::latency::Latency;
 use crate::state::{State, receiver};
 use fltport::{Cause, Outcome, Refusal, RequestAccountRow};
 use prometheus_client::collector::Collector;
@@ -15,6 +16,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 use std::fmt::Error;
+use std::time::Duration;
 
 /// The text; without a state that there is no driver to ask.
 pub(crate) fn write(state: Option<State>) -> String {
@@ -286,18 +288,12 @@ fn waits(state: &State, metric: &mut Metric<'_>) -> Result<(), Error> {
 }
 
 fn wait(row: &RequestAccountRow, mut metric: MetricEncoder<'_>) -> Result<(), Error> {
-    let last = row.latency.len() - 1;
-    let buckets: Vec<(f64, u64)> = row
-        .latency
-        .iter()
-        .enumerate()
-        .map(|(n, count)| match n {
-            n if n == last => (f64::INFINITY, *count),
-            n => ((1_u64 << n) as f64 / 1e6, *count),
-        })
-        .collect();
-    let count = row.latency.iter().sum();
-    metric.encode_histogram::<NoLabelSet>(row.waited_us as f64 / 1e6, count, &buckets, None)
+    let latency = Latency(&row.latency);
+    let seconds = |bound: Option<Duration>| bound.map_or(f64::INFINITY, |b| b.as_secs_f64());
+    let buckets = latency.bounds().map(|(bound, n)| (seconds(bound), n));
+    let buckets: Vec<(f64, u64)> = buckets.collect();
+    let sum = row.waited_us as f64 / 1e6;
+    metric.encode_histogram::<NoLabelSet>(sum, latency.count(), &buckets, None)
 }
 
 #[cfg(test)]

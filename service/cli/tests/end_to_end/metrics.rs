@@ -60,7 +60,7 @@ fn over_http_while_hosts_come_and_go() {
     first.interrupt();
     assert!(first.end().status.success());
     assert!(get(address, "GET /metrics").1.contains("fltport_up 0\n"));
-    let second = crate::bench::host(&directory);
+    let second = host(&directory);
     assert!(get(address, "GET /metrics").1.contains("fltport_up 1\n"));
     server.interrupt();
     let ended = server.end();
