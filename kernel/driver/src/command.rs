@@ -3,11 +3,15 @@
 
 use crate::connection::Identity;
 use crate::driver::Driver;
+use crate::filter::Filters;
+use crate::mute::Muted;
+use crate::provider::Provider;
 use crate::receiver::Receiver;
 use crate::routes::{Prepared, Routes, taken};
+use crate::tag;
 use fltport_abi::command::{
-    BACKLOG, Command, ConnectionRow, ENDED, FeaturesRow, Page, ProviderRow, Subscription as Wanted,
-    own,
+    BACKLOG, Command, ConnectionRow, ENDED, FeaturesRow, FilteredSubscription, Page, ProviderRow,
+    Subscription as Wanted, features, flags, own,
 };
 use fltport_abi::fixed::Fixed;
 use fltport_abi::hello::rights;
@@ -17,11 +21,12 @@ use fltport_nt::bindings::{
     STATUS_ACCESS_DENIED, STATUS_BUFFER_TOO_SMALL, STATUS_INVALID_DEVICE_REQUEST,
     STATUS_INVALID_PARAMETER, STATUS_NOT_FOUND, STATUS_REVISION_MISMATCH,
 };
+use fltport_nt::ex::{PoolArc, PoolBox, PoolSlice};
 use fltport_nt::{NtError, Result};
 
 /// What this driver knows beyond what every driver knows.
 const FEATURES: FeaturesRow = FeaturesRow {
-    features: 0,
+    features: features::FILTERS | features::MUTE,
     version: PROTOCOL_VERSION,
     min_version: PROTOCOL_VERSION,
     interface: VERSION,
@@ -107,6 +112,7 @@ fn run_own(
         }
         own::SCHEMA => return schema(driver, command, rows.out),
         own::SUBSCRIBE => return subscribe(driver, caller, command).map(|()| 0),
+        own::SUBSCRIBE_FILTERED => return subscribe_filtered(driver, caller, command).map(|()| 0),
         own::CONNECTIONS => {
             rows.skip = page(command)?;
             let routes = driver.routes().lock();
@@ -288,18 +294,58 @@ fn schema(driver: &Driver, command: &Command<'_>, out: &mut [u8]) -> Result<usiz
 
 fn subscribe(driver: &Driver, caller: &Identity, command: &Command<'_>) -> Result<()> {
     let wanted: Wanted = payload(command)?;
-    let number = u16::try_from(wanted.provider).map_err(|_| NtError(STATUS_NOT_FOUND))?;
-    let declared = {
+    let (_, mut prepared) = prepare(driver, wanted.provider)?;
+    enter(driver, caller, &wanted, &mut prepared)
+}
+
+/// The provider of this number, and what a subscription to it needs.
+fn prepare(driver: &Driver, number: u32) -> Result<(PoolArc<Provider>, Prepared)> {
+    let number = u16::try_from(number).map_err(|_| NtError(STATUS_NOT_FOUND))?;
+    let (provider, declared) = {
         let mut routes = driver.routes().lock();
         let slot = routes.provider(number).ok_or(NtError(STATUS_NOT_FOUND))?;
-        slot.backlog
-            .as_ref()
-            .map(|backlog| (backlog.capacity(), backlog.policy()))
+        let backlog = slot.backlog.as_ref();
+        let declared = backlog.map(|backlog| (backlog.capacity(), backlog.policy()));
+        (slot.provider.clone(), declared)
     };
-    let mut prepared = Prepared::new(number, declared)?;
-    // What is left of `prepared` is dropped after the lock has been released.
-    driver
-        .routes()
-        .lock()
-        .subscribe(caller.number, &wanted, &mut prepared)
+    Ok((provider, Prepared::new(number, declared)?))
+}
+
+/// Subscribes. What is left of `prepared` is to be dropped when this has returned, and with it the
+/// lock.
+fn enter(
+    driver: &Driver,
+    caller: &Identity,
+    wanted: &Wanted,
+    prepared: &mut Prepared,
+) -> Result<()> {
+    let mut routes = driver.routes().lock();
+    routes.subscribe(caller.number, wanted, prepared)
+}
+
+fn subscribe_filtered(driver: &Driver, caller: &Identity, command: &Command<'_>) -> Result<()> {
+    let wanted = FilteredSubscription::read(command.payload).ok_or(MALFORMED)?;
+    let filters = command
+        .payload
+        .get(FilteredSubscription::SIZE..)
+        .filter(|rest| rest.len() == wanted.filters as usize)
+        .ok_or(MALFORMED)?;
+    let known = flags::MUTE_SELF;
+    if wanted.reserved != 0 || wanted.flags & !known != 0 {
+        return Err(MALFORMED);
+    }
+    let (provider, mut prepared) = prepare(driver, wanted.provider)?;
+    prepared.wishes.filters = Filters::new(&provider, wanted.hash, filters, driver.upper_case())?;
+    if wanted.flags & flags::MUTE_SELF != 0 {
+        prepared.wishes.mute = Some(PoolSlice::copy_of(tag::FILTER, &provider.pid_at)?);
+        prepared.muted = Some(PoolBox::new(tag::FILTER, Muted::new(caller.pid)?)?);
+        driver.following().begin()?;
+    }
+    let wanted = Wanted {
+        provider: wanted.provider,
+        reserved: 0,
+        observe: wanted.observe,
+        decide: wanted.decide,
+    };
+    enter(driver, caller, &wanted, &mut prepared)
 }

@@ -6,10 +6,13 @@ use crate::announce::Announcement;
 use crate::backlog::{Backlog, ProviderSlot};
 use crate::census::Census;
 use crate::connection::Connection;
+use crate::filter::UpperCase;
+use crate::mute::Following;
 use crate::provider::{Description, Provider};
 use crate::receiver::Offer;
 use crate::registration::{Registration, Retry};
 use crate::routes::Routes;
+use crate::screen::Subject;
 use crate::tag;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use fltport_abi::account::Cause;
@@ -25,7 +28,7 @@ use fltport_nt::bindings::{
 use fltport_nt::ex::{FastMutex, Global, PoolArc, PoolBytes};
 use fltport_nt::flt::Filter;
 use fltport_nt::ke::{Event, EventKind, SpinLock, Timeout, system_time};
-use fltport_nt::{NtError, Result};
+use fltport_nt::{NtError, Result, ps};
 
 /// The one instance, for callbacks to which NT passes no context.
 pub(crate) static DRIVER: Global<Driver> = Global::empty();
@@ -46,6 +49,8 @@ pub(crate) struct Driver {
     filter: SpinLock<Option<Filter>>,
     registration: FastMutex<Registration>,
     retry: FastMutex<Option<Retry>>,
+    upper_case: FastMutex<Option<PoolArc<UpperCase>>>,
+    following: Following,
     announcement: FastMutex<Option<Announcement>>,
 }
 
@@ -64,6 +69,8 @@ impl Driver {
                 filter: SpinLock::new(None),
                 registration: FastMutex::new(tag::DRIVER, Registration::Dormant)?,
                 retry: FastMutex::new(tag::DRIVER, None)?,
+                upper_case: FastMutex::new(tag::DRIVER, None)?,
+                following: Following::new()?,
                 announcement: FastMutex::new(tag::DRIVER, None)?,
             },
         )?;
@@ -103,6 +110,16 @@ impl Driver {
     pub(crate) fn set_filter(&self, filter: Option<Filter>) {
         let former = core::mem::replace(&mut *self.filter.lock(), filter);
         drop(former);
+    }
+
+    /// The table that filters which ignore case share.
+    pub(crate) fn upper_case(&self) -> &FastMutex<Option<PoolArc<UpperCase>>> {
+        &self.upper_case
+    }
+
+    /// Whether the lifetimes of processes are followed.
+    pub(crate) fn following(&self) -> &Following {
+        &self.following
     }
 
     pub(crate) fn announcement(&self) -> &FastMutex<Option<Announcement>> {
@@ -201,12 +218,18 @@ impl Driver {
         };
         let mut payload = [0; ProviderChange::FIXED + 2 * fltport_abi::limits::MAX_PROVIDER_NAME];
         let length = change.encode(&mut payload).unwrap_or(0);
+        let payload = payload.get(..length).unwrap_or(&[]);
         let offer = Offer {
             message: ProviderChange::NUMBER,
             kind: RecordKind::Notification,
             fixed: ProviderChange::FIXED as u16,
             time: system_time(),
-            parts: &[payload.get(..length).unwrap_or(&[])],
+            subject: Subject {
+                payload,
+                fixed: ProviderChange::FIXED as u16,
+                process: Some(ps::current_process_id()),
+            },
+            parts: &[payload],
         };
         let mut routes = self.routes.lock();
         // For who is there; it is no loss to anybody else.
@@ -256,6 +279,7 @@ impl Driver {
         // A service may have been connecting meanwhile.
         self.end_connections();
         self.wait_for_connections();
+        self.following.end();
         self.set_filter(None);
         let registration =
             core::mem::replace(&mut *self.registration.lock(), Registration::Closing);

@@ -144,6 +144,15 @@ impl Account {
         });
     }
 
+    /// Queued, but it turns out that it need not have been offered.
+    pub(crate) fn withdrawn(&mut self, message: u16, count: u64) {
+        self.with(message, |c| {
+            let count = count.min(c.in_flight);
+            c.in_flight -= count;
+            c.offered -= count;
+        });
+    }
+
     /// Queued, now lost.
     pub(crate) fn dropped(&mut self, message: u16, cause: Cause, count: u64) {
         self.with(message, |c| {

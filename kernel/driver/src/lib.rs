@@ -38,8 +38,10 @@ mod entry;
 mod exports;
 #[allow(unsafe_code, reason = "calls to client drivers, with pointers")]
 mod ffi;
+mod filter;
 mod instances;
 mod ledger;
+mod mute;
 mod port;
 mod provider;
 mod queue;
@@ -47,6 +49,7 @@ mod receiver;
 mod registration;
 mod request;
 mod routes;
+mod screen;
 mod tag;
 
 pub use entry::driver_entry;

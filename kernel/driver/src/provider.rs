@@ -9,12 +9,15 @@ use fltport_abi::interface::{BacklogPolicy, CommandCaller};
 use fltport_abi::limits::{MAX_MESSAGE_NUMBER, MAX_PROVIDER_NAME};
 use fltport_abi::schema::{self, FieldKind, Role, SchemaVisitor};
 use fltport_nt::bindings::{STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER};
-use fltport_nt::ex::{PoolBytes, Rundown};
+use fltport_nt::ex::{PoolBytes, PoolSlice, Rundown};
 use fltport_nt::ke::{Event, EventKind, Timeout};
 use fltport_nt::{NtError, Result};
 
 /// One more than the highest message number: the length of arrays that are indexed by it.
 pub(crate) const TYPES: usize = MAX_MESSAGE_NUMBER as usize + 1;
+
+/// No place in the fixed part.
+pub(crate) const NO_FIELD: u16 = u16::MAX;
 
 /// What a client driver registers with, after its pointers have been read.
 pub(crate) struct Description<'a> {
@@ -34,6 +37,8 @@ pub(crate) struct Provider {
     pub(crate) notifications: u64,
     pub(crate) requests: u64,
     commands: u64,
+    /// Where the first process id of each message type lies; [`NO_FIELD`] if there is none.
+    pub(crate) pid_at: PoolSlice<u16>,
     pub(crate) schema: PoolBytes,
     handler: Option<Handler>,
     commands_running: Rundown,
@@ -51,6 +56,8 @@ struct Summary {
     notifications: u64,
     requests: u64,
     commands: u64,
+    pid_at: PoolSlice<u16>,
+    last: u16,
     bad: bool,
 }
 
@@ -70,9 +77,19 @@ impl SchemaVisitor for Summary {
             Role::Request => self.requests |= bit(number),
             Role::Command => self.commands |= bit(number),
         }
+        self.last = number;
     }
 
-    fn field(&mut self, _reply: bool, _name: &str, _kind: u8, _offset: u16) {}
+    fn field(&mut self, reply: bool, _name: &str, kind: u8, offset: u16) {
+        if reply || kind != FieldKind::Pid as u8 {
+            return;
+        }
+        if let Some(place) = self.pid_at.get_mut(usize::from(self.last))
+            && *place == NO_FIELD
+        {
+            *place = offset;
+        }
+    }
 }
 
 /// Checks a command's payload field by field against the schema.
@@ -101,6 +118,26 @@ impl SchemaVisitor for CommandCheck<'_> {
     }
 }
 
+/// Looks for a field of a message that is offered.
+struct FieldSearch {
+    wanted: (u16, u8, u16),
+    within: bool,
+    found: bool,
+}
+
+impl SchemaVisitor for FieldSearch {
+    fn provider(&mut self, _name: &str, _hash: u64) {}
+
+    fn message(&mut self, number: u16, _role: Role, _name: &str) {
+        self.within = number == self.wanted.0;
+    }
+
+    fn field(&mut self, reply: bool, _name: &str, kind: u8, offset: u16) {
+        let (_, wanted, place) = self.wanted;
+        self.found |= self.within && !reply && (kind, offset) == (wanted, place);
+    }
+}
+
 impl Provider {
     /// IRQL: PASSIVE_LEVEL. Checks the schema and copies it. Fails with `STATUS_INVALID_PARAMETER`
     /// if it is not one or a number occurs twice.
@@ -111,6 +148,8 @@ impl Provider {
             notifications: 0,
             requests: 0,
             commands: 0,
+            pid_at: PoolSlice::filled(tag::PROVIDER, TYPES, NO_FIELD)?,
+            last: 0,
             bad: false,
         };
         let read = schema::read(description.schema, &mut summary);
@@ -125,6 +164,7 @@ impl Provider {
             notifications: summary.notifications,
             requests: summary.requests,
             commands: summary.commands,
+            pid_at: summary.pid_at,
             schema: PoolBytes::copy_of(tag::PROVIDER, description.schema)?,
             handler: description.handler,
             commands_running: Rundown::new(tag::PROVIDER)?,
@@ -137,6 +177,16 @@ impl Provider {
     /// The name as text; for the schema has been checked, it is UTF-8.
     pub(crate) fn name(&self) -> &str {
         fltport_abi::fixed::name_from_bytes(&self.name).unwrap_or("")
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Whether a message has a field of this kind at this place.
+    pub(crate) fn has_field(&self, message: u16, kind: FieldKind, offset: u16) -> bool {
+        let mut search = FieldSearch {
+            wanted: (message, kind as u8, offset),
+            within: false,
+            found: false,
+        };
+        schema::read(&self.schema, &mut search).is_ok() && search.found
     }
 
     /// IRQL: any. Counts a notification that came at too high an IRQL for anything else.

@@ -5,9 +5,11 @@
 use crate::backlog::Backlog;
 use crate::connection::Connection;
 use crate::ledger::{Account, Gap, bit};
+use crate::mute::Muted;
 use crate::provider::TYPES;
 use crate::queue::Queue;
 use crate::routes::{PROVIDER_SLOTS, Prepared, taken, taken_mut};
+use crate::screen::{Screen, Subject};
 use crate::tag;
 use fltport_abi::account::Cause;
 use fltport_abi::fixed::Fixed;
@@ -25,12 +27,16 @@ const QUEUE_BYTES: usize = 1024 * 1024;
 /// travels alone.
 const BATCH_BYTES: usize = 32 * 1024;
 
+/// So many bytes of records that are not wanted are looked at for one batch, to bound the same time.
+const MAX_PASSED_OVER: usize = 64 * 1024;
+
 /// What one connection has to do with one provider.
 pub(crate) struct Subscription {
     pub(crate) provider: u16,
     pub(crate) observe: u64,
     pub(crate) decide: u64,
     pub(crate) account: Account,
+    pub(crate) screen: Screen,
     /// A backlog that was taken over; it is sent before what was queued after that.
     pub(crate) replay: Option<Replay>,
     /// The provider is gone.
@@ -56,6 +62,7 @@ impl Subscription {
             observe: 0,
             decide: 0,
             account,
+            screen: Screen::default(),
             replay: None,
             orphaned: false,
         };
@@ -84,6 +91,8 @@ pub(crate) struct Receiver {
     pub(crate) subscriptions: [Option<PoolBox<Subscription>>; PROVIDER_SLOTS],
     pub(crate) queue: Queue,
     pub(crate) next_sequence: u64,
+    /// The processes that subscriptions of this connection mute.
+    pub(crate) muted: Option<PoolBox<Muted>>,
     /// The sender has found nothing and sleeps, or will.
     idle: bool,
 }
@@ -94,6 +103,7 @@ pub(crate) struct Offer<'a> {
     pub(crate) kind: RecordKind,
     pub(crate) fixed: u16,
     pub(crate) time: i64,
+    pub(crate) subject: Subject<'a>,
     /// The payload; every part but the last is padded to a multiple of 8.
     pub(crate) parts: &'a [&'a [u8]],
 }
@@ -138,6 +148,7 @@ impl Receiver {
                 subscriptions,
                 queue,
                 next_sequence: 1,
+                muted: None,
                 idle: true,
             },
         )
@@ -176,6 +187,14 @@ impl Receiver {
 
     pub(crate) fn observes(&self, provider: u16, message: u16) -> bool {
         taken(&self.subscriptions).any(|s| s.provider == provider && s.observe & bit(message) != 0)
+    }
+
+    /// Whether a message of a provider that is observed is to be offered here.
+    pub(crate) fn wants(&mut self, provider: u16, message: u16, subject: &Subject<'_>) -> bool {
+        let muted = self.muted.as_deref();
+        let mut subscriptions = taken_mut(&mut self.subscriptions);
+        let subscription = subscriptions.find(|s| s.provider == provider);
+        subscription.is_none_or(|s| s.screen.lets_pass(muted, message, subject))
     }
 
     /// Wakes the sender if it sleeps.
@@ -235,20 +254,23 @@ impl Receiver {
             at: 0,
             records: 0,
             next: self.next_sequence,
+            passed_over: 0,
         };
         let emptied = self.take_replays(&mut batch)
-            && batch.take_queue(&mut self.queue, u64::MAX, u64::MAX)
+            && batch.take_queue(&mut self.queue, u64::MAX, u64::MAX, |_, _| true)
             && self.take_last_gaps(&mut batch);
         self.idle = emptied && batch.records == 0;
         self.next_sequence = batch.next;
+        if batch.passed_over >= MAX_PASSED_OVER {
+            // There is more, and nothing else would have the sender ask again.
+            self.connection.wake.set();
+        }
         (batch.records, batch.at)
     }
 
     /// The subscription whose backlog comes next in the stream.
     fn next_replay(&mut self) -> Option<&mut Subscription> {
-        taken_mut(&mut self.subscriptions)
-            .filter(|s| s.replay.is_some())
-            .min_by_key(|s| s.replay.as_ref().map(|replay| replay.behind))
+        first_replay(&mut self.subscriptions)
     }
 
     /// The backlogs that were taken over, each with what was queued before; whether all have been
@@ -258,20 +280,38 @@ impl Receiver {
             .next_replay()
             .and_then(|s| Some(s.replay.as_ref()?.behind))
         {
-            if !batch.take_queue(&mut self.queue, u64::MAX, behind) {
+            if !batch.take_queue(&mut self.queue, u64::MAX, behind, |_, _| true) {
                 return false;
             }
-            let Some(subscription) = self.next_replay() else {
+            let muted = self.muted.as_deref();
+            let Some(subscription) = first_replay(&mut self.subscriptions) else {
                 return true;
             };
             let provider = subscription.provider;
+            let (account, screen) = (&mut subscription.account, &mut subscription.screen);
             let Some(Replay { backlog, types, .. }) = subscription.replay.as_mut() else {
                 return true;
+            };
+            // It was kept for whoever would come; what that one wants is known now.
+            let wants = |header: &RecordHeader, payload: &[u8]| {
+                let wanted = screen.lets_pass(
+                    muted,
+                    header.message,
+                    &Subject {
+                        payload,
+                        fixed: header.fixed,
+                        process: None,
+                    },
+                );
+                if !wanted {
+                    account.withdrawn(header.message, 1);
+                }
+                wanted
             };
             // The oldest were lost before what was kept, the newest behind it.
             let before = backlog.policy() == BacklogPolicy::KeepNewest;
             let done = (!before || batch.gaps(provider, backlog))
-                && batch.take_queue(backlog.queue(), *types, u64::MAX)
+                && batch.take_queue(backlog.queue(), *types, u64::MAX, wants)
                 && batch.gaps(provider, backlog);
             if !done {
                 return false;
@@ -355,6 +395,13 @@ impl Receiver {
     }
 }
 
+/// The subscription whose backlog comes first.
+fn first_replay(subscriptions: &mut [Option<PoolBox<Subscription>>]) -> Option<&mut Subscription> {
+    taken_mut(subscriptions)
+        .filter(|s| s.replay.is_some())
+        .min_by_key(|s| s.replay.as_ref().map(|replay| replay.behind))
+}
+
 /// A gap of what the accounts have not told; more than one if there is more than fits.
 fn gap_of(subscriptions: &mut [Option<PoolBox<Subscription>>]) -> Gap {
     let mut gap = Gap::empty();
@@ -386,6 +433,8 @@ struct Batch<'o> {
     at: usize,
     records: u32,
     next: u64,
+    /// Bytes of records that were looked at and are not wanted.
+    passed_over: usize,
 }
 
 impl Batch<'_> {
@@ -393,22 +442,34 @@ impl Batch<'_> {
         self.at < BATCH_BYTES && record_size(payload) <= self.out.len() - self.at
     }
 
-    /// Moves records of these types out of the queue, up to this position; whether there are none
-    /// left.
-    fn take_queue(&mut self, queue: &mut Queue, types: u64, until: u64) -> bool {
+    /// Moves records of these types that are wanted out of the queue, up to this position; whether
+    /// there are none left.
+    fn take_queue(
+        &mut self,
+        queue: &mut Queue,
+        types: u64,
+        until: u64,
+        mut wants: impl FnMut(&RecordHeader, &[u8]) -> bool,
+    ) -> bool {
         while let Some(header) = queue.front().filter(|_| queue.start() < until) {
             if header.kind != RecordKind::Gap as u16 && types & bit(header.message) == 0 {
                 queue.drop_front();
                 continue;
             }
-            if !self.has_room(header.payload as usize) {
+            if self.passed_over >= MAX_PASSED_OVER || !self.has_room(header.payload as usize) {
                 return false;
             }
             let at = self.at;
             if !self.out.get_mut(at..).is_some_and(|place| queue.pop(place)) {
                 return false;
             }
-            self.number(header);
+            let payload =
+                at + RecordHeader::SIZE..at + RecordHeader::SIZE + header.payload as usize;
+            if wants(&header, self.out.get(payload).unwrap_or(&[])) {
+                self.number(header);
+            } else {
+                self.passed_over += header.size as usize;
+            }
         }
         true
     }

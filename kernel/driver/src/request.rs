@@ -6,6 +6,7 @@ use crate::driver::Driver;
 use crate::ledger::bit;
 use crate::provider::{Provider, TYPES};
 use crate::receiver::Offer;
+use crate::screen::Subject;
 use crate::tag;
 use fltport_abi::account::{OUTCOMES, Outcome};
 use fltport_abi::command::RequestRow;
@@ -278,6 +279,11 @@ fn conclude(
             kind: RecordKind::Outcome,
             fixed: OutcomeHeader::SIZE as u16,
             time: system_time(),
+            subject: Subject {
+                payload: asked.payload,
+                fixed: asked.fixed,
+                process: Some(ps::current_process_id()),
+            },
             parts: &[&start, asked.payload, reply],
         };
         routes.offer(provider.number, &offer);

@@ -10,8 +10,10 @@
 use crate::backlog::{Backlog, ProviderSlot};
 use crate::connection::Connection;
 use crate::ledger::bit;
+use crate::mute::Muted;
 use crate::provider::{Provider, TYPES};
 use crate::receiver::{Offer, Receiver, Replay, Subscription};
+use crate::screen::Wishes;
 use core::sync::atomic::Ordering;
 use fltport_abi::account::Cause;
 use fltport_abi::command::Subscription as Wanted;
@@ -51,6 +53,10 @@ pub(crate) fn taken_mut<T>(places: &mut [Option<PoolBox<T>>]) -> impl Iterator<I
 pub(crate) struct Prepared {
     pub(crate) subscription: Option<PoolBox<Subscription>>,
     pub(crate) fresh_backlog: Option<Backlog>,
+    /// What is to be left out; then, what was until now.
+    pub(crate) wishes: Wishes,
+    /// The processes that the connection mutes, if it does not mute any yet.
+    pub(crate) muted: Option<PoolBox<Muted>>,
 }
 
 impl Prepared {
@@ -62,6 +68,8 @@ impl Prepared {
         Ok(Prepared {
             subscription: Some(Subscription::new(provider)?),
             fresh_backlog,
+            wishes: Wishes::default(),
+            muted: None,
         })
     }
 }
@@ -269,6 +277,9 @@ impl Routes {
         {
             return Err(NtError(STATUS_ACCESS_DENIED));
         }
+        if target.muted.is_none() {
+            target.muted = prepared.muted.take();
+        }
         let subscription = target.subscription_or_new(provider, prepared)?;
         if subscription.replay.is_some() && are_kept {
             // It let go before it had read the backlog that it was passed, and comes back. What was
@@ -279,6 +290,7 @@ impl Routes {
         let newly_decided = wanted.decide & !subscription.decide;
         subscription.observe = wanted.observe;
         subscription.decide = wanted.decide;
+        core::mem::swap(&mut subscription.screen.wishes, &mut prepared.wishes);
         if subscription.replay.is_none() {
             self.hand_over(
                 connection,
@@ -390,6 +402,9 @@ impl Routes {
         let mut heard = false;
         for receiver in self.observers(provider, offer.message) {
             heard = true;
+            if !receiver.wants(provider, offer.message, &offer.subject) {
+                continue;
+            }
             if too_large {
                 receiver.lose(provider, offer.message, Cause::TooLarge, 1);
             } else {
@@ -419,6 +434,11 @@ impl Routes {
         if let Some(slot) = self.provider(provider).filter(|_| !heard) {
             slot.lose_unheard(message, cause, count);
         }
+    }
+
+    /// The muted processes of all connections that mute any.
+    pub(crate) fn muted(&mut self) -> impl Iterator<Item = &mut Muted> {
+        taken_mut(&mut self.connections).filter_map(|receiver| receiver.muted.as_deref_mut())
     }
 
     fn observers(&mut self, provider: u16, message: u16) -> impl Iterator<Item = &mut Receiver> {

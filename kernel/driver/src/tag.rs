@@ -11,6 +11,8 @@ pub(crate) const CONNECTION: Tag = Tag::new(b"FpCo");
 pub(crate) const PROVIDER: Tag = Tag::new(b"FpPr");
 /// The ledger.
 pub(crate) const LEDGER: Tag = Tag::new(b"FpLe");
+/// Filters, and what they need.
+pub(crate) const FILTER: Tag = Tag::new(b"FpFi");
 /// Queues of records.
 pub(crate) const QUEUE: Tag = Tag::new(b"FpQu");
 /// Buffers that live as long as one call.

@@ -37,6 +37,8 @@ pub const POOL_FLAG_UNINITIALIZED: u64 = 0x02;
 
 /// The call is not possible at this IRQL.
 pub const STATUS_INVALID_LEVEL: NTSTATUS = 0xC000_0148_u32 as NTSTATUS;
+/// A message is not what was agreed on.
+pub const STATUS_INVALID_MESSAGE: NTSTATUS = 0xC000_0702_u32 as NTSTATUS;
 /// Somebody else has it, and it cannot be shared.
 pub const STATUS_SHARING_VIOLATION: NTSTATUS = 0xC000_0043_u32 as NTSTATUS;
 

@@ -173,10 +173,14 @@ crate::fixed! {
         pub filtered: u64,
         /// Records that were muted: the service's own doing; they were not offered.
         pub muted: u64,
-        /// Records that a filter let pass because judging them took too long.
+        /// Records that a filter let pass because judging them took too long, or because they are
+        /// not what their schema says.
         pub unjudged: u64,
+        /// Descendants of the service's process that could not be muted, because it had too many; of
+        /// the connection as a whole.
+        pub not_muted: u64,
         /// 0.
-        pub reserved: [u64; 2],
+        pub reserved: u64,
     }
 
     /// The account of one request type with one decider.

@@ -41,8 +41,9 @@ pub const VERSION: u16 = 1;
 pub const MAX_INSTRUCTIONS: usize = 192;
 
 /// The steps of one evaluation: one for each instruction, one for each UTF-16 unit or byte that is
-/// compared. At about a nanosecond each the driver's lock is held some microseconds longer at most.
-pub const MAX_STEPS: u32 = 8 * 1024;
+/// compared. Enough to look once for a word in the longest command line that the process monitor
+/// tells; and at about a nanosecond each, the driver's lock is held some microseconds longer.
+pub const MAX_STEPS: u32 = 16 * 1024;
 
 /// How the values of a kind are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,6 +5,7 @@ use super::{bytes, registered, revised};
 use crate::driver::DRIVER;
 use crate::ledger::bit;
 use crate::receiver::Offer;
+use crate::screen::{Subject, offering_process};
 use fltport_abi::account::Cause;
 use fltport_abi::frame::RecordKind;
 use fltport_abi::interface::{Notification, ProviderHandle};
@@ -48,6 +49,11 @@ pub(super) unsafe extern "system" fn notify(
             system_time()
         } else {
             notification.time
+        },
+        subject: Subject {
+            payload,
+            fixed: notification.fixed,
+            process: offering_process(),
         },
         parts: &[payload],
     };

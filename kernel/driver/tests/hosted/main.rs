@@ -16,6 +16,7 @@ mod commands;
 mod contract;
 mod early;
 mod faults;
+mod filters;
 mod hostile;
 mod laws;
 mod monitor;

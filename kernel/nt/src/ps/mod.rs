@@ -5,8 +5,8 @@ mod notify;
 mod thread;
 
 pub use notify::{
-    CreateInfo, ImageInfo, ImageNotify, ImageObserver, ProcessNotify, ProcessObserver,
-    ThreadNotify, ThreadObserver,
+    CreateInfo, ImageInfo, ImageNotify, ImageObserver, LifetimeNotify, LifetimeObserver,
+    ProcessNotify, ProcessObserver, ThreadNotify, ThreadObserver,
 };
 pub use thread::SystemThread;
 

@@ -9,8 +9,8 @@ use super::id;
 use crate::bindings::{
     HANDLE, IMAGE_INFO, NTSTATUS, PEPROCESS, PS_CREATE_NOTIFY_INFO, PsGetProcessExitStatus,
     PsRemoveCreateThreadNotifyRoutine, PsRemoveLoadImageNotifyRoutine,
-    PsSetCreateProcessNotifyRoutineEx, PsSetCreateThreadNotifyRoutine, PsSetLoadImageNotifyRoutine,
-    UNICODE_STRING,
+    PsSetCreateProcessNotifyRoutine, PsSetCreateProcessNotifyRoutineEx,
+    PsSetCreateThreadNotifyRoutine, PsSetLoadImageNotifyRoutine, UNICODE_STRING,
 };
 use crate::linked::nt_success;
 use crate::rtl::units_of;
@@ -101,6 +101,46 @@ unsafe extern "system" fn process_routine<T: ProcessObserver>(
             let status = unsafe { PsGetProcessExitStatus(process) };
             T::exited(id(pid), status);
         }
+    }
+}
+
+/// Called for every process that starts or ends, without a say in it.
+pub trait LifetimeObserver: 'static {
+    /// IRQL: PASSIVE_LEVEL, in a critical region, in the thread that creates the process.
+    fn began(pid: u32, parent: u32);
+    /// IRQL: PASSIVE_LEVEL, in a critical region, in the last thread of the process.
+    fn ended(pid: u32);
+}
+
+/// A registered [`LifetimeObserver`].
+pub struct LifetimeNotify<T: LifetimeObserver>(PhantomData<fn() -> T>);
+
+impl<T: LifetimeObserver> LifetimeNotify<T> {
+    /// IRQL: PASSIVE_LEVEL. Fails with `STATUS_INVALID_PARAMETER` if it is registered already or
+    /// NT's table is full. The image needs no /INTEGRITYCHECK for it.
+    pub fn register() -> Result<Self> {
+        // SAFETY: the routine is non-paged code of this image, and `Drop` removes it before that
+        // can be unloaded.
+        check(unsafe { PsSetCreateProcessNotifyRoutine(Some(lifetime_routine::<T>), false) })?;
+        Ok(LifetimeNotify(PhantomData))
+    }
+}
+
+impl<T: LifetimeObserver> Drop for LifetimeNotify<T> {
+    fn drop(&mut self) {
+        // SAFETY: registered by `register`; waits for routines in flight.
+        unsafe { PsSetCreateProcessNotifyRoutine(Some(lifetime_routine::<T>), true) };
+    }
+}
+
+unsafe extern "system" fn lifetime_routine<T: LifetimeObserver>(
+    parent: HANDLE,
+    pid: HANDLE,
+    created: bool,
+) {
+    match created {
+        true => T::began(id(pid), id(parent)),
+        false => T::ended(id(pid)),
     }
 }
 
