@@ -72,6 +72,23 @@ unsafe extern "C" {
     link(name = "ntoskrnl.exe", kind = "raw-dylib", modifiers = "+verbatim")
 )]
 unsafe extern "system" {
+    pub fn CmCallbackGetKeyObjectIDEx(
+        cookie: *const i64,
+        object: *const core::ffi::c_void,
+        objectid: *mut usize,
+        objectname: *mut *mut UNICODE_STRING,
+        flags: u32,
+    ) -> NTSTATUS;
+    pub fn CmCallbackReleaseKeyObjectIDEx(objectname: *const UNICODE_STRING);
+    pub fn CmRegisterCallbackEx(
+        function: PEX_CALLBACK_FUNCTION,
+        altitude: *const UNICODE_STRING,
+        driver: *const core::ffi::c_void,
+        context: *const core::ffi::c_void,
+        cookie: *mut i64,
+        reserved: *const core::ffi::c_void,
+    ) -> NTSTATUS;
+    pub fn CmUnRegisterCallback(cookie: i64) -> NTSTATUS;
     pub fn ExAcquireFastMutex(fastmutex: *mut FAST_MUTEX);
     pub fn ExAcquireRundownProtection(runref: *mut EX_RUNDOWN_REF) -> bool;
     pub fn ExAllocatePool2(flags: u64, numberofbytes: usize, tag: u32) -> *mut core::ffi::c_void;
@@ -298,6 +315,7 @@ unsafe extern "system" {
         disposition: *mut u32,
     ) -> NTSTATUS;
     pub fn ZwDeleteKey(keyhandle: HANDLE) -> NTSTATUS;
+    pub fn ZwDeleteValueKey(keyhandle: HANDLE, valuename: *const UNICODE_STRING) -> NTSTATUS;
     pub fn ZwOpenKey(
         keyhandle: *mut HANDLE,
         desiredaccess: u32,
@@ -3695,6 +3713,7 @@ pub type PCSTR = *const u8;
 pub type PCWSTR = *const u16;
 pub type PEPROCESS = isize;
 pub type PETHREAD = isize;
+pub type PEX_CALLBACK_FUNCTION = Option<unsafe extern "system" fn() -> NTSTATUS>;
 pub type PFLT_CONNECT_NOTIFY = Option<
     unsafe extern "system" fn(
         clientport: PFLT_PORT,
@@ -3915,18 +3934,134 @@ pub const READ_CONTROL: FILE_ACCESS_RIGHTS = 131072u32;
 pub const REG_BINARY: REG_VALUE_TYPE = 3u32;
 pub const REG_CREATED_NEW_KEY: REG_CREATE_KEY_DISPOSITION = 1u32;
 pub type REG_CREATE_KEY_DISPOSITION = u32;
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct REG_CREATE_KEY_INFORMATION_V1 {
+    pub CompleteName: *mut UNICODE_STRING,
+    pub RootObject: *mut core::ffi::c_void,
+    pub ObjectType: *mut core::ffi::c_void,
+    pub Options: u32,
+    pub Class: *mut UNICODE_STRING,
+    pub SecurityDescriptor: *mut core::ffi::c_void,
+    pub SecurityQualityOfService: *mut core::ffi::c_void,
+    pub DesiredAccess: u32,
+    pub GrantedAccess: u32,
+    pub Disposition: *mut u32,
+    pub ResultObject: *mut *mut core::ffi::c_void,
+    pub CallContext: *mut core::ffi::c_void,
+    pub RootObjectContext: *mut core::ffi::c_void,
+    pub Transaction: *mut core::ffi::c_void,
+    pub Version: usize,
+    pub RemainingName: *mut UNICODE_STRING,
+    pub Wow64Flags: u32,
+    pub Attributes: u32,
+    pub CheckAccessMode: i8,
+}
+impl Default for REG_CREATE_KEY_INFORMATION_V1 {
+    fn default() -> Self {
+        unsafe { core::mem::zeroed() }
+    }
+}
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct REG_DELETE_KEY_INFORMATION {
+    pub Object: *mut core::ffi::c_void,
+    pub CallContext: *mut core::ffi::c_void,
+    pub ObjectContext: *mut core::ffi::c_void,
+    pub Reserved: *mut core::ffi::c_void,
+}
+impl Default for REG_DELETE_KEY_INFORMATION {
+    fn default() -> Self {
+        unsafe { core::mem::zeroed() }
+    }
+}
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct REG_DELETE_VALUE_KEY_INFORMATION {
+    pub Object: *mut core::ffi::c_void,
+    pub ValueName: *mut UNICODE_STRING,
+    pub CallContext: *mut core::ffi::c_void,
+    pub ObjectContext: *mut core::ffi::c_void,
+    pub Reserved: *mut core::ffi::c_void,
+}
+impl Default for REG_DELETE_VALUE_KEY_INFORMATION {
+    fn default() -> Self {
+        unsafe { core::mem::zeroed() }
+    }
+}
 pub const REG_DWORD: REG_VALUE_TYPE = 4u32;
 pub const REG_EXPAND_SZ: REG_VALUE_TYPE = 2u32;
 pub const REG_MULTI_SZ: REG_VALUE_TYPE = 7u32;
 pub const REG_NONE: REG_VALUE_TYPE = 0u32;
+pub type REG_NOTIFY_CLASS = i32;
 pub const REG_OPENED_EXISTING_KEY: REG_CREATE_KEY_DISPOSITION = 2u32;
 pub type REG_OPEN_CREATE_OPTIONS = u32;
 pub const REG_OPTION_NON_VOLATILE: REG_OPEN_CREATE_OPTIONS = 0u32;
 pub const REG_OPTION_VOLATILE: REG_OPEN_CREATE_OPTIONS = 1u32;
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct REG_POST_OPERATION_INFORMATION {
+    pub Object: *mut core::ffi::c_void,
+    pub Status: NTSTATUS,
+    pub PreInformation: *mut core::ffi::c_void,
+    pub ReturnStatus: NTSTATUS,
+    pub CallContext: *mut core::ffi::c_void,
+    pub ObjectContext: *mut core::ffi::c_void,
+    pub Reserved: *mut core::ffi::c_void,
+}
+impl Default for REG_POST_OPERATION_INFORMATION {
+    fn default() -> Self {
+        unsafe { core::mem::zeroed() }
+    }
+}
 pub const REG_QWORD: REG_VALUE_TYPE = 11u32;
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct REG_RENAME_KEY_INFORMATION {
+    pub Object: *mut core::ffi::c_void,
+    pub NewName: *mut UNICODE_STRING,
+    pub CallContext: *mut core::ffi::c_void,
+    pub ObjectContext: *mut core::ffi::c_void,
+    pub Reserved: *mut core::ffi::c_void,
+}
+impl Default for REG_RENAME_KEY_INFORMATION {
+    fn default() -> Self {
+        unsafe { core::mem::zeroed() }
+    }
+}
 pub type REG_SAM_FLAGS = u32;
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct REG_SET_VALUE_KEY_INFORMATION {
+    pub Object: *mut core::ffi::c_void,
+    pub ValueName: *mut UNICODE_STRING,
+    pub TitleIndex: u32,
+    pub Type: u32,
+    pub Data: *mut core::ffi::c_void,
+    pub DataSize: u32,
+    pub CallContext: *mut core::ffi::c_void,
+    pub ObjectContext: *mut core::ffi::c_void,
+    pub Reserved: *mut core::ffi::c_void,
+}
+impl Default for REG_SET_VALUE_KEY_INFORMATION {
+    fn default() -> Self {
+        unsafe { core::mem::zeroed() }
+    }
+}
 pub const REG_SZ: REG_VALUE_TYPE = 1u32;
 pub type REG_VALUE_TYPE = u32;
+pub const RegNtPostCreateKeyEx: REG_NOTIFY_CLASS = 27i32;
+pub const RegNtPostDeleteKey: REG_NOTIFY_CLASS = 15i32;
+pub const RegNtPostDeleteValueKey: REG_NOTIFY_CLASS = 17i32;
+pub const RegNtPostOpenKeyEx: REG_NOTIFY_CLASS = 29i32;
+pub const RegNtPostRenameKey: REG_NOTIFY_CLASS = 19i32;
+pub const RegNtPostSetValueKey: REG_NOTIFY_CLASS = 16i32;
+pub const RegNtPreCreateKeyEx: REG_NOTIFY_CLASS = 26i32;
+pub const RegNtPreDeleteKey: REG_NOTIFY_CLASS = 0i32;
+pub const RegNtPreDeleteValueKey: REG_NOTIFY_CLASS = 2i32;
+pub const RegNtPreOpenKeyEx: REG_NOTIFY_CLASS = 28i32;
+pub const RegNtPreRenameKey: REG_NOTIFY_CLASS = 4i32;
+pub const RegNtPreSetValueKey: REG_NOTIFY_CLASS = 1i32;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct SECTION_OBJECT_POINTERS {
@@ -4032,6 +4167,7 @@ pub const STATUS_ACCESS_DENIED: NTSTATUS = 0xC0000022_u32 as _;
 pub const STATUS_ACCESS_VIOLATION: NTSTATUS = 0xC0000005_u32 as _;
 pub const STATUS_BUFFER_OVERFLOW: NTSTATUS = 0x80000005_u32 as _;
 pub const STATUS_BUFFER_TOO_SMALL: NTSTATUS = 0xC0000023_u32 as _;
+pub const STATUS_CALLBACK_BYPASS: NTSTATUS = 0xC0000503_u32 as _;
 pub const STATUS_CANCELLED: NTSTATUS = 0xC0000120_u32 as _;
 pub const STATUS_CONNECTION_COUNT_LIMIT: NTSTATUS = 0xC0000246_u32 as _;
 pub const STATUS_CONNECTION_REFUSED: NTSTATUS = 0xC0000236_u32 as _;

@@ -19,6 +19,7 @@
 )]
 
 pub mod bindings;
+pub mod cm;
 pub mod ex;
 pub mod flt;
 #[cfg(all(windows, not(test)))]

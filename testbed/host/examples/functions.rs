@@ -22,7 +22,8 @@ Variables: PsProcessType, PsThreadType, SeTokenObjectType.
 ";
 
 /// What a prefix stands for, in the order of the list.
-const PREFIXES: [(&str, &str); 12] = [
+const PREFIXES: [(&str, &str); 13] = [
+    ("Cm", "registry callbacks"),
     ("Dbg", "the debugger's log"),
     (
         "Ex",

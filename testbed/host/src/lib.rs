@@ -82,13 +82,15 @@
 //!
 //! # How it is built
 //!
-//! Files are named by NT's prefixes: `ke`, `ex`, `ps`, `ob`, `io`, `zw`, `rtl`, `se`, `mm`.
+//! Files are named by NT's prefixes: `ke`, `ex`, `ps`, `ob`, `io`, `cm`, `zw`, `rtl`, `se`,
+//! `mm`.
 //! [`entry`] is the one place through which every call enters; [`sched`] and [`clock`] are the two
 //! that know threads and time, the host system's or those of a simulation. The hosted kernel
 //! asserts its own invariants: a panic in it is a fault of its own, never an answer to a driver.
 
 mod abi;
 pub mod clock;
+mod cm;
 mod dbg;
 mod driver;
 pub mod entry;
@@ -107,6 +109,7 @@ mod pages;
 mod process;
 mod ps;
 pub mod registry;
+mod routine;
 mod rtl;
 pub mod sched;
 pub mod se;
@@ -121,6 +124,7 @@ mod user_memory;
 mod verifier;
 mod zw;
 
+pub use cm::UserRegistry;
 pub use driver::{Driver, DriverEntry, DriverImage};
 pub use ex::pool::{TagUsage, tag_text};
 pub use ex::special_pool::{PagedPool, SpecialPool};
@@ -136,6 +140,7 @@ use entry::Export;
 
 /// The export tables of all modules.
 static EXPORTS: &[&[Export]] = &[
+    cm::exports::EXPORTS,
     ex::callback::EXPORTS,
     ex::fast_mutex::EXPORTS,
     ex::mode::EXPORTS,

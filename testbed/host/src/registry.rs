@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The registry: a tree of keys in memory.
+//! The registry: a tree of keys in memory. What is done to it here, no registry callback is told of:
+//! it is what was there before, and what a test looks at.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
 use crate::abi::NTSTATUS;
 use crate::status::{
-    STATUS_CANNOT_DELETE, STATUS_KEY_DELETED, STATUS_KEY_MUST_BE_VOLATILE,
-    STATUS_OBJECT_NAME_INVALID, STATUS_OBJECT_NAME_NOT_FOUND, STATUS_OBJECT_PATH_SYNTAX_BAD,
+    STATUS_ACCESS_DENIED, STATUS_CANNOT_DELETE, STATUS_KEY_DELETED, STATUS_KEY_MUST_BE_VOLATILE,
+    STATUS_OBJECT_NAME_COLLISION, STATUS_OBJECT_NAME_INVALID, STATUS_OBJECT_NAME_NOT_FOUND,
+    STATUS_OBJECT_PATH_SYNTAX_BAD,
 };
 use crate::unicode;
 
@@ -85,7 +88,9 @@ struct Content {
 
 /// A key.
 pub struct Key {
-    name: Vec<u16>,
+    /// What tells it from every other key, also when its name changes.
+    number: u64,
+    name: Mutex<Vec<u16>>,
     parent: Weak<Key>,
     volatile: bool,
     content: Mutex<Content>,
@@ -102,8 +107,10 @@ pub enum Disposition {
 
 impl Key {
     fn new(name: Vec<u16>, parent: Weak<Key>, volatile: bool) -> Arc<Key> {
+        static LAST_NUMBER: AtomicU64 = AtomicU64::new(0);
         Arc::new(Key {
-            name,
+            number: LAST_NUMBER.fetch_add(1, Ordering::Relaxed) + 1,
+            name: Mutex::new(name),
             parent,
             volatile,
             content: Mutex::new(Content::default()),
@@ -116,7 +123,7 @@ impl Key {
         content
             .subkeys
             .iter()
-            .find(|key| unicode::upcased(&key.name) == wanted)
+            .find(|key| unicode::upcased(&key.name.lock()) == wanted)
             .cloned()
     }
 
@@ -139,6 +146,28 @@ impl Key {
         }
         content.subkeys.push(key.clone());
         Ok((key, Disposition::Created))
+    }
+
+    /// What tells the key from every other one of this process.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The absolute path of the key.
+    #[must_use]
+    pub fn path(&self) -> Vec<u16> {
+        let mut path = match self.parent.upgrade() {
+            Some(parent) => parent.path(),
+            None => return Vec::new(),
+        };
+        path.push(BACKSLASH);
+        path.extend_from_slice(&self.name.lock());
+        path
+    }
+
+    /// Whether the key was deleted and lives on because somebody has it open.
+    pub(crate) fn is_deleted(&self) -> bool {
+        self.content.lock().deleted
     }
 
     /// Opens a key below this one. An empty path is the key itself.
@@ -198,6 +227,45 @@ impl Key {
             Some((_, old)) => *old = value,
             None => content.values.push((name.to_vec(), value)),
         }
+        Ok(())
+    }
+
+    /// Deletes a value of the key.
+    pub fn delete_value(&self, name: &[u16]) -> Result<(), NTSTATUS> {
+        let wanted = unicode::upcased(name);
+        let mut content = self.content.lock();
+        if content.deleted {
+            return Err(STATUS_KEY_DELETED);
+        }
+        let before = content.values.len();
+        content
+            .values
+            .retain(|(known, _)| unicode::upcased(known) != wanted);
+        if content.values.len() == before {
+            return Err(STATUS_OBJECT_NAME_NOT_FOUND);
+        }
+        Ok(())
+    }
+
+    /// Gives the key another name, which no other key beside it has.
+    pub fn rename(self: &Arc<Key>, name: &[u16]) -> Result<(), NTSTATUS> {
+        if name.is_empty() || name.contains(&BACKSLASH) {
+            return Err(STATUS_OBJECT_NAME_INVALID);
+        }
+        let parent = self.parent.upgrade().ok_or(STATUS_ACCESS_DENIED)?;
+        if self.is_deleted() {
+            return Err(STATUS_KEY_DELETED);
+        }
+        let wanted = unicode::upcased(name);
+        // Held, so that no other key takes the name meanwhile.
+        let siblings = parent.content.lock();
+        let taken = |other: &&Arc<Key>| {
+            !Arc::ptr_eq(other, self) && unicode::upcased(&other.name.lock()) == wanted
+        };
+        if siblings.subkeys.iter().any(|other| taken(&other)) {
+            return Err(STATUS_OBJECT_NAME_COLLISION);
+        }
+        *self.name.lock() = name.to_vec();
         Ok(())
     }
 

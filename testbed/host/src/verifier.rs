@@ -110,6 +110,12 @@ rules! {
     CallbackLeft => "left a callback registration behind",
     /// A registration handle of ExUnregisterCallback that is not registered.
     CallbackUnknown => "unregistered a callback that is not registered",
+    /// A cookie that no registry callback is registered under.
+    RegistryCallbackUnknown => "passed a cookie of no registry callback",
+    /// The path of a key, from CmCallbackGetKeyObjectIDEx, left behind.
+    KeyPathLeft => "left the path of a registry key behind",
+    /// CmCallbackReleaseKeyObjectIDEx of something else, or a second time.
+    KeyPathUnknown => "gave back a path of a registry key that it does not have",
     /// A thread of the driver still runs.
     ThreadLeft => "left a thread running",
     /// A work item left behind, queued or allocated.

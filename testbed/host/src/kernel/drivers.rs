@@ -249,6 +249,7 @@ fn clean_up(state: &Arc<State>, driver: &Arc<Driver>) {
     }
     state.notify.report_left_by(driver);
     state.callbacks.report_left_by(driver);
+    state.registry_callbacks.report_left_by(driver);
     state.timers.report_left_by(driver);
     state.system_threads.report_left_by(driver);
     state.work_items.report_left_by(driver);

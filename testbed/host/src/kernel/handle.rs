@@ -10,6 +10,7 @@ use super::config::FilterManagerStart;
 use super::drivers::{self, Unload};
 use super::{CURRENT, Config, State, Turn};
 use crate::abi::NTSTATUS;
+use crate::cm::UserRegistry;
 use crate::driver::DriverImage;
 use crate::ex::pool::TagUsage;
 use crate::faults::{FaultPlan, InjectedFault};
@@ -150,10 +151,16 @@ impl Kernel {
         }
     }
 
-    /// The registry, to prepare keys and to look at what drivers wrote.
+    /// The registry, to prepare keys and to look at what drivers wrote. No callback is told.
     #[must_use]
     pub fn registry(&self) -> &Registry {
         &self.state().registry
+    }
+
+    /// The registry, as a thread of a process works on it: with the registry callbacks.
+    #[must_use]
+    pub fn registry_of(&self, process: &Arc<Process>) -> UserRegistry<'_> {
+        UserRegistry::new(self.state(), process.clone())
     }
 
     /// What is allocated from the pool now, by tag, largest first.

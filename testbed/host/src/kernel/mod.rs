@@ -19,6 +19,7 @@ pub use drivers::Unload;
 pub use handle::Kernel;
 
 use crate::clock::SECOND;
+use crate::cm::callbacks::RegistryCallbacks;
 use crate::ex::callback::CallbackTable;
 use crate::ex::pool::Pool;
 use crate::ex::rundown::Rundowns;
@@ -62,6 +63,7 @@ pub(crate) struct State {
     pub(crate) work_queue: WorkQueue,
     pub(crate) work_items: WorkItems,
     pub(crate) registry: Registry,
+    pub(crate) registry_callbacks: RegistryCallbacks,
     pub(crate) drivers: Drivers,
     /// Threads that wait for a driver in the name of the outside world.
     pub(crate) watchers: Mutex<Vec<Arc<Waiter>>>,
@@ -92,6 +94,7 @@ impl State {
             work_queue: WorkQueue::default(),
             work_items: WorkItems::default(),
             registry: Registry::default(),
+            registry_callbacks: RegistryCallbacks::default(),
             drivers: Drivers::default(),
             watchers: Mutex::default(),
             filter_manager: RwLock::default(),

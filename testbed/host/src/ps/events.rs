@@ -130,7 +130,7 @@ fn call_process(
     let pid = process.pid() as HANDLE;
     let create = info.is_some();
     let info = info.map_or(std::ptr::null_mut(), |info| info as *mut _);
-    registration.run(|routine| match registration.kind {
+    registration.routine.run(|routine| match registration.kind {
         Kind::Process => {
             // SAFETY: registered as a routine of this kind.
             let routine: ProcessRoutine = unsafe { std::mem::transmute(routine) };
@@ -167,7 +167,7 @@ pub(crate) fn process_exited(state: &State, pid: u64, exit_status: i32) {
 pub(crate) fn thread_event(state: &State, pid: u64, tid: u64, create: bool) {
     let call = || {
         for registration in state.notify.of(&[Kind::Thread, Kind::ThreadOnNew]) {
-            registration.run(|routine| {
+            registration.routine.run(|routine| {
                 // SAFETY: registered as a routine of this kind.
                 let routine: ThreadRoutine = unsafe { std::mem::transmute(routine) };
                 // SAFETY: the arguments are those of the kind.
@@ -204,7 +204,7 @@ pub(crate) fn image_loaded(state: &State, event: &ImageLoaded) {
     let call = || {
         critical_region::inside(|| {
             for registration in state.notify.of(&[Kind::Image]) {
-                registration.run(|routine| {
+                registration.routine.run(|routine| {
                     // SAFETY: registered as a routine of this kind.
                     let routine: ImageRoutine = unsafe { std::mem::transmute(routine) };
                     // SAFETY: name and info live until the call has returned.

@@ -13,19 +13,14 @@ use crate::abi::{
 };
 use crate::driver::Driver;
 use crate::entry::nt;
-use crate::frame;
 use crate::irql::{APC_LEVEL, PASSIVE_LEVEL};
 use crate::kernel;
-use crate::sched::{self, Waiter};
-use crate::stack::Stack;
+use crate::routine::Routine;
 use crate::status::{
     STATUS_ACCESS_DENIED, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER,
     STATUS_PROCEDURE_NOT_FOUND, STATUS_SUCCESS,
 };
-use crate::thread;
 use crate::verifier::attribution;
-use crate::verifier::hang;
-use crate::verifier::unloaded;
 use crate::verifier::{Report, Rule};
 
 /// As many routines of one kind as the system takes.
@@ -64,97 +59,10 @@ impl Kind {
     }
 }
 
-#[derive(Default)]
-struct Calls {
-    running: u32,
-    removed: bool,
-}
-
 /// One registered routine.
 pub(crate) struct Registration {
     pub(crate) kind: Kind,
-    pub(crate) routine: usize,
-    /// The function that it was registered with.
-    function: &'static str,
-    driver: Option<Arc<Driver>>,
-    stack: Stack,
-    calls: Mutex<Calls>,
-    idle: Waiter,
-}
-
-impl Registration {
-    fn address(self: &Arc<Self>) -> usize {
-        Arc::as_ptr(self) as usize
-    }
-
-    /// Whether its driver was unloaded and left it behind.
-    fn is_stale(&self) -> bool {
-        self.driver
-            .as_ref()
-            .is_some_and(|driver| driver.is_unloaded())
-    }
-
-    /// Runs a call of the routine, unless it was removed meanwhile or its driver is gone.
-    pub(crate) fn run(self: &Arc<Self>, call: impl FnOnce(usize)) {
-        sched::point(self.kind.name());
-        if self.is_stale() {
-            return self.report_stale();
-        }
-        {
-            let mut calls = self.calls.lock();
-            if calls.removed {
-                return;
-            }
-            calls.running += 1;
-        }
-        let address = self.address();
-        thread::with_context(|context| context.inside.borrow_mut().push(address));
-        frame::call(self.kind.name(), self.driver.as_ref(), || {
-            call(self.routine)
-        });
-        thread::with_context(|context| context.inside.borrow_mut().pop());
-        self.calls.lock().running -= 1;
-        sched::wake(&self.idle);
-    }
-
-    /// Reports, once, that an event would call a routine whose driver is gone.
-    fn report_stale(&self) {
-        let reported = std::mem::replace(&mut self.calls.lock().removed, true);
-        if !reported {
-            let name = self.kind.name();
-            unloaded::may_call(name, self.driver.as_ref(), self.function, &self.stack);
-        }
-    }
-
-    /// Keeps further calls away and waits for those that run.
-    fn drain(self: &Arc<Self>) {
-        self.calls.lock().removed = true;
-        sched::point("a routine's removal");
-        let address = self.address();
-        if thread::with_context(|context| context.inside.borrow().contains(&address)) {
-            Report::new(Rule::NotifyRemovedInside)
-                .expected(format!("{} is removed from outside", self.kind.name()))
-                .found("its removal is called by itself")
-                .detail("on NT the removal would wait for its own caller for ever")
-                .file();
-            return;
-        }
-        if !self.wait_until_idle() {
-            Report::new(Rule::RemovalHangs)
-                .expected(format!("{} returns soon", self.kind.name()))
-                .found("a call of it that does not return while it is removed")
-                .detail(
-                    "on NT the removal waits for ever; the routine must not wait for the thread \
-                     that removes it, nor for a lock that this thread holds; here the removal \
-                     goes on",
-                )
-                .file();
-        }
-    }
-
-    fn wait_until_idle(&self) -> bool {
-        hang::wait_until(&self.idle, || self.calls.lock().running == 0)
-    }
+    pub(crate) routine: Routine,
 }
 
 /// All notify routines of one kernel, in the order of their registration.
@@ -169,22 +77,17 @@ impl NotifyRoutines {
         };
         let registration = Arc::new(Registration {
             kind,
-            routine,
-            function: thread::with_context(|context| context.function.get()),
-            driver: attribution::responsible(),
-            stack: Stack::capture(),
-            calls: Mutex::new(Calls::default()),
-            idle: Waiter::new(),
+            routine: Routine::new(kind.name(), routine),
         });
         let mut routines = self.0.lock();
         let mut same = routines
             .iter()
-            .filter(|other| other.kind.table() == kind.table() && !other.is_stale());
+            .filter(|other| other.kind.table() == kind.table() && !other.routine.is_stale());
         if same.clone().count() >= MOST_ROUTINES {
             return full;
         }
         let first = same
-            .find(|other| other.kind == kind && other.routine == routine)
+            .find(|other| other.kind == kind && other.routine.address() == routine)
             .cloned();
         let refused = first.is_some() && kind.table() == Kind::Process;
         if !refused {
@@ -206,12 +109,12 @@ impl NotifyRoutines {
         let mut routines = self.0.lock();
         let found = routines
             .iter()
-            .position(|it| kinds.contains(&it.kind) && it.routine == routine && !it.is_stale());
+            .position(|it| kinds.contains(&it.kind) && it.routine.is_at(routine));
         let removed = found.map(|index| routines.remove(index));
         drop(routines);
         match removed {
             Some(registration) => {
-                registration.drain();
+                registration.routine.drain();
                 true
             }
             None => false,
@@ -231,18 +134,9 @@ impl NotifyRoutines {
     /// Reports the routines that `driver` left, after the calls that run have returned. They stay,
     /// so that the event that would call one is reported, too.
     pub(crate) fn report_left_by(&self, driver: &Arc<Driver>) {
-        let of_driver = |it: &&Arc<Registration>| attribution::is(it.driver.as_ref(), driver);
-        let left: Vec<_> = self.0.lock().iter().filter(of_driver).cloned().collect();
+        let left: Vec<_> = self.0.lock().clone();
         for registration in left {
-            registration.wait_until_idle();
-            Report::new(Rule::NotifyRoutineLeft)
-                .driver(Some(driver.name()))
-                .function(registration.function)
-                .expected("all notify routines are removed before the driver is unloaded")
-                .found(registration.kind.name())
-                .detail("on NT the next event calls unmapped memory")
-                .made_at(registration.stack.clone())
-                .file();
+            registration.routine.report_left_by(driver);
         }
     }
 }
@@ -250,12 +144,18 @@ impl NotifyRoutines {
 fn report_twice(first: &Registration) {
     Report::new(Rule::NotifyRegisteredTwice)
         .expected("a routine is registered once, and removed before it is registered again")
-        .found(format!("{} that is registered already", first.kind.name()))
+        .found(format!(
+            "{} that is registered already",
+            first.routine.name()
+        ))
         .detail(
             "a process routine is refused, a thread or image routine is called twice for each \
              event and has to be removed twice",
         )
-        .related("it was registered first here", first.stack.clone())
+        .related(
+            "it was registered first here",
+            first.routine.stack().clone(),
+        )
         .file();
 }
 

@@ -93,9 +93,36 @@ impl UserCall {
                 output: output.address as usize,
             });
         };
+        let owner = remote::owner(&thread::current_process());
+        UserCall::of_owner(space, driver, owner, input, output)
+    }
+
+    /// As [`UserCall::begin`], with an output buffer that lies in this process of the host system,
+    /// whatever process the thread is attached to: one whose calls the hosted kernel itself makes.
+    ///
+    /// # Errors
+    /// As for [`UserCall::begin`].
+    pub(crate) fn begin_here(driver: &Driver, output: &UserSlice) -> Result<UserCall, NTSTATUS> {
+        let nothing = UserSlice::default();
+        match space() {
+            Some(space) => {
+                let owner = std::process::id().cast_signed();
+                UserCall::of_owner(space, driver, owner, &nothing, output)
+            }
+            None => UserCall::begin(driver, &nothing, output),
+        }
+    }
+
+    fn of_owner(
+        space: &Reservation,
+        driver: &Driver,
+        owner: libc::pid_t,
+        input: &UserSlice,
+        output: &UserSlice,
+    ) -> Result<UserCall, NTSTATUS> {
         let process = thread::current_process();
         let mut table = TABLE.lock();
-        let number = table.begin(driver.name(), process.pid(), remote::owner(&process));
+        let number = table.begin(driver.name(), process.pid(), owner);
         let mut add = |role, slice: &UserSlice| match slice.address {
             0 => Some(0),
             _ => table.add(space, number, role, slice),

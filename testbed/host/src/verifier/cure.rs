@@ -193,6 +193,15 @@ impl Rule {
             Rule::CallbackUnknown => {
                 "unregister once, with the pointer that ExRegisterCallback returned"
             }
+            Rule::RegistryCallbackUnknown => {
+                "unregister once, with the cookie that CmRegisterCallbackEx wrote, and not before it has returned"
+            }
+            Rule::KeyPathLeft => {
+                "call CmCallbackReleaseKeyObjectIDEx for each path, in the callback that asked for it"
+            }
+            Rule::KeyPathUnknown => {
+                "give back once, with the pointer that CmCallbackGetKeyObjectIDEx wrote"
+            }
             Rule::ThreadLeft => {
                 "tell the thread to end and wait for its object in the unload routine"
             }

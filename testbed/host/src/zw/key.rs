@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::abi::{
     HANDLE, KEY_VALUE_INFORMATION_CLASS, NTSTATUS, OBJECT_ATTRIBUTES, UNICODE_STRING,
 };
+use crate::cm::operation::{self, Change, Open, Operation};
 use crate::entry::nt;
 use crate::irql::PASSIVE_LEVEL;
 use crate::kernel::{self, State};
@@ -14,7 +15,8 @@ use crate::object::Object;
 use crate::registry::{Disposition, Key, Registry, Value};
 use crate::status::{
     STATUS_ACCESS_DENIED, STATUS_BUFFER_OVERFLOW, STATUS_BUFFER_TOO_SMALL, STATUS_INVALID_HANDLE,
-    STATUS_INVALID_PARAMETER, STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS,
+    STATUS_INVALID_PARAMETER, STATUS_NOT_SUPPORTED, STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS,
+    is_success,
 };
 use crate::unicode;
 
@@ -67,7 +69,7 @@ fn resolve(
     Ok((state.registry.root().clone(), relative))
 }
 
-/// Opens or makes a key, and a handle to it.
+/// Opens a key, and a handle to it; with the options of ZwCreateKey makes it if it is not there.
 ///
 /// # Safety
 /// `attributes` is null or points to object attributes, `handle` points to memory for a handle.
@@ -75,7 +77,7 @@ unsafe fn with_attributes(
     handle: *mut HANDLE,
     access: u32,
     attributes: *const OBJECT_ATTRIBUTES,
-    find: impl FnOnce(&Arc<Key>, &[u16]) -> Result<(Arc<Key>, Disposition), NTSTATUS>,
+    creates: Option<u32>,
 ) -> Result<Disposition, NTSTATUS> {
     if attributes.is_null() {
         return Err(STATUS_INVALID_PARAMETER);
@@ -84,12 +86,38 @@ unsafe fn with_attributes(
     let attributes = unsafe { attributes.read() };
     let state = kernel::state();
     let (start, path) = resolve(&state, &attributes)?;
-    let (key, disposition) = find(&start, &path)?;
+    // SAFETY: object attributes hold null or a valid string.
+    let name = unsafe { unicode::read(attributes.ObjectName) };
+    let options = creates.unwrap_or(0);
+    let open = Open {
+        creates: creates.is_some(),
+        path: &name,
+        remaining: &path,
+        access,
+        options,
+        attributes: attributes.Attributes,
+    };
+    let done = operation::open(&state, &start, open, options & REG_OPTION_VOLATILE != 0);
+    if !is_success(done.status) {
+        return Err(done.status);
+    }
+    // A callback may have opened the key in the registry's place; which, it does not say here.
+    let (key, disposition) = done.opened.ok_or(STATUS_NOT_SUPPORTED)?;
     let access = map_access(access);
     let opened = crate::ob::open_with(&state, Object::Key(key), attributes.Attributes, access);
     // SAFETY: memory for a handle by contract.
     unsafe { handle.write(opened) };
     Ok(disposition)
+}
+
+/// Changes a key by way of the registry callbacks.
+fn change_key(
+    key: &Arc<Key>,
+    change: Change<'_>,
+    body: impl FnOnce(&Arc<Key>) -> Result<(), NTSTATUS>,
+) -> NTSTATUS {
+    let operation = Operation { key, change };
+    operation::run(&kernel::state(), &operation, || body(key).into()).status
 }
 
 /// The three forms in which a value can be read. Each has a fixed part, then the name (in two of
@@ -179,17 +207,13 @@ nt! {
         options: u32,
         disposition: *mut u32,
     ) -> NTSTATUS {
-        let volatile = options & REG_OPTION_VOLATILE != 0;
         // SAFETY: the caller passes object attributes and memory for a handle.
-        let result = unsafe {
-            with_attributes(handle, access, attributes, |key, path| key.create(path, volatile))
-        };
+        let result = unsafe { with_attributes(handle, access, attributes, Some(options)) };
         match result {
             Ok(done) => {
                 if !disposition.is_null() {
-                    let value = if done == Disposition::Created { 1 } else { 2 };
                     // SAFETY: the caller passes null or memory for it.
-                    unsafe { disposition.write(value) };
+                    unsafe { disposition.write(operation::number_of(done)) };
                 }
                 STATUS_SUCCESS
             }
@@ -207,11 +231,7 @@ nt! {
         attributes: *const OBJECT_ATTRIBUTES,
     ) -> NTSTATUS {
         // SAFETY: the caller passes object attributes and memory for a handle.
-        let result = unsafe {
-            with_attributes(handle, access, attributes, |key, path| {
-                key.open(path).map(|key| (key, Disposition::Opened))
-            })
-        };
+        let result = unsafe { with_attributes(handle, access, attributes, None) };
         result.map_or_else(|status| status, |_| STATUS_SUCCESS)
     }
 
@@ -238,7 +258,22 @@ nt! {
             // SAFETY: the caller passes `size` bytes.
             unsafe { std::slice::from_raw_parts(data.cast::<u8>(), size as usize) }.to_vec()
         };
-        key.set_value(&name, Value { kind, data }).map_or_else(|status| status, |()| STATUS_SUCCESS)
+        let value = Value { kind, data };
+        let change = Change::SetValue { name: &name, value: &value };
+        change_key(&key, change, |key| key.set_value(&name, value.clone()))
+    }
+
+    /// Deletes a value. The key must be open for KEY_SET_VALUE.
+    fails = STATUS_INSUFFICIENT_RESOURCES;
+    max_irql = PASSIVE_LEVEL;
+    pub unsafe fn ZwDeleteValueKey(key: HANDLE, name: *const UNICODE_STRING) -> NTSTATUS {
+        let key = match by_handle(&kernel::state(), key, KEY_SET_VALUE) {
+            Ok(key) => key,
+            Err(status) => return status,
+        };
+        // SAFETY: the caller passes a string.
+        let name = unsafe { unicode::read(name) };
+        change_key(&key, Change::DeleteValue { name: &name }, |key| key.delete_value(&name))
     }
 
     /// Reads a value in one of the forms KeyValueBasicInformation, Full and Partial. The key must
@@ -276,8 +311,9 @@ nt! {
     fails = STATUS_INSUFFICIENT_RESOURCES;
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn ZwDeleteKey(key: HANDLE) -> NTSTATUS {
-        by_handle(&kernel::state(), key, DELETE)
-            .and_then(|key| key.delete())
-            .map_or_else(|status| status, |()| STATUS_SUCCESS)
+        match by_handle(&kernel::state(), key, DELETE) {
+            Ok(key) => change_key(&key, Change::DeleteKey, |key| key.delete()),
+            Err(status) => status,
+        }
     }
 }

@@ -91,6 +91,21 @@ layouts! {
         Size, ParentProcessId, CreatingThreadId, FileObject, ImageFileName, CommandLine,
         CreationStatus,
     }
+    REG_CREATE_KEY_INFORMATION_V1 {
+        CompleteName, RootObject, ObjectType, Options, Class, SecurityDescriptor,
+        SecurityQualityOfService, DesiredAccess, GrantedAccess, Disposition, ResultObject,
+        CallContext, RootObjectContext, Transaction, Version, RemainingName, Wow64Flags,
+        Attributes, CheckAccessMode,
+    }
+    REG_DELETE_KEY_INFORMATION { Object, CallContext, ObjectContext, Reserved }
+    REG_DELETE_VALUE_KEY_INFORMATION { Object, ValueName, CallContext, ObjectContext, Reserved }
+    REG_POST_OPERATION_INFORMATION {
+        Object, Status, PreInformation, ReturnStatus, CallContext, ObjectContext, Reserved,
+    }
+    REG_RENAME_KEY_INFORMATION { Object, NewName, CallContext, ObjectContext, Reserved }
+    REG_SET_VALUE_KEY_INFORMATION {
+        Object, ValueName, TitleIndex, Type, Data, DataSize, CallContext, ObjectContext, Reserved,
+    }
     SECURITY_DESCRIPTOR { Revision, Sbz1, Control, Owner, Group, Sacl, Dacl }
     SECURITY_SUBJECT_CONTEXT { ClientToken, ImpersonationLevel, PrimaryToken, ProcessAuditId }
     SID { Revision, SubAuthorityCount, IdentifierAuthority, SubAuthority }
