@@ -7,7 +7,10 @@ use crate::tag;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use fltport_abi::interface::{BacklogPolicy, CommandCaller};
 use fltport_abi::limits::{MAX_MESSAGE_NUMBER, MAX_PROVIDER_NAME};
-use fltport_abi::schema::{self, FieldKind, Role, SchemaVisitor};
+use fltport_abi::message::Decoder;
+use fltport_abi::schema::{
+    self, FieldKind, FieldRow, Owner, Role, SchemaVisitor, field_flags, value_of,
+};
 use fltport_nt::bindings::{STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER};
 use fltport_nt::ex::{PoolBytes, PoolSlice, Rundown};
 use fltport_nt::ke::{Event, EventKind, Timeout};
@@ -58,20 +61,16 @@ struct Summary {
     commands: u64,
     pid_at: PoolSlice<u16>,
     last: u16,
-    bad: bool,
 }
 
 impl SchemaVisitor for Summary {
     fn provider(&mut self, name: &str, hash: u64) {
         self.hash = hash;
-        match fltport_abi::fixed::name_to_bytes(name) {
-            Some(bytes) if !name.is_empty() => self.name = bytes,
-            _ => self.bad = true,
-        }
+        // The name has been checked, so it fits.
+        self.name = fltport_abi::fixed::name_to_bytes(name).unwrap_or_default();
     }
 
     fn message(&mut self, number: u16, role: Role, _name: &str) {
-        self.bad |= (self.notifications | self.requests | self.commands) & bit(number) != 0;
         match role {
             Role::Notification => self.notifications |= bit(number),
             Role::Request => self.requests |= bit(number),
@@ -80,22 +79,24 @@ impl SchemaVisitor for Summary {
         self.last = number;
     }
 
-    fn field(&mut self, reply: bool, _name: &str, kind: u8, offset: u16) {
-        if reply || kind != FieldKind::Pid as u8 {
+    fn field(&mut self, field: &FieldRow<'_>) {
+        if field.owner != Owner::Message || field.kind != FieldKind::Pid as u8 {
             return;
         }
         if let Some(place) = self.pid_at.get_mut(usize::from(self.last))
             && *place == NO_FIELD
         {
-            *place = offset;
+            *place = field.offset;
         }
     }
 }
 
-/// Checks a command's payload field by field against the schema.
+/// Checks a command's payload field by field against the schema: that what must be there is, and
+/// that each field has a value of its type. What is in the records of a list is for the handler to
+/// look at.
 struct CommandCheck<'a> {
     number: u16,
-    payload: &'a [u8],
+    decoder: Decoder<'a>,
     within: bool,
     bad: bool,
 }
@@ -107,14 +108,18 @@ impl SchemaVisitor for CommandCheck<'_> {
         self.within = number == self.number && role == Role::Command;
     }
 
-    fn field(&mut self, reply: bool, _name: &str, kind: u8, offset: u16) {
-        let Some(kind) = FieldKind::from_wire(kind).filter(|_| self.within && !reply) else {
+    fn field(&mut self, field: &FieldRow<'_>) {
+        let within = self.within && field.owner == Owner::Message;
+        let Some(kind) = FieldKind::from_wire(field.kind).filter(|_| within) else {
             return;
         };
-        let offset = usize::from(offset);
-        let whole = offset + kind.size() <= self.payload.len();
+        let (at, end) = (usize::from(field.offset), self.decoder.end());
+        let optional = field.flags & field_flags::OPTIONAL != 0;
+        // A service of an older version does not know the last fields.
+        let missing = at >= end;
+        let may_miss = optional || field.flags & field_flags::DEFAULTED != 0;
         self.bad |=
-            !whole || schema::value(self.payload, self.payload.len(), kind, offset).is_err();
+            (missing && !may_miss) || value_of(&self.decoder, at, end, kind, optional).is_err();
     }
 }
 
@@ -132,15 +137,21 @@ impl SchemaVisitor for FieldSearch {
         self.within = number == self.wanted.0;
     }
 
-    fn field(&mut self, reply: bool, _name: &str, kind: u8, offset: u16) {
+    fn field(&mut self, field: &FieldRow<'_>) {
         let (_, wanted, place) = self.wanted;
-        self.found |= self.within && !reply && (kind, offset) == (wanted, place);
+        // A number that may be absent has a mark before it, which filters do not know.
+        let marked = field.flags & field_flags::OPTIONAL != 0
+            && FieldKind::from_wire(field.kind).is_none_or(|kind| !kind.is_variable());
+        self.found |= self.within
+            && !marked
+            && field.owner == Owner::Message
+            && (field.kind, field.offset) == (wanted, place);
     }
 }
 
 impl Provider {
     /// IRQL: PASSIVE_LEVEL. Checks the schema and copies it. Fails with `STATUS_INVALID_PARAMETER`
-    /// if it is not one or a number occurs twice.
+    /// if it is not one that makes sense; [`schema::check`] says what that is.
     pub(crate) fn new(number: u16, description: &Description<'_>, now: i64) -> Result<Self> {
         let mut summary = Summary {
             name: [0; MAX_PROVIDER_NAME],
@@ -150,10 +161,9 @@ impl Provider {
             commands: 0,
             pid_at: PoolSlice::filled(tag::PROVIDER, TYPES, NO_FIELD)?,
             last: 0,
-            bad: false,
         };
-        let read = schema::read(description.schema, &mut summary);
-        if read.is_err() || summary.bad {
+        let sound = schema::check(description.schema).is_ok();
+        if !sound || schema::read(description.schema, &mut summary).is_err() {
             return Err(NtError(STATUS_INVALID_PARAMETER));
         }
         Ok(Provider {
@@ -211,7 +221,7 @@ impl Provider {
         let handler = handler.ok_or(NtError(STATUS_INVALID_DEVICE_REQUEST))?;
         let mut checked = CommandCheck {
             number: message,
-            payload,
+            decoder: Decoder::new(payload),
             within: false,
             bad: false,
         };

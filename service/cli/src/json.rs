@@ -3,7 +3,7 @@
 //! fields.
 
 use crate::clock;
-use fltport::{DecodeError, Value};
+use fltport::{DecodeError, Fields, Value};
 use std::fmt::Write;
 
 /// A JSON text being written. Commas come by themselves.
@@ -103,11 +103,37 @@ impl Json {
                     json.quote(text.chars());
                 }
             }),
-            Ok(Value::Bytes(bytes)) => {
+            Ok(Value::Bytes(bytes) | Value::Unknown(bytes)) => {
                 let digits: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
                 self.text(&digits);
             }
-            Ok(Value::Absent) | Err(_) => self.null(),
+            Ok(Value::Guid(guid)) => self.text(&guid.to_string()),
+            Ok(Value::Address(address)) => self.text(&address.to_string()),
+            Ok(Value::Enum(choice)) => match choice.name {
+                Some(name) => self.text(name),
+                None => self.number(choice.number),
+            },
+            Ok(Value::Flags(flags)) => self.list(|json| {
+                flags.names().for_each(|name| json.text(name));
+                if flags.unnamed() != 0 {
+                    json.number(flags.unnamed());
+                }
+            }),
+            Ok(Value::Record(record)) => self.object(|json| json.fields(*record)),
+            Ok(Value::List(records)) => self.list(|json| {
+                for record in records.iter() {
+                    json.object(|json| json.fields(record));
+                }
+            }),
+            // Absent; a type of a newer library has no text here.
+            Ok(_) | Err(_) => self.null(),
+        }
+    }
+
+    /// The fields of a record.
+    fn fields(&mut self, fields: Fields<'_>) {
+        for (name, value) in fields.iter() {
+            self.key(name).value(&value);
         }
     }
 

@@ -36,6 +36,7 @@ mod machine;
 mod metrics;
 mod narrator;
 mod output;
+mod plain;
 #[cfg(target_os = "linux")]
 mod private_host;
 mod service;

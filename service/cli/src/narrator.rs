@@ -5,6 +5,7 @@
 
 use crate::clock;
 use crate::json::Json;
+use crate::plain::plain;
 use crate::table::{Row, Tone};
 use fltport::{DecodeError, Event, Gap, Outcome, Record, RequestOutcome, Value};
 use jiff::tz::TimeZone;
@@ -39,6 +40,18 @@ impl Narrator {
             Event::Notification(record) => vec![self.notification(record)],
             Event::Outcome(outcome) => self.outcome(outcome).into_iter().collect(),
             Event::Gap(gap) => self.gap(gap),
+            Event::Corrupt(corrupt) => vec![Row {
+                time: clock::time_of_day(corrupt.time, &self.zone),
+                event: "corrupt".into(),
+                command_line: format!(
+                    "{}/{}: {}",
+                    corrupt.schema.provider,
+                    corrupt.message_name().unwrap_or("?"),
+                    corrupt.error
+                )
+                .into(),
+                ..blank(Tone::Bad)
+            }],
             Event::Missing { first, last } => vec![Row {
                 event: "lost".into(),
                 command_line: format!(
@@ -131,6 +144,15 @@ impl Narrator {
             }),
             Event::Outcome(outcome) => self.json.object(|json| outcome_json(json, outcome)),
             Event::Gap(gap) => self.json.object(|json| gap_json(json, gap)),
+            Event::Corrupt(corrupt) => self.json.object(|json| {
+                json.key("provider").text(&corrupt.schema.provider);
+                json.key("message").text("corrupt");
+                json.key("seq").number(corrupt.sequence);
+                json.key("time")
+                    .text_or_null(clock::utc(corrupt.time).as_deref());
+                json.key("of").text_or_null(corrupt.message_name());
+                json.key("error").text(&corrupt.error.to_string());
+            }),
             Event::Missing { first, last } => self.json.object(|json| {
                 json.key("provider").null();
                 json.key("message").text("missing");
@@ -245,22 +267,4 @@ fn fill<'f>(fields: impl Iterator<Item = Field<'f>>) -> Row<'static> {
             .into();
     }
     row
-}
-
-fn plain(value: &Value<'_>) -> String {
-    match value {
-        Value::Unsigned(number) => format!("{number:#x}"),
-        Value::Signed(number) => number.to_string(),
-        Value::Bool(value) => value.to_string(),
-        Value::Pid(pid) => pid.0.to_string(),
-        Value::Status(status) => format!("{:#x}", status.0),
-        Value::Time(time) => clock::utc(*time).unwrap_or_else(|| "?".into()),
-        Value::Text(text) => text.to_string(),
-        Value::TextList(texts) => {
-            let texts: Vec<String> = texts.iter().map(|t| t.to_string()).collect();
-            texts.join(",")
-        }
-        Value::Bytes(bytes) => bytes.iter().map(|b| format!("{b:02x}")).collect(),
-        Value::Absent => String::new(),
-    }
 }

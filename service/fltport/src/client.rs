@@ -119,10 +119,12 @@ impl Client {
     /// A provider's schema.
     ///
     /// # Errors
-    /// As [`Client::info`], and [`Error::NoProvider`].
+    /// As [`Client::info`], [`Error::NoProvider`] and [`Error::Schema`].
     pub fn schema(&self, provider: &str) -> Result<Arc<Schema>, Error> {
         let connection = self.connection()?;
-        connection.schema(connection.find(provider)?)
+        let schema = connection.schema(connection.find(provider)?);
+        self.shared.counters.note_schema(&schema);
+        schema
     }
 
     /// Subscribes to a provider: `observe` are the notifications, and the requests whose outcomes
@@ -130,7 +132,7 @@ impl Client {
     /// former subscription to the same provider, and is made again after each reconnect.
     ///
     /// # Errors
-    /// As [`Client::info`]; [`Error::NoProvider`]; [`Error::DeciderTaken`] if somebody else answers
+    /// As [`Client::schema`]; [`Error::DeciderTaken`] if somebody else answers
     /// one of these requests; [`Error::Refused`] with STATUS_RETRY (0xC000022D) if more has been kept
     /// for a first subscriber while an earlier backlog is still on its way to this client: take its
     /// events, then subscribe again.

@@ -2,6 +2,7 @@
 //! Errors, named by what the user can do about them. Each prints as "cause. cure."
 
 use crate::failure::{Code, Failure, Fault};
+use fltport_abi::schema::SchemaError;
 use fltport_abi::{DecodeError, EncodeError, status};
 use std::fmt;
 use std::time::Duration;
@@ -60,6 +61,8 @@ pub enum Error {
     Encode(EncodeError),
     /// A message could not be read.
     Decode(DecodeError),
+    /// The provider's schema makes no sense; nothing that it sends can be read.
+    Schema(SchemaError),
     /// The client has been closed.
     Closed,
     /// A thread could not be started.
@@ -172,6 +175,10 @@ impl fmt::Display for Error {
             ),
             Error::Encode(error) => write!(f, "{error}. Send less in one message"),
             Error::Decode(error) => write!(f, "{error}. Use the definition that the driver was built with"),
+            Error::Schema(error) => write!(
+                f,
+                "the provider's schema is corrupt: {error}. Its driver is broken, or newer than this program; update the older of the two"
+            ),
             Error::Closed => f.write_str("the client has been closed. Connect a new one"),
             Error::Thread(code) => write!(f, "a thread could not be started ({code}). Raise the limit on threads"),
         }
@@ -207,6 +214,12 @@ impl std::error::Error for Error {}
 impl From<EncodeError> for Error {
     fn from(error: EncodeError) -> Self {
         Error::Encode(error)
+    }
+}
+
+impl From<SchemaError> for Error {
+    fn from(error: SchemaError) -> Self {
+        Error::Schema(error)
     }
 }
 

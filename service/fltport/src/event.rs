@@ -3,9 +3,9 @@
 
 use crate::error::Error;
 use crate::request::Request;
-use crate::schema::{Schema, fixed_size, read_fields};
+use crate::schema::{FieldSchema, Schema};
+use crate::value::{Value, fixed_part, read_fields, verify};
 use fltport_abi::frame::{GapEntry, OutcomeHeader, RecordHeader};
-use fltport_abi::schema::Value;
 use fltport_abi::{Cause, DecodeError, Message, Outcome, Time};
 use std::ops::Range;
 use std::sync::Arc;
@@ -31,6 +31,10 @@ pub enum Event {
         /// The last one.
         last: u64,
     },
+    /// A message that is not what its provider's schema says. It is counted
+    /// ([`Statistics::corrupt_records`](crate::Statistics::corrupt_records)) and goes no further: a
+    /// request that is corrupt stays unanswered, and the driver's miss policy answers it.
+    Corrupt(Corrupt),
     /// The connection has ended. Its stream ends here; what was in flight is lost, and the driver's
     /// ledger says so.
     Disconnected {
@@ -62,6 +66,30 @@ pub struct Record {
 }
 
 impl Record {
+    /// What is wrong with it, if its provider's schema has such a message and says otherwise: of
+    /// the request and the reply in an outcome, else of the record itself.
+    pub(crate) fn corrupt(&self, outcome: Option<&RequestOutcome>) -> Option<Corrupt> {
+        let schema = self.schema.as_ref()?;
+        let message = schema.message(self.message())?;
+        let verified = match outcome {
+            None => verify(&message.fields, self.payload(), self.fixed()),
+            Some(outcome) => [
+                (&message.fields, outcome.request()),
+                (&message.reply, outcome.reply()),
+            ]
+            .iter()
+            .try_for_each(|(fields, bytes)| verify(fields, bytes, fixed_part(fields, bytes))),
+        };
+        Some(Corrupt {
+            sequence: self.sequence(),
+            time: self.time(),
+            provider: self.provider(),
+            schema: schema.clone(),
+            message: self.message(),
+            error: verified.err()?,
+        })
+    }
+
     /// Its place in the connection's stream; for a request, its id.
     pub fn sequence(&self) -> u64 {
         self.header.sequence
@@ -100,16 +128,13 @@ impl Record {
     /// The message as the type `M`.
     ///
     /// # Errors
-    /// If it is another message, or was written by a provider that does not know all of `M`'s
-    /// fields; [`Record::fields`] reads it in any case.
+    /// If it is another message, or was written by a provider that does not know a field that `M`
+    /// requires; [`Record::fields`] reads it in any case.
     pub fn decode<'a, M: Message<'a>>(&'a self) -> Result<M, DecodeError> {
         if M::NUMBER != self.message() {
             return Err(DecodeError::BadValue);
         }
-        if self.fixed() < M::FIXED {
-            return Err(DecodeError::TooShort);
-        }
-        M::decode(self.payload())
+        M::decode_fixed(self.payload(), self.fixed())
     }
 
     /// The message's fields by name, read with the provider's own schema. Empty if that does not
@@ -187,22 +212,46 @@ impl RequestOutcome {
 
     /// The request's fields by name.
     pub fn request_fields(&self) -> impl Iterator<Item = (&str, Result<Value<'_>, DecodeError>)> {
-        let message = self
-            .record
-            .schema()
-            .and_then(|s| s.message(self.record.message()));
-        let fields = message.map_or(&[][..], |m| &m.fields);
-        read_fields(fields, self.request(), fixed_size(fields))
+        let (fields, _) = self.schemas();
+        read_fields(fields, self.request(), fixed_part(fields, self.request()))
     }
 
     /// The reply's fields by name.
     pub fn reply_fields(&self) -> impl Iterator<Item = (&str, Result<Value<'_>, DecodeError>)> {
-        let message = self
-            .record
-            .schema()
-            .and_then(|s| s.message(self.record.message()));
-        let fields = message.map_or(&[][..], |m| &m.reply);
-        read_fields(fields, self.reply(), fixed_size(fields))
+        let (_, fields) = self.schemas();
+        read_fields(fields, self.reply(), fixed_part(fields, self.reply()))
+    }
+
+    /// The fields of the request and of the reply.
+    fn schemas(&self) -> (&[FieldSchema], &[FieldSchema]) {
+        let number = self.record.message();
+        let message = self.record.schema().and_then(|s| s.message(number));
+        message.map_or((&[], &[]), |m| (&m.fields, &m.reply))
+    }
+}
+
+/// A message that could not be read.
+#[derive(Clone, Debug)]
+pub struct Corrupt {
+    /// Its place in the connection's stream; for a request, its id.
+    pub sequence: u64,
+    /// When it was sent.
+    pub time: Time,
+    /// The provider's number.
+    pub provider: u16,
+    /// The provider's schema.
+    pub schema: Arc<Schema>,
+    /// The message's number.
+    pub message: u16,
+    /// What is wrong with it.
+    pub error: DecodeError,
+}
+
+impl Corrupt {
+    /// The message's name.
+    pub fn message_name(&self) -> Option<&str> {
+        let message = self.schema.message(self.message)?;
+        Some(message.name.as_str())
     }
 }
 

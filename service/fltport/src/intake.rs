@@ -4,7 +4,7 @@
 
 use crate::connection::Connection;
 use crate::envelope::{ENVELOPE, MessageHeader};
-use crate::event::{Event, Gap, Loss, Record, RequestOutcome};
+use crate::event::{Corrupt, Event, Gap, Loss, Record, RequestOutcome};
 use crate::request::Request;
 use crate::sequence::{Resequencer, Step};
 use crate::statistics::Counters;
@@ -114,6 +114,11 @@ impl<'c> Intake<'c> {
     fn ask(&mut self, record: Record, envelope: &MessageHeader, deadline_ms: u32) {
         self.counters.requests.add(1);
         let size = record.payload.len();
+        if let Some(corrupt) = record.corrupt(None) {
+            self.counters.corrupt_records.add(1);
+            self.requests.push((Event::Corrupt(corrupt), 0));
+            return;
+        }
         let request = Request {
             record,
             message_id: envelope.message_id,
@@ -132,13 +137,29 @@ impl<'c> Intake<'c> {
                 self.counters.explained.add(gap.last - gap.first + 1);
                 (gap.first, Event::Gap(self.gap(&gap, &record)))
             }
-            RecordKind::Outcome => (sequence, Event::Outcome(outcome(record, parsed)?)),
-            _ => (sequence, Event::Notification(record)),
+            RecordKind::Outcome => {
+                let outcome = outcome(record, parsed)?;
+                let corrupt = outcome.record.corrupt(Some(&outcome));
+                (sequence, self.sound(corrupt, Event::Outcome(outcome)))
+            }
+            _ => {
+                let corrupt = record.corrupt(None);
+                (sequence, self.sound(corrupt, Event::Notification(record)))
+            }
         };
         self.counters.records.add(1);
         self.order
             .push(first, sequence, (event, size), &mut self.steps);
         Ok(())
+    }
+
+    /// The event, unless the record is corrupt.
+    fn sound(&self, corrupt: Option<Corrupt>, event: Event) -> Event {
+        let Some(corrupt) = corrupt else {
+            return event;
+        };
+        self.counters.corrupt_records.add(1);
+        Event::Corrupt(corrupt)
     }
 
     fn gap(&self, gap: &frame::Gap<'_>, record: &Record) -> Gap {

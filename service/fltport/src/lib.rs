@@ -66,22 +66,24 @@ mod subscriptions;
 mod supervisor;
 #[cfg(feature = "tokio")]
 mod tokio_client;
+mod value;
 
 pub use client::Client;
 pub use command::CommandResult;
 #[cfg(unix)]
 pub use edge::{HostDescription, describe_host, socket_path};
 pub use error::Error;
-pub use event::{Event, Gap, Loss, Record, RequestOutcome};
+pub use event::{Corrupt, Event, Gap, Loss, Record, RequestOutcome};
 pub use failure::Code;
 pub use message_set::MessageSet;
 pub use options::Options;
 pub use request::Request;
 pub use rows::{ConnectionInfo, ProviderInfo};
-pub use schema::{FieldSchema, MessageSchema, Schema, read_fields};
+pub use schema::{DefinitionSchema, FieldSchema, FormSchema, MessageSchema, Schema};
 pub use statistics::Statistics;
 #[cfg(feature = "tokio")]
 pub use tokio_client::AsyncClient;
+pub use value::{Bits, Choice, Fields, Records, Value, read_fields};
 
 pub use fltport_abi::account::Refusal;
 pub use fltport_abi::command::{
@@ -89,7 +91,8 @@ pub use fltport_abi::command::{
     features,
 };
 pub use fltport_abi::hello::rights;
-pub use fltport_abi::schema::{FieldKind, Role, Value};
+pub use fltport_abi::message::{Guid, List};
+pub use fltport_abi::schema::{FieldKind, Role, SchemaError};
 pub use fltport_abi::{
     Cause, DecodeError, EncodeError, Message, Outcome, Pid, Status, Text, TextList, Time,
     common_driver, glob, process_monitor,

@@ -3,8 +3,12 @@
 //! of.
 
 use crate::message_set::MessageSet;
+use crate::value::{Value, read_fields};
 use fltport_abi::DecodeError;
-use fltport_abi::schema::{self, FieldKind, Role, SchemaVisitor, Value};
+use fltport_abi::schema::{
+    self, DefinitionForm, FieldKind, FieldRow, Owner, Role, SchemaError, SchemaVisitor, field_flags,
+};
+use std::sync::Arc;
 
 /// One field.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,8 +17,40 @@ pub struct FieldSchema {
     pub name: String,
     /// Its type; `None` for one that this version of the library does not know.
     pub kind: Option<FieldKind>,
+    /// The number of its type on the wire.
+    pub kind_number: u8,
     /// Where it lies in the fixed part.
     pub offset: u16,
+    /// Where the next field lies; `None` for the last one.
+    pub next: Option<u16>,
+    /// It may be absent. Providers that were built with the first version of the schema do not say
+    /// so of texts and lists.
+    pub optional: bool,
+    /// What its values or its fields are called.
+    pub definition: Option<Arc<DefinitionSchema>>,
+}
+
+/// What the values of an enum, the bits of flags or the fields of a record are called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DefinitionSchema {
+    /// Its name.
+    pub name: String,
+    /// What it defines.
+    pub form: FormSchema,
+}
+
+/// What a definition defines.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FormSchema {
+    /// Values with names.
+    Enum(Vec<(u32, String)>),
+    /// Bits, or groups of bits, with names.
+    Flags(Vec<(u32, String)>),
+    /// Fields.
+    Record(Vec<FieldSchema>),
+    /// Something that this version of the library does not know.
+    Unknown,
 }
 
 /// One message type.
@@ -39,20 +75,69 @@ pub struct Schema {
     pub provider: String,
     /// The schema's hash: changes whenever anything in it does.
     pub hash: u64,
+    /// What its fields refer to.
+    pub definitions: Vec<Arc<DefinitionSchema>>,
     /// The message types.
     pub messages: Vec<MessageSchema>,
 }
 
-struct Builder(Schema);
+#[derive(Default)]
+struct Builder {
+    schema: Schema,
+    /// The definition that is being told.
+    open: Option<DefinitionSchema>,
+}
+
+impl Builder {
+    /// The open definition is complete.
+    fn close(&mut self) {
+        let complete = self.open.take().map(Arc::new);
+        self.schema.definitions.extend(complete);
+    }
+
+    fn row(&self, field: &FieldRow<'_>) -> FieldSchema {
+        let index = usize::from(field.definition).checked_sub(1);
+        FieldSchema {
+            name: field.name.to_owned(),
+            kind: FieldKind::from_wire(field.kind),
+            kind_number: field.kind,
+            offset: field.offset,
+            next: None,
+            optional: field.flags & field_flags::OPTIONAL != 0,
+            definition: index.and_then(|at| self.schema.definitions.get(at).cloned()),
+        }
+    }
+}
 
 impl SchemaVisitor for Builder {
     fn provider(&mut self, name: &str, hash: u64) {
-        self.0.provider = name.to_owned();
-        self.0.hash = hash;
+        self.schema.provider = name.to_owned();
+        self.schema.hash = hash;
+    }
+
+    fn definition(&mut self, form: Option<DefinitionForm>, name: &str) {
+        self.close();
+        let form = match form {
+            Some(DefinitionForm::Enum) => FormSchema::Enum(Vec::new()),
+            Some(DefinitionForm::Flags) => FormSchema::Flags(Vec::new()),
+            Some(DefinitionForm::Record) => FormSchema::Record(Vec::new()),
+            None => FormSchema::Unknown,
+        };
+        let name = name.to_owned();
+        self.open = Some(DefinitionSchema { name, form });
+    }
+
+    fn value(&mut self, value: u32, name: &str) {
+        if let Some(FormSchema::Enum(values) | FormSchema::Flags(values)) =
+            self.open.as_mut().map(|d| &mut d.form)
+        {
+            values.push((value, name.to_owned()));
+        }
     }
 
     fn message(&mut self, number: u16, role: Role, name: &str) {
-        self.0.messages.push(MessageSchema {
+        self.close();
+        self.schema.messages.push(MessageSchema {
             number,
             role,
             name: name.to_owned(),
@@ -61,19 +146,22 @@ impl SchemaVisitor for Builder {
         });
     }
 
-    fn field(&mut self, reply: bool, name: &str, kind: u8, offset: u16) {
-        let field = FieldSchema {
-            name: name.to_owned(),
-            kind: FieldKind::from_wire(kind),
-            offset,
+    fn field(&mut self, field: &FieldRow<'_>) {
+        let row = self.row(field);
+        let message = self.schema.messages.last_mut();
+        let fields = match (field.owner, message, &mut self.open) {
+            (Owner::Message, Some(message), _) => &mut message.fields,
+            (Owner::Reply, Some(message), _) => &mut message.reply,
+            (Owner::Record, _, Some(definition)) => match &mut definition.form {
+                FormSchema::Record(fields) => fields,
+                _ => return,
+            },
+            _ => return,
         };
-        if let Some(message) = self.0.messages.last_mut() {
-            if reply {
-                message.reply.push(field);
-            } else {
-                message.fields.push(field);
-            }
+        if let Some(former) = fields.last_mut() {
+            former.next = Some(row.offset);
         }
+        fields.push(row);
     }
 }
 
@@ -81,11 +169,14 @@ impl Schema {
     /// Reads an encoded schema.
     ///
     /// # Errors
-    /// If the bytes are not one.
-    pub fn decode(bytes: &[u8]) -> Result<Schema, DecodeError> {
-        let mut builder = Builder(Schema::default());
-        schema::read(bytes, &mut builder)?;
-        Ok(builder.0)
+    /// If the bytes are not one, or one that makes no sense. One of a newer version is read as far
+    /// as it is known.
+    pub fn decode(bytes: &[u8]) -> Result<Schema, SchemaError> {
+        schema::check(bytes)?;
+        let mut builder = Builder::default();
+        schema::read(bytes, &mut builder).map_err(SchemaError::Unreadable)?;
+        builder.close();
+        Ok(builder.schema)
     }
 
     /// The message type with this number.
@@ -112,29 +203,6 @@ impl Schema {
     }
 }
 
-/// The bytes that the fields take in the fixed part, as far as they are known.
-pub(crate) fn fixed_size(fields: &[FieldSchema]) -> usize {
-    let end = |f: &FieldSchema| usize::from(f.offset) + f.kind.map_or(0, FieldKind::size);
-    fields.iter().map(end).max().unwrap_or(0)
-}
-
-/// The values of `fields` in a message whose fixed part has `fixed` bytes.
-///
-/// A field of a type that this version does not know is absent.
-pub fn read_fields<'a>(
-    fields: &'a [FieldSchema],
-    message: &'a [u8],
-    fixed: usize,
-) -> impl Iterator<Item = (&'a str, Result<Value<'a>, DecodeError>)> {
-    fields.iter().map(move |field| {
-        let value = match field.kind {
-            Some(kind) => schema::value(message, fixed, kind, field.offset.into()),
-            None => Ok(Value::Absent),
-        };
-        (field.name.as_str(), value)
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -152,7 +220,8 @@ mod tests {
         let create = schema.message(5).unwrap();
         assert_eq!(create.name, "create");
         assert_eq!(create.reply[0].name, "deny");
-        assert_eq!(fixed_size(&create.fields), 36);
+        assert_eq!(create.fields[0].next, Some(4));
+        assert!(create.fields[4].optional);
         assert!(Schema::decode(&bytes[..n - 1]).is_err());
     }
 }

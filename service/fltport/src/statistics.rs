@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the client counts about itself.
 
+use crate::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! counters {
@@ -38,12 +39,26 @@ counters! {
     foreign_frames,
     /// Frames or records that could not be read; dropped.
     damaged,
+    /// Messages that are not what their provider's schema says; told as
+    /// [`Event::Corrupt`](crate::Event::Corrupt).
+    corrupt_records,
+    /// Schemas that make no sense; their providers cannot be subscribed to.
+    corrupt_schemas,
     /// Gets whose buffer was too small and was made larger.
     grown,
     /// Requests that nobody took before their deadline had passed; dropped.
     overdue,
     /// Connections made after the first.
     reconnects,
+}
+
+impl Counters {
+    /// Counts a schema that was asked for and makes no sense.
+    pub(crate) fn note_schema<T>(&self, asked: &Result<T, Error>) {
+        if matches!(asked, Err(Error::Schema(_))) {
+            self.corrupt_schemas.add(1);
+        }
+    }
 }
 
 /// A count that only grows.

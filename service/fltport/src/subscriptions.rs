@@ -51,6 +51,7 @@ impl Shared {
         let former = self.note(provider, observe, decide);
         let changes = former.map_or(0, |f| f.changes);
         let subscribed = connection.subscribe(provider, observe, decide);
+        self.counters.note_schema(&subscribed);
         let mut control = lock(&self.control);
         let current = control.current.as_ref();
         let still_current = current.is_some_and(|c| Arc::ptr_eq(c, connection));
@@ -117,7 +118,9 @@ impl Shared {
         let Some(wanted) = wanted.filter(|w| !w.in_force) else {
             return Ok(());
         };
-        connection.subscribe(provider, wanted.observe, wanted.decide)?;
+        let subscribed = connection.subscribe(provider, wanted.observe, wanted.decide);
+        self.counters.note_schema(&subscribed);
+        subscribed?;
         if let Some(now) = lock(&self.control).subscriptions.get_mut(provider) {
             now.in_force = now.changes == wanted.changes;
         }

@@ -63,12 +63,28 @@ pub enum Class {
 /// How fields of this kind are compared.
 pub const fn class(kind: FieldKind) -> Class {
     match kind {
-        FieldKind::U16 | FieldKind::U32 | FieldKind::U64 | FieldKind::Bool | FieldKind::Pid => {
-            Class::Unsigned
-        }
-        FieldKind::I32 | FieldKind::I64 | FieldKind::Time | FieldKind::Status => Class::Signed,
+        FieldKind::U8
+        | FieldKind::U16
+        | FieldKind::U32
+        | FieldKind::U64
+        | FieldKind::Bool
+        | FieldKind::Pid
+        | FieldKind::Enum
+        | FieldKind::Flags => Class::Unsigned,
+        FieldKind::I8
+        | FieldKind::I16
+        | FieldKind::I32
+        | FieldKind::I64
+        | FieldKind::Time
+        | FieldKind::Status => Class::Signed,
         FieldKind::Text | FieldKind::TextList => Class::Text,
         FieldKind::Bytes => Class::Bytes,
+        FieldKind::Guid
+        | FieldKind::Ipv4
+        | FieldKind::Ipv6
+        | FieldKind::Address
+        | FieldKind::Record
+        | FieldKind::List => Class::Opaque,
     }
 }
 

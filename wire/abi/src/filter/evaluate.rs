@@ -6,6 +6,7 @@ use super::program::{Instruction, Op, Program};
 use super::texts::{self, Steps};
 use super::{MAX_STEPS, class};
 use crate::fixed::Fixed;
+use crate::message::Decoder;
 use crate::schema::{self, FieldKind, Value};
 use crate::text::Text;
 
@@ -84,7 +85,10 @@ fn predicate(
     // That a whole list is well-formed would be looked at each time; what counts is seen on the way.
     if kind == FieldKind::TextList {
         let list = match offset + kind.size() <= fixed {
-            true => crate::message::variable(message, offset).ok()?,
+            true => {
+                let decoder = Decoder::with_fixed(message, fixed).ok()?;
+                decoder.variable(offset).ok()?.map(|(_, list)| list)
+            }
             false => None,
         };
         return match list {
@@ -110,7 +114,12 @@ fn predicate(
         Value::Pid(pid) => pid.0.into(),
         Value::Time(time) => time.0.cast_unsigned(),
         Value::Status(status) => i64::from(status.0).cast_unsigned(),
-        Value::Text(_) | Value::TextList(_) => return None,
+        Value::Enum(number) | Value::Flags(number) => number.into(),
+        Value::Text(_)
+        | Value::TextList(_)
+        | Value::Guid(_)
+        | Value::Address(_)
+        | Value::Records(_) => return None,
     };
     compare(instruction, kind, number)
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 use super::*;
 use crate::message::{DecodeError, EncodeError, Message};
-use crate::schema::{self, FieldKind, Role, SchemaVisitor, Value};
+use crate::schema::{self, FieldKind, FieldRow, Owner, Role, SchemaVisitor, Value};
 
 const START: ProcessStart<'_> = ProcessStart {
     pid: Pid(0x1234),
@@ -97,9 +97,14 @@ impl SchemaVisitor for Collected {
     fn message(&mut self, number: u16, role: Role, name: &str) {
         self.0 += &std::format!("\n{number} {role:?} {name}:");
     }
-    fn field(&mut self, reply: bool, name: &str, kind: u8, offset: u16) {
-        let kind = FieldKind::from_wire(kind).unwrap();
-        self.0 += &std::format!(" {}{name} {kind:?}@{offset}", if reply { "->" } else { "" });
+    fn field(&mut self, field: &FieldRow<'_>) {
+        let kind = FieldKind::from_wire(field.kind).unwrap();
+        let arrow = if field.owner == Owner::Reply {
+            "->"
+        } else {
+            ""
+        };
+        self.0 += &std::format!(" {arrow}{} {kind:?}@{}", field.name, field.offset);
     }
 }
 
