@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A provider's place in the routes, and what it keeps while nobody is connected.
 
-use crate::ledger::{Account, Unreported};
+use crate::fair::TokenBucket;
+use crate::ffi::InterestWord;
+use crate::lane::Bookings;
+use crate::ledger::{Account, Loss, Unreported};
 use crate::provider::{Provider, TYPES};
 use crate::queue::Queue;
 use crate::{request, tag};
@@ -10,6 +13,7 @@ use fltport_abi::frame::RecordHeader;
 use fltport_abi::interface::BacklogPolicy;
 use fltport_nt::Result;
 use fltport_nt::ex::{PoolArc, PoolBox};
+use fltport_nt::ke::interrupt_time;
 
 /// Notifications kept while nobody is connected.
 pub(crate) struct Backlog {
@@ -35,6 +39,38 @@ impl Backlog {
 
     pub(crate) fn used(&self) -> usize {
         self.queue.used()
+    }
+
+    pub(crate) fn peak(&self) -> usize {
+        self.queue.peak()
+    }
+
+    pub(crate) fn booked(&self) -> usize {
+        self.queue.booked()
+    }
+
+    /// Whether it has room for whatever comes, and nothing need be booked.
+    pub(crate) fn has_always_room(&self) -> bool {
+        self.policy == BacklogPolicy::KeepNewest
+    }
+
+    /// Keeps room for so many bytes; false if there is none, or it need not be kept.
+    pub(crate) fn book(&mut self, bytes: usize) -> bool {
+        !self.has_always_room() && self.queue.book(bytes)
+    }
+
+    pub(crate) fn unbook(&mut self, bytes: usize) {
+        self.queue.unbook(bytes);
+    }
+
+    /// Puts a fresh one of the same size in its place; what it was. Bookings stay.
+    pub(crate) fn replace(&mut self, fresh: Backlog) -> Backlog {
+        let booked = self.booked();
+        self.unbook(booked);
+        let former = core::mem::replace(self, fresh);
+        // As much as the former one kept, and nothing is in this one.
+        let _has_room = self.queue.book(booked);
+        former
     }
 
     pub(crate) fn capacity(&self) -> usize {
@@ -64,6 +100,13 @@ pub(crate) struct ProviderSlot {
     /// The sum of the accounts of connections that have ended.
     pub(crate) ended: Account,
     pub(crate) requests: request::Ledger,
+    /// How often it may offer a notification.
+    pub(crate) rate: TokenBucket,
+    pub(crate) bookings: Bookings,
+    /// Losses of its own making that no connection was told of.
+    pub(crate) blamed: u64,
+    /// The client driver's word for who listens.
+    pub(crate) interest: Option<InterestWord>,
 }
 
 impl ProviderSlot {
@@ -71,10 +114,13 @@ impl ProviderSlot {
     pub(crate) fn new(
         provider: PoolArc<Provider>,
         backlog: Option<Backlog>,
+        interest: Option<InterestWord>,
     ) -> Result<PoolBox<Self>> {
         let unheard = Account::new(TYPES)?;
         let ended = Account::new(TYPES)?;
         let requests = request::Ledger::new()?;
+        let now = interrupt_time();
+        let rate = TokenBucket::new(provider.rate, provider.burst, now);
         PoolBox::new(
             tag::PROVIDER,
             ProviderSlot {
@@ -83,23 +129,32 @@ impl ProviderSlot {
                 unheard,
                 ended,
                 requests,
+                rate,
+                bookings: Bookings::new(now),
+                blamed: 0,
+                interest,
             },
         )
     }
 
     /// Accounts for a loss that no connection has to be told of now; a later first subscriber is.
-    pub(crate) fn lose_unheard(&mut self, message: u16, cause: Cause, count: u64) {
-        self.unheard.lost_untold(message, cause, count);
+    pub(crate) fn lose_unheard(&mut self, message: u16, loss: Loss) {
+        self.unheard.lost_untold(message, loss.cause, loss.count);
+        if loss.by == self.provider.number {
+            self.blamed += loss.count;
+        }
         if let Some(backlog) = &mut self.backlog {
-            backlog.unreported.add(message, cause, count);
+            backlog.unreported.add(message, loss);
         }
     }
 
     /// Keeps a notification that nobody observes, if a backlog was declared.
     pub(crate) fn keep(&mut self, header: &RecordHeader, parts: &[&[u8]]) {
         let message = header.message;
+        // Nobody else has anything there.
+        let full = Loss::by(Cause::RingFull, header.provider);
         let Some(backlog) = &mut self.backlog else {
-            self.lose_unheard(message, Cause::NoConnection, 1);
+            self.lose_unheard(message, Loss::new(Cause::NoConnection, 1));
             return;
         };
         let fits_at_all = header.size as usize <= backlog.queue.capacity();
@@ -111,12 +166,13 @@ impl ProviderSlot {
                 break;
             };
             self.unheard.dropped(oldest.message, Cause::RingFull, 1);
-            backlog.unreported.add(oldest.message, Cause::RingFull, 1);
+            self.blamed += 1;
+            backlog.unreported.add(oldest.message, full);
         }
         if backlog.queue.push(header, parts) {
             self.unheard.queued(message, 1);
         } else {
-            self.lose_unheard(message, Cause::RingFull, 1);
+            self.lose_unheard(message, full);
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::provider::Provider;
 use crate::receiver::Receiver;
 use crate::routes::{Prepared, Routes, taken};
 use crate::tag;
+use crate::usage;
 use fltport_abi::command::{
     BACKLOG, Command, ConnectionRow, ENDED, FeaturesRow, FilteredSubscription, Page, ProviderRow,
     Subscription as Wanted, features, flags, own,
@@ -26,7 +27,7 @@ use fltport_nt::{NtError, Result};
 
 /// What this driver knows beyond what every driver knows.
 const FEATURES: FeaturesRow = FeaturesRow {
-    features: features::FILTERS | features::MUTE,
+    features: features::FILTERS | features::MUTE | features::LIMITS,
     version: PROTOCOL_VERSION,
     min_version: PROTOCOL_VERSION,
     interface: VERSION,
@@ -127,6 +128,13 @@ fn run_own(
         own::REQUESTS => {
             rows.skip = page(command)?;
             requests(&driver.routes().lock(), &mut rows);
+        }
+        own::USAGE => {
+            rows.skip = page(command)?;
+            usage::rows(&driver.routes().lock(), |row| rows.add(row));
+        }
+        own::LIMITS => {
+            return usage::set_limits(driver, caller.number, &payload(command)?).map(|()| 0);
         }
         own::FEATURES => {
             expect_empty(command)?;

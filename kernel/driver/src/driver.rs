@@ -84,8 +84,12 @@ impl Driver {
             backlog: 0,
             policy: BacklogPolicy::KeepNewest,
             handler: None,
+            quota: 0,
+            rate: 0,
+            burst: 0,
+            interest: None,
         };
-        driver.register(&own)?;
+        driver.register(own)?;
         Ok(driver)
     }
 
@@ -171,7 +175,7 @@ impl Driver {
     ///
     /// Errors: `STATUS_INVALID_PARAMETER` (schema), `STATUS_OBJECT_NAME_COLLISION`,
     /// `STATUS_INSUFFICIENT_RESOURCES`, `STATUS_DELETE_PENDING`.
-    pub(crate) fn register(&self, description: &Description<'_>) -> Result<PoolArc<Provider>> {
+    pub(crate) fn register(&self, description: Description<'_>) -> Result<PoolArc<Provider>> {
         if self.is_closing() {
             return Err(NtError(STATUS_DELETE_PENDING));
         }
@@ -181,13 +185,13 @@ impl Driver {
         let number = self.routes.lock().number_provider()?;
         let provider = PoolArc::new(
             tag::PROVIDER,
-            Provider::new(number, description, system_time())?,
+            Provider::new(number, &description, system_time())?,
         )?;
         let backlog = match description.backlog {
             0 => None,
             bytes => Some(Backlog::new(bytes, description.policy)?),
         };
-        let slot = ProviderSlot::new(provider.clone(), backlog)?;
+        let slot = ProviderSlot::new(provider.clone(), backlog, description.interest)?;
         let added = self.routes.lock().add_provider(slot);
         added.map_err(|(slot, error)| {
             drop(slot);
@@ -229,6 +233,7 @@ impl Driver {
                 fixed: ProviderChange::FIXED as u16,
                 process: Some(ps::current_process_id()),
             },
+            booking: 0,
             parts: &[payload],
         };
         let mut routes = self.routes.lock();

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Calls out of this driver: to a client driver's command handler.
+//! What is a client driver's: its command handler, and its word for who listens.
 
 use core::ffi::c_void;
+use core::sync::atomic::{AtomicU64, Ordering};
 use fltport_abi::interface::{CommandCaller, CommandHandler};
 use fltport_nt::bindings::STATUS_INVALID_PARAMETER;
 use fltport_nt::{NtError, Result, status::check};
@@ -53,5 +54,36 @@ impl Handler {
             )
         })?;
         Ok(output.len().min(returned as usize))
+    }
+}
+
+/// A word of a client driver's: bit n is set if message n would reach anybody.
+pub(crate) struct InterestWord(*const AtomicU64);
+
+// SAFETY: a pointer to an atomic that is valid as long as this exists, as `new` demands.
+unsafe impl Send for InterestWord {}
+// SAFETY: as above.
+unsafe impl Sync for InterestWord {}
+
+impl InterestWord {
+    /// `None` for a null pointer; `STATUS_INVALID_PARAMETER` for one that is not aligned.
+    ///
+    /// # Safety
+    /// `word` is null or points to non-paged memory that stays valid until the provider which
+    /// registers it has been taken out of the routes, and nobody else writes to it until then.
+    pub(crate) unsafe fn new(word: *mut u64) -> Result<Option<Self>> {
+        match (word.is_null(), word.is_aligned()) {
+            (true, _) => Ok(None),
+            (false, true) => Ok(Some(InterestWord(word.cast()))),
+            (false, false) => Err(NtError(STATUS_INVALID_PARAMETER)),
+        }
+    }
+
+    /// IRQL: any. Writes it.
+    pub(crate) fn set(&self, types: u64) {
+        // SAFETY: valid, as `new` was promised: this lies in the routes.
+        let word = unsafe { &*self.0 };
+        // Relaxed: a hint. Whoever reads an old one is as if he had asked a moment ago.
+        word.store(types, Ordering::Relaxed);
     }
 }

@@ -6,7 +6,8 @@ use crate::tag;
 use fltport_abi::account::{CAUSES, Cause};
 use fltport_abi::command::LedgerRow;
 use fltport_abi::fixed::Fixed;
-use fltport_abi::frame::{BLAME_NONE, GapEntry, GapHeader};
+use fltport_abi::frame::{BLAME_NONE, GapEntry, GapHeader, record_size};
+use fltport_abi::interface::ProviderStatistics;
 use fltport_nt::Result;
 use fltport_nt::ex::PoolSlice;
 
@@ -22,6 +23,32 @@ pub(crate) struct Counters {
     lost: [u64; CAUSES],
 }
 
+/// Notifications of one type that were lost.
+#[derive(Clone, Copy)]
+pub(crate) struct Loss {
+    pub(crate) cause: Cause,
+    pub(crate) count: u64,
+    /// The provider that took too much, or [`BLAME_NONE`].
+    pub(crate) by: u16,
+}
+
+impl Loss {
+    /// Of so many, and nobody took too much.
+    pub(crate) const fn new(cause: Cause, count: u64) -> Self {
+        let by = BLAME_NONE;
+        Loss { cause, count, by }
+    }
+
+    /// Of one, because this provider took too much.
+    pub(crate) const fn by(cause: Cause, by: u16) -> Self {
+        Loss {
+            cause,
+            count: 1,
+            by,
+        }
+    }
+}
+
 /// Losses by cause that have not been reported in the stream yet.
 pub(crate) type Losses = [u64; CAUSES];
 
@@ -35,6 +62,8 @@ pub(crate) struct Account {
 /// Losses that the stream must still tell of.
 pub(crate) struct Unreported {
     losses: PoolSlice<Losses>,
+    /// Who is to blame for the last of each.
+    blame: PoolSlice<[u16; CAUSES]>,
     total: u64,
 }
 
@@ -43,6 +72,7 @@ impl Unreported {
     pub(crate) fn new(types: usize) -> Result<Self> {
         Ok(Unreported {
             losses: PoolSlice::filled(tag::LEDGER, types, [0; CAUSES])?,
+            blame: PoolSlice::filled(tag::LEDGER, types, [BLAME_NONE; CAUSES])?,
             total: 0,
         })
     }
@@ -52,13 +82,15 @@ impl Unreported {
         self.total
     }
 
-    pub(crate) fn add(&mut self, message: u16, cause: Cause, count: u64) {
-        if let Some(place) = self
-            .losses
-            .get_mut(usize::from(message))
-            .and_then(|l| l.get_mut(cause.index()))
+    pub(crate) fn add(&mut self, message: u16, loss: Loss) {
+        let place = usize::from(message);
+        let Loss { cause, count, by } = loss;
+        if let (Some(losses), Some(blame)) = (self.losses.get_mut(place), self.blame.get_mut(place))
+            && let (Some(sum), Some(last)) =
+                (losses.get_mut(cause.index()), blame.get_mut(cause.index()))
         {
-            *place += count;
+            *sum += count;
+            *last = by;
             self.total += count;
         }
     }
@@ -68,8 +100,9 @@ impl Unreported {
         if self.total == 0 {
             return;
         }
-        for (message, losses) in (0_u16..).zip(self.losses.iter_mut()) {
-            for (cause, count) in (0_u16..).zip(losses.iter_mut()) {
+        let places = self.losses.iter_mut().zip(self.blame.iter());
+        for (message, (losses, blame)) in (0_u16..).zip(places) {
+            for (cause, (count, by)) in (0_u16..).zip(losses.iter_mut().zip(blame)) {
                 if *count == 0 {
                     continue;
                 }
@@ -84,7 +117,7 @@ impl Unreported {
                     provider,
                     message,
                     cause,
-                    by: BLAME_NONE,
+                    by: *by,
                 });
             }
         }
@@ -122,9 +155,9 @@ impl Account {
     }
 
     /// Offered and lost at once; the stream must tell of it.
-    pub(crate) fn lost(&mut self, message: u16, cause: Cause, count: u64) {
-        self.lost_untold(message, cause, count);
-        self.unreported.add(message, cause, count);
+    pub(crate) fn lost(&mut self, message: u16, loss: Loss) {
+        self.lost_untold(message, loss.cause, loss.count);
+        self.unreported.add(message, loss);
     }
 
     /// Offered and lost at once, where there is no stream to tell of it.
@@ -182,6 +215,20 @@ impl Account {
     /// Whether nothing is queued and nothing is to be reported.
     pub(crate) fn is_settled(&self) -> bool {
         self.unreported.total == 0 && self.counters.iter().all(|c| c.in_flight == 0)
+    }
+
+    /// Adds the numbers of one type, of all for 0, to a provider's statistics.
+    pub(crate) fn add_to(&self, statistics: &mut ProviderStatistics) {
+        let wanted = statistics.message;
+        let numbered = (0_u16..).zip(self.counters.iter());
+        for (_, c) in numbered.filter(|(message, _)| wanted == 0 || *message == wanted) {
+            statistics.offered += c.offered;
+            statistics.delivered += c.delivered;
+            statistics.in_flight += c.in_flight;
+            for (sum, lost) in statistics.lost.iter_mut().zip(c.lost) {
+                *sum += lost;
+            }
+        }
     }
 
     /// Adds the numbers of an account that is closed.
@@ -247,6 +294,13 @@ impl Gap {
     /// Bytes of the largest gap record's payload.
     pub(crate) const MAX_PAYLOAD: usize = GapHeader::SIZE + MAX_ENTRIES * GapEntry::SIZE;
 
+    /// How many entries a gap record of so many bytes in the queue can have; 0 for none at all.
+    pub(crate) fn entries_in(room: usize) -> usize {
+        // All sizes are multiples of 8, so nothing is padded.
+        let entries = room.saturating_sub(record_size(GapHeader::SIZE)) / GapEntry::SIZE;
+        entries.min(MAX_ENTRIES)
+    }
+
     /// A gap without entries.
     pub(crate) const fn empty() -> Self {
         Gap {
@@ -256,9 +310,9 @@ impl Gap {
         }
     }
 
-    /// Takes as many of these losses as there is room for.
-    pub(crate) fn take(&mut self, provider: u16, unreported: &mut Unreported) {
-        let room = MAX_ENTRIES - self.entries;
+    /// Takes as many of these losses as there is room for, in a gap of at most `most` entries.
+    pub(crate) fn take(&mut self, provider: u16, unreported: &mut Unreported, most: usize) {
+        let room = MAX_ENTRIES.min(most).saturating_sub(self.entries);
         unreported.take(provider, room, |entry| {
             let at = GapHeader::SIZE + self.entries * GapEntry::SIZE;
             if self

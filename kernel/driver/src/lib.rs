@@ -36,10 +36,12 @@ mod driver;
 mod entry;
 #[allow(unsafe_code, reason = "what client drivers call, with pointers")]
 mod exports;
+mod fair;
 #[allow(unsafe_code, reason = "calls to client drivers, with pointers")]
 mod ffi;
 mod filter;
 mod instances;
+mod lane;
 mod ledger;
 mod mute;
 mod port;
@@ -51,6 +53,7 @@ mod request;
 mod routes;
 mod screen;
 mod tag;
+mod usage;
 
 pub use entry::driver_entry;
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A provider as it registered: its schema, its command handler, and what the routes keep for it.
 
-use crate::ffi::Handler;
+use crate::ffi::{Handler, InterestWord};
 use crate::ledger::bit;
 use crate::tag;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -28,6 +28,12 @@ pub(crate) struct Description<'a> {
     pub(crate) backlog: usize,
     pub(crate) policy: BacklogPolicy,
     pub(crate) handler: Option<Handler>,
+    /// Bytes in a connection's queue; 0 for its fair share.
+    pub(crate) quota: u32,
+    /// Notifications a second, and at once; 0 for no limit.
+    pub(crate) rate: u32,
+    pub(crate) burst: u32,
+    pub(crate) interest: Option<InterestWord>,
 }
 
 /// A registered provider. What changes while it is registered lies in the routes; this part is
@@ -43,6 +49,9 @@ pub(crate) struct Provider {
     /// Where the first process id of each message type lies; [`NO_FIELD`] if there is none.
     pub(crate) pid_at: PoolSlice<u16>,
     pub(crate) schema: PoolBytes,
+    pub(crate) quota: u32,
+    pub(crate) rate: u32,
+    pub(crate) burst: u32,
     handler: Option<Handler>,
     commands_running: Rundown,
     drained: Event,
@@ -176,6 +185,9 @@ impl Provider {
             commands: summary.commands,
             pid_at: summary.pid_at,
             schema: PoolBytes::copy_of(tag::PROVIDER, description.schema)?,
+            quota: description.quota,
+            rate: description.rate,
+            burst: description.burst,
             handler: description.handler,
             commands_running: Rundown::new(tag::PROVIDER)?,
             drained: Event::new(tag::PROVIDER, EventKind::Notification)?,

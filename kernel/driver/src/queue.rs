@@ -17,6 +17,8 @@ pub(crate) struct Queue {
     head: u64,
     tail: u64,
     peak: u64,
+    /// Bytes of free room that are booked.
+    booked: usize,
 }
 
 impl Queue {
@@ -28,7 +30,29 @@ impl Queue {
             head: 0,
             tail: 0,
             peak: 0,
+            booked: 0,
         })
+    }
+
+    /// Moves everything into `larger`, which takes this one's place: positions stay what they are.
+    /// False, and nothing has changed, if it has no room for it.
+    pub(crate) fn move_to(&mut self, larger: &mut Queue) -> bool {
+        if larger.capacity() < self.used() + self.booked {
+            return false;
+        }
+        (larger.head, larger.tail) = (self.head, self.tail);
+        (larger.peak, larger.booked) = (self.peak, self.booked);
+        let mut piece = [0; 256];
+        let mut at = self.head;
+        while at < self.tail {
+            let length = piece.len().min((self.tail - at) as usize);
+            let piece = piece.get_mut(..length).unwrap_or(&mut []);
+            self.copy_out(at, piece);
+            larger.copy_in(at, piece);
+            at += length as u64;
+        }
+        core::mem::swap(self, larger);
+        true
     }
 
     pub(crate) fn capacity(&self) -> usize {
@@ -57,16 +81,40 @@ impl Queue {
         self.head == self.tail
     }
 
+    /// Bytes that are neither used nor booked.
+    pub(crate) fn free(&self) -> usize {
+        self.capacity().saturating_sub(self.used() + self.booked)
+    }
+
+    pub(crate) fn booked(&self) -> usize {
+        self.booked
+    }
+
+    /// Keeps so many bytes of room, until [`Queue::unbook`]; false if there are not so many. At
+    /// most the half of the queue can be booked.
+    pub(crate) fn book(&mut self, bytes: usize) -> bool {
+        let may = bytes <= self.free() && self.booked + bytes <= self.capacity() / 2;
+        if may {
+            self.booked += bytes;
+        }
+        may
+    }
+
+    /// Gives booked room back.
+    pub(crate) fn unbook(&mut self, bytes: usize) {
+        self.booked = self.booked.saturating_sub(bytes);
+    }
+
     /// Whether a record with a payload of this length could be pushed now.
     pub(crate) fn has_room(&self, payload: usize) -> bool {
-        record_size(payload) <= self.capacity() - self.used()
+        record_size(payload) <= self.free()
     }
 
     /// Appends a record whose payload is `parts`, one behind the other, each padded to a multiple
     /// of 8 but the last. False if there is no room.
     pub(crate) fn push(&mut self, header: &RecordHeader, parts: &[&[u8]]) -> bool {
         let size = header.size as usize;
-        if size > self.capacity() - self.used() {
+        if size > self.free() {
             return false;
         }
         let mut fixed = [0; RecordHeader::SIZE];

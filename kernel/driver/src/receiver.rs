@@ -4,7 +4,9 @@
 
 use crate::backlog::Backlog;
 use crate::connection::Connection;
-use crate::ledger::{Account, Gap, bit};
+use crate::fair::{TokenBucket, Usage};
+use crate::lane::{Booking, Lanes};
+use crate::ledger::{Account, Gap, Loss, bit};
 use crate::mute::Muted;
 use crate::provider::TYPES;
 use crate::queue::Queue;
@@ -12,8 +14,11 @@ use crate::routes::{PROVIDER_SLOTS, Prepared, taken, taken_mut};
 use crate::screen::{Screen, Subject};
 use crate::tag;
 use fltport_abi::account::Cause;
+use fltport_abi::common_driver;
 use fltport_abi::fixed::Fixed;
-use fltport_abi::frame::{self, Frame, GapHeader, RecordHeader, RecordKind, record_size};
+use fltport_abi::frame::{
+    BLAME_NONE, Frame, GapEntry, GapHeader, RecordHeader, RecordKind, record_size,
+};
 use fltport_abi::hello;
 use fltport_abi::interface::BacklogPolicy;
 use fltport_nt::bindings::STATUS_INSUFFICIENT_RESOURCES;
@@ -37,6 +42,8 @@ pub(crate) struct Subscription {
     pub(crate) decide: u64,
     pub(crate) account: Account,
     pub(crate) screen: Screen,
+    /// What the provider takes of the queue.
+    pub(crate) usage: Usage,
     /// A backlog that was taken over; it is sent before what was queued after that.
     pub(crate) replay: Option<Replay>,
     /// The provider is gone.
@@ -63,6 +70,7 @@ impl Subscription {
             decide: 0,
             account,
             screen: Screen::default(),
+            usage: Usage::default(),
             replay: None,
             orphaned: false,
         };
@@ -70,15 +78,16 @@ impl Subscription {
     }
 
     /// Takes out all losses that have not been told yet.
-    pub(crate) fn take_unreported(&mut self, sink: &mut impl FnMut(u16, Cause, u64)) {
+    pub(crate) fn take_unreported(&mut self, sink: &mut impl FnMut(u16, Loss)) {
         let replayed = self
             .replay
             .as_mut()
             .map(|replay| replay.backlog.unreported());
         for unreported in replayed.into_iter().chain([self.account.unreported()]) {
             unreported.take(self.provider, usize::MAX, |entry| {
+                let GapEntry { count, by, .. } = entry;
                 if let Some(cause) = entry.cause() {
-                    sink(entry.message, cause, entry.count);
+                    sink(entry.message, Loss { cause, count, by });
                 }
             });
         }
@@ -93,6 +102,10 @@ pub(crate) struct Receiver {
     pub(crate) next_sequence: u64,
     /// The processes that subscriptions of this connection mute.
     pub(crate) muted: Option<PoolBox<Muted>>,
+    /// How many records it takes.
+    pub(crate) rate: TokenBucket,
+    /// Its bit in bookings; of no other receiver that is in the routes.
+    pub(crate) lane: Lanes,
     /// The sender has found nothing and sleeps, or will.
     idle: bool,
 }
@@ -104,6 +117,8 @@ pub(crate) struct Offer<'a> {
     pub(crate) fixed: u16,
     pub(crate) time: i64,
     pub(crate) subject: Subject<'a>,
+    /// Room that was booked for it; 0 for none.
+    pub(crate) booking: u64,
     /// The payload; every part but the last is padded to a multiple of 8.
     pub(crate) parts: &'a [&'a [u8]],
 }
@@ -136,7 +151,7 @@ impl Receiver {
         let mut subscriptions = [const { None }; PROVIDER_SLOTS];
         let observes = connection.identity.rights & hello::rights::OBSERVE != 0;
         if let Some(first) = subscriptions.first_mut().filter(|_| observes) {
-            let mut own = Subscription::new(fltport_abi::common_driver::NUMBER)?;
+            let mut own = Subscription::new(common_driver::NUMBER)?;
             own.observe = u64::MAX;
             *first = Some(own);
         }
@@ -149,6 +164,8 @@ impl Receiver {
                 queue,
                 next_sequence: 1,
                 muted: None,
+                rate: TokenBucket::unlimited(),
+                lane: 0,
                 idle: true,
             },
         )
@@ -205,46 +222,145 @@ impl Receiver {
     }
 
     /// Accounts for a loss; the stream will tell of it at this place.
-    pub(crate) fn lose(&mut self, provider: u16, message: u16, cause: Cause, count: u64) {
+    pub(crate) fn lose(&mut self, provider: u16, message: u16, loss: Loss) {
+        if let Some(guilty) = self.subscription(loss.by) {
+            guilty.usage.blamed += loss.count;
+        }
         if let Some(subscription) = self.subscription(provider) {
-            subscription.account.lost(message, cause, count);
+            subscription.account.lost(message, loss);
         }
         self.wake();
     }
 
     /// Queues a record, behind a gap record if something was lost since the last one; or loses it.
-    pub(crate) fn push(&mut self, header: &RecordHeader, parts: &[&[u8]]) {
-        if self.flush_gaps() && self.queue.push(header, parts) {
+    /// One whose room was `booked`, and has been given back just now, has that room.
+    pub(crate) fn push(&mut self, header: &RecordHeader, parts: &[&[u8]], booked: bool) {
+        let size = header.size as usize;
+        let refused = if booked {
+            None
+        } else {
+            self.refuses(header.provider, size)
+        };
+        // What there is no room to tell of in front of a booked one is told behind it.
+        let leave = if booked { size } else { 0 };
+        let told = refused.is_none() && (self.flush_gaps(leave) || booked);
+        if told && self.queue.push(header, parts) {
             if let Some(subscription) = self.subscription(header.provider) {
                 subscription.account.queued(header.message, 1);
+                subscription.usage.queued(size);
             }
             self.wake();
         } else {
-            self.lose(header.provider, header.message, Cause::RingFull, 1);
+            let full = || Loss::by(Cause::RingFull, self.greediest());
+            let loss = refused.unwrap_or_else(full);
+            self.lose(header.provider, header.message, loss);
         }
     }
 
-    /// Queues gap records for all losses that have not been told; false if there was no room for
-    /// all.
-    pub(crate) fn flush_gaps(&mut self) -> bool {
-        loop {
-            if self
-                .subscriptions
-                .iter_mut()
-                .flatten()
-                .all(|s| s.account.unreported().total() == 0)
-            {
-                return true;
-            }
-            if !self.queue.has_room(Gap::MAX_PAYLOAD) {
+    /// Why a record of so many bytes of this provider cannot be queued now, if it cannot.
+    fn refuses(&mut self, provider: u16, size: usize) -> Option<Loss> {
+        let untold = self.has_untold();
+        let told_in = if untold {
+            record_size(Gap::MAX_PAYLOAD)
+        } else {
+            0
+        };
+        if size + told_in > self.queue.free() {
+            return Some(Loss::by(Cause::RingFull, self.greediest()));
+        }
+        if !self.has_share(provider, size) {
+            return Some(Loss::by(Cause::Quota, provider));
+        }
+        // Last, so that what is refused otherwise costs no token. The service wanted no more:
+        // nobody is to blame.
+        (!self.rate.take()).then(|| Loss::new(Cause::RateLimit, 1))
+    }
+
+    /// Whether a provider may have so many bytes more of the queue.
+    fn has_share(&self, provider: u16, size: usize) -> bool {
+        let own = self.usage(provider);
+        own.taken() + size <= self.allowed(provider)
+    }
+
+    fn usage(&self, provider: u16) -> Usage {
+        let mut all = taken(&self.subscriptions);
+        let own = all.find(|s| s.provider == provider);
+        own.map_or(Usage::default(), |s| s.usage)
+    }
+
+    /// The most bytes of the queue that a provider may have now.
+    pub(crate) fn allowed(&self, provider: u16) -> usize {
+        let capacity = self.queue.capacity();
+        // The driver's own messages are few, and all others depend on them.
+        if provider == common_driver::NUMBER {
+            return capacity;
+        }
+        let observed = taken(&self.subscriptions).filter(|s| s.observe != 0 && !s.orphaned);
+        let others = observed.filter(|s| s.provider != common_driver::NUMBER);
+        let shared = others.count() > 1;
+        let free = self.queue.free();
+        self.usage(provider).allowed(capacity, free, shared)
+    }
+
+    /// The provider that has most of the queue.
+    fn greediest(&self) -> u16 {
+        let having = taken(&self.subscriptions).filter(|s| s.usage.taken() != 0);
+        let most = having.max_by_key(|s| s.usage.taken());
+        most.map_or(BLAME_NONE, |s| s.provider)
+    }
+
+    /// Keeps so many bytes of room for a provider; false if there are not so many for it.
+    pub(crate) fn book(&mut self, provider: u16, room: usize) -> bool {
+        let may = self.lane != 0 && self.has_share(provider, room) && self.queue.book(room);
+        if may && let Some(subscription) = self.subscription(provider) {
+            subscription.usage.booked += room;
+        }
+        may
+    }
+
+    /// Gives back what a booking keeps here; whether it kept anything.
+    pub(crate) fn unbook(&mut self, provider: u16, booking: &Booking) -> bool {
+        if booking.lanes & self.lane == 0 {
+            return false;
+        }
+        let room = booking.room();
+        self.queue.unbook(room);
+        if let Some(subscription) = self.subscription(provider) {
+            subscription.usage.booked = subscription.usage.booked.saturating_sub(room);
+        }
+        true
+    }
+
+    /// Gives back all that a provider has booked here.
+    pub(crate) fn unbook_all(&mut self, provider: u16) {
+        if let Some(subscription) = self.subscription(provider) {
+            let room = core::mem::take(&mut subscription.usage.booked);
+            self.queue.unbook(room);
+        }
+    }
+
+    /// Whether something was lost that has not been told.
+    fn has_untold(&mut self) -> bool {
+        let mut accounts = taken_mut(&mut self.subscriptions).map(|s| &mut s.account);
+        accounts.any(|account| account.unreported().total() != 0)
+    }
+
+    /// Queues gap records for all losses that have not been told, and leaves room for so many bytes
+    /// behind them; false if there was no room for all.
+    pub(crate) fn flush_gaps(&mut self, leave: usize) -> bool {
+        while self.has_untold() {
+            let free = self.queue.free().saturating_sub(leave);
+            let entries = Gap::entries_in(free);
+            if entries == 0 {
                 return false;
             }
-            let mut gap = gap_of(&mut self.subscriptions);
+            let mut gap = gap_of(&mut self.subscriptions, entries);
             let header = gap_header(&mut gap);
             if !self.queue.push(&header, &[gap.payload()]) {
                 return false;
             }
         }
+        true
     }
 
     /// Fills `out` with the next records; their number and bytes.
@@ -257,7 +373,7 @@ impl Receiver {
             passed_over: 0,
         };
         let emptied = self.take_replays(&mut batch)
-            && batch.take_queue(&mut self.queue, u64::MAX, u64::MAX, |_, _| true)
+            && self.take_queue(&mut batch, u64::MAX)
             && self.take_last_gaps(&mut batch);
         self.idle = emptied && batch.records == 0;
         self.next_sequence = batch.next;
@@ -266,6 +382,21 @@ impl Receiver {
             self.connection.wake.set();
         }
         (batch.records, batch.at)
+    }
+
+    /// Moves records out of the queue, up to this position; whether there are none left.
+    fn take_queue(&mut self, batch: &mut Batch<'_>, until: u64) -> bool {
+        let subscriptions = &mut self.subscriptions;
+        batch.take_queue(&mut self.queue, u64::MAX, until, |header, _| {
+            // A gap record is nobody's.
+            let mut all = taken_mut(subscriptions);
+            if header.kind != RecordKind::Gap as u16
+                && let Some(subscription) = all.find(|s| s.provider == header.provider)
+            {
+                subscription.usage.left(header.size as usize);
+            }
+            true
+        })
     }
 
     /// The subscription whose backlog comes next in the stream.
@@ -280,7 +411,7 @@ impl Receiver {
             .next_replay()
             .and_then(|s| Some(s.replay.as_ref()?.behind))
         {
-            if !batch.take_queue(&mut self.queue, u64::MAX, behind, |_, _| true) {
+            if !self.take_queue(batch, behind) {
                 return false;
             }
             let muted = self.muted.as_deref();
@@ -323,16 +454,11 @@ impl Receiver {
 
     /// The gaps behind everything; whether all have been told.
     fn take_last_gaps(&mut self, batch: &mut Batch<'_>) -> bool {
-        while self
-            .subscriptions
-            .iter_mut()
-            .flatten()
-            .any(|s| s.account.unreported().total() != 0)
-        {
+        while self.has_untold() {
             if !batch.has_room(Gap::MAX_PAYLOAD) {
                 return false;
             }
-            batch.gap(&mut gap_of(&mut self.subscriptions));
+            batch.gap(&mut gap_of(&mut self.subscriptions, usize::MAX));
         }
         true
     }
@@ -378,18 +504,17 @@ impl Receiver {
         for entry in payload
             .get(GapHeader::SIZE..)
             .unwrap_or(&[])
-            .chunks_exact(frame::GapEntry::SIZE)
+            .chunks_exact(GapEntry::SIZE)
         {
-            let Some(entry) = frame::GapEntry::read(entry) else {
+            let Some(entry) = GapEntry::read(entry) else {
                 continue;
             };
+            let GapEntry { count, by, .. } = entry;
             if let (Some(subscription), Some(cause)) =
                 (self.subscription(entry.provider), entry.cause())
             {
-                subscription
-                    .account
-                    .unreported()
-                    .add(entry.message, cause, entry.count);
+                let unreported = subscription.account.unreported();
+                unreported.add(entry.message, Loss { cause, count, by });
             }
         }
     }
@@ -402,11 +527,12 @@ fn first_replay(subscriptions: &mut [Option<PoolBox<Subscription>>]) -> Option<&
         .min_by_key(|s| s.replay.as_ref().map(|replay| replay.behind))
 }
 
-/// A gap of what the accounts have not told; more than one if there is more than fits.
-fn gap_of(subscriptions: &mut [Option<PoolBox<Subscription>>]) -> Gap {
+/// A gap of what the accounts have not told, with at most so many entries.
+fn gap_of(subscriptions: &mut [Option<PoolBox<Subscription>>], most: usize) -> Gap {
     let mut gap = Gap::empty();
     for subscription in taken_mut(subscriptions) {
-        gap.take(subscription.provider, subscription.account.unreported());
+        let unreported = subscription.account.unreported();
+        gap.take(subscription.provider, unreported, most);
     }
     gap
 }
@@ -481,7 +607,7 @@ impl Batch<'_> {
                 return false;
             }
             let mut gap = Gap::empty();
-            gap.take(provider, backlog.unreported());
+            gap.take(provider, backlog.unreported(), usize::MAX);
             self.gap(&mut gap);
         }
         true

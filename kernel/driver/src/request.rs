@@ -15,6 +15,7 @@ use fltport_abi::frame::{
     FRAME_REQUEST, FrameHeader, MAGIC, OutcomeHeader, REPLY_MAGIC, RecordHeader, RecordKind,
     ReplyHeader, record_size,
 };
+use fltport_abi::interface::ProviderStatistics;
 use fltport_abi::limits::{MAX_REPLY, MAX_REQUEST};
 use fltport_nt::bindings::{STATUS_BUFFER_OVERFLOW, STATUS_INVALID_PARAMETER};
 use fltport_nt::ex::{PoolArc, PoolBytes, PoolSlice};
@@ -89,6 +90,18 @@ impl Ledger {
                 counters.open_until = now + OPEN_FOR;
             }
             _ => {}
+        }
+    }
+
+    /// Adds the numbers of one type, of all for 0, to a provider's statistics.
+    pub(crate) fn add_to(&self, statistics: &mut ProviderStatistics) {
+        let wanted = statistics.message;
+        let numbered = (0_u16..).zip(self.0.iter());
+        for (_, c) in numbered.filter(|(message, _)| wanted == 0 || *message == wanted) {
+            statistics.asked += c.asked;
+            for (sum, count) in statistics.outcomes.iter_mut().zip(c.outcomes) {
+                *sum += count;
+            }
         }
     }
 
@@ -284,6 +297,7 @@ fn conclude(
                 fixed: asked.fixed,
                 process: Some(ps::current_process_id()),
             },
+            booking: 0,
             parts: &[&start, asked.payload, reply],
         };
         routes.offer(provider.number, &offer);

@@ -9,7 +9,7 @@
 
 use crate::backlog::{Backlog, ProviderSlot};
 use crate::connection::Connection;
-use crate::ledger::bit;
+use crate::ledger::{Loss, bit};
 use crate::mute::Muted;
 use crate::provider::{Provider, TYPES};
 use crate::receiver::{Offer, Receiver, Replay, Subscription};
@@ -34,8 +34,8 @@ pub(crate) const PROVIDER_SLOTS: usize = MAX_PROVIDERS + 1;
 
 /// The switchboard.
 pub(crate) struct Routes {
-    providers: [Option<PoolBox<ProviderSlot>>; PROVIDER_SLOTS],
-    connections: [Option<PoolBox<Receiver>>; MAX_CONNECTIONS],
+    pub(crate) providers: [Option<PoolBox<ProviderSlot>>; PROVIDER_SLOTS],
+    pub(crate) connections: [Option<PoolBox<Receiver>>; MAX_CONNECTIONS],
     next_provider: u16,
 }
 
@@ -103,7 +103,7 @@ impl Routes {
             .min()
     }
 
-    fn connection(&mut self, number: u32) -> Option<&mut Receiver> {
+    pub(crate) fn connection(&mut self, number: u32) -> Option<&mut Receiver> {
         taken_mut(&mut self.connections).find(|slot| slot.connection.identity.number == number)
     }
 
@@ -137,6 +137,7 @@ impl Routes {
         match self.providers.iter_mut().find(|place| place.is_none()) {
             Some(place) => {
                 *place = Some(slot);
+                self.tell_interest();
                 Ok(())
             }
             None => Err((slot, NtError(STATUS_INSUFFICIENT_RESOURCES))),
@@ -147,13 +148,9 @@ impl Routes {
     pub(crate) fn remove_provider(&mut self, number: u16) -> Option<PoolBox<ProviderSlot>> {
         // Nothing will be offered any more that would bring this along.
         self.collect_too_high(number);
-        for slot in self.connections.iter_mut().flatten() {
-            for subscription in slot
-                .subscriptions
-                .iter_mut()
-                .flatten()
-                .filter(|s| s.provider == number)
-            {
+        for receiver in taken_mut(&mut self.connections) {
+            receiver.unbook_all(number);
+            if let Some(subscription) = receiver.subscription(number) {
                 subscription.orphaned = true;
                 subscription.decide = 0;
             }
@@ -182,8 +179,9 @@ impl Routes {
     /// Puts a connection in its place. Gives it back if all are taken.
     pub(crate) fn add_connection(
         &mut self,
-        receiver: PoolBox<Receiver>,
+        mut receiver: PoolBox<Receiver>,
     ) -> core::result::Result<(), PoolBox<Receiver>> {
+        receiver.lane = self.free_lane();
         match self.connections.iter_mut().find(|place| place.is_none()) {
             Some(place) => {
                 *place = Some(receiver);
@@ -205,10 +203,12 @@ impl Routes {
                 .is_some_and(|s| s.connection.identity.number == number)
         };
         let mut receiver = self.connections.iter_mut().find(found)?.take()?;
+        self.forget_lane(&receiver);
         receiver.recall_gaps();
         for subscription in receiver.subscriptions.iter_mut().flatten() {
             self.settle(subscription, cause);
         }
+        self.tell_interest();
         Some(receiver)
     }
 
@@ -226,18 +226,18 @@ impl Routes {
             return;
         };
         let mut told = slot.backlog.as_mut().map(Backlog::unreported);
-        let mut forward = |message: u16, cause: Cause, count: u64| {
+        let mut forward = |message: u16, loss: Loss| {
             if let Some(unreported) = told
                 .as_mut()
                 .filter(|_| heard_by_others & bit(message) == 0)
             {
-                unreported.add(message, cause, count);
+                unreported.add(message, loss);
             }
         };
         subscription.take_unreported(&mut forward);
-        subscription
-            .account
-            .drop_all(cause, |message, count| forward(message, cause, count));
+        subscription.account.drop_all(cause, |message, count| {
+            forward(message, Loss::new(cause, count))
+        });
         slot.ended.absorb(&subscription.account);
     }
 
@@ -254,6 +254,7 @@ impl Routes {
         let provider = u16::try_from(wanted.provider).map_err(|_| NtError(STATUS_NOT_FOUND))?;
         let slot = self.provider(provider).ok_or(NtError(STATUS_NOT_FOUND))?;
         let (notifications, requests) = (slot.provider.notifications, slot.provider.requests);
+        let quota = slot.provider.quota;
         let are_kept = (0..TYPES as u16).any(|message| {
             wanted.observe & notifications & bit(message) != 0
                 && slot.unheard.in_flight(message) != 0
@@ -291,6 +292,7 @@ impl Routes {
         subscription.observe = wanted.observe;
         subscription.decide = wanted.decide;
         core::mem::swap(&mut subscription.screen.wishes, &mut prepared.wishes);
+        subscription.usage.quota = quota;
         if subscription.replay.is_none() {
             self.hand_over(
                 connection,
@@ -302,6 +304,8 @@ impl Routes {
         if let Some(slot) = self.provider(provider) {
             slot.requests.close_circuits(newly_decided);
         }
+        self.adopt_bookings(connection, provider, wanted.observe);
+        self.tell_interest();
         Ok(())
     }
 
@@ -350,9 +354,9 @@ impl Routes {
                 slot.unheard.dropped(message, Cause::NoConnection, count);
             }
         }
-        let backlog = core::mem::replace(backlog, fresh);
+        let backlog = backlog.replace(fresh);
         // What this connection was offered when it observed earlier came before all this.
-        let _told_later = target.flush_gaps();
+        let _told_later = target.flush_gaps(0);
         let behind = target.queue.end();
         if let Some(subscription) = target.subscription(provider) {
             subscription.replay = Some(Replay {
@@ -366,13 +370,33 @@ impl Routes {
 
     /// Whether a notification or request of this type would reach anybody.
     pub(crate) fn is_listening(&self, provider: u16, message: u16) -> bool {
-        let mut subscriptions = self.connections().flat_map(|c| taken(&c.subscriptions));
-        subscriptions.any(|s| s.provider == provider && (s.observe | s.decide) & bit(message) != 0)
-            || self.providers().any(|slot| {
-                slot.provider.number == provider
-                    && slot.backlog.is_some()
-                    && slot.provider.notifications & bit(message) != 0
-            })
+        let mut slots = self.providers();
+        let slot = slots.find(|slot| slot.provider.number == provider);
+        slot.is_some_and(|slot| self.interest(slot) & bit(message) != 0)
+    }
+
+    /// The messages that would reach a subscriber, a decider or a backlog.
+    fn interest(&self, slot: &ProviderSlot) -> u64 {
+        let Provider {
+            number,
+            notifications,
+            requests,
+            ..
+        } = &*slot.provider;
+        let subscriptions = self.connections().flat_map(|c| taken(&c.subscriptions));
+        let theirs = subscriptions.filter(|s| s.provider == *number);
+        let wanted = theirs.fold(0, |all, s| all | s.observe | s.decide);
+        let kept = slot.backlog.as_ref().map_or(0, |_| *notifications);
+        kept | wanted & (notifications | requests)
+    }
+
+    /// Tells all client drivers who listens. To be called whenever that may have changed.
+    pub(crate) fn tell_interest(&self) {
+        for slot in self.providers() {
+            if let Some(word) = &slot.interest {
+                word.set(self.interest(slot));
+            }
+        }
     }
 
     fn deciding(&self, provider: u16, message: u16) -> Option<&Receiver> {
@@ -398,17 +422,28 @@ impl Routes {
     pub(crate) fn offer(&mut self, provider: u16, offer: &Offer<'_>) {
         self.collect_too_high(provider);
         let header = offer.header(provider);
-        let too_large = header.payload as usize > MAX_PAYLOAD;
+        let booking = self.take_booking(provider, offer.booking);
+        let counts = offer.kind == RecordKind::Notification && booking.is_none();
+        let slow_down = counts && self.provider(provider).is_some_and(|s| !s.rate.take());
+        let lost = if header.payload as usize > MAX_PAYLOAD {
+            Some(Loss::new(Cause::TooLarge, 1))
+        } else {
+            slow_down.then(|| Loss::by(Cause::RateLimit, provider))
+        };
+        let covered = booking.is_some_and(|it| it.covers(offer.message, header.payload));
         let mut heard = false;
-        for receiver in self.observers(provider, offer.message) {
+        for receiver in taken_mut(&mut self.connections) {
+            let has_room = booking.is_some_and(|it| receiver.unbook(provider, &it));
+            if !receiver.observes(provider, offer.message) {
+                continue;
+            }
             heard = true;
             if !receiver.wants(provider, offer.message, &offer.subject) {
                 continue;
             }
-            if too_large {
-                receiver.lose(provider, offer.message, Cause::TooLarge, 1);
-            } else {
-                receiver.push(&header, offer.parts);
+            match lost {
+                Some(loss) => receiver.lose(provider, offer.message, loss),
+                None => receiver.push(&header, offer.parts, covered && has_room),
             }
         }
         // An outcome is for those who watch; it is not kept for later.
@@ -416,10 +451,10 @@ impl Routes {
             return;
         }
         if let Some(slot) = self.provider(provider) {
-            if too_large {
-                slot.lose_unheard(offer.message, Cause::TooLarge, 1);
-            } else {
-                slot.keep(&header, offer.parts);
+            match lost {
+                Some(loss) => slot.lose_unheard(offer.message, loss),
+                // What the backlog kept for it is free again by now.
+                None => slot.keep(&header, offer.parts),
             }
         }
     }
@@ -427,12 +462,13 @@ impl Routes {
     /// Accounts for notifications that were lost before they could be offered.
     pub(crate) fn lost(&mut self, provider: u16, message: u16, cause: Cause, count: u64) {
         let mut heard = false;
+        let loss = Loss::new(cause, count);
         for receiver in self.observers(provider, message) {
             heard = true;
-            receiver.lose(provider, message, cause, count);
+            receiver.lose(provider, message, loss);
         }
         if let Some(slot) = self.provider(provider).filter(|_| !heard) {
-            slot.lose_unheard(message, cause, count);
+            slot.lose_unheard(message, loss);
         }
     }
 

@@ -168,8 +168,8 @@ pub struct ProviderDescription {
     pub defaults: *const DefaultReply,
     /// How many there are.
     pub default_count: u32,
-    /// Bytes of notifications that may be queued for one connection; 0 for the fair share that every
-    /// provider has.
+    /// Bytes of notifications, bookings included, that may be queued for one connection; 0 for no
+    /// limit but the fair share that every provider has, which a quota does not exceed either.
     pub quota: u32,
     /// Notifications a second, over all; 0 for no limit.
     pub rate: u32,
@@ -413,6 +413,23 @@ pub struct ProviderStatistics {
     pub outcomes: [u64; OUTCOMES],
 }
 
+impl ProviderStatistics {
+    /// One that asks for all messages.
+    pub const EMPTY: Self = ProviderStatistics {
+        size: size_of::<Self>() as u32,
+        message: 0,
+        reserved: 0,
+        observers: 0,
+        deciders: 0,
+        offered: 0,
+        delivered: 0,
+        in_flight: 0,
+        lost: [0; CAUSES],
+        asked: 0,
+        outcomes: [0; OUTCOMES],
+    };
+}
+
 impl Revised for ProviderStatistics {
     const FIRST: usize = size_of::<ProviderStatistics>();
 }
@@ -445,17 +462,26 @@ pub struct Interface {
     pub listening: unsafe extern "system" fn(ProviderHandle, u16) -> u8,
     // Revision 1.1.
     /// Gives memory of the common driver's for a notification to be filled in where it lies. Until
-    /// `commit` or `discard` the provider must not be unregistered. IRQL: <= DISPATCH_LEVEL.
+    /// `commit` or `discard` the provider must not be unregistered. Without success there is nothing
+    /// to be filled in, and the notification is accounted as lost: `STATUS_INSUFFICIENT_RESOURCES`,
+    /// `STATUS_BUFFER_OVERFLOW` (too large), `STATUS_INVALID_LEVEL`; but not if it is not one of the
+    /// provider's (`STATUS_INVALID_PARAMETER`) or the common driver is being unloaded
+    /// (`STATUS_DELETE_PENDING`). IRQL: <= DISPATCH_LEVEL.
     pub reserve: Option<unsafe extern "system" fn(ProviderHandle, *mut Reservation) -> i32>,
     /// Offers what was reserved: its handle, bytes of the fixed part, bytes of the payload, and the
-    /// time as in [`Notification::time`]. Always ends the reservation. IRQL: <= DISPATCH_LEVEL.
+    /// time as in [`Notification::time`]. Always ends the reservation; what it does not offer,
+    /// because it is malformed (`STATUS_INVALID_PARAMETER`) or the common driver is being unloaded
+    /// (`STATUS_DELETE_PENDING`), is nowhere accounted for. IRQL: <= DISPATCH_LEVEL.
     pub commit: Option<unsafe extern "system" fn(ProviderHandle, usize, u16, u32, i64) -> i32>,
     /// Ends a reservation without offering anything. IRQL: <= DISPATCH_LEVEL.
     pub discard: Option<unsafe extern "system" fn(ProviderHandle, usize)>,
     /// Keeps room for one notification with this number and a payload of at most so many bytes in
     /// the queue of whoever observes it now, or in the backlog: it will not be lost for want of
-    /// room. The booking is used up by [`Notification::booking`], or given back with `unbook`; it ends
-    /// with the registration. IRQL: <= DISPATCH_LEVEL.
+    /// room, nor for the provider's rate, against which the booking counts. Who comes later keeps
+    /// such room as well if it has it. Fails if there is room nowhere, or all bookings are taken
+    /// (`STATUS_INSUFFICIENT_RESOURCES`), or beyond the rate (`STATUS_QUOTA_EXCEEDED`). The booking
+    /// is used up by [`Notification::booking`], or given back with `unbook`; it ends with the
+    /// registration, and then means nothing. IRQL: <= DISPATCH_LEVEL.
     pub book: Option<unsafe extern "system" fn(ProviderHandle, u16, u32, *mut u64) -> i32>,
     /// Gives a booking back. One that is unknown is ignored. IRQL: <= DISPATCH_LEVEL.
     pub unbook: Option<unsafe extern "system" fn(ProviderHandle, u64)>,

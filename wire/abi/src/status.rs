@@ -59,6 +59,10 @@ statuses! {
     REVISION_MISMATCH = 0xC000_0059_u32, "the driver and the service have no protocol version in common: update the older one";
     /// No memory, or a table is full.
     INSUFFICIENT_RESOURCES = 0xC000_009A_u32, "the driver has no memory or no free slot for this";
+    /// A booking beyond the provider's rate.
+    QUOTA_EXCEEDED = 0xC000_0044_u32, "the provider is beyond the rate that it declared";
+    /// Another size for a queue that has too much in it.
+    INVALID_DEVICE_STATE = 0xC000_0184_u32, "the queue has too much in it to be replaced: set its size before subscribing";
     /// Somebody else is the decider already.
     SHARING_VIOLATION = 0xC000_0043_u32, "another service is the decider for this request already";
     /// A subscription that would take a backlog over while a former one is still being read.

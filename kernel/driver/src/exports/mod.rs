@@ -8,6 +8,7 @@
 mod notification;
 mod provider;
 mod request;
+mod reservation;
 
 use crate::provider::Provider;
 use core::mem::{MaybeUninit, size_of};
@@ -26,13 +27,13 @@ static TABLE: Interface = Interface {
     lost: notification::lost,
     request: request::request,
     listening: provider::listening,
-    reserve: None,
-    commit: None,
-    discard: None,
-    book: None,
-    unbook: None,
+    reserve: Some(reservation::reserve),
+    commit: Some(reservation::commit),
+    discard: Some(reservation::discard),
+    book: Some(reservation::book),
+    unbook: Some(reservation::unbook),
     request_async: None,
-    statistics: None,
+    statistics: Some(provider::statistics),
     snapshot_add: None,
     snapshot_live: None,
 };

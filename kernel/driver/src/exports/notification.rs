@@ -55,6 +55,7 @@ pub(super) unsafe extern "system" fn notify(
             fixed: notification.fixed,
             process: offering_process(),
         },
+        booking: notification.booking,
         parts: &[payload],
     };
     to_status(driver.notify(provider, &offer))

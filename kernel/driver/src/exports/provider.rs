@@ -3,9 +3,13 @@
 
 use super::{Registered, bytes, registered, revised};
 use crate::driver::DRIVER;
-use crate::ffi::Handler;
+use crate::ffi::{Handler, InterestWord};
+use crate::ledger::bit;
 use crate::provider::{Description, Provider};
-use fltport_abi::interface::{BacklogPolicy, ProviderDescription, ProviderHandle, VERSION};
+use crate::usage;
+use fltport_abi::interface::{
+    BacklogPolicy, ProviderDescription, ProviderHandle, ProviderStatistics, VERSION,
+};
 use fltport_abi::limits::MAX_SCHEMA;
 use fltport_nt::bindings::{
     NTSTATUS, STATUS_DELETE_PENDING, STATUS_INVALID_PARAMETER, STATUS_REVISION_MISMATCH,
@@ -39,8 +43,8 @@ pub(super) unsafe extern "system" fn register(
 }
 
 /// # Safety
-/// The description's pointers are valid: the schema for its length during the call, handler and
-/// context until `unregister` has returned.
+/// The description's pointers are valid: the schema for its length during the call, handler,
+/// context and interest word until `unregister` has returned.
 unsafe fn register_provider(description: &ProviderDescription) -> Result<Registered> {
     if current_irql() != PASSIVE_LEVEL {
         return Err(NtError(STATUS_INVALID_LEVEL));
@@ -62,12 +66,19 @@ unsafe fn register_provider(description: &ProviderDescription) -> Result<Registe
         // SAFETY: as the caller vouches; `unregister` drains the handler before it returns.
         unsafe { Handler::new(routine, description.context) }
     });
+    // SAFETY: as the caller vouches; `unregister` takes the provider out of the routes before it
+    // returns.
+    let interest = unsafe { InterestWord::new(description.interest) }?;
     let driver = DRIVER.get().ok_or(NtError(STATUS_DELETE_PENDING))?;
-    let provider = driver.register(&Description {
+    let provider = driver.register(Description {
         schema,
         backlog: description.backlog as usize,
         policy,
         handler,
+        quota: description.quota,
+        rate: description.rate,
+        burst: description.burst,
+        interest,
     })?;
     PoolBox::new(crate::tag::PROVIDER, provider.clone())
         .inspect_err(|_| driver.unregister(&provider))
@@ -96,4 +107,38 @@ pub(super) unsafe extern "system" fn listening(handle: ProviderHandle, message: 
         .lock()
         .is_listening(provider.number, message)
         .into()
+}
+
+pub(super) unsafe extern "system" fn statistics(
+    handle: ProviderHandle,
+    place: *mut ProviderStatistics,
+) -> NTSTATUS {
+    // SAFETY: the client driver passes a handle that is registered.
+    let provider = unsafe { registered(handle) };
+    // SAFETY: and valid statistics that nobody else touches during the call.
+    let wanted = unsafe { revised(place.cast_const()) };
+    let (Some(provider), Some(wanted), Some(driver)) = (provider, wanted, DRIVER.get()) else {
+        return STATUS_INVALID_PARAMETER;
+    };
+    let known = provider.notifications | provider.requests;
+    if wanted.message != 0 && known & bit(wanted.message) == 0 {
+        return STATUS_INVALID_PARAMETER;
+    }
+    let mut found = ProviderStatistics {
+        size: wanted.size,
+        message: wanted.message,
+        ..ProviderStatistics::EMPTY
+    };
+    let mut routes = driver.routes().lock();
+    routes.collect_too_high(provider.number);
+    usage::statistics(&routes, provider.number, &mut found);
+    drop(routes);
+    let known = size_of::<ProviderStatistics>().min(wanted.size as usize);
+    // SAFETY: valid for its size, of which no more than this revision knows is written.
+    unsafe {
+        place
+            .cast::<u8>()
+            .copy_from_nonoverlapping((&raw const found).cast(), known)
+    };
+    STATUS_SUCCESS
 }
