@@ -35,6 +35,7 @@ pub mod interface;
 pub mod limits;
 pub mod message;
 pub mod process_monitor;
+pub mod registry_monitor;
 pub mod schema;
 pub mod sid;
 pub mod status;

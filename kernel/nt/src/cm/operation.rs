@@ -136,6 +136,9 @@ impl<'a> KeyObject<'a> {
 /// <= APC_LEVEL.
 pub struct KeyPath(NonNull<UNICODE_STRING>);
 
+// SAFETY: NT's memory, which any thread may read and give back.
+unsafe impl Send for KeyPath {}
+
 impl Deref for KeyPath {
     type Target = [u16];
 

@@ -11,6 +11,7 @@ use crate::linked::object_attributes;
 use crate::rtl::UnicodeString;
 use crate::status::{NtError, Result, check};
 use core::mem::offset_of;
+use core::ops::Deref;
 use core::ptr::{null, null_mut};
 
 /// An open registry key.
@@ -89,7 +90,7 @@ impl Key {
 
     /// IRQL: PASSIVE_LEVEL. Whether a value of this name exists, whatever its type.
     pub fn has_value(&self, name: &[u16]) -> bool {
-        let mut found = Partial::default();
+        let mut found = Partial::<[u8; 4]>::default();
         match self.query(name, &mut found) {
             Ok(()) => true,
             Err(error) => error.status() == crate::bindings::STATUS_BUFFER_OVERFLOW,
@@ -100,7 +101,7 @@ impl Key {
     /// `STATUS_OBJECT_TYPE_MISMATCH` if it is something else.
     pub fn get_u32(&self, name: &[u16]) -> Result<u32> {
         let mut found = Partial::default();
-        self.query(name, &mut found)?;
+        self.query::<[u8; 4]>(name, &mut found)?;
         if found.kind == REG_DWORD && found.length == 4 {
             Ok(u32::from_le_bytes(found.data))
         } else {
@@ -108,35 +109,71 @@ impl Key {
         }
     }
 
-    fn query(&self, name: &[u16], into: &mut Partial) -> Result<()> {
+    /// IRQL: PASSIVE_LEVEL. A short text, up to its NUL. `STATUS_OBJECT_NAME_NOT_FOUND` if there is
+    /// none of this name, `STATUS_OBJECT_TYPE_MISMATCH` if it is something else,
+    /// `STATUS_BUFFER_OVERFLOW` if it is longer than [`ShortText`] can be.
+    pub fn get_text(&self, name: &[u16]) -> Result<ShortText> {
+        let mut found = Partial::default();
+        self.query(name, &mut found)?;
+        if found.kind != REG_SZ {
+            return Err(NtError(STATUS_OBJECT_TYPE_MISMATCH));
+        }
+        Ok(ShortText {
+            units: found.data,
+            length: found.length as usize / 2,
+        })
+    }
+
+    fn query<T: Copy>(&self, name: &[u16], into: &mut Partial<T>) -> Result<()> {
         let name = UnicodeString::new(name)?;
         let mut needed = 0;
         // SAFETY: an open key, and a buffer of the size that is passed, laid out as
-        // KEY_VALUE_PARTIAL_INFORMATION.
+        // KEY_VALUE_PARTIAL_INFORMATION; any bytes are a `T`, which is plain numbers.
         check(unsafe {
             ZwQueryValueKey(
                 self.0,
                 name.raw(),
                 KeyValuePartialInformation,
                 (&raw mut *into).cast(),
-                size_of::<Partial>() as u32,
+                size_of::<Partial<T>>() as u32,
                 &raw mut needed,
             )
         })
     }
 }
 
-/// KEY_VALUE_PARTIAL_INFORMATION with room for a number.
+/// A text of at most 32 UTF-16 units.
+#[derive(Clone, Copy)]
+pub struct ShortText {
+    units: [u16; 32],
+    length: usize,
+}
+
+impl Deref for ShortText {
+    type Target = [u16];
+
+    /// Up to the NUL, which programs write and the registry does not ask for.
+    fn deref(&self) -> &[u16] {
+        let units = self.units.get(..self.length).unwrap_or(&self.units);
+        units.split(|unit| *unit == 0).next().unwrap_or_default()
+    }
+}
+
+/// KEY_VALUE_PARTIAL_INFORMATION with room for plain numbers.
 #[repr(C)]
 #[derive(Default)]
-struct Partial {
+struct Partial<T> {
     title: u32,
     kind: u32,
     length: u32,
-    data: [u8; 4],
+    data: T,
 }
 
-const _: () = assert!(offset_of!(Partial, data) == offset_of!(KEY_VALUE_PARTIAL_INFORMATION, Data));
+const _: () =
+    assert!(offset_of!(Partial<[u8; 4]>, data) == offset_of!(KEY_VALUE_PARTIAL_INFORMATION, Data));
+const _: () = assert!(
+    offset_of!(Partial<[u16; 32]>, data) == offset_of!(KEY_VALUE_PARTIAL_INFORMATION, Data)
+);
 
 impl Drop for Key {
     fn drop(&mut self) {

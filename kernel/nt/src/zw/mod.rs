@@ -3,4 +3,4 @@
 
 mod key;
 
-pub use key::Key;
+pub use key::{Key, ShortText};
