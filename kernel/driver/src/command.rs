@@ -12,12 +12,12 @@ use crate::tag;
 use crate::usage;
 use fltport_abi::command::{
     BACKLOG, Command, ConnectionRow, ENDED, FeaturesRow, FilteredSubscription, Page, ProviderRow,
-    Subscription as Wanted, features, flags, own,
+    StreamRow, Subscription as Wanted, features, flags, own,
 };
 use fltport_abi::fixed::Fixed;
 use fltport_abi::hello::rights;
 use fltport_abi::interface::{CommandCaller, Interface, VERSION};
-use fltport_abi::limits::{MAX_CONNECTIONS, MAX_PROVIDERS, PROTOCOL_VERSION};
+use fltport_abi::limits::{MAX_CONNECTIONS, MAX_PROVIDERS, MIN_PROTOCOL_VERSION, PROTOCOL_VERSION};
 use fltport_nt::bindings::{
     STATUS_ACCESS_DENIED, STATUS_BUFFER_TOO_SMALL, STATUS_INVALID_DEVICE_REQUEST,
     STATUS_INVALID_PARAMETER, STATUS_NOT_FOUND, STATUS_REVISION_MISMATCH,
@@ -27,9 +27,9 @@ use fltport_nt::{NtError, Result};
 
 /// What this driver knows beyond what every driver knows.
 const FEATURES: FeaturesRow = FeaturesRow {
-    features: features::FILTERS | features::MUTE | features::LIMITS,
+    features: features::STREAMS | features::FILTERS | features::MUTE | features::LIMITS,
     version: PROTOCOL_VERSION,
-    min_version: PROTOCOL_VERSION,
+    min_version: MIN_PROTOCOL_VERSION,
     interface: VERSION,
     interface_size: size_of::<Interface>() as u32,
     max_connections: MAX_CONNECTIONS as u32,
@@ -48,7 +48,7 @@ pub(crate) fn run(
     out: &mut [u8],
 ) -> Result<usize> {
     let command = Command::parse(input).ok_or(MALFORMED)?;
-    if command.header.version != PROTOCOL_VERSION {
+    if !(MIN_PROTOCOL_VERSION..=PROTOCOL_VERSION).contains(&command.header.version) {
         return Err(NtError(STATUS_REVISION_MISMATCH));
     }
     match u16::try_from(command.header.provider) {
@@ -119,6 +119,7 @@ fn run_own(
             let routes = driver.routes().lock();
             routes
                 .connections()
+                .filter(|receiver| caller.version > 1 || !receiver.is_detached())
                 .for_each(|receiver| rows.add(connection_row(receiver, caller)));
         }
         own::LEDGER => {
@@ -135,6 +136,19 @@ fn run_own(
         }
         own::LIMITS => {
             return usage::set_limits(driver, caller.number, &payload(command)?).map(|()| 0);
+        }
+        own::ACKNOWLEDGE => {
+            let number: u64 = payload(command)?;
+            driver.routes().lock().acknowledge(caller.number, number)?;
+            while driver.routes().lock().settle_stream(caller.number) {}
+        }
+        own::STREAM => {
+            expect_empty(command)?;
+            let routes = driver.routes().lock();
+            let mine = routes
+                .connections()
+                .find(|c| c.connection.identity.number == caller.number);
+            rows.add(stream_row(mine.ok_or(NtError(STATUS_NOT_FOUND))?));
         }
         own::FEATURES => {
             expect_empty(command)?;
@@ -231,8 +245,31 @@ fn connection_row(receiver: &Receiver, caller: &Identity) -> ConnectionRow {
         queued_peak: receiver.queue.peak() as u32,
         capacity: receiver.queue.capacity() as u32,
         version: identity.version,
-        own: (identity.number == caller.number).into(),
+        own: match identity.number == caller.number {
+            true => 1,
+            false if receiver.is_detached() => 2,
+            false => 0,
+        },
         name: identity.name,
+    }
+}
+
+fn stream_row(receiver: &Receiver) -> StreamRow {
+    let next_sequence = receiver.next_sequence;
+    match &receiver.stream {
+        Some(stream) => stream.row(next_sequence),
+        None => StreamRow {
+            next_sequence,
+            acknowledged: 0,
+            retention_ms: 0,
+            window: 0,
+            unacknowledged: 0,
+            former: 0,
+            resumed: 0,
+            taken_over: 0,
+            again: 0,
+            reserved: [0; 2],
+        },
     }
 }
 

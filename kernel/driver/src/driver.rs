@@ -11,6 +11,7 @@ use crate::mute::Following;
 use crate::provider::{Description, Provider};
 use crate::receiver::Offer;
 use crate::registration::{Registration, Retry};
+use crate::retention::Retention;
 use crate::routes::Routes;
 use crate::screen::Subject;
 use crate::tag;
@@ -27,7 +28,7 @@ use fltport_nt::bindings::{
 };
 use fltport_nt::ex::{FastMutex, Global, PoolArc, PoolBytes};
 use fltport_nt::flt::Filter;
-use fltport_nt::ke::{Event, EventKind, SpinLock, Timeout, system_time};
+use fltport_nt::ke::{Event, EventKind, SpinLock, Timeout, interrupt_time, system_time};
 use fltport_nt::{NtError, Result, ps};
 
 /// The one instance, for callbacks to which NT passes no context.
@@ -52,6 +53,7 @@ pub(crate) struct Driver {
     upper_case: FastMutex<Option<PoolArc<UpperCase>>>,
     following: Following,
     announcement: FastMutex<Option<Announcement>>,
+    retention: FastMutex<Option<Retention>>,
 }
 
 impl Driver {
@@ -72,6 +74,7 @@ impl Driver {
                 upper_case: FastMutex::new(tag::DRIVER, None)?,
                 following: Following::new()?,
                 announcement: FastMutex::new(tag::DRIVER, None)?,
+                retention: FastMutex::new(tag::DRIVER, None)?,
             },
         )?;
         let mut schema = PoolBytes::zeroed(tag::BUFFER, MAX_SCHEMA)?;
@@ -128,6 +131,10 @@ impl Driver {
 
     pub(crate) fn announcement(&self) -> &FastMutex<Option<Announcement>> {
         &self.announcement
+    }
+
+    pub(crate) fn retention(&self) -> &FastMutex<Option<Retention>> {
+        &self.retention
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -285,6 +292,9 @@ impl Driver {
         self.end_connections();
         self.wait_for_connections();
         self.following.end();
+        // Nobody connects any more, so nobody starts it again.
+        let retention = self.retention.lock().take();
+        drop(retention);
         self.set_filter(None);
         let registration =
             core::mem::replace(&mut *self.registration.lock(), Registration::Closing);
@@ -304,20 +314,46 @@ impl Driver {
         }
     }
 
-    /// IRQL: PASSIVE_LEVEL. Ends a connection and settles its accounts. Any number of times, from
-    /// any thread but the connection's sender.
+    /// IRQL: PASSIVE_LEVEL. Ends a connection; its stream, if it has one that may, goes on without
+    /// it. Any number of times, from any thread but the connection's sender.
     pub(crate) fn end_connection(&self, connection: &Connection) {
         connection.end();
-        // The receiver is freed after the lock has been released.
+        let number = connection.identity.number;
+        if !self.is_closing() && self.routes.lock().detach(number) {
+            self.look_after_streams();
+            return;
+        }
+        self.end_for_good(number);
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Settles the accounts of a connection that has ended, with its stream.
+    fn end_for_good(&self, number: u32) {
+        while self.routes.lock().wind_up(number) {}
         let cause = if self.is_closing() {
             Cause::ShuttingDown
         } else {
             Cause::Disconnected
         };
-        let receiver = self
-            .routes
-            .lock()
-            .remove_connection(connection.identity.number, cause);
+        // The receiver is freed after the lock has been released.
+        let receiver = self.routes.lock().remove_connection(number, cause);
         drop(receiver);
+    }
+
+    /// IRQL: PASSIVE_LEVEL. A stream has lost its connection, or is over.
+    pub(crate) fn look_after_streams(&self) {
+        if let Some(retention) = &*self.retention.lock() {
+            retention.look();
+        }
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Ends the streams whose services have not come back in time.
+    pub(crate) fn end_streams_that_are_over(&self) {
+        loop {
+            let number = self.routes.lock().end_stream(interrupt_time());
+            let Some(number) = number else {
+                break;
+            };
+            self.end_for_good(number);
+        }
     }
 }

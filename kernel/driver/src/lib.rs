@@ -50,8 +50,10 @@ mod queue;
 mod receiver;
 mod registration;
 mod request;
+mod retention;
 mod routes;
 mod screen;
+mod stream;
 mod tag;
 mod usage;
 

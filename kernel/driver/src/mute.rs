@@ -58,6 +58,13 @@ impl Muted {
         known.any(|process| process.pid == pid && !process.ended)
     }
 
+    /// The process of a service that goes on with the stream is muted like that of the former one.
+    pub(crate) fn succeeded_by(&mut self, service: u32) {
+        if !self.is_alive(service) {
+            self.add(service);
+        }
+    }
+
     /// A process was created. That of a muted one is muted; any other is none of those that had its
     /// number before.
     pub(crate) fn began(&mut self, pid: u32, parent: u32, creator: u32) {

@@ -3,21 +3,37 @@
 
 use crate::command;
 use crate::connection::{Alive, Connection, Identity};
-use crate::driver::DRIVER;
+use crate::driver::{DRIVER, Driver};
 use crate::receiver::Receiver;
+use crate::retention::Retention;
+use crate::stream::Stream;
 use crate::tag;
-use fltport_abi::hello::Hello;
+use fltport_abi::hello::{Hello, StreamHello};
 use fltport_abi::limits::MAX_COMMAND;
 use fltport_nt::bindings::{
     STATUS_ACCESS_DENIED, STATUS_BUFFER_TOO_SMALL, STATUS_DELETE_PENDING, STATUS_DEVICE_NOT_READY,
-    STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER, STATUS_PORT_DISCONNECTED,
-    STATUS_REVISION_MISMATCH,
+    STATUS_INVALID_PARAMETER, STATUS_PORT_DISCONNECTED, STATUS_REVISION_MISMATCH,
 };
-use fltport_nt::ex::PoolBytes;
+use fltport_nt::ex::{PoolBox, PoolBytes};
 use fltport_nt::flt::{ClientPort, PendingPort, PortCallbacks};
 use fltport_nt::ke::system_time;
 use fltport_nt::user_memory::UserBuffer;
 use fltport_nt::{NtError, Result, ps};
+
+/// The protocol version that brought streams.
+const STREAMS_SINCE: u16 = 2;
+
+/// Before a service is let in: ends the connection that had its stream, whose requesters then ask
+/// this one, and accounts for what the service says it has dealt with. From here on nothing of the
+/// stream reaches the former connection.
+fn go_on(driver: &Driver, identity: &Identity, former: Option<PoolBox<Receiver>>) {
+    if let Some(former) = former {
+        former.connection.end();
+        while driver.routes().lock().settle_stream(identity.number) {}
+    }
+    // A stream that was not wanted any more may be over now.
+    driver.look_after_streams();
+}
 
 /// The server port's callbacks. The cookie is the connection's number.
 pub(crate) struct Callbacks;
@@ -31,6 +47,13 @@ impl PortCallbacks for Callbacks {
         let version = hello
             .common_version()
             .ok_or(NtError(STATUS_REVISION_MISMATCH))?;
+        let wanted = StreamHello::parse(context)
+            .ok()
+            .filter(|wanted| wanted.is_none() || version >= STREAMS_SINCE)
+            .ok_or(NtError(STATUS_INVALID_PARAMETER))?;
+        if wanted.is_some() {
+            Retention::ensure(&driver)?;
+        }
         let filter = driver.filter().ok_or(NtError(STATUS_DEVICE_NOT_READY))?;
         let client_port = ClientPort::new(tag::CONNECTION, &filter)?;
         let identity = Identity {
@@ -43,19 +66,24 @@ impl PortCallbacks for Callbacks {
             name: hello.name,
         };
         let connection = Connection::new(&driver, identity, client_port)?;
-        let receiver = Receiver::new(connection.clone())?;
+        let stream = wanted.map(|wanted| Stream::new(&wanted, identity.number));
+        let receiver = Receiver::new(connection.clone(), stream.transpose()?)?;
         Connection::start_sender(&connection)?;
-        let added = driver.routes().lock().add_connection(receiver);
-        // The port is taken last: once it is taken, this must not fail any more.
-        let refusal = match added {
-            // This look comes after the connection can be found, and the unload closes the census
-            // before it looks for connections: one of the two ends this one.
-            Ok(()) if driver.is_closing() => STATUS_DELETE_PENDING,
-            Ok(()) if connection.accept(port) => return Ok(identity.number as usize),
-            Ok(()) => STATUS_DELETE_PENDING,
-            Err(receiver) => {
+        let attached = driver.routes().lock().attach(receiver, wanted.as_ref());
+        let refusal = match attached {
+            Ok(former) => {
+                go_on(&driver, &identity, former);
+                // The port is taken last: once it is taken, this must not fail any more. And this
+                // look comes after the connection can be found, while the unload closes the census
+                // before it looks for connections: one of the two ends this one.
+                if !driver.is_closing() && connection.accept(port) {
+                    return Ok(identity.number as usize);
+                }
+                STATUS_DELETE_PENDING
+            }
+            Err((receiver, error)) => {
                 drop(receiver);
-                STATUS_INSUFFICIENT_RESOURCES
+                error.status()
             }
         };
         driver.end_connection(&connection);

@@ -167,6 +167,32 @@ impl Queue {
         Some(header)
     }
 
+    /// The header of the record at this position; `None` at the end.
+    pub(crate) fn header_at(&self, position: u64) -> Option<RecordHeader> {
+        if position < self.head || position >= self.tail {
+            return None;
+        }
+        let mut bytes = [0; RecordHeader::SIZE];
+        self.copy_out(position, &mut bytes);
+        RecordHeader::read(&bytes)
+    }
+
+    /// Copies what lies at this position.
+    pub(crate) fn copy_at(&self, position: u64, out: &mut [u8]) {
+        self.copy_out(position, out);
+    }
+
+    /// Appends whole records as they are; false if there is no room.
+    pub(crate) fn push_bytes(&mut self, records: &[u8]) -> bool {
+        if records.len() > self.capacity() - self.used() {
+            return false;
+        }
+        self.copy_in(self.tail, records);
+        self.tail += records.len() as u64;
+        self.peak = self.peak.max(self.tail - self.head);
+        true
+    }
+
     /// Where `position` lies, and how many bytes there are up to the end of the memory.
     fn place(&self, position: u64) -> (usize, usize) {
         let start = position as usize & (self.capacity() - 1);

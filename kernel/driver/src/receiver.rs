@@ -12,6 +12,7 @@ use crate::provider::TYPES;
 use crate::queue::Queue;
 use crate::routes::{PROVIDER_SLOTS, Prepared, taken, taken_mut};
 use crate::screen::{Screen, Subject};
+use crate::stream::{SETTLED_AT_ONCE, Stream};
 use crate::tag;
 use fltport_abi::account::Cause;
 use fltport_abi::common_driver;
@@ -106,6 +107,8 @@ pub(crate) struct Receiver {
     pub(crate) rate: TokenBucket,
     /// Its bit in bookings; of no other receiver that is in the routes.
     pub(crate) lane: Lanes,
+    /// What it keeps so that it can outlive its connection, if it was made to.
+    pub(crate) stream: Option<Stream>,
     /// The sender has found nothing and sleeps, or will.
     idle: bool,
 }
@@ -147,7 +150,10 @@ impl Offer<'_> {
 impl Receiver {
     /// IRQL: <= DISPATCH_LEVEL. For a connection that has nothing yet; subscribed to the driver's
     /// own messages if it may observe.
-    pub(crate) fn new(connection: PoolArc<Connection>) -> Result<PoolBox<Self>> {
+    pub(crate) fn new(
+        connection: PoolArc<Connection>,
+        stream: Option<Stream>,
+    ) -> Result<PoolBox<Self>> {
         let mut subscriptions = [const { None }; PROVIDER_SLOTS];
         let observes = connection.identity.rights & hello::rights::OBSERVE != 0;
         if let Some(first) = subscriptions.first_mut().filter(|_| observes) {
@@ -166,6 +172,7 @@ impl Receiver {
                 muted: None,
                 rate: TokenBucket::unlimited(),
                 lane: 0,
+                stream,
                 idle: true,
             },
         )
@@ -363,10 +370,20 @@ impl Receiver {
         true
     }
 
-    /// Fills `out` with the next records; their number and bytes.
+    /// Fills `out` with the next records; their number and bytes. Those that a new connection must
+    /// be sent again come first.
     pub(crate) fn take(&mut self, out: &mut [u8]) -> (u32, usize) {
+        let mut room = out.len();
+        if let Some(stream) = &mut self.stream {
+            let again = stream.take_again(out, BATCH_BYTES);
+            if again.0 != 0 {
+                self.idle = false;
+                return again;
+            }
+            room = room.min(stream.room());
+        }
         let mut batch = Batch {
-            out,
+            out: out.get_mut(..room).unwrap_or(&mut []),
             at: 0,
             records: 0,
             next: self.next_sequence,
@@ -380,6 +397,10 @@ impl Receiver {
         if batch.passed_over >= MAX_PASSED_OVER {
             // There is more, and nothing else would have the sender ask again.
             self.connection.wake.set();
+        }
+        if let Some(stream) = &mut self.stream {
+            let paused = !emptied && batch.records == 0 && batch.passed_over < MAX_PASSED_OVER;
+            stream.keep(batch.out.get(..batch.at).unwrap_or(&[]), paused);
         }
         (batch.records, batch.at)
     }
@@ -463,19 +484,21 @@ impl Receiver {
         true
     }
 
+    /// A frame has been taken by the service. In a stream that counts when it is acknowledged.
     pub(crate) fn delivered(&mut self, frame: &Frame<'_>) {
-        for record in frame
-            .records()
-            .flatten()
-            .filter(|r| r.kind != RecordKind::Gap)
-        {
-            if let Some(subscription) = self.subscription(record.header.provider) {
-                subscription.account.delivered(record.header.message, 1);
-            }
+        if self.stream.is_some() {
+            return;
+        }
+        for record in frame.records().flatten() {
+            count_delivered(&mut self.subscriptions, &record.header);
         }
     }
 
+    /// A frame will never be taken. In a stream that is for the next connection to do.
     pub(crate) fn undelivered(&mut self, frame: &Frame<'_>) {
+        if self.stream.is_some() {
+            return;
+        }
         for gap in frame
             .records()
             .flatten()
@@ -485,15 +508,66 @@ impl Receiver {
         }
     }
 
+    /// Counts as delivered what was acknowledged, some of it; whether more is left.
+    pub(crate) fn settle(&mut self) -> bool {
+        let Some(stream) = &mut self.stream else {
+            return false;
+        };
+        let subscriptions = &mut self.subscriptions;
+        let more = stream.settle(|header| count_delivered(subscriptions, header));
+        if stream.unpause() {
+            self.connection.wake.set();
+        }
+        more
+    }
+
+    /// The connection has ended: whether the stream goes on without one.
+    pub(crate) fn detach(&mut self) -> bool {
+        self.idle = false;
+        self.stream.as_mut().is_some_and(Stream::detach)
+    }
+
+    /// Whether it is a stream that waits for its service.
+    pub(crate) fn is_detached(&self) -> bool {
+        self.stream.as_ref().is_some_and(Stream::is_detached)
+    }
+
+    /// Another connection has the stream from now on.
+    pub(crate) fn change_connection(&mut self, connection: &mut PoolArc<Connection>) {
+        core::mem::swap(&mut self.connection, connection);
+        if let Some(muted) = &mut self.muted {
+            muted.succeeded_by(self.connection.identity.pid);
+        }
+        // The new sender looks by itself as soon as it may send.
+        self.idle = false;
+    }
+
+    /// Takes back what gap records that were sent and not acknowledged have told, some of it;
+    /// whether more is left. For a stream that is over.
+    pub(crate) fn recall_window(&mut self) -> bool {
+        for _ in 0..SETTLED_AT_ONCE {
+            let mut record = [0; record_size(Gap::MAX_PAYLOAD)];
+            let Some(window) = self.stream.as_mut().map(Stream::window) else {
+                return false;
+            };
+            let Some(header) = window.front() else {
+                return false;
+            };
+            if header.kind == RecordKind::Gap as u16 && window.pop(&mut record) {
+                self.recall(payload_of(&record, &header));
+            } else {
+                window.drop_front();
+            }
+        }
+        true
+    }
+
     /// Takes back what gap records in the queue would have told.
     pub(crate) fn recall_gaps(&mut self) {
         let mut record = [0; record_size(Gap::MAX_PAYLOAD)];
         while let Some(header) = self.queue.front() {
             if header.kind == RecordKind::Gap as u16 && self.queue.pop(&mut record) {
-                let payload = record
-                    .get(RecordHeader::SIZE..)
-                    .and_then(|p| p.get(..header.payload as usize));
-                self.recall(payload.unwrap_or(&[]));
+                self.recall(payload_of(&record, &header));
             } else {
                 self.queue.drop_front();
             }
@@ -525,6 +599,23 @@ fn first_replay(subscriptions: &mut [Option<PoolBox<Subscription>>]) -> Option<&
     taken_mut(subscriptions)
         .filter(|s| s.replay.is_some())
         .min_by_key(|s| s.replay.as_ref().map(|replay| replay.behind))
+}
+
+/// The payload of a record of this header.
+fn payload_of<'r>(record: &'r [u8], header: &RecordHeader) -> &'r [u8] {
+    let payload = record.get(RecordHeader::SIZE..);
+    let payload = payload.and_then(|p| p.get(..header.payload as usize));
+    payload.unwrap_or(&[])
+}
+
+/// Counts a record as delivered, unless it is a gap record, which nobody offered.
+fn count_delivered(subscriptions: &mut [Option<PoolBox<Subscription>>], header: &RecordHeader) {
+    if header.kind == RecordKind::Gap as u16 {
+        return;
+    }
+    if let Some(subscription) = taken_mut(subscriptions).find(|s| s.provider == header.provider) {
+        subscription.account.delivered(header.message, 1);
+    }
 }
 
 /// A gap of what the accounts have not told, with at most so many entries.

@@ -7,6 +7,8 @@
 //! calls out, but for setting the event of a sender that sleeps. What needs pool memory is
 //! allocated before the lock is taken and handed in.
 
+mod streams;
+
 use crate::backlog::{Backlog, ProviderSlot};
 use crate::connection::Connection;
 use crate::ledger::{Loss, bit};
@@ -176,21 +178,6 @@ impl Routes {
             .map(|slot| slot.connection.clone())
     }
 
-    /// Puts a connection in its place. Gives it back if all are taken.
-    pub(crate) fn add_connection(
-        &mut self,
-        mut receiver: PoolBox<Receiver>,
-    ) -> core::result::Result<(), PoolBox<Receiver>> {
-        receiver.lane = self.free_lane();
-        match self.connections.iter_mut().find(|place| place.is_none()) {
-            Some(place) => {
-                *place = Some(receiver);
-                Ok(())
-            }
-            None => Err(receiver),
-        }
-    }
-
     /// Takes a connection out of its place and settles its accounts: what it had not received is
     /// lost to it, and the next subscriber of a provider that keeps a backlog is told.
     pub(crate) fn remove_connection(
@@ -265,7 +252,7 @@ impl Routes {
         {
             return Err(NtError(STATUS_INVALID_PARAMETER));
         }
-        if self.is_decided_by_another(connection, provider, wanted.decide) {
+        if self.decided_by_others(connection, provider) & wanted.decide != 0 {
             return Err(NtError(STATUS_SHARING_VIOLATION));
         }
         let target = self
@@ -309,12 +296,16 @@ impl Routes {
         Ok(())
     }
 
-    fn is_decided_by_another(&self, connection: u32, provider: u16, decide: u64) -> bool {
+    /// The requests of a provider that other connections decide. A stream that waits for its service
+    /// decides nothing.
+    fn decided_by_others(&self, connection: u32, provider: u16) -> u64 {
         let others = self
             .connections()
-            .filter(|c| c.connection.identity.number != connection);
-        let mut theirs = others.flat_map(|c| taken(&c.subscriptions));
-        theirs.any(|s| s.provider == provider && s.decide & decide != 0)
+            .filter(|c| c.connection.identity.number != connection && !c.is_detached());
+        let theirs = others.flat_map(|c| taken(&c.subscriptions));
+        theirs
+            .filter(|s| s.provider == provider)
+            .fold(0, |set, s| set | s.decide)
     }
 
     /// Hands the provider's backlog to the connection, if it observes and there is anything in it.
@@ -383,9 +374,13 @@ impl Routes {
             requests,
             ..
         } = &*slot.provider;
-        let subscriptions = self.connections().flat_map(|c| taken(&c.subscriptions));
-        let theirs = subscriptions.filter(|s| s.provider == *number);
-        let wanted = theirs.fold(0, |all, s| all | s.observe | s.decide);
+        let mut wanted = 0;
+        for receiver in self.connections() {
+            let is_detached = receiver.is_detached();
+            for theirs in taken(&receiver.subscriptions).filter(|s| s.provider == *number) {
+                wanted |= theirs.observe | if is_detached { 0 } else { theirs.decide };
+            }
+        }
         let kept = slot.backlog.as_ref().map_or(0, |_| *notifications);
         kept | wanted & (notifications | requests)
     }
@@ -402,7 +397,7 @@ impl Routes {
     fn deciding(&self, provider: u16, message: u16) -> Option<&Receiver> {
         let decides = |s: &Subscription| s.provider == provider && s.decide & bit(message) != 0;
         self.connections()
-            .find(|c| taken(&c.subscriptions).any(decides))
+            .find(|c| !c.is_detached() && taken(&c.subscriptions).any(decides))
     }
 
     /// The decider for a request.

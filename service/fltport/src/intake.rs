@@ -13,7 +13,7 @@ use fltport_abi::fixed::Fixed;
 use fltport_abi::frame::{
     self, FRAME_REQUEST, Frame, FrameHeader, OutcomeHeader, RecordHeader, RecordKind,
 };
-use fltport_abi::limits::PROTOCOL_VERSION;
+use fltport_abi::limits::{MIN_PROTOCOL_VERSION, PROTOCOL_VERSION};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -80,7 +80,7 @@ impl<'c> Intake<'c> {
         let envelope = MessageHeader::read(message).ok_or(DecodeError::TooShort)?;
         let bytes = message.get(ENVELOPE..).ok_or(DecodeError::TooShort)?;
         let frame = Frame::parse(bytes)?;
-        if frame.header.version != PROTOCOL_VERSION {
+        if !(MIN_PROTOCOL_VERSION..=PROTOCOL_VERSION).contains(&frame.header.version) {
             return Err(DecodeError::BadValue);
         }
         if frame.header.connection != self.connection.number() {

@@ -285,7 +285,8 @@ crate::fixed! {
         pub capacity: u32,
         /// The protocol version that was agreed on.
         pub version: u16,
-        /// 1 in the row of the connection that asks.
+        /// 1 in the row of the connection that asks; 2 in that of a stream that waits for its service
+        /// to come back, which services of protocol version 1 are not shown.
         pub own: u16,
         /// The service's name for itself, UTF-8 padded with zero bytes.
         pub name: [u8; 48],
@@ -408,12 +409,12 @@ impl<'a> Command<'a> {
 }
 
 impl CommandHeader {
-    /// A header of this version.
+    /// A header of the oldest version: it has looked the same ever since, so every driver takes it.
     pub fn new(provider: u32, command: u16, payload: usize) -> Self {
         let payload = u32::try_from(payload).unwrap_or(u32::MAX);
         CommandHeader {
             magic: MAGIC,
-            version: crate::limits::PROTOCOL_VERSION,
+            version: crate::limits::MIN_PROTOCOL_VERSION,
             command,
             provider,
             payload,

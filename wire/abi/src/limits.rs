@@ -5,7 +5,10 @@
 pub const PORT_NAME: &str = "\\FltPort";
 
 /// The version of this protocol: frames, hello and commands.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
+
+/// The oldest version of it that is still spoken.
+pub const MIN_PROTOCOL_VERSION: u16 = 1;
 
 /// Providers that can be registered at one time.
 pub const MAX_PROVIDERS: usize = 16;
@@ -13,8 +16,8 @@ pub const MAX_PROVIDERS: usize = 16;
 /// Message numbers go from 1 to this, so that a set of messages fits into 64 bits.
 pub const MAX_MESSAGE_NUMBER: u16 = 63;
 
-/// Services that can be connected at one time.
-pub const MAX_CONNECTIONS: usize = 16;
+/// Services that can be connected at one time, and streams that wait for theirs.
+pub const MAX_CONNECTIONS: usize = 64;
 
 /// The largest frame that the driver sends, header included. A service that posts buffers of this
 /// size (and the Filter Manager's 16-byte header) never meets "buffer too small".
@@ -50,6 +53,15 @@ pub const MAX_RETENTION_MS: u32 = 600_000;
 
 /// Bytes of records that a stream keeps at most until they are acknowledged.
 pub const MAX_WINDOW: u32 = 16 * 1024 * 1024;
+
+/// The least that a stream keeps: the largest record and more.
+pub const MIN_WINDOW: u32 = 128 * 1024;
+
+/// Bytes that all streams together may keep.
+pub const MAX_WINDOWS: usize = 64 * 1024 * 1024;
+
+/// The longest connection context.
+pub const MAX_HELLO: usize = 4096;
 
 /// The smallest and the largest queue of a connection.
 pub const MIN_QUEUE: u32 = 64 * 1024;

@@ -67,6 +67,14 @@ statuses! {
     SHARING_VIOLATION = 0xC000_0043_u32, "another service is the decider for this request already";
     /// A subscription that would take a backlog over while a former one is still being read.
     RETRY = 0xC000_022D_u32, "a backlog is still on its way to this connection: read on, then subscribe again";
+    /// A stream that a connection has, and that was not to be taken over.
+    CONNECTION_ACTIVE = 0xC000_023B_u32, "another connection has this stream: end that service, or take the stream over";
+    /// A stream that another instance has taken over from this one.
+    CONNECTION_ABORTED = 0xC000_0241_u32, "another instance of this service has taken the stream over";
+    /// A stream that has to exist and does not.
+    CONNECTION_INVALID = 0xC000_023A_u32, "there is no such stream: this connection has none, or its retention is over";
+    /// A point in a stream that is not there.
+    END_OF_FILE = 0xC000_0011_u32, "there is no such record in the stream: the number is beyond what was sent, or before what was acknowledged";
     /// The driver is unloading.
     DELETE_PENDING = 0xC000_0056_u32, "the driver is being unloaded";
     /// The driver is not ready for this.

@@ -153,8 +153,16 @@ fn wrong_commands_have_their_statuses() {
         Err(STATUS_INVALID_PARAMETER),
         "offset out of bounds"
     );
-    let mut version = b"FPCM\x02\0\x01\0\0\0\0\0\0\0\0\0".to_vec();
-    assert_eq!(service.send_raw(&version), Err(STATUS_REVISION_MISMATCH));
+    let mut version = b"FPCM\x03\0\x01\0\0\0\0\0\0\0\0\0".to_vec();
+    for unknown in [0, 3] {
+        version[4] = unknown;
+        assert_eq!(service.send_raw(&version), Err(STATUS_REVISION_MISMATCH));
+    }
+    for known in [1, 2] {
+        version[4] = known;
+        assert_eq!(service.send_raw(&version).map(|row| row.len()), Ok(96));
+    }
+    version[4] = 3;
     version[12] = 1;
     assert_eq!(
         service.send_raw(&version),

@@ -4,6 +4,7 @@
 use crate::machine::Machine;
 use crate::service::Service;
 use fltport_abi::hello::{Hello, rights};
+use fltport_abi::limits::MAX_CONNECTIONS;
 use fltport_nt::bindings::{
     STATUS_CONNECTION_COUNT_LIMIT, STATUS_FLT_NO_WAITER_FOR_REPLY, STATUS_INVALID_PARAMETER,
     STATUS_NOT_FOUND, STATUS_REVISION_MISMATCH,
@@ -38,17 +39,19 @@ fn garbage_is_not_a_hello() {
 #[test]
 fn a_refused_or_closed_connection_leaves_its_slot_free() {
     let machine = Machine::new();
-    for _ in 0..40 {
+    for _ in 0..2 * MAX_CONNECTIONS {
         assert!(Service::connect_with(&machine, b"no").is_err());
         drop(Service::connect(&machine));
     }
-    let all: Vec<_> = (0..16).map(|_| Service::connect(&machine)).collect();
+    let all: Vec<_> = (0..MAX_CONNECTIONS)
+        .map(|_| Service::connect(&machine))
+        .collect();
     let hello = Hello::new("one too many", rights::ALL, 0).to_bytes();
     assert_eq!(
         Service::connect_with(&machine, &hello).err(),
         Some(STATUS_CONNECTION_COUNT_LIMIT)
     );
-    assert_eq!(all[3].connections().len(), 16);
+    assert_eq!(all[3].connections().len(), MAX_CONNECTIONS);
     drop(all);
     drop(Service::connect(&machine));
     machine.check();

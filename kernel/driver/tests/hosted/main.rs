@@ -23,4 +23,5 @@ mod monitor;
 mod registration;
 mod requests;
 mod stream;
+mod streams;
 mod unload;

@@ -4,14 +4,15 @@
 use crate::machine::Machine;
 use fltmgr::GetOutcome;
 use fltport_abi::command::{
-    CommandHeader, ConnectionRow, LedgerRow, Page, ProviderRow, RequestRow, Subscription, own,
+    CommandHeader, ConnectionRow, LedgerRow, Page, ProviderRow, RequestRow, StreamRow,
+    Subscription, own,
 };
 use fltport_abi::fixed::{Fixed, name_from_bytes};
 use fltport_abi::frame::{
     FRAME_REQUEST, Frame, FrameHeader, Gap, GapEntry, REPLY_MAGIC, RecordHeader, RecordKind,
     ReplyHeader,
 };
-use fltport_abi::hello::{Hello, rights};
+use fltport_abi::hello::{Hello, StreamHello, rights};
 use fltport_abi::limits::{MAX_COMMAND, PORT_NAME};
 use nt_host::flt::UserPort;
 use nt_host::{Process, UserSlice};
@@ -81,6 +82,31 @@ impl Service {
         service.post_get();
         service.post_get();
         Ok(service)
+    }
+
+    /// Connects with all rights and this stream; what it has dealt with is in it.
+    pub(crate) fn with_stream(machine: &Machine, stream: &StreamHello) -> Result<Self, i32> {
+        let hello = Hello::new("test", rights::ALL, 0);
+        let mut service = Self::connect_with(machine, &stream.to_bytes(&hello))?;
+        service.next = service.stream().acknowledged + 1;
+        Ok(service)
+    }
+
+    /// What the driver knows of this connection's stream.
+    pub(crate) fn stream(&self) -> StreamRow {
+        let row = self.command(0, own::STREAM, &[]).expect("a stream");
+        StreamRow::read(&row).expect("a row")
+    }
+
+    /// Everything up to this number has been dealt with.
+    pub(crate) fn acknowledge(&self, number: u64) -> Result<(), i32> {
+        self.command(0, own::ACKNOWLEDGE, &number.to_le_bytes())
+            .map(drop)
+    }
+
+    /// The number of the last record that has come.
+    pub(crate) fn last(&self) -> u64 {
+        self.next - 1
     }
 
     pub(crate) fn post_get(&self) {

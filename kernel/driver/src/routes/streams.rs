@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Which place a service gets that connects, and what becomes of it when the connection ends:
+//! streams that outlive their connections, and go on with another.
+
+use super::{PROVIDER_SLOTS, Routes, taken, taken_mut};
+use crate::receiver::Receiver;
+use crate::stream::{Claim, Stream};
+use fltport_abi::hello::{self, StreamHello};
+use fltport_abi::limits::MAX_WINDOWS;
+use fltport_abi::status;
+use fltport_nt::bindings::{STATUS_INSUFFICIENT_RESOURCES, STATUS_NOT_FOUND};
+use fltport_nt::ex::PoolBox;
+use fltport_nt::{NtError, Result};
+
+impl Routes {
+    /// Gives a service that connects its place: a new one, or that of the stream that it wants to go
+    /// on with. Then what is returned has the connection that the stream had, to be ended.
+    ///
+    /// Errors: `STATUS_INSUFFICIENT_RESOURCES` if all places are taken; for a stream those of
+    /// [`Stream::claim`](crate::stream::Stream::claim).
+    pub(crate) fn attach(
+        &mut self,
+        mut receiver: PoolBox<Receiver>,
+        hello: Option<&StreamHello>,
+    ) -> core::result::Result<Option<PoolBox<Receiver>>, (PoolBox<Receiver>, NtError)> {
+        let claimed = hello.map(|hello| self.claim(&receiver, hello)).transpose();
+        match (claimed, hello) {
+            (Err(error), _) => Err((receiver, error)),
+            (Ok(Some(Some(former))), Some(hello)) => Ok(Some(self.resume(former, receiver, hello))),
+            _ => {
+                receiver.lane = self.free_lane();
+                match self.connections.iter_mut().find(|place| place.is_none()) {
+                    Some(place) => {
+                        *place = Some(receiver);
+                        Ok(None)
+                    }
+                    None => Err((receiver, NtError(STATUS_INSUFFICIENT_RESOURCES))),
+                }
+            }
+        }
+    }
+
+    /// Which connection's stream the service gets; `None` for a new one.
+    fn claim(&mut self, receiver: &Receiver, hello: &StreamHello) -> Result<Option<u32>> {
+        let is_it = |r: &&mut Receiver| r.stream.as_ref().is_some_and(|s| s.is(&hello.key));
+        if let Some(existing) = taken_mut(&mut self.connections).find(is_it) {
+            let (owner, next) = (existing.connection.identity, existing.next_sequence);
+            if let Some(stream) = &mut existing.stream {
+                match stream.claim(&owner, &receiver.connection.identity, hello, next)? {
+                    Claim::Granted => return Ok(Some(owner.number)),
+                    Claim::New => stream.finish(),
+                }
+            }
+        } else if hello.flags & hello::stream::MUST_EXIST != 0 {
+            return Err(NtError(status::CONNECTION_INVALID));
+        }
+        let windows = |r: &Receiver| r.stream.as_ref().map_or(0, Stream::capacity);
+        let taken: usize = self.connections().map(windows).sum();
+        if taken + windows(receiver) > MAX_WINDOWS {
+            return Err(NtError(STATUS_INSUFFICIENT_RESOURCES));
+        }
+        Ok(None)
+    }
+
+    /// Moves a stream, with its subscriptions, its accounts and the roles that it decides in, to a
+    /// new connection: at one moment, before which they are the former one's. Roles that somebody
+    /// else has taken meanwhile are that one's.
+    fn resume(
+        &mut self,
+        former: u32,
+        mut receiver: PoolBox<Receiver>,
+        hello: &StreamHello,
+    ) -> PoolBox<Receiver> {
+        let number = receiver.connection.identity.number;
+        let mut roles = [(0_u16, 0_u64); PROVIDER_SLOTS];
+        if let Some(existing) = self.connection(former) {
+            existing.change_connection(&mut receiver.connection);
+            if let Some(stream) = &mut existing.stream {
+                stream.resume(hello, number, former);
+            }
+            for (role, subscription) in roles.iter_mut().zip(taken(&existing.subscriptions)) {
+                *role = (subscription.provider, subscription.decide);
+            }
+        }
+        for (provider, decide) in roles.into_iter().filter(|(_, decide)| *decide != 0) {
+            let theirs = self.decided_by_others(number, provider);
+            let existing = self.connection(number);
+            if let Some(subscription) = existing.and_then(|r| r.subscription(provider)) {
+                subscription.decide &= !theirs;
+            }
+            if let Some(slot) = self.provider(provider) {
+                slot.requests.close_circuits(decide & !theirs);
+            }
+        }
+        self.tell_interest();
+        receiver
+    }
+
+    /// The service has dealt with the records of its stream up to this number;
+    /// [`Routes::settle_stream`] does the rest.
+    pub(crate) fn acknowledge(&mut self, connection: u32, number: u64) -> Result<()> {
+        let receiver = self.connection(connection);
+        let receiver = receiver.ok_or(NtError(STATUS_NOT_FOUND))?;
+        let next = receiver.next_sequence;
+        let stream = receiver.stream.as_mut();
+        let stream = stream.ok_or(NtError(status::CONNECTION_INVALID))?;
+        stream.acknowledge(number, next)
+    }
+
+    /// Accounts for what a service has acknowledged, some of it; whether more is left.
+    pub(crate) fn settle_stream(&mut self, connection: u32) -> bool {
+        self.connection(connection).is_some_and(Receiver::settle)
+    }
+
+    /// A connection has ended: whether its stream goes on without it.
+    pub(crate) fn detach(&mut self, connection: u32) -> bool {
+        let goes_on = self.connection(connection).is_some_and(Receiver::detach);
+        // It decides nothing meanwhile.
+        self.tell_interest();
+        goes_on
+    }
+
+    /// The interrupt time at which the next stream is over, of those that wait for their services.
+    pub(crate) fn next_stream_to_end(&self) -> Option<u64> {
+        let streams = self.connections().filter_map(|r| r.stream.as_ref());
+        streams.filter_map(Stream::until).min()
+    }
+
+    /// The connection that had a stream that is over now; nobody gets it any more.
+    pub(crate) fn end_stream(&mut self, now: u64) -> Option<u32> {
+        let is_over = |r: &&mut Receiver| {
+            let until = r.stream.as_ref().and_then(Stream::until);
+            until.is_some_and(|until| until <= now)
+        };
+        let receiver = taken_mut(&mut self.connections).find(is_over)?;
+        if let Some(stream) = &mut receiver.stream {
+            stream.finish();
+        }
+        Some(receiver.connection.identity.number)
+    }
+
+    /// Before [`Routes::remove_connection`]: takes a stream's window apart, some of it; whether more
+    /// is left.
+    pub(crate) fn wind_up(&mut self, connection: u32) -> bool {
+        let Some(receiver) = self.connection(connection) else {
+            return false;
+        };
+        if let Some(stream) = &mut receiver.stream {
+            stream.finish();
+        }
+        receiver.recall_window()
+    }
+}
