@@ -127,7 +127,7 @@ impl Connection {
         drop(sender);
     }
 
-    pub(crate) fn is_ending(&self) -> bool {
+    fn is_ending(&self) -> bool {
         self.ending.load(Ordering::Acquire)
     }
 
@@ -138,15 +138,15 @@ impl Connection {
         }
     }
 
-    /// IRQL: <= APC_LEVEL. After a send that was answered with "disconnected": whether that was
-    /// because the connection is so new that the Filter Manager does not deliver to it yet. If so,
-    /// waits until the service has been heard of, at most for this time.
-    pub(crate) fn was_too_early(&self, limit: Timeout) -> bool {
-        if self.heard_of.is_set() {
-            return false;
-        }
+    /// IRQL: <= DISPATCH_LEVEL. Whether the service has been heard of. Before that, a send that is
+    /// answered with "disconnected" says nothing.
+    pub(crate) fn was_heard_of(&self) -> bool {
+        self.heard_of.is_set()
+    }
+
+    /// IRQL: <= APC_LEVEL. Waits until the service has been heard of, or the connection ends.
+    pub(crate) fn wait_until_heard_of(&self, limit: Timeout) {
         self.heard_of.wait(limit);
-        !self.is_ending()
     }
 }
 

@@ -185,8 +185,9 @@ pub(crate) fn ask(
     Ok(outcome)
 }
 
-/// How long a requester waits at a time for a decider that has only just connected.
-const NEW_DECIDER_MS: u64 = 50;
+/// How long a requester waits at a time for a decider that has only just connected, in
+/// milliseconds.
+const NEW_DECIDER_MS: u32 = 50;
 
 /// Asks the decider, and when its connection ends before it has answered, whoever has the role by
 /// then, within what is left of the deadline: a service that another instance takes over leaves no
@@ -204,7 +205,8 @@ fn ask_deciders(
 ) -> (u32, Outcome) {
     let deadline = started.saturating_add(u64::from(asked.deadline_ms) * 10_000);
     let mut now = started;
-    let mut asked_last = 0;
+    // Whom this was asked of last, and whether that connection has ended.
+    let (mut asked_last, mut has_ended) = (0, false);
     loop {
         let (number, found) = find_decider(driver, provider, asked.message, now);
         let decider = match found {
@@ -215,25 +217,22 @@ fn ask_deciders(
             }
             Err(at_once) => return (number, at_once),
         };
-        let left_ms = deadline.saturating_sub(now).div_ceil(10_000) as u32;
+        if now >= deadline || has_ended && number == asked_last {
+            return (number, Outcome::Disconnected);
+        }
+        let left_ms = (deadline - now).div_ceil(10_000) as u32;
+        let was_known = decider.was_heard_of();
         let outcome = send(&decider, provider, asked, id, left_ms, reply);
         if outcome != Ok(Outcome::Disconnected) {
             return (number, outcome.unwrap_or(Outcome::Failed));
         }
+        // A connection gives its role away before it ends. One that is so new that the Filter
+        // Manager does not deliver to it yet has not ended.
+        (asked_last, has_ended) = (number, was_known);
+        if !was_known {
+            decider.wait_until_heard_of(Timeout::from_millis(left_ms.min(NEW_DECIDER_MS)));
+        }
         now = interrupt_time();
-        if now >= deadline {
-            return (number, Outcome::Disconnected);
-        }
-        let limit = (deadline - now).div_ceil(10_000).min(NEW_DECIDER_MS) as u32;
-        let too_early = decider.was_too_early(Timeout::from_millis(limit));
-        if number == asked_last && !too_early {
-            return (number, Outcome::Disconnected);
-        }
-        asked_last = number;
-        now = interrupt_time().min(deadline);
-        if now >= deadline {
-            return (number, Outcome::Disconnected);
-        }
     }
 }
 

@@ -17,6 +17,7 @@ mod contract;
 mod early;
 mod faults;
 mod filters;
+mod hand_over;
 mod hostile;
 mod laws;
 mod monitor;
