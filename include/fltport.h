@@ -250,7 +250,7 @@ struct _FLTPORT_SCHEMA;
 /* Writes an encoded schema to Out, Room bytes; returns its length, also if that is more than Room. */
 typedef ULONG FLTPORT_SCHEMA_WRITER(const struct _FLTPORT_SCHEMA *Schema, PUCHAR Out, ULONG Room);
 
-/* What a provider registers with. FLTPORT_INITIALIZE fills in the first four. What Schema and Defaults
+/* What a provider registers with. FltPortInitialize fills in the first four. What Schema and Defaults
    point to stays as it is until FltPortUnregister has returned. */
 typedef struct _FLTPORT_REGISTRATION {
     ULONG Size;    /* of this struct */

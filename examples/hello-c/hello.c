@@ -52,8 +52,16 @@ static void AskHow(ULONG Count) {
     QUESTION Question = { Count };
     MOOD Mood = { 1 };
     ANSWER Answer;
-    FLTPORT_REQUEST Request = { sizeof(Request), QUESTION_NUMBER, QUESTION_FIXED, &Question,
-        QUESTION_FIXED, DEADLINE_MS, &Mood, MOOD_FIXED, 0, 0, 0 };
+    FLTPORT_REQUEST Request;
+    RtlZeroMemory(&Request, sizeof(Request));
+    Request.Size = sizeof(Request);
+    Request.Message = QUESTION_NUMBER;
+    Request.Fixed = QUESTION_FIXED;
+    Request.Payload = &Question;
+    Request.Length = QUESTION_FIXED;
+    Request.DeadlineMs = DEADLINE_MS;
+    Request.Reply = &Mood;
+    Request.ReplyLength = MOOD_FIXED;
     if (FltPortRequest(Provider, &Request) != STATUS_SUCCESS)
         return;
     Answer.count = Count;

@@ -1,0 +1,615 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 */
+/*
+ * Revision 1.0 of fltport.h, frozen: drivers that were compiled with it go on with every later common
+ * driver of the same major version. Not for new drivers.
+ *
+ * This file is all that a driver includes, and it may be copied alone. Include it behind <ntddk.h> or
+ * its like; without one it declares the few types that it needs itself. There are two ways to the
+ * functions, with the same names:
+ *
+ * - The stub. Compile fltport.c into the driver. It finds the common driver, fltport.sys, through a
+ *   callback object, so the driver may be loaded before fltport.sys and before the Filter Manager;
+ *   notifications are kept meanwhile, and requests get their defaults. The driver imports nothing.
+ * - The import. Define FLTPORT_IMPORT and link fltport.lib (libfltport.a). The driver cannot be loaded
+ *   without fltport.sys then, and has to be unloaded before it.
+ *
+ * x64 and other 64-bit targets only. All text is UTF-16, all lengths are in bytes, all numbers little-endian. Memory
+ * that is passed in stays the caller's, and is copied before the call returns, unless it says otherwise.
+ *
+ * Versions. Every struct begins with its size; who reads one takes what it knows of it and holds the
+ * rest for 0. So drivers and common drivers of neighbouring revisions work with each other; what an
+ * older fltport.sys does not have is said at each function.
+ */
+#ifndef FLTPORT_H
+#define FLTPORT_H
+
+#include <stddef.h>
+
+#if !defined(_NTDEF_) && !defined(NT_HOST_NTDEF_H)
+#if defined(_WIN32)
+typedef long LONG;
+typedef unsigned long ULONG, *PULONG;
+typedef long NTSTATUS;
+#else
+typedef int LONG;
+typedef unsigned int ULONG, *PULONG;
+typedef int NTSTATUS;
+#endif
+typedef void *PVOID;
+typedef unsigned char UCHAR, *PUCHAR, BOOLEAN;
+typedef unsigned short USHORT;
+typedef long long LONGLONG;
+typedef unsigned long long ULONGLONG;
+#endif
+#ifndef STATUS_SUCCESS
+#define STATUS_SUCCESS ((NTSTATUS)0x00000000L)
+#endif
+#ifndef STATUS_INVALID_PARAMETER
+#define STATUS_INVALID_PARAMETER ((NTSTATUS)0xC000000DL)
+#endif
+#ifndef STATUS_BUFFER_TOO_SMALL
+#define STATUS_BUFFER_TOO_SMALL ((NTSTATUS)0xC0000023L)
+#endif
+
+#if defined(__cplusplus) || defined(_MSC_VER)
+#define FLTPORT_INLINE static __inline
+#else
+#define FLTPORT_INLINE static __inline__ __attribute__((unused))
+#endif
+#if defined(FLTPORT_IMPORT) && defined(_WIN32)
+#define FLTPORT_API __declspec(dllimport)
+#else
+#define FLTPORT_API
+#endif
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Does not compile unless the condition holds. */
+#define FLTPORT_ASSERT(name, condition) typedef char FltPortAssert_##name[(condition) ? 1 : -1]
+FLTPORT_ASSERT(Pointers, sizeof(void *) == 8);
+FLTPORT_ASSERT(Integers, sizeof(ULONG) == 4 && sizeof(USHORT) == 2 && sizeof(ULONGLONG) == 8);
+
+struct _DRIVER_OBJECT;
+
+/* ---- Limits, causes, outcomes ---- */
+
+/* The major version of this contract. */
+#define FLTPORT_VERSION 1
+/* Message numbers go from 1 to this. */
+#define FLTPORT_MAX_MESSAGE_NUMBER 63
+/* The largest payload of a notification, of a request, of a reply, and the largest encoded schema. */
+#define FLTPORT_MAX_PAYLOAD (60 * 1024)
+#define FLTPORT_MAX_REQUEST (48 * 1024)
+#define FLTPORT_MAX_REPLY (4 * 1024)
+#define FLTPORT_MAX_SCHEMA (16 * 1024)
+/* The longest name of a provider in bytes of UTF-8, and the longest deadline in milliseconds. */
+#define FLTPORT_MAX_PROVIDER_NAME 32
+#define FLTPORT_MAX_DEADLINE_MS 60000
+/* Why a notification was lost. */
+#define FLTPORT_CAUSE_RING_FULL 0     /* no room in a queue, the backlog or the staging buffer */
+#define FLTPORT_CAUSE_RATE_LIMIT 1    /* more than the provider's or the connection's rate */
+#define FLTPORT_CAUSE_QUOTA 2         /* more in flight than the provider may have */
+#define FLTPORT_CAUSE_NO_MEMORY 3     /* an allocation failed */
+#define FLTPORT_CAUSE_TOO_LARGE 4     /* larger than FLTPORT_MAX_PAYLOAD */
+#define FLTPORT_CAUSE_NO_CONNECTION 5 /* nobody was connected, and there is no backlog */
+#define FLTPORT_CAUSE_DISCONNECTED 6  /* the connection ended while it was in flight */
+#define FLTPORT_CAUSE_TIMEOUT 7       /* the service did not take it in time */
+#define FLTPORT_CAUSE_SHUTTING_DOWN 8 /* the common driver was being unloaded */
+#define FLTPORT_CAUSE_WRONG_IRQL 9    /* offered above DISPATCH_LEVEL */
+#define FLTPORT_CAUSES 10
+
+/* How a request ended. Only with the first one the reply is a decider's. */
+#define FLTPORT_OUTCOME_ANSWERED 0     /* in time */
+#define FLTPORT_OUTCOME_MISSED 1       /* not by the deadline */
+#define FLTPORT_OUTCOME_NO_DECIDER 2   /* nobody decides, or there is no common driver */
+#define FLTPORT_OUTCOME_FROM_DECIDER 3 /* the decider's own process asked */
+#define FLTPORT_OUTCOME_CIRCUIT_OPEN 4 /* it has missed repeatedly, and is left alone for a while */
+#define FLTPORT_OUTCOME_DISCONNECTED 5 /* its connection ended while it was asked */
+#define FLTPORT_OUTCOME_BAD_REPLY 6    /* its answer was none */
+#define FLTPORT_OUTCOME_FAILED 7       /* it could not be asked */
+#define FLTPORT_OUTCOMES 8
+
+/* ---- What goes through the functions ---- */
+
+/* A registered provider. Opaque; the caller's until FltPortUnregister. */
+typedef struct _FLTPORT_PROVIDER *PFLTPORT_PROVIDER;
+
+/* A notification, in full. */
+typedef struct _FLTPORT_NOTIFICATION {
+    ULONG Size;      /* of this struct */
+    USHORT Message;  /* its number */
+    USHORT Fixed;    /* bytes of the payload's fixed part: T_FIXED */
+    LONGLONG Time;   /* when it happened, NT system time; 0: now */
+    const void *Payload; /* in non-paged memory, whatever the IRQL: it is copied under a spin lock */
+    ULONG Length;    /* of the payload */
+    ULONG Reserved;  /* 0 */
+} FLTPORT_NOTIFICATION;
+
+/* A request that is waited for. */
+typedef struct _FLTPORT_REQUEST {
+    ULONG Size;        /* of this struct */
+    USHORT Message;    /* its number */
+    USHORT Fixed;      /* bytes of the payload's fixed part: T_FIXED */
+    const void *Payload; /* in non-paged memory: observers get it, too, copied under a spin lock */
+    ULONG Length;      /* of the payload */
+    ULONG DeadlineMs;  /* 1 to FLTPORT_MAX_DEADLINE_MS */
+    void *Reply;       /* in: the default, used whenever no decider answers; out: the answer. Non-paged, and not NULL */
+    ULONG ReplyLength; /* exactly that of an answer: T_FIXED, if it has no variable data */
+    ULONG Outcome;     /* out: FLTPORT_OUTCOME_x */
+} FLTPORT_REQUEST, *PFLTPORT_REQUEST;
+
+/* Who sends a command. */
+typedef struct _FLTPORT_COMMAND_CALLER {
+    ULONG Size;       /* of this struct */
+    ULONG Connection; /* the connection's number */
+    ULONG Pid;        /* the process that sends */
+    ULONG Reserved;   /* 0 */
+} FLTPORT_COMMAND_CALLER;
+
+/* A provider's command handler. Input and Output are kernel copies. It writes at most Capacity bytes to
+   Output and their number to *Returned; that reaches the service with a success status only. Any other
+   status reaches the service as it is. IRQL: PASSIVE_LEVEL, in a critical region, in the service's
+   thread. FltPortUnregister waits for it, so it has to come to an end by itself. */
+typedef NTSTATUS FLTPORT_COMMAND_HANDLER(void *Context, const FLTPORT_COMMAND_CALLER *Caller,
+    USHORT Message, const void *Input, ULONG Length, void *Output, ULONG Capacity, ULONG *Returned);
+
+/* What to keep of a backlog that is too small: the newest or the oldest. */
+#define FLTPORT_KEEP_NEWEST 0
+#define FLTPORT_KEEP_OLDEST 1
+
+struct _FLTPORT_SCHEMA;
+
+/* Writes an encoded schema to Out, Room bytes; returns its length, also if that is more than Room. */
+typedef ULONG FLTPORT_SCHEMA_WRITER(const struct _FLTPORT_SCHEMA *Schema, PUCHAR Out, ULONG Room);
+
+/* What a provider registers with. FltPortInitialize fills in the first four. What Schema and Defaults
+   point to stays as it is until FltPortUnregister has returned. */
+typedef struct _FLTPORT_REGISTRATION {
+    ULONG Size;    /* of this struct */
+    ULONG Version; /* FLTPORT_VERSION */
+    const struct _FLTPORT_SCHEMA *Schema; /* of FLTPORT_SCHEMA_OF */
+    FLTPORT_SCHEMA_WRITER *WriteSchema;   /* FltPortWriteSchema */
+    ULONG PoolTag;       /* of what the stub allocates; fltport.sys has its own tags */
+    ULONG Staging;       /* bytes of notifications that the stub keeps while there is no common driver */
+    ULONG Backlog;       /* bytes that the common driver keeps while no service is connected; 0: none */
+    ULONG BacklogPolicy; /* FLTPORT_KEEP_NEWEST or FLTPORT_KEEP_OLDEST */
+    FLTPORT_COMMAND_HANDLER *OnCommand; /* NULL: no commands */
+    void *Context;       /* passed to OnCommand */
+} FLTPORT_REGISTRATION;
+
+/* ---- The functions ---- */
+
+/* Registers a provider, now or, with the stub, whenever the common driver comes up. IRQL: PASSIVE_LEVEL.
+   STATUS_SUCCESS: *Provider is valid until FltPortUnregister.
+   STATUS_INVALID_PARAMETER: a size, the schema (names and numbers are unique, at most 16 KiB), a policy.
+   STATUS_REVISION_MISMATCH: another major version.
+   STATUS_OBJECT_NAME_COLLISION: there is a provider of this name.
+   STATUS_INSUFFICIENT_RESOURCES: no memory, or too many providers.
+   STATUS_DEVICE_NOT_READY: import only: fltport.sys is in memory, but not started. */
+FLTPORT_API NTSTATUS FltPortRegister(struct _DRIVER_OBJECT *DriverObject,
+    const FLTPORT_REGISTRATION *Registration, PFLTPORT_PROVIDER *Provider);
+
+/* Unregisters, waits until no handler, completion or snapshot routine of the provider runs, and frees
+   it. NULL is ignored. IRQL: PASSIVE_LEVEL, not from one of these routines. Nobody may be in another
+   function with this provider, or call one later. */
+FLTPORT_API void FltPortUnregister(PFLTPORT_PROVIDER Provider);
+
+/* Offers a notification that happens now. Never waits. IRQL: <= DISPATCH_LEVEL.
+   STATUS_SUCCESS: it is accounted for: queued, kept, or lost with a cause that the ledger shows.
+   STATUS_INVALID_PARAMETER: no notification of this provider; or Fixed is more than Length.
+   STATUS_DEVICE_NOT_READY: import only: fltport.sys has been stopped. */
+FLTPORT_API NTSTATUS FltPortNotify(PFLTPORT_PROVIDER Provider, USHORT Message, USHORT Fixed,
+    const void *Payload, ULONG Length);
+
+/* The same with a time and a booking. */
+FLTPORT_API NTSTATUS FltPortNotifyEx(PFLTPORT_PROVIDER Provider, const FLTPORT_NOTIFICATION *Notification);
+
+/* Accounts for notifications that could not even be offered. IRQL: <= DISPATCH_LEVEL. */
+FLTPORT_API void FltPortLost(PFLTPORT_PROVIDER Provider, USHORT Message, USHORT Cause, ULONGLONG Count);
+
+/* Asks the decider, and waits for its answer until the deadline at most. Size to ReplyLength and Flags
+   are the caller's to set. IRQL: <= APC_LEVEL, with special kernel APCs enabled: not in a guarded
+   region, not with a fast mutex.
+   STATUS_SUCCESS: Reply and Outcome are set, whoever answered. Also without a common driver.
+   Otherwise nobody was asked, and the caller goes on with its default:
+   STATUS_INVALID_PARAMETER: no request of this provider, a deadline or reply that may not be, or no such
+   default was declared.
+   STATUS_INVALID_LEVEL: the IRQL. STATUS_BUFFER_OVERFLOW: more than FLTPORT_MAX_REQUEST.
+   STATUS_INSUFFICIENT_RESOURCES: no memory. */
+FLTPORT_API NTSTATUS FltPortRequest(PFLTPORT_PROVIDER Provider, PFLTPORT_REQUEST Request);
+
+/* Whether a notification or request with this number would reach anybody. Without a common driver,
+   everything is wanted. IRQL: <= DISPATCH_LEVEL. */
+FLTPORT_API BOOLEAN FltPortIsListening(PFLTPORT_PROVIDER Provider, USHORT Message);
+
+/* ---- Messages ----
+ *
+ * A message is its fixed part, the fields in order, and behind that the variable data of texts, bytes and
+ * records, which the fixed part addresses by place and length. A definition is a list, from which the
+ * macros below make the struct, the schema that services decode it with, and constants:
+ *
+ *     #define OPENED_FIELDS(FIELD, TYPED) FIELD(U32, door) FIELD(TEXT, name) 
+ *     FLTPORT_MESSAGE(OPENED, OPENED_FIELDS)
+ *
+ * gives struct OPENED with the members door and name, and OPENED_FIXED, the bytes of its fixed part.
+ * It does not compile if a field would need padding before it: order them by size. A message grows at its
+ * end from one version to the next. Kinds are U16, U32, U64, I32, I64, BOOL, PID, TIME, STATUS, TEXT,
+ * BYTES and TEXTS.
+ *
+ *     #define DOOR_MESSAGES(NOTIFICATION, REQUEST, COMMAND) \
+ *         NOTIFICATION(1, "opened", OPENED) \
+ *         REQUEST(2, "open", OPEN, VERDICT) \
+ *         COMMAND(3, "lock", LOCK, LOCKED)
+ *     FLTPORT_SCHEMA_OF(DoorSchema, "door-monitor", FLTPORT_NO_TYPES, DOOR_MESSAGES)
+ *
+ * gives DoorSchema for FLTPORT_REGISTRATION, and OPENED_NUMBER and so on. It is the very schema that
+ * the same definition by messages! in Rust gives, with the same hash.
+ */
+
+/* What addresses variable data. All zero: absent. */
+typedef struct _FLTPORT_VARIABLE {
+    ULONG Place;  /* from the start of the message */
+    ULONG Length; /* in bytes */
+} FLTPORT_VARIABLE;
+
+/* The struct's member of a kind, and the kind's number on the wire; 0x100 for an optional one. */
+#define FLTPORT_TYPE_U16 USHORT
+#define FLTPORT_KIND_U16 1
+#define FLTPORT_TYPE_U32 ULONG
+#define FLTPORT_KIND_U32 2
+#define FLTPORT_TYPE_U64 ULONGLONG
+#define FLTPORT_KIND_U64 3
+#define FLTPORT_TYPE_I32 LONG
+#define FLTPORT_KIND_I32 4
+#define FLTPORT_TYPE_I64 LONGLONG
+#define FLTPORT_KIND_I64 5
+#define FLTPORT_TYPE_BOOL ULONG /* 0 or 1 */
+#define FLTPORT_KIND_BOOL 6
+#define FLTPORT_TYPE_PID ULONG
+#define FLTPORT_KIND_PID 7
+#define FLTPORT_TYPE_TIME LONGLONG /* NT system time */
+#define FLTPORT_KIND_TIME 8
+#define FLTPORT_TYPE_STATUS NTSTATUS
+#define FLTPORT_KIND_STATUS 9
+#define FLTPORT_TYPE_TEXT FLTPORT_VARIABLE
+#define FLTPORT_KIND_TEXT 10
+#define FLTPORT_TYPE_BYTES FLTPORT_VARIABLE
+#define FLTPORT_KIND_BYTES 11
+#define FLTPORT_TYPE_TEXTS FLTPORT_VARIABLE
+#define FLTPORT_KIND_TEXTS 12
+
+/* The tables that the macros make. Each ends with a row whose Name is NULL. */
+typedef struct _FLTPORT_FIELD {
+    const char *Name;
+    USHORT Kind; /* FLTPORT_KIND_x */
+    USHORT Size; /* bytes in the fixed part */
+} FLTPORT_FIELD;
+typedef struct _FLTPORT_MESSAGE_TYPE {
+    const char *Name;
+    const FLTPORT_FIELD *Fields;
+    const FLTPORT_FIELD *Reply;
+    USHORT Number;
+    UCHAR Role; /* FLTPORT_ROLE_x */
+} FLTPORT_MESSAGE_TYPE;
+typedef struct _FLTPORT_SCHEMA {
+    const char *Name;
+    const FLTPORT_MESSAGE_TYPE *Messages;
+} FLTPORT_SCHEMA;
+#define FLTPORT_ROLE_NOTIFICATION 1
+#define FLTPORT_ROLE_REQUEST 2
+#define FLTPORT_ROLE_COMMAND 3
+
+#define FLTPORT_MEMBER_(kind, name) FLTPORT_TYPE_##kind name;
+#define FLTPORT_TYPED_MEMBER_(kind, name, type) FLTPORT_TYPE_##kind name;
+#define FLTPORT_SIZE_(kind, name) +sizeof(FLTPORT_TYPE_##kind)
+#define FLTPORT_TYPED_SIZE_(kind, name, type) +sizeof(FLTPORT_TYPE_##kind)
+#define FLTPORT_ROW_(kind, name) { #name, FLTPORT_KIND_##kind, sizeof(FLTPORT_TYPE_##kind) },
+#define FLTPORT_TYPED_ROW_(kind, name, type) FLTPORT_ROW_(kind, name)
+
+/* A message, a reply or a result. Write it as a line of its own, without a semicolon. */
+#define FLTPORT_MESSAGE(T, fields) \
+    typedef struct T { fields(FLTPORT_MEMBER_, FLTPORT_TYPED_MEMBER_) } T; \
+    struct T##_WithEnd { fields(FLTPORT_MEMBER_, FLTPORT_TYPED_MEMBER_) UCHAR End; }; \
+    enum { T##_FIXED = offsetof(struct T##_WithEnd, End) }; \
+    FLTPORT_ASSERT(T##_NeedsNoPadding, \
+        T##_FIXED == (0 fields(FLTPORT_SIZE_, FLTPORT_TYPED_SIZE_))); \
+    static const FLTPORT_FIELD T##_Fields[] = { \
+        fields(FLTPORT_ROW_, FLTPORT_TYPED_ROW_) { NULL, 0, 0 } };
+/* One without fields, and so without a struct. */
+#define FLTPORT_EMPTY_MESSAGE(T) \
+    enum { T##_FIXED = 0 }; \
+    static const FLTPORT_FIELD T##_Fields[] = { { NULL, 0, 0 } };
+
+#define FLTPORT_NUMBER_(number, name, T) T##_NUMBER = number,
+#define FLTPORT_ASKED_NUMBER_(number, name, T, R) T##_NUMBER = number,
+#define FLTPORT_NOTIFICATION_ROW_(number, name, T) \
+    { name, T##_Fields, NULL, number, FLTPORT_ROLE_NOTIFICATION },
+#define FLTPORT_REQUEST_ROW_(number, name, T, R) \
+    { name, T##_Fields, R##_Fields, number, FLTPORT_ROLE_REQUEST },
+#define FLTPORT_COMMAND_ROW_(number, name, T, R) \
+    { name, T##_Fields, R##_Fields, number, FLTPORT_ROLE_COMMAND },
+#define FLTPORT_NO_TYPES(TYPE)
+
+/* A provider; types is FLTPORT_NO_TYPES. */
+#define FLTPORT_SCHEMA_OF(schema, name, types, messages) \
+    enum { messages(FLTPORT_NUMBER_, FLTPORT_ASKED_NUMBER_, FLTPORT_ASKED_NUMBER_) schema##_End_ }; \
+    static const FLTPORT_MESSAGE_TYPE schema##_Messages[] = { \
+        messages(FLTPORT_NOTIFICATION_ROW_, FLTPORT_REQUEST_ROW_, FLTPORT_COMMAND_ROW_) \
+        { NULL, NULL, NULL, 0, 0 } }; \
+    static const FLTPORT_SCHEMA schema = { name, schema##_Messages };
+
+/* ---- Writing and reading messages ----
+ *
+ * A message without variable data is its struct: FltPortNotify(P, T_NUMBER, T_FIXED, &t, T_FIXED). One
+ * with variable data is written to a buffer: FltPortBegin, then the parts of the variable data in the
+ * order of the fields, then FltPortEnd with the struct. Whatever goes wrong on the way FltPortEnd tells.
+ * These functions can be called at any IRQL at which the memory can be touched.
+ */
+typedef struct _FLTPORT_WRITER {
+    PUCHAR Buffer;
+    ULONG Room;
+    ULONG Length; /* so far; of the payload in the end */
+    NTSTATUS Status;
+} FLTPORT_WRITER;
+
+FLTPORT_INLINE void FltPortCopy_(void *To, const void *From, ULONG Length)
+{
+    PUCHAR Out = (PUCHAR)To;
+    const UCHAR *In = (const UCHAR *)From;
+    while (Length-- != 0)
+        *Out++ = *In++;
+}
+
+/* Appends bytes, or zero bytes if From is NULL; where, or 0 if there is no room. */
+FLTPORT_INLINE ULONG FltPortAppend_(FLTPORT_WRITER *Writer, const void *From, ULONG Length)
+{
+    ULONG Place = Writer->Length;
+    ULONG i;
+    if (Writer->Status != STATUS_SUCCESS || Length > Writer->Room - Place) {
+        Writer->Status = STATUS_BUFFER_TOO_SMALL;
+        return 0;
+    }
+    if (From != NULL)
+        FltPortCopy_(Writer->Buffer + Place, From, Length);
+    else
+        for (i = 0; i < Length; i++)
+            Writer->Buffer[Place + i] = 0;
+    Writer->Length = Place + Length;
+    return Place;
+}
+
+/* Begins a message in Buffer. */
+FLTPORT_INLINE void FltPortBegin(FLTPORT_WRITER *Writer, void *Buffer, ULONG Room, ULONG Fixed)
+{
+    Writer->Buffer = (PUCHAR)Buffer;
+    Writer->Room = Room;
+    Writer->Length = 0;
+    Writer->Status = STATUS_SUCCESS;
+    FltPortAppend_(Writer, NULL, Fixed);
+}
+
+/* A field of kind BYTES; one of kind TEXT, with UTF-16. */
+FLTPORT_INLINE void FltPortPutBytes(FLTPORT_WRITER *Writer, FLTPORT_VARIABLE *Field, const void *From,
+    ULONG Length)
+{
+    Field->Place = FltPortAppend_(Writer, From, From != NULL ? Length : 0);
+    Field->Length = Writer->Status == STATUS_SUCCESS && From != NULL ? Length : 0;
+}
+#define FltPortPutText FltPortPutBytes
+
+/* A field of kind TEXTS, without texts yet, which FltPortAddText adds; nothing else may come between. */
+FLTPORT_INLINE void FltPortPutTexts(FLTPORT_WRITER *Writer, FLTPORT_VARIABLE *Field)
+{
+    Field->Place = FltPortAppend_(Writer, NULL, 0);
+    Field->Length = 0;
+}
+FLTPORT_INLINE void FltPortAddText(FLTPORT_WRITER *Writer, FLTPORT_VARIABLE *Field, const void *From,
+    USHORT Length)
+{
+    FltPortAppend_(Writer, &Length, sizeof(Length));
+    FltPortAppend_(Writer, From, Length);
+    Field->Length = Writer->Status == STATUS_SUCCESS ? Writer->Length - Field->Place : 0;
+}
+
+/* The struct, behind all variable data. STATUS_BUFFER_TOO_SMALL: the message is not there. */
+FLTPORT_INLINE NTSTATUS FltPortEnd(FLTPORT_WRITER *Writer, const void *Message, ULONG Fixed)
+{
+    if (Writer->Status == STATUS_SUCCESS)
+        FltPortCopy_(Writer->Buffer, Message, Fixed);
+    return Writer->Status;
+}
+
+/* Reads the struct of a command. STATUS_INVALID_PARAMETER: the input is shorter. */
+FLTPORT_INLINE NTSTATUS FltPortRead(const void *Input, ULONG Length, void *Message, ULONG Fixed)
+{
+    if (Length < Fixed)
+        return STATUS_INVALID_PARAMETER;
+    FltPortCopy_(Message, Input, Fixed);
+    return STATUS_SUCCESS;
+}
+
+/* The variable data of a field: bytes, or UTF-16 that may lie at an odd address. NULL: it is absent, or
+   the message is not what it claims to be. */
+FLTPORT_INLINE const void *FltPortGet(const void *Input, ULONG Length, FLTPORT_VARIABLE Field)
+{
+    if (Field.Place == 0 || Field.Place > Length || Field.Length > Length - Field.Place)
+        return NULL;
+    return (const UCHAR *)Input + Field.Place;
+}
+
+/* ---- The schema, encoded: for FLTPORT_REGISTRATION ---- */
+
+FLTPORT_INLINE ULONG FltPortLength_(const char *Name)
+{
+    ULONG Length = 0;
+    while (Name[Length] != 0)
+        Length++;
+    return Length;
+}
+
+/* FNV-1a, with a byte behind each part that ends it. */
+FLTPORT_INLINE ULONGLONG FltPortHash_(ULONGLONG Hash, const void *Part, ULONG Length)
+{
+    const UCHAR *Byte = (const UCHAR *)Part;
+    while (Length-- != 0)
+        Hash = (Hash ^ *Byte++) * 0x100000001b3ULL;
+    return (Hash ^ 0xff) * 0x100000001b3ULL;
+}
+
+FLTPORT_INLINE ULONGLONG FltPortHashName_(ULONGLONG Hash, const char *Name)
+{
+    return FltPortHash_(Hash, Name, FltPortLength_(Name));
+}
+
+FLTPORT_INLINE ULONGLONG FltPortHashFields_(ULONGLONG Hash, const FLTPORT_FIELD *Field)
+{
+    for (; Field != NULL && Field->Name != NULL; Field++) {
+        UCHAR Kind = (UCHAR)Field->Kind;
+        Hash = FltPortHashName_(Hash, Field->Name);
+        Hash = FltPortHash_(Hash, &Kind, 1);
+    }
+    return FltPortHashName_(Hash, "|");
+}
+
+/* The schema's hash: it changes whenever a name, a type or an order does. */
+FLTPORT_INLINE ULONGLONG FltPortHashSchema(const FLTPORT_SCHEMA *Schema)
+{
+    const FLTPORT_MESSAGE_TYPE *Type;
+    ULONGLONG Hash = FltPortHashName_(0xcbf29ce484222325ULL, Schema->Name);
+    for (Type = Schema->Messages; Type->Name != NULL; Type++) {
+        Hash = FltPortHash_(Hash, &Type->Number, 2);
+        Hash = FltPortHash_(Hash, &Type->Role, 1);
+        Hash = FltPortHashName_(Hash, Type->Name);
+        Hash = FltPortHashFields_(FltPortHashFields_(Hash, Type->Fields), Type->Reply);
+    }
+    return Hash;
+}
+
+/* Counts on when there is no room, so that the length comes out. */
+FLTPORT_INLINE void FltPortPut_(FLTPORT_WRITER *Writer, const void *From, ULONG Length)
+{
+    if (Writer->Length <= Writer->Room && Length <= Writer->Room - Writer->Length)
+        FltPortCopy_(Writer->Buffer + Writer->Length, From, Length);
+    Writer->Length += Length;
+}
+
+FLTPORT_INLINE void FltPortPutNumber_(FLTPORT_WRITER *Writer, ULONGLONG Number, ULONG Bytes)
+{
+    FltPortPut_(Writer, &Number, Bytes);
+}
+
+FLTPORT_INLINE void FltPortPutName_(FLTPORT_WRITER *Writer, const char *Name)
+{
+    ULONG Length = FltPortLength_(Name);
+    FltPortPutNumber_(Writer, Length, 1);
+    FltPortPut_(Writer, Name, Length);
+}
+
+FLTPORT_INLINE ULONG FltPortCount_(const FLTPORT_FIELD *Field)
+{
+    ULONG Count = 0;
+    while (Field != NULL && Field[Count].Name != NULL)
+        Count++;
+    return Count;
+}
+
+FLTPORT_INLINE void FltPortPutFields_(FLTPORT_WRITER *Writer, const FLTPORT_FIELD *Field)
+{
+    ULONG Offset = 0;
+    for (; Field != NULL && Field->Name != NULL; Field++) {
+        FltPortPutNumber_(Writer, Field->Kind, 2);
+        FltPortPutNumber_(Writer, Offset, 2);
+        FltPortPutName_(Writer, Field->Name);
+        Offset += Field->Size;
+    }
+}
+
+/* FLTPORT_SCHEMA_WRITER. IRQL: PASSIVE_LEVEL. */
+FLTPORT_INLINE ULONG FltPortWriteSchema(const FLTPORT_SCHEMA *Schema, PUCHAR Out, ULONG Room)
+{
+    const FLTPORT_MESSAGE_TYPE *Type;
+    ULONG Count = 0;
+    FLTPORT_WRITER Writer;
+    Writer.Buffer = Out;
+    Writer.Room = Room;
+    Writer.Length = 0;
+    while (Schema->Messages[Count].Name != NULL)
+        Count++;
+    FltPortPut_(&Writer, "FPSC", 4);
+    FltPortPutNumber_(&Writer, 1, 2);
+    FltPortPutNumber_(&Writer, Count, 2);
+    FltPortPutNumber_(&Writer, FltPortHashSchema(Schema), 8);
+    FltPortPutName_(&Writer, Schema->Name);
+    for (Type = Schema->Messages; Type->Name != NULL; Type++) {
+        FltPortPutNumber_(&Writer, Type->Number, 2);
+        FltPortPutNumber_(&Writer, Type->Role, 1);
+        FltPortPutNumber_(&Writer, FltPortCount_(Type->Fields), 1);
+        FltPortPutNumber_(&Writer, FltPortCount_(Type->Reply), 2);
+        FltPortPutName_(&Writer, Type->Name);
+        FltPortPutFields_(&Writer, Type->Fields);
+        FltPortPutFields_(&Writer, Type->Reply);
+    }
+    return Writer.Length;
+}
+
+/* Zeroes a registration, and fills in what every one has. */
+FLTPORT_INLINE void FltPortInitialize(FLTPORT_REGISTRATION *Registration, const FLTPORT_SCHEMA *Schema,
+    ULONG PoolTag)
+{
+    static const FLTPORT_REGISTRATION Nothing = { 0, 0, NULL, NULL, 0, 0, 0, 0, NULL, NULL };
+    *Registration = Nothing;
+    Registration->Size = sizeof(*Registration);
+    Registration->Version = FLTPORT_VERSION;
+    Registration->Schema = Schema;
+    Registration->WriteSchema = FltPortWriteSchema;
+    Registration->PoolTag = PoolTag;
+    Registration->Staging = 16 * 1024;
+    Registration->Backlog = 64 * 1024;
+}
+
+/* ---- Between the stub and the common driver ----
+ *
+ * Nothing here is for drivers. Both sides open the callback object and register with it; argument 1 says
+ * what argument 2 is. When a revocation returns, nobody is inside a function of the table.
+ */
+#define FLTPORT_CALLBACK_NAME L"\\Callback\\FltPort"
+#define FLTPORT_ANNOUNCE 1 /* the common driver is up: FLTPORT_INTERFACE */
+#define FLTPORT_REVOKE 2   /* it goes: the same */
+#define FLTPORT_ASK 3      /* a client driver looks for it: FLTPORT_QUESTION */
+
+typedef struct _FLTPORT_DESCRIPTION {
+    ULONG Size;
+    ULONG Version;
+    const void *Schema; /* encoded */
+    ULONG SchemaLength;
+    ULONG Backlog;
+    ULONG BacklogPolicy;
+    ULONG Reserved;
+    FLTPORT_COMMAND_HANDLER *OnCommand;
+    void *Context;
+} FLTPORT_DESCRIPTION;
+
+typedef struct _FLTPORT_INTERFACE {
+    ULONG Size;
+    ULONG Version;
+    NTSTATUS (*Register)(const FLTPORT_DESCRIPTION *, size_t *);
+    void (*Unregister)(size_t);
+    NTSTATUS (*Notify)(size_t, const FLTPORT_NOTIFICATION *);
+    void (*Lost)(size_t, USHORT, USHORT, ULONGLONG);
+    NTSTATUS (*Request)(size_t, FLTPORT_REQUEST *);
+    UCHAR (*Listening)(size_t, USHORT);
+} FLTPORT_INTERFACE;
+
+typedef struct _FLTPORT_QUESTION {
+    ULONG Size;
+    ULONG Version; /* FLTPORT_VERSION of the client */
+    const FLTPORT_INTERFACE *Interface; /* out: of the common driver, or NULL */
+} FLTPORT_QUESTION;
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

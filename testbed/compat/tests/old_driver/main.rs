@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A client driver with today's header and stub, with common drivers of the revisions before and
+//! after, and with none.
+
+mod common_driver;
+
+use common_driver::{Call, CommonDriver, Revision};
+use compat::{NEW_CLIENT, Outcomes, call_everything};
+use fltport_nt::bindings::{STATUS_NOT_SUPPORTED, STATUS_SUCCESS};
+use nt_host::{Config, Kernel, Unload};
+
+const STATUS_DEVICE_NOT_READY: i32 = 0xC000_00A3_u32 as i32;
+const NO_DECIDER: u32 = 2;
+
+/// Everything succeeds and is offered; nobody decides, and the default that was declared answers.
+const FULL: Outcomes = Outcomes {
+    listening: 1,
+    notify: STATUS_SUCCESS,
+    reserve: STATUS_SUCCESS,
+    commit: STATUS_SUCCESS,
+    reserve_to_discard: STATUS_SUCCESS,
+    book: STATUS_SUCCESS,
+    notify_booked: STATUS_SUCCESS,
+    book_to_unbook: STATUS_SUCCESS,
+    request: STATUS_SUCCESS,
+    outcome: NO_DECIDER,
+    yes: 1,
+    request_async: STATUS_SUCCESS,
+    completed: 1,
+    statistics: STATUS_SUCCESS,
+    offered: 3,
+};
+
+fn stop(kernel: Kernel) {
+    kernel
+        .unload(NEW_CLIENT.name, Unload::Stop)
+        .expect("it can be stopped");
+    kernel.shutdown_clean();
+}
+
+/// Loads the client beside a common driver of this revision, and calls everything.
+fn meet(revision: Revision) -> (Outcomes, Vec<Call>) {
+    let kernel = Kernel::boot(Config::default());
+    let driver = CommonDriver::announced(revision);
+    kernel.load(&NEW_CLIENT).expect("it registers");
+    let outcomes = call_everything();
+    drop(driver);
+    // Before the next test has its kernel.
+    let calls = common_driver::calls();
+    stop(kernel);
+    (outcomes, calls)
+}
+
+#[test]
+fn with_revision_1_0_it_does_without_and_says_so() {
+    let (outcomes, calls) = meet(Revision::First);
+    let expected = Outcomes {
+        book: STATUS_NOT_SUPPORTED,
+        book_to_unbook: STATUS_NOT_SUPPORTED,
+        request_async: STATUS_NOT_SUPPORTED,
+        completed: 0,
+        statistics: STATUS_NOT_SUPPORTED,
+        offered: 0,
+        ..FULL
+    };
+    assert_eq!(outcomes, expected);
+    let numbers = [1, 2, 3].map(Call::Number);
+    assert_eq!(
+        calls,
+        [
+            &[Call::Register],
+            &numbers[..],
+            &[Call::Request, Call::Unregister]
+        ]
+        .concat()
+    );
+}
+
+#[test]
+fn with_a_later_revision_it_has_everything() {
+    for revision in [Revision::Today, Revision::Later] {
+        let (outcomes, calls) = meet(revision);
+        assert_eq!(outcomes, FULL, "{revision:?}");
+        let expected = [
+            Call::Register,
+            Call::Number(1),
+            Call::Committed(2),
+            Call::Discarded,
+            Call::Booked(3),
+            Call::Unbooked,
+            Call::Request,
+            Call::Async,
+            Call::Unregister,
+        ];
+        assert_eq!(calls, expected, "{revision:?}");
+    }
+}
+
+#[test]
+fn without_a_common_driver_it_keeps_what_is_offered() {
+    let kernel = Kernel::boot(Config::default());
+    kernel.load(&NEW_CLIENT).expect("it needs no common driver");
+    let expected = Outcomes {
+        request_async: STATUS_DEVICE_NOT_READY,
+        completed: 0,
+        statistics: STATUS_DEVICE_NOT_READY,
+        offered: 0,
+        ..FULL
+    };
+    assert_eq!(call_everything(), expected);
+    let driver = CommonDriver::announced(Revision::Today);
+    common_driver::wait_for(&Call::Number(3));
+    assert_eq!(call_everything(), FULL);
+    drop(driver);
+    let numbers = [1, 2, 3].map(Call::Number);
+    assert_eq!(common_driver::calls()[1..4], numbers);
+    stop(kernel);
+}
