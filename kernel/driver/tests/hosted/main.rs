@@ -22,6 +22,7 @@ mod hostile;
 mod laws;
 mod monitor;
 mod registration;
+mod registry;
 mod requests;
 mod stream;
 mod streams;
