@@ -61,7 +61,7 @@ pub(crate) struct Shipped {
     is_filter: bool,
 }
 
-pub(crate) const DRIVERS: [Shipped; 2] = [
+pub(crate) const DRIVERS: [Shipped; 3] = [
     Shipped {
         driver: DriverImage {
             package: "fltport-driver",
@@ -84,6 +84,18 @@ pub(crate) const DRIVERS: [Shipped; 2] = [
         limit: 32 * 1024,
         static_client: false,
         inf: "kernel/process-monitor/process-monitor.inf",
+        is_filter: false,
+    },
+    Shipped {
+        driver: DriverImage {
+            package: "registry-monitor",
+            image: "registry-monitor.sys",
+            exports: &[],
+            force_integrity: false,
+        },
+        limit: 32 * 1024,
+        static_client: false,
+        inf: "kernel/registry-monitor/registry-monitor.inf",
         is_filter: false,
     },
 ];

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! The two INF files are right; spoilt in one thing, they are not.
+//! The INF files are right; spoilt in one thing, they are not.
 
 use std::fs;
 
@@ -32,10 +32,12 @@ fn filter_faults(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn both_files_are_right() {
+fn all_files_are_right() {
     assert_eq!(filter_faults(&filter()), [""; 0]);
     let monitor = source("kernel/process-monitor/process-monitor.inf");
     assert_eq!(judge(&monitor, "process-monitor.sys", None), [""; 0]);
+    let registry = source("kernel/registry-monitor/registry-monitor.inf");
+    assert_eq!(judge(&registry, "registry-monitor.sys", None), [""; 0]);
 }
 
 /// What is replaced in the filter's file by what, and what is said then.

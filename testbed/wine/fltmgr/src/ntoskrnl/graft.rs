@@ -14,7 +14,10 @@ use fltport_nt::rtl::UnicodeString;
 use fltport_nt::utf16;
 
 use super::export_directory::ExportDirectory;
-use super::{callback_object, dpc, free_irp, irql, pool, process, rundown, time, timer, work_item};
+use super::{
+    callback_object, dpc, free_irp, irql, pool, process, registry_callback, rundown, time, timer,
+    work_item,
+};
 use crate::nt::{
     CURRENT_PROCESS, RtlPcToFileHeader, ZwAllocateVirtualMemory, ZwProtectVirtualMemory,
 };
@@ -33,6 +36,22 @@ const JUMP: usize = 16;
 
 fn functions() -> Vec<(&'static str, *const ())> {
     vec![
+        (
+            "CmCallbackGetKeyObjectIDEx",
+            registry_callback::key_path as *const (),
+        ),
+        (
+            "CmCallbackReleaseKeyObjectIDEx",
+            registry_callback::release_key_path as *const (),
+        ),
+        (
+            "CmRegisterCallbackEx",
+            registry_callback::register as *const (),
+        ),
+        (
+            "CmUnRegisterCallback",
+            registry_callback::unregister as *const (),
+        ),
         ("KeCancelTimer", timer::cancel as *const ()),
         ("KeSetTimerEx", timer::set as *const ()),
         (

@@ -21,6 +21,8 @@ mod pool;
 #[cfg(windows)]
 mod process;
 #[cfg(windows)]
+mod registry_callback;
+#[cfg(windows)]
 mod rundown;
 #[cfg(windows)]
 pub(crate) mod teb;
