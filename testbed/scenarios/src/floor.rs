@@ -6,6 +6,8 @@
 //! * `socket()`: where services find it, if they have to be told;
 //! * `lacks(order)`: why it cannot carry an order, if it cannot;
 //! * `start`, `stop`, `unload`: a driver by its name; [`Outcome::Refused`] if the driver refuses;
+//! * `registry_lacks()`: why drivers are not told here of what programs do to the registry, if so;
+//! * `program()`: a program that works on the registry (see [`registry`](crate::registry));
 //! * `close()`: everything unloaded; what NT's rules have to say against it.
 
 #[cfg(target_os = "linux")]
@@ -17,9 +19,9 @@ mod windows;
 use crate::orders::{Code, Refusal};
 
 #[cfg(target_os = "linux")]
-pub(crate) use hosted::Floor;
+pub(crate) use hosted::{Floor, Program};
 #[cfg(windows)]
-pub(crate) use windows::Floor;
+pub(crate) use windows::{Floor, Program};
 
 /// What became of a driver.
 #[derive(Debug)]

@@ -9,7 +9,12 @@
 //! kill NAME | leave NAME                          its end, without warning or in order
 //! repeat N ... end                                the steps between, N times
 //!
-//! NAME subscribes [observe=tick,blob,early,question] [decide=question]
+//! registry creates|deletes KEY                    a program on the registry; keys are paths below
+//! registry sets KEY NAME [bytes=N] [count=N]      HKEY_LOCAL_MACHINE\\Software\\fltport-scenarios
+//! registry unsets KEY NAME | registry renames KEY NAME
+//! registry begins KEY [threads=N] | registry ends      threads that set values meanwhile
+//!
+//! NAME subscribes [provider=NAME] [observe=tick,blob,early,question] [decide=question]
 //! NAME starts flood count=N [threads=N] [bytes=N]      notifications from threads
 //! NAME starts dpc count=N [by=timer|queue]             notifications from DPCs
 //! NAME starts ask rounds=N [threads=N] [deadline=MS]   questions from threads
@@ -18,6 +23,8 @@
 //! NAME answers | NAME mutes        requests, from now on; it answers at first
 //! NAME wakes | NAME sleeps         takes events, or does not, from now on
 //! NAME replies                     to the requests that it kept
+//! NAME watches KEY[,KEY]           what the registry monitor watches; without, everything
+//! NAME allows | NAME denies        what the registry monitor asks about; it allows at first
 //! NAME echoes bytes=N
 //! NAME faults address=N [write=yes]
 //! NAME counts                      what the load generator has done
@@ -29,12 +36,14 @@
 //! Every step may end with `expect` and what must come of it: `NAME=N`, `NAME>=N`, `NAME<=N`, or
 //! `error=WORD`. `within=MS` changes how long a step may take.
 
+mod registry;
 mod step;
 #[cfg(test)]
 mod tests;
 mod words;
 
 use anyhow::{Result, anyhow, bail};
+pub(crate) use registry::Work;
 pub(crate) use step::{Action, Service, Step};
 use words::Words;
 

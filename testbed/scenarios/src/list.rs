@@ -46,6 +46,10 @@ list! {
     "refused",
     "forced",
     "rounds",
+    "registry",
+    "registry-watched",
+    "registry-denied",
+    "registry-unload",
 }
 
 fn read(name: &str, text: &str) -> Result<Scenario> {

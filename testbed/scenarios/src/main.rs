@@ -23,6 +23,7 @@ mod list;
 mod orders;
 mod pass;
 mod play;
+mod registry;
 mod service;
 mod status;
 mod tally;

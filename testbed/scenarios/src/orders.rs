@@ -11,8 +11,9 @@ pub(crate) type Numbers = BTreeMap<String, u64>;
 /// What to do. Times are in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Order {
-    /// Subscribe to the load generator's messages, once it is there.
+    /// Subscribe to a provider's messages, once it is there.
     Subscribe {
+        provider: String,
         observe: Vec<u16>,
         decide: Vec<u16>,
         within: u64,
@@ -42,6 +43,10 @@ pub(crate) enum Order {
     },
     /// Answer requests from now on, or keep them unanswered.
     Answer(bool),
+    /// Have the registry monitor watch these keys.
+    Watch { keys: Vec<String> },
+    /// Deny from now on what the registry monitor asks about, or allow it.
+    Deny(bool),
     /// Take events from now on, or leave them where they are.
     Take(bool),
     /// Answer the requests that were kept; fails as the first answer does.

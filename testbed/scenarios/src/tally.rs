@@ -5,7 +5,8 @@ use crate::orders::Numbers;
 use fltport::{Cause, Loss, Record};
 use fltport_abi::Message;
 use fltport_abi::command::{BACKLOG, LedgerRow};
-use loadgen::messages::{Blob, Early, Tick};
+use fltport_abi::{process_monitor, registry_monitor};
+use loadgen::messages::{Blob, Early, PROVIDER, Tick};
 use std::collections::BTreeMap;
 
 /// The counts of one service, over all its connections.
@@ -64,9 +65,13 @@ impl Tally {
         numbers
     }
 
-    /// A notification of the load generator.
+    /// A notification.
     pub(crate) fn told(&mut self, record: &Record) {
         self.add("since-gap", 1);
+        if let Some(name) = provider_of(record).filter(|name| *name != PROVIDER.name) {
+            self.told_by_another(name, record.message());
+            return;
+        }
         let counted = match record.message() {
             Tick::NUMBER => record.decode::<Tick>().map(|tick| {
                 self.add("ticks", 1);
@@ -86,6 +91,17 @@ impl Tally {
             _ => Ok(()),
         };
         self.add("damaged", u64::from(counted.is_err()));
+    }
+
+    /// A notification of another driver, counted by its name: `value-set`.
+    fn told_by_another(&mut self, provider: &str, message: u16) {
+        let known = [&registry_monitor::PROVIDER, &process_monitor::PROVIDER];
+        let provider = known.into_iter().find(|known| known.name == provider);
+        let mut messages = provider.into_iter().flat_map(|known| known.messages);
+        match messages.find(|known| known.number == message) {
+            Some(message) => self.add(message.name, 1),
+            None => self.add("unknown", 1),
+        }
     }
 
     /// A number of a job's thread.
@@ -125,6 +141,11 @@ impl Tally {
             self.add(&lost_by(cause), loss.count);
         }
     }
+}
+
+/// The name of the provider that a record comes from.
+pub(crate) fn provider_of(record: &Record) -> Option<&str> {
+    record.schema().map(|schema| schema.provider.as_str())
 }
 
 /// The name of the count of what was lost by this cause.

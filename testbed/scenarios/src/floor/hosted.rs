@@ -3,14 +3,16 @@
 
 use super::Outcome;
 use crate::orders::Order;
+use crate::registry::{BASE, Change};
 use anyhow::{Context, Result, anyhow, bail};
+use nt_host::registry::Value;
 use nt_host::transport::{Capabilities, Endpoint, MessageDevice, Server};
-use nt_host::{Config, DebugPrint, DriverImage, Kernel, Unload};
+use nt_host::{Config, DebugPrint, DriverImage, Kernel, Process, Unload};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const IMAGES: [DriverImage; 2] = [
+const IMAGES: [DriverImage; 4] = [
     DriverImage {
         name: fltport_driver::IMAGE_NAME,
         entry: fltport_driver::driver_entry,
@@ -21,7 +23,21 @@ const IMAGES: [DriverImage; 2] = [
         entry: loadgen::driver_entry,
         force_integrity: false,
     },
+    DriverImage {
+        name: process_monitor::IMAGE_NAME,
+        entry: process_monitor::driver_entry,
+        // PsSetCreateProcessNotifyRoutineEx asks for it.
+        force_integrity: true,
+    },
+    DriverImage {
+        name: registry_monitor::IMAGE_NAME,
+        entry: registry_monitor::driver_entry,
+        force_integrity: false,
+    },
 ];
+
+/// The type of a value that is bytes.
+const REG_BINARY: u32 = 3;
 
 /// A hosted kernel. Closed without [`Floor::close`] it panics if a rule was broken.
 pub(crate) struct Floor {
@@ -72,6 +88,19 @@ impl Floor {
         None
     }
 
+    pub(crate) fn registry_lacks() -> Option<&'static str> {
+        None
+    }
+
+    pub(crate) fn program(&self) -> Result<Program> {
+        let key = format!("\\Registry\\Machine\\Software\\{BASE}");
+        self.kernel.registry().create_path(&key);
+        Ok(Program {
+            kernel: self.kernel.clone(),
+            process: self.kernel.peer(std::process::id(), 0),
+        })
+    }
+
     pub(crate) fn start(&mut self, driver: &str) -> Result<Outcome> {
         let image = IMAGES.iter().find(|image| image.name == driver);
         let image = image.with_context(|| format!("no driver is called {driver}"))?;
@@ -98,6 +127,34 @@ impl Floor {
         }
         let reports: Vec<String> = reports.iter().map(ToString::to_string).collect();
         bail!("drivers broke rules of the kernel:\n{}", reports.join("\n"))
+    }
+}
+
+/// A program that works on the registry: this one, as the hosted kernel sees it.
+#[derive(Clone)]
+pub(crate) struct Program {
+    kernel: Kernel,
+    process: Arc<Process>,
+}
+
+impl Program {
+    pub(crate) fn change(&self, change: &Change) -> Result<Outcome> {
+        let path = |key: &str| format!("\\Registry\\Machine\\Software\\{BASE}\\{key}");
+        let registry = self.kernel.registry_of(&self.process);
+        let done = match change {
+            Change::Create { key } => registry.create_key(&path(key)).map(drop),
+            Change::Set { key, name, bytes } => {
+                let value = Value {
+                    kind: REG_BINARY,
+                    data: vec![0xA5; *bytes],
+                };
+                registry.set_value(&path(key), name, &value)
+            }
+            Change::Unset { key, name } => registry.delete_value(&path(key), name),
+            Change::Rename { key, name } => registry.rename_key(&path(key), name),
+            Change::Delete { key } => registry.delete_key(&path(key)),
+        };
+        Ok(Outcome::from_status(done))
     }
 }
 

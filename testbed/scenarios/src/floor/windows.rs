@@ -3,23 +3,33 @@
 //! loads them.
 
 mod manager;
+mod registry;
 mod system;
 
 use super::Outcome;
 use crate::orders::{Code, Order, Place, Refusal};
+use crate::registry::Change;
 use anyhow::{Context, Result, bail};
 use manager::{Driver, Manager, Started};
 use std::path::Path;
 use system::is_wine;
 
 /// The drivers of scenarios, in the order of loading. A client driver is no file-system filter.
-const DRIVERS: [Driver; 2] = [
+const DRIVERS: [Driver; 4] = [
     Driver {
         name: "fltport",
         is_filter: true,
     },
     Driver {
         name: loadgen::IMAGE_NAME,
+        is_filter: false,
+    },
+    Driver {
+        name: "process-monitor",
+        is_filter: false,
+    },
+    Driver {
+        name: "registry-monitor",
         is_filter: false,
     },
 ];
@@ -70,6 +80,15 @@ impl Floor {
         }
     }
 
+    pub(crate) fn registry_lacks() -> Option<&'static str> {
+        is_wine().then_some("Wine's registry is a server's, which asks no driver")
+    }
+
+    pub(crate) fn program(&self) -> Result<Program> {
+        registry::prepare()?;
+        Ok(Program)
+    }
+
     pub(crate) fn start(&mut self, driver: &str) -> Result<Outcome> {
         let known = DRIVERS.iter().find(|known| known.name == driver);
         let known = known.with_context(|| format!("no driver is called {driver}"))?;
@@ -101,6 +120,7 @@ impl Floor {
 
     /// Nobody has an opinion about the drivers here but the drivers.
     pub(crate) fn close(self) -> Result<()> {
+        registry::clean_up();
         self.stop_all()
     }
 
@@ -109,5 +129,21 @@ impl Floor {
             self.manager.stop(driver.name)?;
         }
         Ok(())
+    }
+}
+
+/// A program that works on the registry: this one.
+#[derive(Clone)]
+pub(crate) struct Program;
+
+impl Program {
+    pub(crate) fn change(&self, change: &Change) -> Result<Outcome> {
+        Ok(match registry::change(change) {
+            Ok(()) => Outcome::Done,
+            Err(error) => Outcome::Refused(Refusal {
+                text: error.to_string(),
+                code: Some(Code::Hresult(error.code().0)),
+            }),
+        })
     }
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Steps, and how a line becomes one.
 
+use super::registry::{self, Work};
 use super::words::Words;
 use crate::orders::{Expected, Job, Order, Pass, Place};
 use anyhow::{Result, anyhow, bail};
-use fltport_abi::Message;
-use loadgen::messages::{Blob, Early, Question, Tick};
+use fltport_abi::schema::Provider;
+use fltport_abi::{process_monitor, registry_monitor};
 
 /// How long a step may take, in milliseconds, unless it says otherwise.
 const PATIENCE: u64 = 30_000;
@@ -39,6 +40,8 @@ pub(crate) enum Action {
     Service(Service),
     /// Kills its process.
     Kill(String),
+    /// Has a program work on the registry.
+    Registry(Work),
     /// Has a service do something.
     Order(String, Order),
     /// Waits, in a service, for the end of the job that was started last.
@@ -68,6 +71,7 @@ pub(super) fn read(line: u32, text: &str, words: &mut Words<'_>) -> Result<Step>
         "kill" => Action::Kill(object("the service")?),
         "leave" => Action::Order(object("the service")?, Order::Leave),
         "service" => Action::Service(service(words)?),
+        "registry" => Action::Registry(registry::read(words)?),
         name => by_a_service(name, words, within)?,
     };
     let (mut expected, refusal) = words.expectations();
@@ -109,11 +113,15 @@ fn by_a_service(name: &str, words: &mut Words<'_>, within: u64) -> Result<Action
     let verb = words.next(&format!("what {name} does"))?;
     let order = match verb {
         "finishes" => return Ok(Action::Finish(name.to_owned())),
-        "subscribes" => Order::Subscribe {
-            observe: messages(words.option("observe"))?,
-            decide: messages(words.option("decide"))?,
-            within,
-        },
+        "subscribes" => {
+            let provider = provider(words.option("provider"))?;
+            Order::Subscribe {
+                provider: provider.name.to_owned(),
+                observe: messages(provider, words.option("observe"))?,
+                decide: messages(provider, words.option("decide"))?,
+                within,
+            }
+        }
         "starts" => Order::Start(job(words)?),
         "sees" => {
             let (expected, _) = words.expectations();
@@ -127,6 +135,14 @@ fn by_a_service(name: &str, words: &mut Words<'_>, within: u64) -> Result<Action
         "wakes" => Order::Take(true),
         "sleeps" => Order::Take(false),
         "replies" => Order::ReplyToKept,
+        "watches" => Order::Watch {
+            keys: match words.peek() {
+                Some(_) => words.next("keys")?.split(',').map(str::to_owned).collect(),
+                None => Vec::new(),
+            },
+        },
+        "allows" => Order::Deny(false),
+        "denies" => Order::Deny(true),
         "echoes" => Order::Echo {
             bytes: words.required("bytes")?,
         },
@@ -148,7 +164,7 @@ fn by_a_service(name: &str, words: &mut Words<'_>, within: u64) -> Result<Action
         }),
         "audits" => Order::Audit { within },
         other => bail!(
-            "nobody can do \"{other}\". A line begins with start, stop, unload, service, kill, leave, repeat or end, or with the name of a service and what it does: subscribes, starts, finishes, sees, answers, mutes, wakes, sleeps, replies, echoes, faults, counts, sends, passes, audits"
+            "nobody can do \"{other}\". A line begins with start, stop, unload, service, registry, kill, leave, repeat or end, or with the name of a service and what it does: subscribes, starts, finishes, sees, answers, mutes, wakes, sleeps, replies, watches, allows, denies, echoes, faults, counts, sends, passes, audits"
         ),
     };
     Ok(Action::Order(name.to_owned(), order))
@@ -178,21 +194,37 @@ fn job(words: &mut Words<'_>) -> Result<Job> {
     })
 }
 
-/// Message numbers from names.
-fn messages(names: Option<&str>) -> Result<Vec<u16>> {
-    let known = [
-        (Tick::NAME, Tick::NUMBER),
-        (Blob::NAME, Blob::NUMBER),
-        (Early::NAME, Early::NUMBER),
-        (Question::NAME, Question::NUMBER),
+/// A provider whose messages scenarios know; the load generator if none is named.
+fn provider(name: Option<&str>) -> Result<&'static Provider> {
+    static PROVIDERS: [Provider; 3] = [
+        loadgen::messages::PROVIDER,
+        registry_monitor::PROVIDER,
+        process_monitor::PROVIDER,
     ];
+    let name = name.unwrap_or(loadgen::messages::PROVIDER.name);
+    let found = PROVIDERS.iter().find(|known| known.name == name);
+    found.ok_or_else(|| {
+        let known: Vec<&str> = PROVIDERS.iter().map(|known| known.name).collect();
+        anyhow!(
+            "no provider is called \"{name}\". There are {}",
+            known.join(", ")
+        )
+    })
+}
+
+/// Message numbers from names.
+fn messages(provider: &Provider, names: Option<&str>) -> Result<Vec<u16>> {
     let mut numbers = Vec::new();
     for name in names.into_iter().flat_map(|names| names.split(',')) {
-        let found = known.iter().find(|(known, _)| *known == name);
-        let Some((_, number)) = found else {
-            bail!("no message is called \"{name}\". There are tick, blob, early and question");
+        let found = provider.messages.iter().find(|known| known.name == name);
+        let Some(message) = found else {
+            let known: Vec<&str> = provider.messages.iter().map(|it| it.name).collect();
+            bail!(
+                "no message is called \"{name}\". There are {}",
+                known.join(", ")
+            );
         };
-        numbers.push(*number);
+        numbers.push(message.number);
     }
     Ok(numbers)
 }

@@ -3,8 +3,9 @@
 
 use crate::cast::Cast;
 use crate::floor::{Floor, Outcome};
-use crate::language::{Action, Service, Step};
+use crate::language::{Action, Service, Step, Work};
 use crate::orders::{Answer, Numbers, Order};
+use crate::registry::Busy;
 use crate::status;
 use crate::watching;
 use anyhow::{Result, anyhow, bail};
@@ -27,6 +28,8 @@ pub(super) struct Stage {
     /// In the order of their loading.
     drivers: Vec<String>,
     job: Option<u32>,
+    /// Threads of a program that set values.
+    busy: Option<Busy>,
     measured: BTreeMap<String, Numbers>,
 }
 
@@ -37,6 +40,7 @@ impl Stage {
             floor: Floor::open()?,
             drivers: Vec::new(),
             job: None,
+            busy: None,
             measured: BTreeMap::new(),
         })
     }
@@ -60,6 +64,10 @@ impl Stage {
                 return Ok(Some(why.to_owned()));
             }
             Action::Service(service) => self.cast.start(service, self.floor.socket())?,
+            Action::Registry(_) if let Some(why) = Floor::registry_lacks() => {
+                return Ok(Some(why.to_owned()));
+            }
+            Action::Registry(work) => self.registry(work)?,
             Action::Kill(name) => {
                 self.cast.kill(name)?;
                 Answer::Done(Numbers::new())
@@ -81,6 +89,29 @@ impl Stage {
             Action::Order(name, order) => self.order(name, order, step.within)?,
         };
         compare(step, answer).map(|()| None)
+    }
+
+    /// Has a program work on the registry. What is done several times ends with the first refusal.
+    fn registry(&mut self, work: &Work) -> Result<Answer> {
+        let program = self.floor.program()?;
+        match work {
+            Work::Change { change, count } => {
+                for _ in 0..*count {
+                    if let Outcome::Refused(refusal) = program.change(change)? {
+                        return Ok(Answer::Refused(refusal));
+                    }
+                }
+            }
+            Work::Begin { key, threads } => self.busy = Some(Busy::begin(&program, key, *threads)?),
+            Work::End => {
+                let busy = self.busy.take();
+                let busy = busy.ok_or_else(|| {
+                    anyhow!("nothing has begun. Write `registry begins KEY` before")
+                })?;
+                return Ok(Answer::Done(busy.end()?));
+            }
+        }
+        Ok(Answer::Done(Numbers::new()))
     }
 
     fn start(&mut self, driver: &str) -> Result<Answer> {
@@ -150,6 +181,7 @@ impl Stage {
 
     /// Checks the laws, unloads everything and ends the floor; what has been measured.
     pub(super) fn close(mut self) -> Result<BTreeMap<String, Numbers>> {
+        drop(self.busy.take());
         let laws = self.check();
         let ended = self.end();
         drop(self.cast);

@@ -2,10 +2,11 @@
 //! What a service is told, and what it does about it: a thread that counts and answers.
 
 use crate::orders::{Expected, Numbers};
-use crate::tally::Tally;
+use crate::tally::{self, Tally};
 use fltport::{Client, Event, Record, Request};
 use fltport_abi::Message;
-use loadgen::messages::{Question, Reply, answer_to};
+use fltport_abi::registry_monitor::ChangeVerdict;
+use loadgen::messages::{PROVIDER, Question, Reply, answer_to};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -29,6 +30,8 @@ struct State {
     takes: bool,
     /// It answers requests.
     answers: bool,
+    /// It denies what it is asked about.
+    denies: bool,
     kept: Vec<Request>,
     /// Providers have come or gone so often.
     providers: u64,
@@ -41,6 +44,7 @@ impl Default for State {
             tally: Tally::default(),
             takes: true,
             answers: true,
+            denies: false,
             kept: Vec::new(),
             providers: 0,
             ended: false,
@@ -104,6 +108,17 @@ impl Events {
     /// Whether requests are answered from now on.
     pub(super) fn answer(&self, answers: bool) {
         self.shared.change(|state| state.answers = answers);
+    }
+
+    /// Whether what is asked about is denied from now on.
+    pub(super) fn deny(&self, denies: bool) {
+        self.shared.change(|state| state.denies = denies);
+    }
+
+    /// Answers a request as it would now.
+    pub(super) fn reply(&self, request: Request) -> Result<(), fltport::Error> {
+        let denies = self.shared.state().denies;
+        reply(request, denies)
     }
 
     /// Whether events are taken from now on.
@@ -181,10 +196,12 @@ impl Shared {
 
     fn asked(&self, request: Request) {
         let mut unanswered = Some(request);
-        if self.state().answers
-            && let Some(request) = unanswered.take()
-        {
-            let answered = match reply(request) {
+        let (answers, denies) = {
+            let state = self.state();
+            (state.answers, state.denies)
+        };
+        if answers && let Some(request) = unanswered.take() {
+            let answered = match reply(request, denies) {
                 Ok(()) => "answered",
                 Err(_) => "unanswered",
             };
@@ -208,8 +225,12 @@ impl State {
     }
 }
 
-/// Answers a question of the load generator rightly.
-pub(super) fn reply(request: Request) -> Result<(), fltport::Error> {
+/// Answers a question of the load generator rightly, and one of another driver by a verdict.
+fn reply(request: Request, denies: bool) -> Result<(), fltport::Error> {
+    if tally::provider_of(&request.record) != Some(PROVIDER.name) {
+        // All of them have the same reply.
+        return request.reply(&ChangeVerdict { deny: denies });
+    }
     let number = {
         let question: Question = request.record.decode()?;
         debug_assert_eq!(request.record.message(), Question::NUMBER);

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a service does when it is ordered to.
 
-use super::events::{self, Events};
+use super::events::Events;
 use crate::arguments::Seat;
 use crate::orders::{Answer, Code, Job, Numbers, Order, Refusal};
-use crate::{pass, tally};
+use crate::{pass, registry, tally};
 use fltport::{Client, Error};
+use fltport_abi::registry_monitor::{self, SetWatched, WatchedSet};
 use fltport_abi::status;
+use fltport_abi::text::TextList;
 use loadgen::messages::{
     Ask, AskStarted, Await, Defer, DeferStarted, Echo, Echoed, Fault, Faulted, Flood, FloodStarted,
     GetStatistics, JobReport, LoadStatistics, MAX_AWAIT_MS, PROVIDER,
@@ -20,10 +22,19 @@ pub(super) fn obey(client: &Client, events: &Events, seat: &Seat, order: Order) 
     let outcome = match order {
         Order::Pass(buffers) => return pass::pass(seat, &buffers),
         Order::Subscribe {
+            provider,
             observe,
             decide,
             within,
-        } => subscribe(client, events, &observe, &decide, after(within)),
+        } => {
+            let wanted = (provider.as_str(), observe.as_slice(), decide.as_slice());
+            subscribe(client, events, wanted, after(within))
+        }
+        Order::Watch { keys } => watch(client, &keys),
+        Order::Deny(denies) => {
+            events.deny(denies);
+            Ok(Numbers::new())
+        }
         Order::Start(job) => start(client, job).map(|job| one("job", job.into())),
         Order::Finish { job, within } => finish(client, job, after(within)),
         Order::Echo { bytes } => echo(client, bytes),
@@ -61,13 +72,12 @@ fn one(name: &str, number: u64) -> Numbers {
     Numbers::from([(name.to_owned(), number)])
 }
 
-/// Subscribes as soon as the load generator is there: it may still be on its way to the common
-/// driver.
+/// Subscribes to what is to be observed and decided as soon as the provider is there: it may still be
+/// on its way to the common driver.
 fn subscribe(
     client: &Client,
     events: &Events,
-    observe: &[u16],
-    decide: &[u16],
+    (provider, observe, decide): (&str, &[u16], &[u16]),
     deadline: Instant,
 ) -> Outcome {
     loop {
@@ -75,13 +85,23 @@ fn subscribe(
         events.begin_anew();
         let observe: fltport::MessageSet = observe.iter().copied().collect();
         let decide: fltport::MessageSet = decide.iter().copied().collect();
-        match client.subscribe(PROVIDER.name, observe, decide) {
+        match client.subscribe(provider, observe, decide) {
             Ok(()) => return Ok(Numbers::new()),
             Err(Error::NoProvider(_) | Error::Disconnected(_))
                 if events.wait_for_provider(known, deadline) => {}
             Err(error) => return Err(error.into()),
         }
     }
+}
+
+fn watch(client: &Client, keys: &[String]) -> Outcome {
+    let paths: Vec<String> = keys.iter().map(|key| registry::full_path(key)).collect();
+    let paths: Vec<&str> = paths.iter().map(String::as_str).collect();
+    let wanted = SetWatched {
+        keys: TextList::Strings(&paths),
+    };
+    let set = client.command(registry_monitor::PROVIDER.name, &wanted)?;
+    Ok(one("watched", set.decode::<WatchedSet>()?.count.into()))
 }
 
 fn start(client: &Client, job: Job) -> Result<u32, Refusal> {
@@ -214,7 +234,7 @@ fn reply_to_kept(events: &Events) -> Outcome {
     let kept = events.take_kept();
     let count = kept.len() as u64;
     for request in kept {
-        events::reply(request)?;
+        events.reply(request)?;
     }
     Ok(one("replies", count))
 }
