@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command line.
 
+use crate::selection::Selection;
 #[cfg(windows)]
 use crate::setup::{Control, Doctor, Install, Uninstall};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -72,6 +73,11 @@ pub(crate) struct Watch {
     /// Have the driver leave out processes whose image matches. Replaces its list. May be repeated.
     #[arg(long, value_name = "GLOB", value_parser = pattern)]
     pub(crate) exclude: Vec<String>,
+    /// Of messages of this type show only those that the filter is true of; the driver leaves out
+    /// the rest. As in: start: image ends '/nc' and pid > 100. PROVIDER/MESSAGE names one
+    /// provider's. May be repeated.
+    #[arg(long = "where", value_name = "MESSAGE: FILTER", value_parser = Selection::parse)]
+    pub(crate) selections: Vec<Selection>,
     /// What a hosted kernel that this command starts does when a driver breaks a rule.
     #[cfg_attr(not(target_os = "linux"), arg(hide = true))]
     #[arg(long, value_enum, value_name = "HOW", default_value_t)]

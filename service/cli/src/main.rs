@@ -39,6 +39,7 @@ mod output;
 mod plain;
 #[cfg(target_os = "linux")]
 mod private_host;
+mod selection;
 mod service;
 #[cfg(any(windows, test))]
 mod setup;

@@ -8,10 +8,11 @@ use crate::failure::{Failure, complain};
 use crate::ledger::{self, Names};
 use crate::narrator::Narrator;
 use crate::output::Output;
+use crate::selection::Selection;
 use crate::service::Service;
 use crate::stop::Stop;
 use crate::table;
-use fltport::{Client, Event, LedgerRow, MessageSet, Role, common_driver, rights};
+use fltport::{Client, Event, LedgerRow, Role, Subscription, common_driver, rights};
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
@@ -97,14 +98,20 @@ impl Stream {
         } else {
             Some(Decider::start(service, &arguments.deny, &sender)?)
         };
+        let selections = Arc::new(arguments.selections.clone());
+        let mut met = vec![false; selections.len()];
         for provider in client.providers()? {
-            observe(&client, &provider.name)?;
+            observe(&client, &provider.name, &selections, &mut met)?;
+        }
+        let unmet = selections.iter().zip(&met).find(|(_, met)| !**met);
+        if let Some((selection, _)) = unmet {
+            return Err(Failure::new(selection.unmet()));
         }
         let reader = std::thread::Builder::new()
             .name("events".into())
             .spawn({
                 let client = client.clone();
-                move || read(&client, &sender)
+                move || read(&client, &selections, &sender)
             })
             .map_err(|e| {
                 Failure::new(format!(
@@ -148,11 +155,24 @@ impl Stream {
     }
 }
 
-/// Subscribes to all that a provider tells.
-fn observe(client: &Client, provider: &str) -> Result<(), fltport::Error> {
+/// Subscribes to all that a provider tells and the selections let pass; notes which of them are
+/// about it.
+fn observe(
+    client: &Client,
+    provider: &str,
+    selections: &[Selection],
+    met: &mut [bool],
+) -> Result<(), fltport::Error> {
     let schema = client.schema(provider)?;
     let all = schema.numbers(Role::Notification) | schema.numbers(Role::Request);
-    client.subscribe(provider, all, MessageSet::NONE)
+    let mut subscription = Subscription::to(provider).observe(all);
+    for (selection, met) in selections.iter().zip(met) {
+        if let Some(number) = selection.message_of(&schema) {
+            subscription = subscription.filter(number, selection.filter());
+            *met = true;
+        }
+    }
+    client.subscribe_with(subscription)
 }
 
 /// The name of the provider that an event says has registered.
@@ -166,12 +186,15 @@ fn registered(event: &Event) -> Option<String> {
     }
 }
 
-fn read(client: &Client, sender: &SyncSender<Input>) {
+fn read(client: &Client, selections: &[Selection], sender: &SyncSender<Input>) {
+    let mut met = vec![false; selections.len()];
     while !client.is_over() {
         let Some(event) = client.next(Duration::from_secs(3600)) else {
             continue;
         };
-        if let Some(Err(error)) = registered(&event).map(|provider| observe(client, &provider)) {
+        if let Some(provider) = registered(&event)
+            && let Err(error) = observe(client, &provider, selections, &mut met)
+        {
             complain(&error.to_string());
         }
         if sender.send(Input::Event(event)).is_err() {

@@ -13,6 +13,7 @@ use crate::queue::EventQueue;
 use crate::rows::{ConnectionInfo, ProviderInfo};
 use crate::schema::Schema;
 use crate::statistics::{Counters, Statistics};
+use crate::subscription::Subscription;
 use crate::supervisor::{self, Control, Shared};
 use fltport_abi::Message;
 use fltport_abi::command::{
@@ -142,10 +143,18 @@ impl Client {
         observe: impl Into<MessageSet>,
         decide: impl Into<MessageSet>,
     ) -> Result<(), Error> {
-        let (observe, decide) = (observe.into(), decide.into());
+        let subscription = Subscription::to(provider);
+        self.subscribe_with(subscription.observe(observe).decide(decide))
+    }
+
+    /// As [`Client::subscribe`], with all that a [`Subscription`] can say.
+    ///
+    /// # Errors
+    /// As [`Client::subscribe`]; [`Error::Filter`] if a filter is not one, or not for that message;
+    /// [`Error::DriverTooOld`] if the driver does not know filters.
+    pub fn subscribe_with(&self, subscription: Subscription) -> Result<(), Error> {
         let connection = self.connection()?;
-        self.shared
-            .subscribe(&connection, provider, observe, decide)
+        self.shared.subscribe(&connection, subscription)
     }
 
     /// Sends a provider one of its commands, and waits for the result.

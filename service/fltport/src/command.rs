@@ -3,13 +3,13 @@
 
 use crate::connection::Connection;
 use crate::error::Error;
-use crate::message_set::MessageSet;
+use crate::failure::Code;
 use crate::rows::ProviderInfo;
 use crate::schema::Schema;
 use fltport_abi::command::{ConnectionRow, FeaturesRow, Page, ProviderRow, Subscription, own};
 use fltport_abi::fixed::Fixed;
 use fltport_abi::limits::{MAX_COMMAND, MAX_SCHEMA};
-use fltport_abi::{DecodeError, Message};
+use fltport_abi::{DecodeError, Message, status};
 use std::sync::Arc;
 
 /// No list is longer than this many pages; a driver that keeps answering is not believed.
@@ -111,23 +111,31 @@ impl Connection {
     }
 
     /// Subscribes, and keeps the schema for the records that will come.
-    pub(crate) fn subscribe(
-        &self,
-        provider: &str,
-        observe: MessageSet,
-        decide: MessageSet,
-    ) -> Result<(), Error> {
-        let number = self.find(provider)?;
+    pub(crate) fn subscribe(&self, wanted: &crate::Subscription) -> Result<(), Error> {
+        let number = self.find(&wanted.provider)?;
         let schema = self.schema(number)?;
-        if schema.provider != provider {
+        if schema.provider != wanted.provider {
             return Err(Error::Decode(DecodeError::BadValue));
         }
+        let payload = match wanted.is_plain() {
+            true => None,
+            false => Some(wanted.payload(number, &schema)?),
+        };
         self.set_schema(number, schema);
+        if let Some(payload) = payload {
+            let sent = self.command(0, own::SUBSCRIBE_FILTERED, &payload, 0);
+            return sent.map(drop).map_err(|error| match error {
+                Error::Refused(Code::Status(status::INVALID_DEVICE_REQUEST)) => {
+                    Error::DriverTooOld("filters and muting")
+                }
+                error => error,
+            });
+        }
         let subscription = Subscription {
             provider: number.into(),
             reserved: 0,
-            observe: observe.bits(),
-            decide: decide.bits(),
+            observe: wanted.observe.bits(),
+            decide: wanted.decide.bits(),
         };
         self.command(0, own::SUBSCRIBE, &encode(&subscription), 0)
             .map(drop)

@@ -2,6 +2,7 @@
 //! Errors, named by what the user can do about them. Each prints as "cause. cure."
 
 use crate::failure::{Code, Failure, Fault};
+use crate::filter::FilterProblem;
 use fltport_abi::schema::SchemaError;
 use fltport_abi::{DecodeError, EncodeError, status};
 use std::fmt;
@@ -57,6 +58,10 @@ pub enum Error {
     Refused(Code),
     /// The other side does not keep to the protocol.
     Protocol(&'static str),
+    /// The driver is older than this library, and does not know this.
+    DriverTooOld(&'static str),
+    /// A filter is not one, or not for this message.
+    Filter(FilterProblem),
     /// A message could not be written.
     Encode(EncodeError),
     /// A message could not be read.
@@ -173,6 +178,11 @@ impl fmt::Display for Error {
                 f,
                 "the other side does not keep to the protocol: {what}. Use the driver and the library of one version"
             ),
+            Error::DriverTooOld(what) => write!(
+                f,
+                "the driver is older than this program and does not know {what}. Update the driver, or do without"
+            ),
+            Error::Filter(problem) => problem.fmt(f),
             Error::Encode(error) => write!(f, "{error}. Send less in one message"),
             Error::Decode(error) => write!(f, "{error}. Use the definition that the driver was built with"),
             Error::Schema(error) => write!(
@@ -210,6 +220,12 @@ fn refused(code: Code, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 }
 
 impl std::error::Error for Error {}
+
+impl From<FilterProblem> for Error {
+    fn from(problem: FilterProblem) -> Self {
+        Error::Filter(problem)
+    }
+}
 
 impl From<EncodeError> for Error {
     fn from(error: EncodeError) -> Self {

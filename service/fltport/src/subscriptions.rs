@@ -9,15 +9,14 @@ use crate::connection::Connection;
 use crate::error::Error;
 use crate::event::Event;
 use crate::lock::lock;
-use crate::message_set::MessageSet;
+use crate::subscription::Subscription;
 use crate::supervisor::Shared;
 use std::sync::Arc;
 
 /// What is wanted of a provider.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Wanted {
-    observe: MessageSet,
-    decide: MessageSet,
+    subscription: Arc<Subscription>,
     /// It is in force on the current connection, with the provider that is registered now.
     pub(crate) in_force: bool,
     /// How often that provider has registered or gone.
@@ -43,14 +42,14 @@ impl Shared {
     pub(crate) fn subscribe(
         &self,
         connection: &Arc<Connection>,
-        provider: &str,
-        observe: MessageSet,
-        decide: MessageSet,
+        subscription: Subscription,
     ) -> Result<(), Error> {
         let _turn = lock(&self.subscribing);
-        let former = self.note(provider, observe, decide);
-        let changes = former.map_or(0, |f| f.changes);
-        let subscribed = connection.subscribe(provider, observe, decide);
+        let subscription = Arc::new(subscription);
+        let provider = subscription.provider.as_str();
+        let former = self.note(&subscription);
+        let changes = former.as_ref().map_or(0, |f| f.changes);
+        let subscribed = connection.subscribe(&subscription);
         self.counters.note_schema(&subscribed);
         let mut control = lock(&self.control);
         let current = control.current.as_ref();
@@ -60,13 +59,13 @@ impl Shared {
         };
         let valid = still_current && wanted.changes == changes;
         match (&subscribed, former) {
-            (Ok(()), _) if observe == MessageSet::NONE && decide == MessageSet::NONE => {
+            (Ok(()), _) if subscription.is_empty() => {
                 control.subscriptions.remove(provider);
             }
             (Ok(()), _) => wanted.in_force = valid,
             (Err(_), Some(former)) => {
-                (wanted.observe, wanted.decide) = (former.observe, former.decide);
                 wanted.in_force = former.in_force && valid;
+                wanted.subscription = former.subscription;
             }
             (Err(_), None) => {
                 control.subscriptions.remove(provider);
@@ -81,16 +80,16 @@ impl Shared {
 
     /// Notes what is wanted before it is asked for, so that a change of the provider meanwhile is
     /// noticed; returns what was wanted before.
-    fn note(&self, provider: &str, observe: MessageSet, decide: MessageSet) -> Option<Wanted> {
+    fn note(&self, subscription: &Arc<Subscription>) -> Option<Wanted> {
         let mut control = lock(&self.control);
-        let former = control.subscriptions.get(provider).copied();
+        let provider = &subscription.provider;
+        let former = control.subscriptions.get(provider).cloned();
         let wanted = Wanted {
-            observe,
-            decide,
+            subscription: subscription.clone(),
             in_force: false,
-            changes: former.map_or(0, |f| f.changes),
+            changes: former.as_ref().map_or(0, |f| f.changes),
         };
-        control.subscriptions.insert(provider.to_owned(), wanted);
+        control.subscriptions.insert(provider.clone(), wanted);
         former
     }
 
@@ -113,12 +112,12 @@ impl Shared {
 
     fn make_again(&self, connection: &Connection, provider: &str) -> Result<(), Error> {
         let _turn = lock(&self.subscribing);
-        let wanted = lock(&self.control).subscriptions.get(provider).copied();
+        let wanted = lock(&self.control).subscriptions.get(provider).cloned();
         // The program may have subscribed anew, or not want it any more.
         let Some(wanted) = wanted.filter(|w| !w.in_force) else {
             return Ok(());
         };
-        let subscribed = connection.subscribe(provider, wanted.observe, wanted.decide);
+        let subscribed = connection.subscribe(&wanted.subscription);
         self.counters.note_schema(&subscribed);
         subscribed?;
         if let Some(now) = lock(&self.control).subscriptions.get_mut(provider) {

@@ -9,6 +9,7 @@ use crate::event::Event;
 use crate::message_set::MessageSet;
 use crate::options::Options;
 use crate::request::Request;
+use crate::subscription::Subscription;
 use fltport_abi::Message;
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -60,6 +61,15 @@ impl AsyncClient {
         let (observe, decide) = (observe.into(), decide.into());
         let (client, provider) = (self.0.clone(), provider.to_owned());
         blocking(move || client.subscribe(&provider, observe, decide)).await
+    }
+
+    /// See [`Client::subscribe_with`].
+    ///
+    /// # Errors
+    /// As [`Client::subscribe_with`].
+    pub async fn subscribe_with(&self, subscription: Subscription) -> Result<(), Error> {
+        let client = self.0.clone();
+        blocking(move || client.subscribe_with(subscription)).await
     }
 
     /// See [`Client::command`]. If the future is dropped the command is carried out all the same.

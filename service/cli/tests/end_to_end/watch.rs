@@ -112,6 +112,69 @@ fn excluded_images_are_not_shown() {
 }
 
 #[test]
+fn only_what_the_filters_want_is_shown() {
+    if !is_root() {
+        return;
+    }
+    let directory = Directory::new();
+    let (wanted, other) = (directory.program("Wanted"), directory.program("other"));
+    let watch = watch(
+        &directory,
+        &[
+            "--where",
+            "start: image ends '/wanted' or image ends case '/sentinel'",
+            "--where",
+            "process-monitor/exit: exit_status != 0",
+            "--where",
+            "create: image ends '/wanted'",
+        ],
+    );
+    for _ in 0..20 {
+        assert!(Command::new(&other).status().unwrap().success());
+    }
+    assert!(Command::new(&wanted).status().unwrap().success());
+    let failing = Command::new("/bin/sh").args(["-c", "exit 7"]).spawn();
+    let mut failing = failing.unwrap();
+    failing.wait().unwrap();
+    watch.find("the exit", |line| {
+        let line = json(line);
+        (line["message"] == "exit" && line["pid"] == failing.id()).then_some(())
+    });
+    watch.interrupt();
+    let ended = watch.end();
+    assert!(ended.status.success(), "{}", ended.errors);
+    assert!(
+        ended.errors.contains("the ledger balances"),
+        "{}",
+        ended.errors
+    );
+    let lines: Vec<Value> = ended.lines.iter().map(|l| json(l)).collect();
+    assert_eq!(about(&lines, "start", &wanted).len(), 1);
+    assert_eq!(about(&lines, "start", &other).len(), 0);
+    let exits = lines.iter().filter(|l| l["message"] == "exit");
+    exits.for_each(|l| assert_ne!(l["exit_status"], 0));
+    // What was left out has no number.
+    let numbers: Vec<u64> = lines.iter().map(|l| l["seq"].as_u64().unwrap()).collect();
+    assert!(numbers.windows(2).all(|w| w[1] == w[0] + 1), "{numbers:?}");
+}
+
+#[test]
+fn a_filter_that_is_none_is_refused_with_the_reason() {
+    for (filter, expected) in [
+        ("start: imge ends 'x'", "has no field \"imge\""),
+        ("begin: pid == 4", "no provider has a message \"begin\""),
+        ("pid == 4", "it does not say which messages it is about"),
+    ] {
+        let directory = Directory::new();
+        let mut command = fltport(&directory);
+        command.args(["watch", "--for", "1s", "--where", filter]);
+        let ended = Running::start(command).end();
+        assert!(!ended.status.success(), "{filter}");
+        assert!(ended.errors.contains(expected), "{}", ended.errors);
+    }
+}
+
+#[test]
 fn the_table_is_plain_in_a_pipe_and_ends_with_the_ledger() {
     let directory = Directory::new();
     let mut command = fltport(&directory);

@@ -4,7 +4,8 @@
 //! this process's own, so it is read and written through /proc/self/mem.
 
 use fltport_abi::command::{
-    Command, ConnectionRow, LedgerRow, Page, ProviderRow, RequestRow, Subscription, own,
+    Command, ConnectionRow, FilteredSubscription, LedgerRow, Page, ProviderRow, RequestRow,
+    Subscription, own,
 };
 use fltport_abi::common_driver::ProviderChange;
 use fltport_abi::fixed::{Fixed, name_to_bytes};
@@ -47,6 +48,7 @@ pub(crate) struct Connection {
 struct State {
     gets: VecDeque<(u64, usize)>,
     subscriptions: Vec<Subscription>,
+    filtered: Vec<(FilteredSubscription, Vec<u8>)>,
     replies: Vec<Vec<u8>>,
     reply_status: i32,
     silent: bool,
@@ -288,6 +290,11 @@ impl Connection {
         self.state.lock().unwrap().subscriptions.clone()
     }
 
+    /// Those with filters or flags, and the filters.
+    pub(crate) fn filtered(&self) -> Vec<(FilteredSubscription, Vec<u8>)> {
+        self.state.lock().unwrap().filtered.clone()
+    }
+
     pub(crate) fn wait_for_subscription(&self) {
         self.wait_for_subscriptions(1);
     }
@@ -454,6 +461,22 @@ fn command(driver: &Driver, connection: &Connection, input: &[u8]) -> (i32, Vec<
                     .unwrap()
                     .subscriptions
                     .push(subscription);
+            }
+            (status, Vec::new())
+        }
+        (0, own::SUBSCRIBE_FILTERED) => {
+            let status = *driver.subscribe_status.lock().unwrap();
+            if status == 0 {
+                let wanted = FilteredSubscription::read(command.payload).unwrap();
+                let filters = command.payload[FilteredSubscription::SIZE..].to_vec();
+                let mut state = connection.state.lock().unwrap();
+                state.filtered.push((wanted, filters));
+                state.subscriptions.push(Subscription {
+                    provider: wanted.provider,
+                    reserved: 0,
+                    observe: wanted.observe,
+                    decide: wanted.decide,
+                });
             }
             (status, Vec::new())
         }

@@ -5,4 +5,5 @@
 mod bad_days;
 mod client;
 mod fake_host;
+mod filters;
 mod reconnect;
