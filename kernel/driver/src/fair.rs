@@ -118,6 +118,7 @@ impl Usage {
 }
 
 #[cfg(test)]
+#[allow(clippy::indexing_slicing, reason = "a test may panic")]
 mod tests {
     extern crate nt_host;
     extern crate std;
