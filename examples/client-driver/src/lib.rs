@@ -54,12 +54,9 @@ struct Gate {
 /// IRQL: PASSIVE_LEVEL. First the provider, so that the callback finds it; `stop` is its mirror, and
 /// undoes what was done if this fails on the way.
 fn start(driver: DriverObject) -> Result<()> {
-    let options = Options {
-        tag: TAG,
-        backlog: 256 * 1024,
-        policy: BacklogPolicy::KeepNewest,
-        staging: 16 * 1024,
-    };
+    let options = Options::new(TAG)
+        .backlog(256 * 1024, BacklogPolicy::KeepNewest)
+        .staging(16 * 1024);
     let provider = Provider::register(driver, &PROVIDER, Gate::default(), options)?;
     GATE.replace(Some(PoolArc::new(TAG, provider)?));
     register_callback().inspect_err(|_| stop())

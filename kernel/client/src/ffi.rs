@@ -2,27 +2,28 @@
 //! The common driver's function table, called safely: a [`Table`] is valid while its holder has
 //! protection from the rundown that the revocation waits for.
 
+use crate::options::Options;
 use crate::provider::Handler;
+use crate::staging::Staged;
 use core::ffi::c_void;
+use core::mem::MaybeUninit;
 use core::slice;
+use core::sync::atomic::AtomicU64;
 use fltport_abi::account::{Cause, Outcome};
 use fltport_abi::interface::{
-    Ask, CommandCaller, Interface, Notification, ProviderDescription, ProviderHandle, Request,
-    Revised, VERSION,
+    Ask, CommandCaller, Interface, Notification, ProviderDescription, ProviderHandle,
+    ProviderStatistics, Request, Reservation, Revised, VERSION,
 };
-use fltport_nt::bindings::{NTSTATUS, STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
+use fltport_nt::bindings::{
+    NTSTATUS, STATUS_INVALID_PARAMETER, STATUS_NOT_SUPPORTED, STATUS_SUCCESS,
+};
 use fltport_nt::ex::{CallbackObject, PoolArc};
 use fltport_nt::status::check;
 use fltport_nt::{NtError, Result};
 
-/// The common driver's table.
+/// A copy of the common driver's table; what an older one does not have is `None`.
 #[derive(Clone, Copy)]
-pub(crate) struct Table(*const Interface);
-
-// SAFETY: a pointer to a table that never changes, for calls from any thread.
-unsafe impl Send for Table {}
-// SAFETY: as above.
-unsafe impl Sync for Table {}
+pub(crate) struct Table(Interface);
 
 /// A registration with the common driver.
 #[derive(Clone, Copy)]
@@ -35,12 +36,28 @@ impl Table {
     /// The table at this address, which an announcement gave; `None` if it is of another version or
     /// shorter than this client needs.
     pub(crate) fn announced(address: usize) -> Option<Self> {
-        let table = address as *const Interface;
+        let table = address as *const u8;
+        if table.is_null() {
+            return None;
+        }
         // SAFETY: the common driver announces a valid table, or null; nobody else may notify
-        // ANNOUNCE.
-        let interface = unsafe { table.as_ref() }?;
-        let known = interface.version == VERSION && interface.size as usize >= Interface::FIRST;
-        known.then_some(Table(table))
+        // ANNOUNCE. Its size comes first.
+        let size = unsafe { table.cast::<u32>().read() } as usize;
+        if size < Interface::FIRST {
+            return None;
+        }
+        let known = size.min(size_of::<Interface>());
+        let mut copy = MaybeUninit::<Interface>::zeroed();
+        // SAFETY: valid for `size` bytes, and the place for those of an Interface.
+        unsafe { table.copy_to_nonoverlapping(copy.as_mut_ptr().cast(), known) };
+        // SAFETY: the functions of the first revision are there; all others may be none.
+        let interface = unsafe { copy.assume_init() };
+        (interface.version == VERSION).then_some(Table(interface))
+    }
+
+    /// Whether the common driver is of the first revision: it keeps nobody's interest word.
+    pub(crate) fn is_first(&self) -> bool {
+        self.0.size as usize == Interface::FIRST
     }
 
     /// IRQL: <= DISPATCH_LEVEL. Asks whether a common driver is there.
@@ -57,18 +74,13 @@ impl Table {
         Table::announced(found.addr())
     }
 
-    fn interface(&self) -> &Interface {
-        // SAFETY: the holder has protection, so the table has not been revoked.
-        unsafe { &*self.0 }
-    }
-
-    /// IRQL: PASSIVE_LEVEL. Registers. `handler` must stay where it is until [`Bound::unregister`]
-    /// has returned, or the table has been revoked.
+    /// IRQL: PASSIVE_LEVEL. Registers. `handler` and `interest` must stay where they are until
+    /// [`Bound::unregister`] has returned, or the table has been revoked.
     pub(crate) fn register<H: Handler>(
         self,
         schema: &[u8],
-        backlog: u32,
-        backlog_policy: u32,
+        options: &Options,
+        interest: &AtomicU64,
         handler: &PoolArc<H>,
     ) -> Result<Bound> {
         let context: *const H = &**handler;
@@ -76,8 +88,12 @@ impl Table {
             schema: schema.as_ptr(),
             schema_length: u32::try_from(schema.len())
                 .map_err(|_| NtError(STATUS_INVALID_PARAMETER))?,
-            backlog,
-            backlog_policy,
+            backlog: options.backlog,
+            backlog_policy: options.policy as u32,
+            interest: interest.as_ptr(),
+            quota: options.quota,
+            rate: options.rate,
+            burst: options.burst,
             on_command: Some(on_command::<H>),
             context: context.cast_mut().cast(),
             ..ProviderDescription::EMPTY
@@ -85,7 +101,7 @@ impl Table {
         let mut handle = ProviderHandle(0);
         // SAFETY: a valid description and place; the handler's routine and context stay valid, as
         // the caller sees to.
-        check(unsafe { (self.interface().register)(&raw const description, &raw mut handle) })?;
+        check(unsafe { (self.0.register)(&raw const description, &raw mut handle) })?;
         Ok(Bound {
             table: self,
             handle,
@@ -98,33 +114,89 @@ impl Bound {
     /// more. Once.
     pub(crate) fn unregister(self) {
         // SAFETY: a registered handle, not used any more by whoever calls this.
-        unsafe { (self.table.interface().unregister)(self.handle) };
+        unsafe { (self.table.0.unregister)(self.handle) };
     }
 
-    /// IRQL: <= DISPATCH_LEVEL.
-    pub(crate) fn notify(&self, message: u16, fixed: u16, time: i64, payload: &[u8]) -> Result<()> {
+    /// IRQL: <= DISPATCH_LEVEL. `booking`: room for it; 0 for none.
+    pub(crate) fn notify(&self, staged: &Staged, booking: u64, payload: &[u8]) -> Result<()> {
+        let Staged {
+            message,
+            fixed,
+            time,
+            ..
+        } = *staged;
         let notification = Notification {
             message,
             fixed,
             time,
             payload: payload.as_ptr(),
             length: u32::try_from(payload.len()).map_err(|_| NtError(STATUS_INVALID_PARAMETER))?,
+            booking,
             ..Notification::EMPTY
         };
         // SAFETY: a registered handle and a valid notification.
-        check(unsafe { (self.table.interface().notify)(self.handle, &raw const notification) })
+        check(unsafe { (self.table.0.notify)(self.handle, &raw const notification) })
     }
 
     /// IRQL: <= DISPATCH_LEVEL.
     pub(crate) fn lost(&self, message: u16, cause: Cause, count: u64) {
         // SAFETY: a registered handle.
-        unsafe { (self.table.interface().lost)(self.handle, message, cause as u16, count) };
+        unsafe { (self.table.0.lost)(self.handle, message, cause as u16, count) };
     }
 
     /// IRQL: <= DISPATCH_LEVEL.
     pub(crate) fn is_listening(&self, message: u16) -> bool {
         // SAFETY: a registered handle.
-        (unsafe { (self.table.interface().listening)(self.handle, message) }) != 0
+        (unsafe { (self.table.0.listening)(self.handle, message) }) != 0
+    }
+
+    /// IRQL: <= DISPATCH_LEVEL. Room for a notification; its number.
+    pub(crate) fn book(&self, message: u16, length: u32) -> Result<u64> {
+        let book = self.table.0.book.ok_or(NOT_SUPPORTED)?;
+        let mut number = 0;
+        // SAFETY: a registered handle and a valid place.
+        check(unsafe { book(self.handle, message, length, &raw mut number) })?;
+        Ok(number)
+    }
+
+    /// IRQL: <= DISPATCH_LEVEL. Gives room back.
+    pub(crate) fn unbook(&self, number: u64) {
+        if let Some(unbook) = self.table.0.unbook {
+            // SAFETY: a registered handle.
+            unsafe { unbook(self.handle, number) };
+        }
+    }
+
+    /// IRQL: <= DISPATCH_LEVEL. Memory for a notification, all zero.
+    pub(crate) fn reserve(&self, message: u16, length: u32) -> Result<Memory> {
+        let reserve = self.table.0.reserve.ok_or(NOT_SUPPORTED)?;
+        let mut reservation = Reservation {
+            size: size_of::<Reservation>() as u32,
+            message,
+            reserved: 0,
+            length,
+            reserved2: 0,
+            payload: core::ptr::null_mut(),
+            handle: 0,
+        };
+        // SAFETY: a registered handle and a valid reservation.
+        check(unsafe { reserve(self.handle, &raw mut reservation) })?;
+        Ok(Memory {
+            bound: *self,
+            reservation,
+        })
+    }
+
+    /// IRQL: <= DISPATCH_LEVEL. The accounts of a message, or of all for 0.
+    pub(crate) fn statistics(&self, message: u16) -> Result<ProviderStatistics> {
+        let statistics = self.table.0.statistics.ok_or(NOT_SUPPORTED)?;
+        let mut found = ProviderStatistics {
+            message,
+            ..ProviderStatistics::EMPTY
+        };
+        // SAFETY: a registered handle and valid statistics.
+        check(unsafe { statistics(self.handle, &raw mut found) })?;
+        Ok(found)
     }
 
     /// IRQL: <= APC_LEVEL. `reply` holds the default; it is overwritten by a proper answer only.
@@ -148,13 +220,67 @@ impl Bound {
             ..Request::EMPTY
         };
         // SAFETY: a registered handle and a valid request whose buffers are ours for the call.
-        check(unsafe { (self.table.interface().request)(self.handle, &raw mut request) })?;
+        check(unsafe { (self.table.0.request)(self.handle, &raw mut request) })?;
         let outcome = u16::try_from(request.outcome)
             .ok()
             .and_then(Outcome::from_wire);
         outcome.ok_or(NtError(STATUS_INVALID_PARAMETER))
     }
 }
+
+/// Memory of the common driver's for one notification. Dropping it gives it back; who has it has
+/// protection from the table's revocation.
+pub(crate) struct Memory {
+    bound: Bound,
+    reservation: Reservation,
+}
+
+impl Memory {
+    /// The payload.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        let Reservation {
+            payload, length, ..
+        } = self.reservation;
+        if length == 0 {
+            return &[];
+        }
+        // SAFETY: the common driver gave so many initialised bytes, ours until the reservation ends.
+        unsafe { slice::from_raw_parts(payload, length as usize) }
+    }
+
+    /// The payload, to be filled in.
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        let Reservation {
+            payload, length, ..
+        } = self.reservation;
+        if length == 0 {
+            return &mut [];
+        }
+        // SAFETY: as in `bytes`, and borrowed mutably.
+        unsafe { slice::from_raw_parts_mut(payload, length as usize) }
+    }
+
+    /// IRQL: <= DISPATCH_LEVEL. Offers the first `length` bytes.
+    pub(crate) fn commit(self, fixed: u16, length: u32, time: i64) -> Result<()> {
+        let this = core::mem::ManuallyDrop::new(self);
+        let Bound { table, handle } = &this.bound;
+        let commit = table.0.commit.ok_or(NOT_SUPPORTED)?;
+        // SAFETY: a registered handle and a reservation of its own, which ends here.
+        check(unsafe { commit(*handle, this.reservation.handle, fixed, length, time) })
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if let Some(discard) = self.bound.table.0.discard {
+            // SAFETY: a registered handle and a reservation of its own, which ends here.
+            unsafe { discard(self.bound.handle, self.reservation.handle) };
+        }
+    }
+}
+
+/// The common driver is of a revision that does not have it.
+const NOT_SUPPORTED: NtError = NtError(STATUS_NOT_SUPPORTED);
 
 unsafe extern "system" fn on_command<H: Handler>(
     context: *mut c_void,

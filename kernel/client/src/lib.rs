@@ -37,8 +37,7 @@
 //!
 //! /// From DriverEntry. Its mirror is `drop(PROVIDER.replace(None))`.
 //! fn start(driver: DriverObject) -> Result<()> {
-//!     let policy = BacklogPolicy::KeepNewest;
-//!     let options = Options { tag: TAG, backlog: 65536, policy, staging: 4096 };
+//!     let options = Options::new(TAG).backlog(65536, BacklogPolicy::KeepNewest);
 //!     let provider = Provider::register(driver, &MESSAGES, NoCommands, options)?;
 //!     PROVIDER.replace(Some(PoolArc::new(TAG, provider)?));
 //!     Ok(())
@@ -65,13 +64,17 @@
     clippy::indexing_slicing
 )]
 
+mod booking;
 #[allow(
     unsafe_code,
     reason = "calls through the common driver's function table"
 )]
 mod ffi;
+mod options;
 mod provider;
 mod staging;
 
-pub use fltport_abi::interface::{BacklogPolicy, CommandCaller};
-pub use provider::{Answer, Handler, Options, Provider};
+pub use booking::{Booking, Reservation};
+pub use fltport_abi::interface::{BacklogPolicy, CommandCaller, ProviderStatistics};
+pub use options::Options;
+pub use provider::{Answer, Handler, Provider};

@@ -5,20 +5,21 @@
 //! at up to DISPATCH_LEVEL; the registration with the common driver needs PASSIVE_LEVEL, so a work
 //! item does it.
 
+use crate::booking::Room;
 use crate::ffi::{Bound, Table};
+use crate::options::Options;
 use crate::staging::{Staged, Staging};
+use core::sync::atomic::{AtomicU64, Ordering};
 use fltport_abi::account::{Cause, Outcome};
-use fltport_abi::interface::{ANNOUNCE, BacklogPolicy, CALLBACK_NAME, CommandCaller, REVOKE};
+use fltport_abi::interface::{ANNOUNCE, CALLBACK_NAME, CommandCaller, ProviderStatistics, REVOKE};
 use fltport_abi::limits::{MAX_DEADLINE_MS, MAX_REPLY, MAX_SCHEMA};
 use fltport_abi::message::Message;
 use fltport_abi::schema;
 use fltport_nt::bindings::{
-    STATUS_DELETE_PENDING, STATUS_INSUFFICIENT_RESOURCES, STATUS_INTERNAL_ERROR,
-    STATUS_INVALID_PARAMETER,
+    STATUS_DELETE_PENDING, STATUS_DEVICE_NOT_READY, STATUS_INSUFFICIENT_RESOURCES,
+    STATUS_INTERNAL_ERROR, STATUS_INVALID_PARAMETER,
 };
-use fltport_nt::ex::{
-    CallbackObject, CallbackRegistration, Listener, PoolArc, PoolBytes, Rundown, Tag,
-};
+use fltport_nt::ex::{CallbackObject, CallbackRegistration, Listener, PoolArc, PoolBytes, Rundown};
 use fltport_nt::io::{DriverObject, WorkItem};
 use fltport_nt::ke::{SpinLock, current_irql, system_time};
 use fltport_nt::linked::{APC_LEVEL, STATUS_INVALID_LEVEL};
@@ -39,20 +40,6 @@ pub trait Handler: Send + Sync + 'static {
     ) -> Result<usize>;
 }
 
-/// How a provider registers.
-#[derive(Clone, Copy, Debug)]
-pub struct Options {
-    /// The pool tag of what is allocated here.
-    pub tag: Tag,
-    /// Bytes of notifications that the common driver keeps while no service is connected; 0 for
-    /// none.
-    pub backlog: u32,
-    /// Which, when these do not suffice.
-    pub policy: BacklogPolicy,
-    /// Bytes of notifications that are kept while there is no common driver.
-    pub staging: u32,
-}
-
 /// The answer to a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Answer<R> {
@@ -70,7 +57,7 @@ pub struct Provider<H: Handler> {
     _announcements: CallbackRegistration<Announcements<H>>,
     _binder: PoolArc<Binder<H>>,
     _object: CallbackObject,
-    client: PoolArc<Client<H>>,
+    pub(crate) client: PoolArc<Client<H>>,
 }
 
 /// Hears of the common driver's coming and going.
@@ -83,17 +70,25 @@ struct Announcements<H: Handler> {
 struct Binder<H: Handler>(WorkItem<Client<H>>);
 
 /// What announcements, work item and provider share.
-struct Client<H: Handler> {
-    options: Options,
+pub(crate) struct Client<H: Handler> {
+    pub(crate) options: Options,
     schema: PoolBytes,
     handler: PoolArc<H>,
     /// Whoever calls into the common driver holds this; the revocation closes it, waits, and opens
     /// it again.
-    gate: Rundown,
-    state: SpinLock<State>,
+    pub(crate) gate: Rundown,
+    pub(crate) state: SpinLock<State>,
+    /// Which messages would reach anybody: the common driver's to write while it is bound;
+    /// [`EVERYTHING`] without one, [`UNKNOWN`] with one that does not write it.
+    interest: AtomicU64,
 }
 
-struct State {
+/// What the interest word says while everything is staged.
+const EVERYTHING: u64 = u64::MAX;
+/// The bit of a message number that there is not: the common driver must be asked.
+const UNKNOWN: u64 = 1;
+
+pub(crate) struct State {
     /// The registration with the common driver; without it notifications are staged.
     bound: Option<Bound>,
     /// The table that was announced and is to be bound to.
@@ -104,7 +99,7 @@ struct State {
     leaving: bool,
     /// The provider is being dropped: nothing is bound any more.
     ending: bool,
-    staging: Staging,
+    pub(crate) staging: Staging,
 }
 
 impl<H: Handler> Provider<H> {
@@ -146,21 +141,7 @@ impl<H: Handler> Provider<H> {
     /// ledger shows. Fails with `STATUS_INVALID_PARAMETER` if the message is not one of this
     /// provider's notifications.
     pub fn notify<'m, M: Message<'m>>(&self, message: &M) -> Result<()> {
-        let time = system_time();
-        let encoded = self.client.encode(message);
-        match &encoded {
-            Ok(payload) => self
-                .client
-                .notify(M::NUMBER, M::FIXED as u16, time, payload),
-            Err(NtError(STATUS_INSUFFICIENT_RESOURCES)) => {
-                self.client.lose(M::NUMBER, Cause::NoMemory);
-                Ok(())
-            }
-            Err(_) => {
-                self.client.lose(M::NUMBER, Cause::TooLarge);
-                Ok(())
-            }
-        }
+        self.client.notify(message, Room::NONE)
     }
 
     /// IRQL: <= APC_LEVEL, with special kernel APCs enabled. Asks the decider and waits for its
@@ -213,16 +194,36 @@ impl<H: Handler> Provider<H> {
         })
     }
 
-    /// IRQL: <= DISPATCH_LEVEL. Whether a message with this number would reach anybody: a cheap
-    /// question before an expensive message is built. Without a common driver the staging buffer
-    /// listens.
+    /// IRQL: any. Whether a message with this number would reach anybody: a load of one word, to be
+    /// asked before a message is built. Without a common driver the staging buffer listens. (A
+    /// common driver of the first revision has to be called for it, at IRQL <= DISPATCH_LEVEL.)
     pub fn is_listening(&self, message: u16) -> bool {
+        // Relaxed: a hint, and out of date as soon as it is read.
+        match self.client.interest.load(Ordering::Relaxed) {
+            UNKNOWN => self.ask_is_listening(message),
+            types => types.checked_shr(message.into()).unwrap_or(0) & 1 != 0,
+        }
+    }
+
+    fn ask_is_listening(&self, message: u16) -> bool {
         let Some(_inside) = self.client.gate.acquire() else {
             return true;
         };
         self.client
             .bound()
             .is_none_or(|bound| bound.is_listening(message))
+    }
+
+    /// IRQL: <= DISPATCH_LEVEL. What became of this provider's messages with this number, of all for
+    /// 0, since it registered with the present common driver.
+    ///
+    /// Errors: `STATUS_DEVICE_NOT_READY` without a common driver, `STATUS_NOT_SUPPORTED` with one of
+    /// the first revision, `STATUS_INVALID_PARAMETER` for a number that is not of a message.
+    pub fn statistics(&self, message: u16) -> Result<ProviderStatistics> {
+        let inside = self.client.gate.acquire();
+        let bound = inside.as_ref().and_then(|_| self.client.bound());
+        let bound = bound.ok_or(NtError(STATUS_DEVICE_NOT_READY))?;
+        bound.statistics(message)
     }
 
     /// IRQL: any. The handler.
@@ -269,11 +270,12 @@ impl<H: Handler> Client<H> {
                 handler: PoolArc::new(tag, handler)?,
                 gate: Rundown::new(tag)?,
                 state: SpinLock::new(state),
+                interest: AtomicU64::new(EVERYTHING),
             },
         )
     }
 
-    fn bound(&self) -> Option<Bound> {
+    pub(crate) fn bound(&self) -> Option<Bound> {
         self.state.lock().bound
     }
 
@@ -286,27 +288,75 @@ impl<H: Handler> Client<H> {
         Ok(payload)
     }
 
-    fn notify(&self, message: u16, fixed: u16, time: i64, payload: &[u8]) -> Result<()> {
+    /// IRQL: <= DISPATCH_LEVEL. Offers a notification, with the room that was booked for it.
+    pub(crate) fn notify<'m, M: Message<'m>>(&self, message: &M, room: Room) -> Result<()> {
+        let time = system_time();
+        match self.encode(message) {
+            Ok(payload) => self.offer(M::NUMBER, M::FIXED as u16, time, &payload, room),
+            Err(error) => {
+                self.unbook(&room);
+                let no_memory = error.status() == STATUS_INSUFFICIENT_RESOURCES;
+                let cause = if no_memory {
+                    Cause::NoMemory
+                } else {
+                    Cause::TooLarge
+                };
+                self.lose(M::NUMBER, cause);
+                Ok(())
+            }
+        }
+    }
+
+    /// As [`Client::notify`], encoded.
+    pub(crate) fn offer(
+        &self,
+        message: u16,
+        fixed: u16,
+        time: i64,
+        payload: &[u8],
+        room: Room,
+    ) -> Result<()> {
         let staged = Staged {
             time,
             message,
             fixed,
             length: payload.len() as u32,
         };
-        self.bound_or_staged(
-            |bound| match bound.notify(message, fixed, time, payload) {
+        let done = self.bound_or_staged(
+            |bound| match bound.notify(&staged, room.number, payload) {
                 // The common driver has begun to go: what it does not take is kept for the next.
                 Err(NtError(STATUS_DELETE_PENDING)) => None,
-                accounted => Some(accounted),
+                accounted => Some((accounted, true)),
             },
             |staging| {
-                staging.push(&staged, payload);
-                Ok(())
+                if let Some(length) = room.staged {
+                    staging.unbook(length);
+                }
+                let booked = room.staged.is_some_and(|length| payload.len() <= length);
+                staging.push(&staged, booked, payload);
+                (Ok(()), false)
             },
-        )
+        );
+        if let (true, Some(length)) = (done.1, room.staged) {
+            self.state.lock().staging.unbook(length);
+        }
+        done.0
     }
 
-    fn lose(&self, message: u16, cause: Cause) {
+    /// IRQL: <= DISPATCH_LEVEL. Gives booked room back.
+    pub(crate) fn unbook(&self, room: &Room) {
+        if let Some(length) = room.staged {
+            self.state.lock().staging.unbook(length);
+        }
+        if room.number != 0
+            && let Some(_inside) = self.gate.acquire()
+            && let Some(bound) = self.bound()
+        {
+            bound.unbook(room.number);
+        }
+    }
+
+    pub(crate) fn lose(&self, message: u16, cause: Cause) {
         self.bound_or_staged(
             |bound| {
                 bound.lost(message, cause, 1);
@@ -318,7 +368,7 @@ impl<H: Handler> Client<H> {
 
     /// Does something with the common driver, if there is one and it takes it, else with the
     /// staging buffer.
-    fn bound_or_staged<T>(
+    pub(crate) fn bound_or_staged<T>(
         &self,
         mut offer: impl FnMut(&Bound) -> Option<T>,
         stage: impl FnOnce(&mut Staging) -> T,
@@ -375,10 +425,13 @@ impl<H: Handler> Client<H> {
         let Some(table) = table else {
             return Ok(());
         };
-        let Options {
-            backlog, policy, ..
-        } = self.options;
-        let bound = table.register(&self.schema, backlog, policy as u32, &self.handler);
+        let bound = table.register(&self.schema, &self.options, &self.interest, &self.handler);
+        match &bound {
+            Ok(_) if table.is_first() => self.interest.store(UNKNOWN, Ordering::Relaxed),
+            Ok(_) => {}
+            // It may have been written before that failed.
+            Err(_) => self.interest.store(EVERYTHING, Ordering::Relaxed),
+        }
         let mut state = self.state.lock();
         state.binding = false;
         let bound = bound?;
@@ -387,15 +440,14 @@ impl<H: Handler> Client<H> {
         let hand_over = |staged: &Staged, payload: &[u8]| {
             // If the common driver has begun to go, the rest stays for the next one. What it
             // refuses otherwise was not a notification of this provider when it was staged either.
-            bound.notify(staged.message, staged.fixed, staged.time, payload)
-                != Err(NtError(STATUS_DELETE_PENDING))
+            bound.notify(staged, 0, payload) != Err(NtError(STATUS_DELETE_PENDING))
         };
         state.staging.drain(hand_over, |message, cause, count| {
             bound.lost(message, cause, count)
         });
         if state.ending {
             drop(state);
-            bound.unregister();
+            self.unregister(bound);
         } else {
             state.bound = Some(bound);
         }
@@ -407,9 +459,15 @@ impl<H: Handler> Client<H> {
         if let Some(_inside) = self.gate.acquire() {
             let bound = self.state.lock().bound.take();
             if let Some(bound) = bound {
-                bound.unregister();
+                self.unregister(bound);
             }
         }
+    }
+
+    /// IRQL: PASSIVE_LEVEL. From here on everything is staged.
+    fn unregister(&self, bound: Bound) {
+        bound.unregister();
+        self.interest.store(EVERYTHING, Ordering::Relaxed);
     }
 
     /// IRQL: PASSIVE_LEVEL. The common driver goes: lets go of its table before this returns.
@@ -419,6 +477,8 @@ impl<H: Handler> Client<H> {
             state.announced = None;
             state.leaving = true;
         }
+        // By now the common driver does not write it any more: it has unregistered everybody.
+        self.interest.store(EVERYTHING, Ordering::Relaxed);
         self.gate.wait();
         // Nobody is inside, and nobody can come in: not a caller, not a binder.
         let bound = {
@@ -428,7 +488,7 @@ impl<H: Handler> Client<H> {
             state.bound.take()
         };
         if let Some(bound) = bound {
-            bound.unregister();
+            self.unregister(bound);
         }
         self.gate.reopen();
     }

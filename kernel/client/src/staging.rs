@@ -34,6 +34,8 @@ pub(crate) struct Staging {
     end: usize,
     lost: PoolSlice<[u64; CAUSES]>,
     any_lost: bool,
+    /// Bytes behind the end that are booked.
+    booked: usize,
 }
 
 impl Staging {
@@ -45,18 +47,38 @@ impl Staging {
             end: 0,
             lost: PoolSlice::filled(tag, TYPES, [0; CAUSES])?,
             any_lost: false,
+            booked: 0,
         })
     }
 
-    /// Keeps a notification, or counts it as lost.
-    pub(crate) fn push(&mut self, staged: &Staged, payload: &[u8]) {
+    /// Keeps room for a notification of this length; false if there is none.
+    pub(crate) fn book(&mut self, length: usize) -> bool {
+        let booked = (self.booked + Staged::SIZE).saturating_add(length);
+        let has_room = self.end.saturating_add(booked) <= self.memory.len();
+        if has_room {
+            self.booked = booked;
+        }
+        has_room
+    }
+
+    /// Gives that room back.
+    pub(crate) fn unbook(&mut self, length: usize) {
+        self.booked = self.booked.saturating_sub(Staged::SIZE + length);
+    }
+
+    /// Keeps a notification, or counts it as lost. `booked`: there was room for it, which has been
+    /// given back just now.
+    pub(crate) fn push(&mut self, staged: &Staged, booked: bool, payload: &[u8]) {
         let end = self
             .end
             .saturating_add(Staged::SIZE)
             .saturating_add(payload.len());
-        // Once something has been lost, everything behind it is, so that the loss has one place.
-        let any_lost = self.any_lost;
-        let place = self.memory.get_mut(self.end..end).filter(|_| !any_lost);
+        // Once something has been lost, everything behind it is, so that the loss has one place;
+        // but for what has its room.
+        let refused = self.any_lost && !booked;
+        let has_room = end.saturating_add(self.booked) <= self.memory.len();
+        let place = self.memory.get_mut(self.end..end);
+        let place = place.filter(|_| has_room && !refused);
         match place.and_then(|place| place.split_at_mut_checked(Staged::SIZE)) {
             Some((start, rest)) => {
                 // Always fits: the place has the header's size.

@@ -118,7 +118,7 @@ impl Usage {
 }
 
 #[cfg(test)]
-#[allow(clippy::indexing_slicing, reason = "a test may panic")]
+#[allow(clippy::indexing_slicing, reason = "a test")]
 mod tests {
     extern crate nt_host;
     extern crate std;

@@ -24,6 +24,7 @@
 mod entry;
 mod exclusions;
 mod monitor;
+mod processes;
 
 pub use entry::driver_entry;
 

@@ -2,6 +2,7 @@
 //! What NT tells of, and what becomes of it.
 
 use crate::exclusions::ExclusionList;
+use crate::processes::Processes;
 use fltport_abi::message::{Message, Pid, Status};
 use fltport_abi::process_monitor::{
     ImageLoad, PROVIDER, ProcessCreate, ProcessExit, ProcessStart, ProcessVerdict, ThreadChange,
@@ -34,6 +35,7 @@ const MAX_IMAGE: usize = 8 * 1024;
 const MAX_COMMAND_LINE: usize = 15 * 1024;
 
 static PROVIDER_OF_THIS: Global<Provider<ExclusionList>> = Global::empty();
+static PROCESSES: Global<Processes> = Global::empty();
 static REGISTRATIONS: Global<Registrations> = Global::empty();
 
 /// What NT calls this driver for. Dropping it waits for callbacks in flight.
@@ -46,14 +48,13 @@ struct Registrations {
 /// IRQL: PASSIVE_LEVEL. Registers the provider, then the callbacks; [`stop`] is its mirror, and
 /// undoes what was done if this fails on the way.
 pub(crate) fn start(driver: DriverObject) -> Result<()> {
-    let options = Options {
-        tag: TAG,
-        backlog: BACKLOG,
-        policy: BacklogPolicy::KeepNewest,
-        staging: STAGING,
-    };
+    let options = Options::new(TAG)
+        .backlog(BACKLOG, BacklogPolicy::KeepNewest)
+        .staging(STAGING);
+    let processes = PoolArc::new(TAG, Processes::new()?)?;
     let provider = Provider::register(driver, &PROVIDER, ExclusionList::new()?, options)?;
     PROVIDER_OF_THIS.replace(Some(PoolArc::new(TAG, provider)?));
+    PROCESSES.replace(Some(processes));
     register_callbacks().inspect_err(|_| stop())
 }
 
@@ -72,6 +73,7 @@ fn register_callbacks() -> Result<()> {
 pub(crate) fn stop() {
     // No callback takes these, so they are dropped here and now.
     drop(REGISTRATIONS.replace(None));
+    drop(PROCESSES.replace(None));
     drop(PROVIDER_OF_THIS.replace(None));
 }
 
@@ -102,6 +104,12 @@ impl ProcessObserver for Monitor {
             info.deny(STATUS_ACCESS_DENIED);
             return;
         }
+        // Before the start is offered: where there is no room for the exit, the start is not to take
+        // the last of it. Without room the exit is as any other notification.
+        if let Some(processes) = PROCESSES.get() {
+            let exit = provider.book::<ProcessExit>(ProcessExit::FIXED).ok();
+            processes.started(pid, exit);
+        }
         let (image, image_cut) = cut(info.image(), MAX_IMAGE);
         let (command_line, line_cut) = cut(info.command_line(), MAX_COMMAND_LINE);
         let (creating_pid, creating_tid) = info.creator();
@@ -119,11 +127,17 @@ impl ProcessObserver for Monitor {
     }
 
     fn exited(pid: u32, exit_status: NTSTATUS) {
+        let known = PROCESSES.get().and_then(|it| it.ended(pid));
+        let booked = known.and_then(|mut process| process.exit.take());
         if let Some(provider) = PROVIDER_OF_THIS.get().filter(|p| !p.handler().hid(pid)) {
-            let _accounted = provider.notify(&ProcessExit {
+            let exit = ProcessExit {
                 pid: Pid(pid),
                 exit_status: Status(exit_status),
-            });
+            };
+            let _accounted = match booked {
+                Some(room) => room.notify(&exit),
+                None => provider.notify(&exit),
+            };
         }
     }
 }

@@ -44,12 +44,9 @@ static CALLBACK: Global<RegistryCallback<Monitor>> = Global::empty();
 /// IRQL: PASSIVE_LEVEL. Registers the provider, then the callback; [`stop`] is its mirror, and what
 /// was done is undone if this fails on the way.
 pub(crate) fn start(driver: DriverObject, service: &Key) -> Result<()> {
-    let options = Options {
-        tag: TAG,
-        backlog: BACKLOG,
-        policy: BacklogPolicy::KeepNewest,
-        staging: STAGING,
-    };
+    let options = Options::new(TAG)
+        .backlog(BACKLOG, BacklogPolicy::KeepNewest)
+        .staging(STAGING);
     let provider = Provider::register(driver, &PROVIDER, WatchedKeys::new()?, options)?;
     let monitor = Monitor {
         provider,

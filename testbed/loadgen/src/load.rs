@@ -42,12 +42,9 @@ pub(crate) struct Load {
 /// IRQL: PASSIVE_LEVEL. Registers the provider and sends the early notifications; [`stop`] is its
 /// mirror.
 pub(crate) fn start(driver: DriverObject) -> Result<()> {
-    let options = Options {
-        tag: TAG,
-        backlog: BACKLOG,
-        policy: BacklogPolicy::KeepNewest,
-        staging: STAGING,
-    };
+    let options = Options::new(TAG)
+        .backlog(BACKLOG, BacklogPolicy::KeepNewest)
+        .staging(STAGING);
     let provider = Provider::register(driver, &PROVIDER, Load::new()?, options)?;
     let provider = PoolArc::new(TAG, provider)?;
     PROVIDER_OF_THIS.replace(Some(provider.clone()));

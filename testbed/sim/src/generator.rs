@@ -141,12 +141,7 @@ unsafe extern "system" fn entry(driver: *mut DRIVER_OBJECT, _: *const UNICODE_ST
 fn load(driver: DriverObject) -> Result<()> {
     let work = WORK.lock().clone();
     let work = work.ok_or(NtError(STATUS_INVALID_DEVICE_REQUEST))?;
-    let options = Options {
-        tag: TAG,
-        backlog: work.backlog,
-        policy: work.policy,
-        staging: 4096,
-    };
+    let options = Options::new(TAG).backlog(work.backlog, work.policy);
     let stop = Event::new(TAG, EventKind::Notification)?;
     let provider = Provider::register(driver, &PROVIDER, Echoes, options)?;
     let common = PoolArc::new(TAG, Common { provider, stop })?;

@@ -436,7 +436,7 @@ impl Revised for ProviderStatistics {
 
 /// The common driver's functions. Valid from [`ANNOUNCE`] or [`ASK`] until [`REVOKE`].
 #[repr(C)]
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Interface {
     /// The size of this struct.
     pub size: u32,

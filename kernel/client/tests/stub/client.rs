@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A client driver that does what a test tells it.
 
-use fltport_client::{Answer, BacklogPolicy, CommandCaller, Handler, Options, Provider};
+use fltport_client::{Answer, CommandCaller, Handler, Options, Provider};
 use fltport_nt::bindings::{
     DRIVER_OBJECT, NTSTATUS, STATUS_INVALID_DEVICE_REQUEST, UNICODE_STRING,
 };
@@ -63,13 +63,8 @@ unsafe extern "system" fn entry(driver: *mut DRIVER_OBJECT, _: *const UNICODE_ST
     // SAFETY: the hosted kernel passes this driver's object.
     let driver = unsafe { DriverObject::new(driver) };
     driver.set_unload(unload);
-    let options = Options {
-        tag: TAG,
-        backlog: 0,
-        policy: BacklogPolicy::KeepNewest,
-        // Room for ten numbers.
-        staging: 240,
-    };
+    // Room for ten numbers.
+    let options = Options::new(TAG).staging(240);
     let registered = Provider::register(driver, &PROVIDER, Echo, options);
     to_status(registered.and_then(|provider| {
         CLIENT.replace(Some(PoolArc::new(TAG, provider)?));

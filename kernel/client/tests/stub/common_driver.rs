@@ -290,6 +290,8 @@ unsafe extern "system" fn register(
     if with(|b| b.announces_when_asked) {
         wait_until(|b| b.registered > 1, Duration::from_millis(300));
     }
+    // SAFETY: whose word is valid until it unregisters: notifications with number 1 are wanted.
+    unsafe { description.interest.write(1 << 1) };
     // SAFETY: and a valid place.
     unsafe { handle.write(ProviderHandle(0x1000)) };
     STATUS_SUCCESS

@@ -99,12 +99,7 @@ unsafe extern "system" fn entry(driver: *mut DRIVER_OBJECT, _: *const UNICODE_ST
         0 => BacklogPolicy::KeepNewest,
         _ => BacklogPolicy::KeepOldest,
     };
-    let options = Options {
-        tag: TAG,
-        backlog: BACKLOG.load(Ordering::SeqCst),
-        policy,
-        staging: 4096,
-    };
+    let options = Options::new(TAG).backlog(BACKLOG.load(Ordering::SeqCst), policy);
     let registered = Provider::register(driver, &PROVIDER, EchoHandler, options);
     to_status(registered.and_then(|provider| {
         GENERATOR.replace(Some(PoolArc::new(TAG, provider)?));

@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! How a provider registers.
+
+use fltport_abi::interface::BacklogPolicy;
+use fltport_nt::ex::Tag;
+
+/// How a provider registers, to be changed where the defaults do not fit.
+///
+/// ```
+/// # extern crate nt_host; // the linker's other half on Linux
+/// use fltport_client::{BacklogPolicy, Options};
+/// use fltport_nt::ex::Tag;
+///
+/// const OPTIONS: Options = Options::new(Tag::new(b"Door"))
+///     .backlog(65536, BacklogPolicy::KeepNewest)
+///     .rate(1000, 200);
+/// ```
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    pub(crate) tag: Tag,
+    pub(crate) backlog: u32,
+    pub(crate) policy: BacklogPolicy,
+    pub(crate) staging: u32,
+    pub(crate) quota: u32,
+    pub(crate) rate: u32,
+    pub(crate) burst: u32,
+}
+
+impl Options {
+    /// The defaults: no backlog, 4096 bytes of staging, no quota and no rate. `tag` is the pool tag
+    /// of what is allocated here.
+    pub const fn new(tag: Tag) -> Self {
+        Options {
+            tag,
+            backlog: 0,
+            policy: BacklogPolicy::KeepNewest,
+            staging: 4096,
+            quota: 0,
+            rate: 0,
+            burst: 0,
+        }
+    }
+
+    /// Bytes of notifications that the common driver keeps while no service is connected, and which
+    /// when these do not suffice.
+    #[must_use]
+    pub const fn backlog(self, bytes: u32, policy: BacklogPolicy) -> Self {
+        Options {
+            backlog: bytes,
+            policy,
+            ..self
+        }
+    }
+
+    /// Bytes of notifications that are kept while there is no common driver.
+    #[must_use]
+    pub const fn staging(self, bytes: u32) -> Self {
+        Options {
+            staging: bytes,
+            ..self
+        }
+    }
+
+    /// Bytes of notifications that may be queued for one service; beyond that they are lost to it.
+    /// Without a quota there is still the fair share that every provider has.
+    #[must_use]
+    pub const fn quota(self, bytes: u32) -> Self {
+        Options {
+            quota: bytes,
+            ..self
+        }
+    }
+
+    /// Notifications a second, and how many may come at once (0: as many as in a second); beyond
+    /// that they are lost.
+    #[must_use]
+    pub const fn rate(self, per_second: u32, burst: u32) -> Self {
+        Options {
+            rate: per_second,
+            burst,
+            ..self
+        }
+    }
+}
