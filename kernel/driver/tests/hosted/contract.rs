@@ -127,6 +127,14 @@ fn a_schema_that_contradicts_itself_is_refused() {
         let status = register(&describe(&bytes, 0));
         assert_eq!(status, Err(STATUS_INVALID_PARAMETER), "{schema:?}");
     }
+    // A field in the place of another one: its offset stands before the length of its name.
+    let mut bytes = encoded(&PROVIDER);
+    let field = b"\x08\0\x04data";
+    let found = bytes.windows(field.len()).position(|w| w == field);
+    let place = found.expect("the field");
+    bytes[place] = 4;
+    let status = register(&describe(&bytes, 0));
+    assert_eq!(status, Err(STATUS_INVALID_PARAMETER));
     machine.check();
 }
 

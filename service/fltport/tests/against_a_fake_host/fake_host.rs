@@ -63,6 +63,7 @@ struct Driver {
     exclusions: Mutex<Vec<String>>,
     refuse: Mutex<Option<i32>>,
     subscribe_status: Mutex<i32>,
+    schema: Mutex<Option<Vec<u8>>>,
     stopping: AtomicBool,
 }
 
@@ -113,6 +114,11 @@ impl FakeHost {
     /// Answer subscriptions with this status from now on.
     pub(crate) fn subscribe_status(&self, status: i32) {
         *self.driver.subscribe_status.lock().unwrap() = status;
+    }
+
+    /// Hand out these bytes as the provider's schema from now on.
+    pub(crate) fn hand_out(&self, schema: Vec<u8>) {
+        *self.driver.schema.lock().unwrap() = Some(schema);
     }
 
     /// The n-th connection that was ever made, once it is there.
@@ -443,10 +449,8 @@ fn command(driver: &Driver, connection: &Connection, input: &[u8]) -> (i32, Vec<
         }
         (0, own::PROVIDERS) => (0, page(command.payload, &[provider_row()])),
         (0, own::SCHEMA) if command.payload == [1, 0, 0, 0] => {
-            let mut schema = vec![0; 16 * 1024];
-            let n = PROVIDER.encode(&mut schema).unwrap();
-            schema.truncate(n);
-            (0, schema)
+            let other = driver.schema.lock().unwrap().clone();
+            (0, other.unwrap_or_else(schema))
         }
         (0, own::SUBSCRIBE) => {
             let status = *driver.subscribe_status.lock().unwrap();
@@ -487,6 +491,14 @@ fn command(driver: &Driver, connection: &Connection, input: &[u8]) -> (i32, Vec<
         (1, 7) => exclusions(driver, command.payload),
         _ => (status::NOT_FOUND, Vec::new()),
     }
+}
+
+/// The process monitor's schema.
+pub(crate) fn schema() -> Vec<u8> {
+    let mut schema = vec![0; 16 * 1024];
+    let n = PROVIDER.encode(&mut schema).unwrap();
+    schema.truncate(n);
+    schema
 }
 
 fn set_exclusions(driver: &Driver, payload: &[u8]) -> (i32, Vec<u8>) {

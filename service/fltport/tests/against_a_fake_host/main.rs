@@ -4,6 +4,7 @@
 
 mod bad_days;
 mod client;
+mod corrupt;
 mod fake_host;
 mod filters;
 mod reconnect;

@@ -316,3 +316,6 @@ impl SchemaVisitor for Earlier<'_> {
         self.see(field.name, Part::of(field.owner));
     }
 }
+
+#[cfg(test)]
+mod tests;
