@@ -114,7 +114,7 @@ fn check(provider: &Provider, bytes: &[u8]) -> Result<([u16; TYPES], bool)> {
             None => return Err(malformed),
         }
         program
-            .check(|kind, offset| provider.has_field(program.message, kind, offset))
+            .check(|kind, offset, marked| provider.has_field(program.message, kind, offset, marked))
             .map_err(|error| match error {
                 FilterError {
                     fault: Fault::NoField,

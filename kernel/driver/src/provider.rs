@@ -134,7 +134,7 @@ impl SchemaVisitor for CommandCheck<'_> {
 
 /// Looks for a field of a message that is offered.
 struct FieldSearch {
-    wanted: (u16, u8, u16),
+    wanted: (u16, u8, u16, bool),
     within: bool,
     found: bool,
 }
@@ -147,14 +147,13 @@ impl SchemaVisitor for FieldSearch {
     }
 
     fn field(&mut self, field: &FieldRow<'_>) {
-        let (_, wanted, place) = self.wanted;
-        // A number that may be absent has a mark before it, which filters do not know.
+        let (_, kind, offset, mark) = self.wanted;
         let marked = field.flags & field_flags::OPTIONAL != 0
             && FieldKind::from_wire(field.kind).is_none_or(|kind| !kind.is_variable());
         self.found |= self.within
-            && !marked
+            && marked == mark
             && field.owner == Owner::Message
-            && (field.kind, field.offset) == (wanted, place);
+            && (field.kind, field.offset) == (kind, offset);
     }
 }
 
@@ -201,10 +200,11 @@ impl Provider {
         fltport_abi::fixed::name_from_bytes(&self.name).unwrap_or("")
     }
 
-    /// IRQL: PASSIVE_LEVEL. Whether a message has a field of this kind at this place.
-    pub(crate) fn has_field(&self, message: u16, kind: FieldKind, offset: u16) -> bool {
+    /// IRQL: PASSIVE_LEVEL. Whether a message has a field of this kind at this place, with a mark
+    /// that says whether it is there, or without one.
+    pub(crate) fn has_field(&self, message: u16, kind: FieldKind, offset: u16, mark: bool) -> bool {
         let mut search = FieldSearch {
-            wanted: (message, kind as u8, offset),
+            wanted: (message, kind as u8, offset, mark),
             within: false,
             found: false,
         };

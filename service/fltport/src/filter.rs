@@ -12,6 +12,9 @@
 //! | yes or no | its name alone; `== true`, `== false` |
 //! | text | `==` `!=` `starts` `ends` `contains` `~` (a pattern: `*` any characters, `?` one), `in ("a", "b")` |
 //! | list of texts | the same, true if it is of any of them |
+//! | enum, flags | as a number, by name or by number: `==`, `in (allow, 7)`, `has write` |
+//! | address | `==` `!=` `in ('10.0.0.0/8', 'fe80::1')` |
+//! | GUID | `==` `!=` `in ('{…}')` |
 //! | bytes | `==` `!=` `starts`, with `x"4d5a"` |
 //! | any | `is absent`, `is present` |
 //!

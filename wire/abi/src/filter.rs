@@ -23,12 +23,14 @@
 
 mod check;
 mod evaluate;
+mod network;
 mod program;
 mod texts;
 mod writer;
 
 pub use check::{Fault, FilterError};
 pub use evaluate::Verdict;
+pub use network::Network;
 pub use program::{Instruction, InstructionHeader, Op, Program, ProgramHeader, flags};
 pub use writer::{FieldPlace, Writer};
 
@@ -56,6 +58,10 @@ pub enum Class {
     Text,
     /// As bytes of the variable data.
     Bytes,
+    /// As an IPv4 or IPv6 address, by networks.
+    Address,
+    /// As a GUID.
+    Guid,
     /// Only whether it is there.
     Opaque,
 }
@@ -79,12 +85,9 @@ pub const fn class(kind: FieldKind) -> Class {
         | FieldKind::Status => Class::Signed,
         FieldKind::Text | FieldKind::TextList => Class::Text,
         FieldKind::Bytes => Class::Bytes,
-        FieldKind::Guid
-        | FieldKind::Ipv4
-        | FieldKind::Ipv6
-        | FieldKind::Address
-        | FieldKind::Record
-        | FieldKind::List => Class::Opaque,
+        FieldKind::Ipv4 | FieldKind::Ipv6 | FieldKind::Address => Class::Address,
+        FieldKind::Guid => Class::Guid,
+        FieldKind::Record | FieldKind::List => Class::Opaque,
     }
 }
 

@@ -34,6 +34,7 @@ pub(crate) fn place<'a, M: Message<'a>>(name: &str) -> FieldPlace {
     FieldPlace {
         kind: field.kind,
         offset: field.offset,
+        optional: field.is_optional(),
     }
 }
 
@@ -180,6 +181,7 @@ fn texts_are_compared_as_nt_does() {
     let pid = FieldPlace {
         kind: fltport_abi::schema::FieldKind::Pid,
         offset: 0,
+        optional: false,
     };
     filters.extend(filter(2, |w| {
         w.numbers(Op::In, pid, &[2000, 2002]).unwrap()

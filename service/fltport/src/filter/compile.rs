@@ -3,13 +3,15 @@
 
 use super::FilterProblem;
 use super::parse::{Comparison, Expression, Literal, Operand, Test, parse};
-use crate::schema::{MessageSchema, Schema};
+use crate::schema::{DefinitionSchema, FormSchema, MessageSchema, Schema};
 use fltport_abi::EncodeError;
 use fltport_abi::Text;
 use fltport_abi::filter::{Class, FieldPlace, Op, Program, Writer};
 use fltport_abi::limits::{MAX_FILTER, MAX_PREDICATES};
 use fltport_abi::schema::FieldKind;
+use std::net::IpAddr;
 use std::ops::Range;
+use std::sync::Arc;
 
 /// The program of a filter for this message of the schema.
 pub(crate) fn compile(
@@ -30,9 +32,12 @@ pub(crate) fn compile(
     let length = compiler.writer.finish().map_err(|_| whole(too_long()))?;
     bytes.truncate(length);
     // What the driver would find is found here, where it can be said better.
-    let is_known = |kind, offset| {
+    let is_known = |kind: FieldKind, offset, marked| {
         let mut fields = message.fields.iter();
-        fields.any(|f| f.kind == Some(kind) && f.offset == offset)
+        fields.any(|f| {
+            let mark = f.optional && !kind.is_variable();
+            f.kind == Some(kind) && f.offset == offset && mark == marked
+        })
     };
     Program::parse(&bytes)
         .and_then(|program| program.check(is_known))
@@ -56,6 +61,8 @@ struct Compiler<'c> {
 struct Named<'n> {
     name: &'n str,
     place: FieldPlace,
+    /// What its values are called.
+    names: &'n [(u32, String)],
     at: &'n Range<usize>,
 }
 
@@ -90,15 +97,28 @@ impl Compiler<'_> {
                 self.operator(Op::Not)
             }
             Expression::Predicate { field, at, test } => {
-                let place = self.find(field, at)?;
-                let name = field;
-                self.predicate(&Named { name, place, at }, test)
+                let (place, definition) = self.find(field, at)?;
+                let names = match definition.as_ref().map(|it| &it.form) {
+                    Some(FormSchema::Enum(names) | FormSchema::Flags(names)) => names.as_slice(),
+                    _ => &[],
+                };
+                let field = Named {
+                    name: field,
+                    place,
+                    names,
+                    at,
+                };
+                self.predicate(&field, test)
             }
         }
     }
 
-    /// The field with this name.
-    fn find(&self, name: &str, at: &Range<usize>) -> Result<FieldPlace, FilterProblem> {
+    /// The field with this name, and what its values are called.
+    fn find(
+        &self,
+        name: &str,
+        at: &Range<usize>,
+    ) -> Result<(FieldPlace, Option<Arc<DefinitionSchema>>), FilterProblem> {
         let (provider, message) = (&self.schema.provider, &self.message.name);
         let Some(field) = self.message.fields.iter().find(|f| f.name == name) else {
             let names: Vec<&str> = self
@@ -115,10 +135,14 @@ impl Compiler<'_> {
             return Err(self.problem(at, cause));
         };
         match field.kind {
-            Some(kind) => Ok(FieldPlace {
-                kind,
-                offset: field.offset,
-            }),
+            Some(kind) => {
+                let place = FieldPlace {
+                    kind,
+                    offset: field.offset,
+                    optional: field.optional,
+                };
+                Ok((place, field.definition.clone()))
+            }
             None => {
                 let cause = format!(
                     "the field \"{name}\" of \"{message}\" is of a type that this program does not know. Use a newer version"
@@ -174,8 +198,34 @@ impl Compiler<'_> {
             Class::Text => self.compare_text(field, comparison, operand),
             Class::Bytes => self.compare_bytes(field, comparison, operand),
             Class::Unsigned | Class::Signed => self.compare_number(field, comparison, operand),
-            Class::Opaque => Err(self.impossible(field, operand)),
+            Class::Address if comparison == Comparison::Equal => {
+                let (address, bits) = self.network(operand)?;
+                let result = self.writer.network(field.place, address, bits);
+                self.written(result)
+            }
+            Class::Guid if comparison == Comparison::Equal => {
+                let guid = match &operand.literal {
+                    Literal::Text { text, .. } => guid(text),
+                    _ => None,
+                };
+                let example =
+                    "here a GUID was expected, as in '{12345678-9abc-def0-1234-56789abcdef0}'";
+                let guid = guid.ok_or_else(|| self.problem(&operand.at, example))?;
+                let result = self.writer.bytes(Op::BytesEqual, field.place, &guid);
+                self.written(result)
+            }
+            Class::Address | Class::Guid | Class::Opaque => Err(self.impossible(field, operand)),
         }
+    }
+
+    /// An address, or a network of them.
+    fn network(&self, operand: &Operand) -> Result<(IpAddr, u32), FilterProblem> {
+        let found = match &operand.literal {
+            Literal::Text { text, .. } => network(text),
+            _ => None,
+        };
+        let example = "here an address or a network was expected, as in '10.0.0.0/8' or 'fe80::1'";
+        found.ok_or_else(|| self.problem(&operand.at, example))
     }
 
     fn impossible(&self, field: &Named<'_>, operand: &Operand) -> FilterProblem {
@@ -270,12 +320,23 @@ impl Compiler<'_> {
                 "false" => Some(0),
                 _ => None,
             },
+            Literal::Name(name) => {
+                let mut names = field.names.iter();
+                let found = names.find(|(_, known)| known == name);
+                found.map(|(value, _)| i128::from(*value))
+            }
             Literal::Text { text, .. } if kind == FieldKind::Time => time(text),
             Literal::Number(digits) if kind != FieldKind::Bool => integer(digits),
             _ => None,
         };
         let Some(number) = number else {
-            let cause = format!("here {} was expected", expected(kind));
+            let cause = match field.names {
+                [] => format!("here {} was expected", expected(kind)),
+                names => {
+                    let names: Vec<&str> = names.iter().map(|(_, name)| name.as_str()).collect();
+                    format!("here a number was expected, or one of {}", names.join(", "))
+                }
+            };
             return Err(self.problem(&operand.at, cause));
         };
         let (least, most) = bounds(field.place);
@@ -365,6 +426,40 @@ fn time(text: &str) -> Option<i128> {
     Some(timestamp.as_nanosecond().div_euclid(100) + TO_UNIX)
 }
 
+/// An address with the number of bits that count, all of them if it is not said.
+fn network(text: &str) -> Option<(IpAddr, u32)> {
+    let (address, bits) = match text.split_once('/') {
+        Some((address, bits)) => (address, Some(bits)),
+        None => (text, None),
+    };
+    let address: IpAddr = address.parse().ok()?;
+    let most = if address.is_ipv4() { 32 } else { 128 };
+    let bits = bits.map_or(Some(most), |bits| bits.parse().ok())?;
+    (bits <= most).then_some((address, bits))
+}
+
+/// A GUID as NT has it in memory, from `{12345678-9abc-def0-1234-56789abcdef0}`, with or without the
+/// braces.
+fn guid(text: &str) -> Option<[u8; 16]> {
+    let inside = text
+        .strip_prefix('{')
+        .and_then(|text| text.strip_suffix('}'));
+    let digits = inside.unwrap_or(text);
+    let groups: Vec<&str> = digits.split('-').collect();
+    let lengths: Vec<usize> = groups.iter().map(|group| group.len()).collect();
+    let whole =
+        lengths == [8, 4, 4, 4, 12] && digits.bytes().all(|b| b == b'-' || b.is_ascii_hexdigit());
+    let number = u128::from_str_radix(&groups.concat(), 16)
+        .ok()
+        .filter(|_| whole)?;
+    let mut bytes = number.to_be_bytes();
+    // The first three numbers are little-endian.
+    bytes[0..4].reverse();
+    bytes[4..6].reverse();
+    bytes[6..8].reverse();
+    Some(bytes)
+}
+
 fn expected(kind: FieldKind) -> &'static str {
     match kind {
         FieldKind::Bool => "true or false",
@@ -380,6 +475,8 @@ fn possible(place: FieldPlace) -> &'static str {
         (_, Class::Unsigned | Class::Signed) => "compared with == != < <= > >= in has",
         (_, Class::Text) => "compared with == != starts ends contains ~ in",
         (_, Class::Bytes) => "compared with == != starts",
+        (_, Class::Address) => "compared with == != in",
+        (_, Class::Guid) => "compared with == != in",
         (_, Class::Opaque) => "present or absent",
     }
 }

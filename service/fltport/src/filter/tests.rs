@@ -9,16 +9,49 @@ use fltport_abi::process_monitor::{self, ProcessExit, ProcessStart};
 use fltport_abi::schema::Provider;
 use fltport_abi::text::{Text, TextList};
 use proptest::prelude::*;
-use samples::{SAMPLES, Sample};
+use samples::{Choice, Endpoint, Rights, SAMPLES, Sample};
 
 #[allow(unreachable_pub)] // what the macro makes is public
 mod samples {
-    use fltport_abi::message::Time;
+    use fltport_abi::message::{Guid, Pid, Time};
     use fltport_abi::text::TextList;
+    use std::net::IpAddr;
 
     fltport_abi::messages! {
         /// Kinds that the process monitor does not have.
         provider SAMPLES = "samples";
+
+        types {
+            /// A choice.
+            enum Choice {
+                /// Yes.
+                0 "allow" Allow,
+                /// No.
+                7 "deny" Deny,
+            }
+
+            /// Rights.
+            flags Rights {
+                /// May read.
+                0x1 "read" READ,
+                /// May write.
+                0x2 "write" WRITE,
+            }
+        }
+
+        /// What has a form of its own.
+        notification 2 "endpoint" Endpoint {
+            /// A GUID.
+            interface: Guid,
+            /// An address.
+            remote: IpAddr,
+            /// A choice.
+            verdict: Choice,
+            /// Rights.
+            access: Rights,
+            /// There or not.
+            owner: Option<Pid>,
+        }
 
         /// One of each.
         notification 1 "sample" Sample<'a> {
@@ -170,6 +203,62 @@ fn signs_times_lists_and_bytes() {
         ("data starts x\"\"", true),
     ] {
         assert_eq!(holds(&SAMPLES, filter, &sample), expected, "{filter}");
+    }
+}
+
+#[test]
+fn names_addresses_and_guids() {
+    let endpoint = Endpoint {
+        interface: fltport_abi::message::Guid([
+            0x78, 0x56, 0x34, 0x12, 0xbc, 0x9a, 0xf0, 0xde, 0x12, 0x34, 0x56, 0x78, 0x9a, 0xbc,
+            0xde, 0xf0,
+        ]),
+        remote: std::net::IpAddr::from([10, 1, 2, 3]),
+        verdict: Choice::Deny,
+        access: Rights::WRITE,
+        owner: None,
+    };
+    for (filter, expected) in [
+        ("verdict == deny", true),
+        ("verdict in (allow, 8)", false),
+        ("verdict != allow", true),
+        ("access has write", true),
+        ("access has read or access == 0", false),
+        ("access == 2", true),
+        ("remote == '10.1.2.3'", true),
+        (
+            "remote in ('192.168.0.0/16', '10.0.0.0/8', 'fe80::/10')",
+            true,
+        ),
+        ("remote != '10.0.0.0/8'", false),
+        ("remote == '::/0'", false),
+        (
+            "interface == '{12345678-9abc-def0-1234-56789abcdef0}'",
+            true,
+        ),
+        ("interface != '12345678-9ABC-DEF0-1234-56789ABCDEF0'", false),
+        ("owner is absent", true),
+        ("owner == 0", false),
+    ] {
+        assert_eq!(holds(&SAMPLES, filter, &endpoint), expected, "{filter}");
+    }
+    let schema = schema(&SAMPLES);
+    for (filter, expected) in [
+        (
+            "verdict == maybe",
+            "a number was expected, or one of allow, deny",
+        ),
+        (
+            "remote == '10.0.0.0/33'",
+            "an address or a network was expected",
+        ),
+        ("remote == 4", "an address or a network was expected"),
+        ("remote > '10.0.0.1'", "it can be compared with == != in"),
+        ("interface == '{1}'", "a GUID was expected"),
+        ("interface starts '{1}'", "it can be compared with == != in"),
+    ] {
+        let problem = compile(&schema, schema.message(2).unwrap(), filter).expect_err(filter);
+        assert!(problem.to_string().contains(expected), "{problem}");
     }
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Whether a program may run.
 
+use super::network::Network;
 use super::program::{Instruction, Op, Program};
 use super::{Class, class};
 use crate::fixed::Fixed;
@@ -70,10 +71,10 @@ impl core::error::Error for FilterError {}
 
 impl Program<'_> {
     /// Whether the program may run over messages of a type that has the fields of which `has_field`
-    /// is true. Time is bounded by the program's length and 64 calls of `has_field`.
+    /// is true: of this kind, at this offset, with a mark that says whether it is there or not. Time is bounded by the program's length and 64 calls of `has_field`.
     pub fn check(
         &self,
-        mut has_field: impl FnMut(FieldKind, u16) -> bool,
+        mut has_field: impl FnMut(FieldKind, u16, bool) -> bool,
     ) -> Result<(), FilterError> {
         let (mut depth, mut predicates) = (0_usize, 0_usize);
         let mut instructions = self.instructions();
@@ -98,7 +99,7 @@ impl Program<'_> {
                     if predicates > MAX_PREDICATES {
                         return Err(here(Fault::TooLong));
                     }
-                    if !has_field(kind, instruction.offset) {
+                    if !has_field(kind, instruction.offset, instruction.optional) {
                         return Err(here(Fault::NoField));
                     }
                 }
@@ -106,6 +107,7 @@ impl Program<'_> {
             if instruction.op.is_operator()
                 && (instruction.offset != 0
                     || instruction.ignore_case
+                    || instruction.optional
                     || !instruction.operand.is_empty())
             {
                 return Err(here(Fault::Malformed));
@@ -129,10 +131,15 @@ fn predicate(instruction: &Instruction<'_>, kind: FieldKind) -> Result<(), Fault
         Op::Absent => true,
         Op::Range | Op::In | Op::Masked => number,
         Op::Equal | Op::Prefix | Op::Suffix | Op::Contains | Op::Glob => class == Class::Text,
-        Op::BytesEqual | Op::BytesPrefix => class == Class::Bytes,
+        Op::BytesEqual => matches!(class, Class::Bytes | Class::Guid),
+        Op::BytesPrefix => class == Class::Bytes,
+        Op::Network => class == Class::Address,
         Op::And | Op::Or | Op::Not => false,
     };
-    if !right || (instruction.ignore_case && class != Class::Text) {
+    if !right
+        || (instruction.ignore_case && class != Class::Text)
+        || (instruction.optional && kind.is_variable())
+    {
         return Err(Fault::WrongKind);
     }
     let operand = instruction.operand;
@@ -152,6 +159,8 @@ fn predicate(instruction: &Instruction<'_>, kind: FieldKind) -> Result<(), Fault
         Op::Equal | Op::Prefix | Op::Suffix | Op::Contains | Op::Glob => {
             operand.len().is_multiple_of(2)
         }
+        Op::BytesEqual => class != Class::Guid || operand.len() == 16,
+        Op::Network => Network::read(operand).is_some_and(|network| network.is_one_for(kind)),
         _ => true,
     };
     if fits { Ok(()) } else { Err(Fault::Operand) }

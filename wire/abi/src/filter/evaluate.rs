@@ -2,6 +2,7 @@
 //! Running a program over a message.
 
 use super::check::rank;
+use super::network::Network;
 use super::program::{Instruction, Op, Program};
 use super::texts::{self, Steps};
 use super::{MAX_STEPS, class};
@@ -97,7 +98,8 @@ fn predicate(
             None => Some(false),
         };
     }
-    let value = schema::value(message, fixed, kind, offset).ok()?;
+    let decoder = Decoder::with_fixed(message, fixed).ok()?;
+    let value = schema::value_of(&decoder, offset, fixed, kind, instruction.optional).ok()?;
     let number = match value {
         Value::Absent => return Some(instruction.op == Op::Absent),
         _ if instruction.op == Op::Absent => return Some(false),
@@ -115,11 +117,13 @@ fn predicate(
         Value::Time(time) => time.0.cast_unsigned(),
         Value::Status(status) => i64::from(status.0).cast_unsigned(),
         Value::Enum(number) | Value::Flags(number) => number.into(),
-        Value::Text(_)
-        | Value::TextList(_)
-        | Value::Guid(_)
-        | Value::Address(_)
-        | Value::Records(_) => return None,
+        Value::Guid(guid) => {
+            return texts::bytes_match(instruction.op, instruction.operand, &guid.0, steps);
+        }
+        Value::Address(address) => {
+            return Network::read(instruction.operand).map(|network| network.contains(address));
+        }
+        Value::Text(_) | Value::TextList(_) | Value::Records(_) => return None,
     };
     compare(instruction, kind, number)
 }

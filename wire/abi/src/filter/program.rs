@@ -48,6 +48,9 @@ crate::fixed! {
 pub mod flags {
     /// Texts are compared by NT's upper case of each unit.
     pub const IGNORE_CASE: u8 = 1;
+    /// The field is optional, and its kind has a mark that says whether it is there. Not for kinds
+    /// whose values lie in the variable data.
+    pub const OPTIONAL: u8 = 2;
 }
 
 /// What an instruction does.
@@ -83,6 +86,8 @@ pub enum Op {
     BytesEqual = 48,
     /// The bytes begin with the operand.
     BytesPrefix = 49,
+    /// The address is in the network; operand: a [`Network`](super::Network).
+    Network = 64,
 }
 
 impl Op {
@@ -103,6 +108,7 @@ impl Op {
             36 => Op::Glob,
             48 => Op::BytesEqual,
             49 => Op::BytesPrefix,
+            64 => Op::Network,
             _ => return None,
         })
     }
@@ -122,6 +128,8 @@ pub struct Instruction<'a> {
     pub kind: Option<FieldKind>,
     /// Texts are compared without regard to case.
     pub ignore_case: bool,
+    /// The field has a mark that says whether it is there.
+    pub optional: bool,
     /// Where the field lies.
     pub offset: u16,
     /// What the field is held against.
@@ -221,7 +229,7 @@ impl<'a> Instructions<'a> {
             .split_at_checked(header.operand.into())
             .ok_or(Fault::Malformed)?;
         let op = Op::from_wire(header.op).ok_or(Fault::UnknownOperation)?;
-        if header.reserved != 0 || header.flags & !flags::IGNORE_CASE != 0 {
+        if header.reserved != 0 || header.flags & !(flags::IGNORE_CASE | flags::OPTIONAL) != 0 {
             return Err(Fault::Malformed);
         }
         let kind = FieldKind::from_wire(header.kind);
@@ -233,6 +241,7 @@ impl<'a> Instructions<'a> {
             op,
             kind,
             ignore_case: header.flags & flags::IGNORE_CASE != 0,
+            optional: header.flags & flags::OPTIONAL != 0,
             offset: header.offset,
             operand,
         })

@@ -12,12 +12,15 @@ use std::string::String;
 use std::vec;
 use std::vec::Vec;
 
+mod endpoints;
+
 use samples::Sample;
 
 #[allow(unreachable_pub)] // what the macro makes is public
 mod samples {
-    use crate::message::{Pid, Status, Time};
+    use crate::message::{Guid, Pid, Status, Time};
     use crate::text::{Text, TextList};
+    use core::net::{IpAddr, Ipv4Addr};
 
     crate::messages! {
         /// Every class of fields.
@@ -44,6 +47,20 @@ mod samples {
             /// Bytes.
             data: &'a [u8],
         }
+
+        /// What has a mark or a form of its own.
+        notification 2 "endpoint" Endpoint {
+            /// Which interface.
+            interface: Guid,
+            /// Of either family.
+            remote: IpAddr,
+            /// Of one.
+            local: Ipv4Addr,
+            /// There or not.
+            port: Option<u16>,
+            /// There or not.
+            owner: Option<Pid>,
+        }
     }
 }
 
@@ -55,16 +72,27 @@ fn upcase(unit: u16) -> u16 {
 }
 
 fn field(name: &str) -> FieldPlace {
-    let Field { kind, offset, .. } = Sample::FIELDS.iter().find(|f| f.name == name).unwrap();
+    place(Sample::FIELDS, name)
+}
+
+fn place(fields: &[Field<'_>], name: &str) -> FieldPlace {
+    let field = fields.iter().find(|f| f.name == name).unwrap();
     FieldPlace {
-        kind: *kind,
-        offset: *offset,
+        kind: field.kind,
+        offset: field.offset,
+        optional: field.is_optional(),
     }
 }
 
-fn has_field(kind: FieldKind, offset: u16) -> bool {
-    let mut fields = Sample::FIELDS.iter();
-    fields.any(|f| (f.kind, f.offset) == (kind, offset))
+fn has_field(kind: FieldKind, offset: u16, marked: bool) -> bool {
+    is_there(Sample::FIELDS, kind, offset, marked)
+}
+
+fn is_there(fields: &[Field<'_>], kind: FieldKind, offset: u16, marked: bool) -> bool {
+    fields.iter().any(|f| {
+        let mark = f.is_optional() && !f.kind.is_variable();
+        (f.kind, f.offset, mark) == (kind, offset, marked)
+    })
 }
 
 fn write(program: impl FnOnce(&mut Writer<'_>)) -> Vec<u8> {
@@ -331,7 +359,8 @@ fn what_may_not_run_is_refused() {
         (16, 99, Fault::UnknownOperation),
         (17, 99, Fault::WrongKind),
         (18, 1, Fault::WrongKind),
-        (18, 2, Fault::Malformed),
+        (18, 2, Fault::NoField),
+        (18, 4, Fault::Malformed),
         (19, 1, Fault::Malformed),
         (22, 15, Fault::Operand),
     ] {
@@ -529,7 +558,7 @@ proptest! {
         if let Ok(program) = Program::parse(&program) {
             // What has not been checked may say anything, but must not panic either.
             let _any = program.evaluate(&message, fixed, upcase);
-            if program.check(|_, _| true).is_ok() {
+            if program.check(|_, _, _| true).is_ok() {
                 prop_assert!(program.predicates() <= MAX_PREDICATES);
                 prop_assert!(program.instructions().all(|i| i.is_ok()));
             }

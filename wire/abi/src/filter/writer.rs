@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Writing a program.
 
+use super::network::Network;
 use super::program::{InstructionHeader, MAGIC, Op, ProgramHeader, flags};
 use super::{Class, VERSION, class};
 use crate::fixed::Fixed;
@@ -8,6 +9,7 @@ use crate::limits::MAX_FILTER;
 use crate::message::EncodeError;
 use crate::schema::FieldKind;
 use crate::text::Text;
+use core::net::IpAddr;
 
 /// The field that a predicate is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub struct FieldPlace {
     pub kind: FieldKind,
     /// Where it lies in the fixed part.
     pub offset: u16,
+    /// It is optional.
+    pub optional: bool,
 }
 
 /// Writes a program into `out`, in postfix order. [`Program::check`](super::Program::check) says
@@ -45,15 +49,16 @@ impl<'o> Writer<'o> {
         &mut self,
         op: Op,
         place: Option<FieldPlace>,
-        flags: u8,
+        set: u8,
         operand: impl FnOnce(&mut [u8]) -> Result<usize, EncodeError>,
     ) -> Result<(), EncodeError> {
         let start = self.at + InstructionHeader::SIZE;
         let length = operand(self.out.get_mut(start..).ok_or(EncodeError::TooLarge)?)?;
+        let marked = place.is_some_and(|p| p.optional && !p.kind.is_variable());
         let header = InstructionHeader {
             op: op as u8,
             kind: place.map_or(0, |p| p.kind as u8),
-            flags,
+            flags: if marked { set | flags::OPTIONAL } else { set },
             reserved: 0,
             offset: place.map_or(0, |p| p.offset),
             operand: u16::try_from(length).map_err(|_| EncodeError::TooLarge)?,
@@ -117,6 +122,20 @@ impl<'o> Writer<'o> {
                 .ok_or(EncodeError::TooLarge)?
                 .copy_from_slice(bytes);
             Ok(bytes.len())
+        })
+    }
+
+    /// [`Op::Network`]: an address whose first `bits` are those of `network`.
+    pub fn network(
+        &mut self,
+        place: FieldPlace,
+        network: IpAddr,
+        bits: u32,
+    ) -> Result<(), EncodeError> {
+        let operand = Network::new(network, bits);
+        self.put(Op::Network, Some(place), 0, |out| {
+            operand.write(out).ok_or(EncodeError::TooLarge)?;
+            Ok(Network::SIZE)
         })
     }
 
