@@ -13,6 +13,7 @@ use crate::queue::EventQueue;
 use crate::rows::{ConnectionInfo, ProviderInfo};
 use crate::schema::Schema;
 use crate::statistics::{Counters, Statistics};
+use crate::stream::{Acknowledge, Progress, StreamInfo};
 use crate::subscription::Subscription;
 use crate::supervisor::{self, Control, Shared};
 use fltport_abi::Message;
@@ -40,7 +41,7 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::NotRunning`], [`Error::AccessDenied`], [`Error::VersionMismatch`],
-    /// [`Error::TooManyConnections`], [`Error::NoAnswer`], or what else the driver refuses with.
+    /// [`Error::TooManyConnections`], [`Error::StreamInUse`], [`Error::NoAnswer`], or what else the driver refuses with.
     pub fn connect(options: Options) -> Result<Client, Error> {
         let shared = Arc::new(Shared {
             queue: EventQueue::new(options.queue),
@@ -49,9 +50,11 @@ impl Client {
             control: Mutex::new(Control::default()),
             changed: Condvar::new(),
             subscribing: Mutex::default(),
+            progress: Progress::default(),
         });
         let session = supervisor::establish(&shared, 0)?;
         supervisor::install(&shared, &session);
+        supervisor::tell_if_streamless(&shared, &session);
         session.connection.begin(&shared.queue);
         let supervisor = supervisor::start(&shared, session)?;
         Ok(Client {
@@ -66,18 +69,61 @@ impl Client {
         let now = Instant::now();
         let deadline = now.checked_add(timeout);
         // A timeout beyond what the clock can say is cut to a day; the caller asks again.
+        if let Some(sequence) = self.due() {
+            self.acknowledge_taken(sequence);
+        }
         let event = self
             .shared
             .queue
             .pop(deadline.unwrap_or(now + Duration::from_secs(86_400)));
-        if event.is_some() {
-            self.taken();
+        if let Some(event) = &event {
+            self.taken(event);
         }
         event
     }
 
+    /// The number that is to be acknowledged before the program waits for the next event.
+    pub(crate) fn due(&self) -> Option<u64> {
+        let stream = self.shared.options.stream.as_ref();
+        let stream = stream.filter(|s| s.acknowledge == Acknowledge::Automatically)?;
+        let will_wait = self.shared.queue.is_empty();
+        self.shared.progress.due(stream.window, will_wait)
+    }
+
+    /// Acknowledges what the program has taken. Without a connection it is due again on the next
+    /// one.
+    pub(crate) fn acknowledge_taken(&self, sequence: u64) {
+        let current = lock(&self.shared.control).current.clone();
+        let told = current.map(|connection| match connection.has_stream {
+            true => connection.acknowledge(sequence),
+            false => Ok(()),
+        });
+        if !matches!(told, Some(Ok(()))) {
+            self.shared.progress.not_acknowledged(sequence - 1);
+        }
+    }
+
+    /// Says that everything up to this number of the stream has been dealt with
+    /// ([`Event::last_sequence`]): it will not be sent again. With
+    /// [`Acknowledge::Explicitly`] only this says so.
+    ///
+    /// # Errors
+    /// As [`Client::info`]; [`Error::NoSuchRecord`].
+    pub fn acknowledge(&self, sequence: u64) -> Result<(), Error> {
+        self.connection()?.acknowledge(sequence)
+    }
+
+    /// This connection's stream; `None` if it has none.
+    ///
+    /// # Errors
+    /// As [`Client::info`].
+    pub fn stream(&self) -> Result<Option<StreamInfo>, Error> {
+        self.connection()?.stream()
+    }
+
     /// An event has been taken: gets that were held back may go.
-    pub(crate) fn taken(&self) {
+    pub(crate) fn taken(&self, event: &Event) {
+        self.shared.progress.taken(event);
         let current = lock(&self.shared.control).current.clone();
         if let Some(connection) = current {
             // If this fails the connection has ended, and the pump says so.

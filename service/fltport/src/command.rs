@@ -6,7 +6,10 @@ use crate::error::Error;
 use crate::failure::Code;
 use crate::rows::ProviderInfo;
 use crate::schema::Schema;
-use fltport_abi::command::{ConnectionRow, FeaturesRow, Page, ProviderRow, Subscription, own};
+use crate::stream::StreamInfo;
+use fltport_abi::command::{
+    ConnectionRow, FeaturesRow, Page, ProviderRow, StreamRow, Subscription, own,
+};
 use fltport_abi::fixed::Fixed;
 use fltport_abi::limits::{MAX_COMMAND, MAX_SCHEMA};
 use fltport_abi::{DecodeError, Message, status};
@@ -88,6 +91,34 @@ impl Connection {
     pub(crate) fn info(&self) -> Result<ConnectionRow, Error> {
         let bytes = self.command(0, own::INFO, &[], ConnectionRow::SIZE)?;
         ConnectionRow::read(&bytes).ok_or(Error::Protocol("a short answer about this connection"))
+    }
+
+    /// This connection's stream; `None` if it has none.
+    pub(crate) fn stream(&self) -> Result<Option<StreamInfo>, Error> {
+        if !self.has_stream {
+            return Ok(None);
+        }
+        let bytes = self.command(0, own::STREAM, &[], StreamRow::SIZE)?;
+        let row =
+            StreamRow::read(&bytes).ok_or(Error::Protocol("a short answer about a stream"))?;
+        Ok(StreamInfo::new(&row))
+    }
+
+    /// Everything up to this number has been dealt with.
+    pub(crate) fn acknowledge(&self, sequence: u64) -> Result<(), Error> {
+        let payload = sequence.to_le_bytes();
+        self.command(0, own::ACKNOWLEDGE, &payload, 0).map(drop)
+    }
+
+    /// Keeps the schemas of all providers, for a stream that goes on: its subscriptions were made on
+    /// another connection.
+    pub(crate) fn read_all_schemas(&self) {
+        for provider in self.providers().unwrap_or_default() {
+            // One that is gone by now has no messages to be read.
+            if let Ok(schema) = self.schema(provider.number) {
+                self.set_schema(provider.number, schema);
+            }
+        }
     }
 
     pub(crate) fn providers(&self) -> Result<Vec<ProviderInfo>, Error> {

@@ -11,13 +11,14 @@ use crate::options::Options;
 use crate::queue::EventQueue;
 use crate::schema::Schema;
 use crate::statistics::Counters;
+use crate::stream::Progress;
 use fltport_abi::command::CommandHeader;
 use fltport_abi::common_driver;
 use fltport_abi::fixed::Fixed;
 use fltport_abi::hello::Hello;
 use fltport_abi::limits::{MAX_COMMAND, MAX_SCHEMA};
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -37,6 +38,10 @@ pub(crate) struct Connection {
     generation: u32,
     /// The driver's number for it; 0 until it is known. No frame comes before that.
     number: AtomicU32,
+    /// The number of the first record that is news to the client.
+    first: AtomicU64,
+    /// It has a stream: the driver knows what that is.
+    pub(crate) has_stream: bool,
     schemas: Mutex<HashMap<u16, Arc<Schema>>>,
     gets: Mutex<Gets>,
 }
@@ -57,18 +62,24 @@ struct Gets {
 }
 
 impl Connection {
-    /// Connects. No get waits yet.
-    pub(crate) fn open(options: &Options, generation: u32) -> Result<Arc<Connection>, Error> {
+    /// Connects. No get waits yet. `former` is the connection that the client had its stream with.
+    pub(crate) fn open(
+        options: &Options,
+        generation: u32,
+        former: u32,
+    ) -> Result<Arc<Connection>, Error> {
         let hello = Hello::new(&options.name, options.rights, generation);
         let place = options.place();
-        let port = Port::connect(options, &hello.to_bytes())
-            .map_err(|f| Error::new(f, &place, options.patience))?;
+        let connected = connect(options, &hello, former);
+        let (port, has_stream) = connected.map_err(|f| Error::new(f, &place, options.patience))?;
         let connection = Arc::new(Connection {
             port,
             place,
             patience: options.patience,
             generation,
             number: AtomicU32::new(0),
+            first: AtomicU64::new(1),
+            has_stream,
             schemas: Mutex::default(),
             gets: Mutex::new(Gets {
                 open: false,
@@ -95,6 +106,14 @@ impl Connection {
         self.number.store(number, Ordering::Release);
     }
 
+    pub(crate) fn first(&self) -> u64 {
+        self.first.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_first(&self, first: u64) {
+        self.first.store(first, Ordering::Release);
+    }
+
     pub(crate) fn schema_of(&self, provider: u16) -> Option<Arc<Schema>> {
         lock(&self.schemas).get(&provider).cloned()
     }
@@ -116,6 +135,7 @@ impl Connection {
         self: &Arc<Self>,
         queue: &EventQueue,
         counters: &Counters,
+        progress: &Progress,
         change: impl Fn(&str, bool),
     ) -> Error {
         let mut intake = Intake::new(self, counters);
@@ -141,11 +161,14 @@ impl Connection {
                     change(&name, registered);
                 }
             }
+            progress.received(events.iter().map(|(event, _)| event));
             queue.push(events);
         };
         self.port.shutdown();
         intake.judge(0);
-        queue.push(intake.events());
+        let events = intake.events();
+        progress.received(events.iter().map(|(event, _)| event));
+        queue.push(events);
         self.error(failure)
     }
 
@@ -226,6 +249,19 @@ impl Connection {
     fn error(&self, failure: Failure) -> Error {
         Error::new(failure, &self.place, self.patience)
     }
+}
+
+/// The port, and whether it has the stream that is wanted. A driver of before there were streams takes
+/// only a hello that is alone; every other refusal is one.
+fn connect(options: &Options, hello: &Hello, former: u32) -> Result<(Port, bool), Failure> {
+    if let Some(stream) = &options.stream {
+        match Port::connect(options, &stream.hello(hello, former)) {
+            Ok(port) => return Ok((port, true)),
+            Err(failure) if failure.fault == Fault::Malformed => {}
+            Err(failure) => return Err(failure),
+        }
+    }
+    Ok((Port::connect(options, &hello.to_bytes())?, false))
 }
 
 /// The common driver's own messages, which come without a subscription.

@@ -52,6 +52,12 @@ pub enum Error {
     NotFound(Code),
     /// Another service is the decider for one of these requests.
     DeciderTaken(Code),
+    /// Another connection has the stream, and it was not to be taken over.
+    StreamInUse(Code),
+    /// Another instance has taken the stream over from this one.
+    TakenOver(Code),
+    /// There is no such record in the stream.
+    NoSuchRecord(Code),
     /// There was no answer within this time.
     NoAnswer(Duration),
     /// The driver refused.
@@ -88,6 +94,9 @@ impl Error {
             | Error::TooLate(code)
             | Error::NotFound(code)
             | Error::DeciderTaken(code)
+            | Error::StreamInUse(code)
+            | Error::TakenOver(code)
+            | Error::NoSuchRecord(code)
             | Error::Refused(code)
             | Error::Thread(code) => *code,
             _ => Code::None,
@@ -122,9 +131,12 @@ impl Error {
             Fault::NoWaiter => Error::TooLate(code),
             Fault::NotFound => Error::NotFound(code),
             Fault::Taken => Error::DeciderTaken(code),
+            Fault::StreamInUse => Error::StreamInUse(code),
+            Fault::TakenOver => Error::TakenOver(code),
+            Fault::NoSuchRecord => Error::NoSuchRecord(code),
             Fault::NoAnswer => Error::NoAnswer(limit),
             Fault::Protocol(what) => Error::Protocol(what),
-            Fault::TooSmall(_) | Fault::Other => Error::Refused(code),
+            Fault::TooSmall(_) | Fault::Malformed | Fault::Other => Error::Refused(code),
         }
     }
 }
@@ -168,6 +180,15 @@ impl fmt::Display for Error {
             ),
             Error::DeciderTaken(_) => f.write_str(
                 "another service answers these requests already. End it first; `fltport status` lists the connections",
+            ),
+            Error::StreamInUse(_) => f.write_str(
+                "another connection has this stream. End that service, or take the stream over from it; `fltport status` lists the connections",
+            ),
+            Error::TakenOver(_) => f.write_str(
+                "another instance of this service has taken the stream over. Let this one end",
+            ),
+            Error::NoSuchRecord(_) => f.write_str(
+                "there is no such record in the stream. Acknowledge what has come",
             ),
             Error::NoAnswer(limit) => write!(
                 f,

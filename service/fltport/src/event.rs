@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::request::Request;
 use crate::schema::{FieldSchema, Schema};
 use crate::value::{Value, fixed_part, read_fields, verify};
-use fltport_abi::frame::{GapEntry, OutcomeHeader, RecordHeader};
+use fltport_abi::frame::{GapEntry, OutcomeHeader, RecordHeader, RecordKind};
 use fltport_abi::{Cause, DecodeError, Message, Outcome, Time};
 use std::ops::Range;
 use std::sync::Arc;
@@ -46,6 +46,27 @@ pub enum Event {
         /// How many times this client has connected before.
         generation: u32,
     },
+    /// A new connection has been made, and the stream goes on with it: nothing is missing, and
+    /// nothing comes again that this process has been given.
+    Resumed {
+        /// How many times this client has connected before.
+        generation: u32,
+    },
+    /// Another instance has taken the stream over. No more events will come.
+    TakenOver,
+    /// The driver is too old for streams: this connection's ends with it, and what is in flight then
+    /// is lost.
+    NoStream,
+    /// A part of a provider's present state, for a subscription with a snapshot. What the message
+    /// means there, the provider says.
+    Snapshot(Record),
+    /// A provider's snapshot is complete: what follows of it is what happens.
+    SnapshotEnd {
+        /// The provider's number.
+        provider: u16,
+        /// Its place in the stream.
+        sequence: u64,
+    },
     /// A subscription could not be made again on the new connection; it is tried again from time to
     /// time.
     SubscriptionFailed {
@@ -54,6 +75,30 @@ pub enum Event {
         /// Why.
         reason: Error,
     },
+}
+
+impl Event {
+    /// The number in the stream up to which it brings the program; `None` for what has no place
+    /// there. [`Client::acknowledge`](crate::Client::acknowledge) takes it.
+    pub fn last_sequence(&self) -> Option<u64> {
+        match self {
+            Event::Notification(record) | Event::Snapshot(record) => Some(record.sequence()),
+            Event::Outcome(outcome) => Some(outcome.record.sequence()),
+            Event::Gap(gap) => Some(gap.last),
+            Event::Missing { last, .. } => Some(*last),
+            Event::Corrupt(corrupt) => corrupt.in_stream.then_some(corrupt.sequence),
+            Event::SnapshotEnd { sequence, .. } => Some(*sequence),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn payload_len(&self) -> usize {
+        match self {
+            Event::Notification(record) | Event::Snapshot(record) => record.payload.len(),
+            Event::Outcome(outcome) => outcome.record.payload.len(),
+            _ => 0,
+        }
+    }
 }
 
 /// A record of the stream. Cheap to clone: the bytes are shared.
@@ -82,6 +127,7 @@ impl Record {
         };
         Some(Corrupt {
             sequence: self.sequence(),
+            in_stream: self.header.kind != RecordKind::Request as u16,
             time: self.time(),
             provider: self.provider(),
             schema: schema.clone(),
@@ -235,6 +281,8 @@ impl RequestOutcome {
 pub struct Corrupt {
     /// Its place in the connection's stream; for a request, its id.
     pub sequence: u64,
+    /// It has a place in the stream: it is no request.
+    pub(crate) in_stream: bool,
     /// When it was sent.
     pub time: Time,
     /// The provider's number.

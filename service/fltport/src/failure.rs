@@ -56,6 +56,14 @@ pub(crate) enum Fault {
     NotFound,
     /// Somebody else is the decider.
     Taken,
+    /// Another connection has the stream.
+    StreamInUse,
+    /// Another instance has taken the stream over.
+    TakenOver,
+    /// The stream has no such record.
+    NoSuchRecord,
+    /// The driver does not know what it was sent.
+    Malformed,
     /// No answer within the time.
     NoAnswer,
     /// The peer does not speak the protocol.
@@ -101,7 +109,11 @@ impl Failure {
             nt::FLT_NO_WAITER_FOR_REPLY => Fault::NoWaiter,
             nt::CANCELLED => Fault::Cancelled,
             status::NOT_FOUND => Fault::NotFound,
+            status::INVALID_PARAMETER => Fault::Malformed,
             status::SHARING_VIOLATION => Fault::Taken,
+            status::CONNECTION_ACTIVE => Fault::StreamInUse,
+            status::CONNECTION_ABORTED => Fault::TakenOver,
+            status::END_OF_FILE => Fault::NoSuchRecord,
             _ => Fault::Other,
         };
         Failure {
@@ -124,7 +136,11 @@ impl Failure {
             0x801F_0020 => Fault::NoWaiter,
             0x8007_03E3 => Fault::Cancelled,
             0x8007_0490 => Fault::NotFound,
+            0x8007_0057 => Fault::Malformed,
             0x8007_0020 => Fault::Taken,
+            0x8007_04CE => Fault::StreamInUse,
+            0x8007_04D4 => Fault::TakenOver,
+            0x8007_0026 => Fault::NoSuchRecord,
             _ => Fault::Other,
         };
         Failure {
@@ -170,7 +186,11 @@ mod tests {
             (nt::FLT_NO_WAITER_FOR_REPLY, 0x801F_0020),
             (nt::CANCELLED, 0x8007_03E3),
             (status::NOT_FOUND, 0x8007_0490),
+            (status::INVALID_PARAMETER, 0x8007_0057),
             (status::SHARING_VIOLATION, 0x8007_0020),
+            (status::CONNECTION_ACTIVE, 0x8007_04CE),
+            (status::CONNECTION_ABORTED, 0x8007_04D4),
+            (status::END_OF_FILE, 0x8007_0026),
         ] {
             let fault = Failure::from_status(nt).fault;
             assert_eq!(

@@ -24,7 +24,7 @@ type Sized = (Event, usize);
 pub(crate) struct Intake<'c> {
     connection: &'c Arc<Connection>,
     counters: &'c Counters,
-    order: Resequencer<Sized>,
+    order: Option<Resequencer<Sized>>,
     steps: Vec<Step<Sized>>,
     requests: Vec<Sized>,
 }
@@ -34,7 +34,8 @@ impl<'c> Intake<'c> {
         Intake {
             connection,
             counters,
-            order: Resequencer::new(),
+            // Where the stream begins is known when the connection is; no frame comes before that.
+            order: None,
             steps: Vec::new(),
             requests: Vec::new(),
         }
@@ -42,7 +43,7 @@ impl<'c> Intake<'c> {
 
     /// How long to wait for the next get before calling [`Intake::judge`].
     pub(crate) fn patience(&self) -> Option<Duration> {
-        self.order.patience(Instant::now())
+        self.order.as_ref()?.patience(Instant::now())
     }
 
     /// Takes what the get in `slot` brought; `waiting` are the slots of the others at the port.
@@ -51,13 +52,16 @@ impl<'c> Intake<'c> {
         if self.read(&Arc::from(message)).is_err() {
             self.counters.damaged.add(1);
         }
-        self.order
-            .completed(slot, waiting, Instant::now(), &mut self.steps);
+        let now = Instant::now();
+        let order = order(&mut self.order, self.connection);
+        order.completed(slot, waiting, now, &mut self.steps);
     }
 
     /// Declares holes that nothing can fill any more.
     pub(crate) fn judge(&mut self, waiting: u64) {
-        self.order.judge(waiting, Instant::now(), &mut self.steps);
+        if let Some(order) = &mut self.order {
+            order.judge(waiting, Instant::now(), &mut self.steps);
+        }
     }
 
     /// The events so far, in order.
@@ -142,14 +146,22 @@ impl<'c> Intake<'c> {
                 let corrupt = outcome.record.corrupt(Some(&outcome));
                 (sequence, self.sound(corrupt, Event::Outcome(outcome)))
             }
+            RecordKind::SnapshotEnd => {
+                let provider = record.provider();
+                (sequence, Event::SnapshotEnd { provider, sequence })
+            }
+            RecordKind::Snapshot => {
+                let corrupt = record.corrupt(None);
+                (sequence, self.sound(corrupt, Event::Snapshot(record)))
+            }
             _ => {
                 let corrupt = record.corrupt(None);
                 (sequence, self.sound(corrupt, Event::Notification(record)))
             }
         };
         self.counters.records.add(1);
-        self.order
-            .push(first, sequence, (event, size), &mut self.steps);
+        let order = order(&mut self.order, self.connection);
+        order.push(first, sequence, (event, size), &mut self.steps);
         Ok(())
     }
 
@@ -171,6 +183,14 @@ impl<'c> Intake<'c> {
             losses: gap.entries().map(loss).collect(),
         }
     }
+}
+
+/// The order of the connection's stream, which begins where the connection says.
+fn order<'o>(
+    order: &'o mut Option<Resequencer<Sized>>,
+    connection: &Connection,
+) -> &'o mut Resequencer<Sized> {
+    order.get_or_insert_with(|| Resequencer::new(connection.first()))
 }
 
 fn outcome(record: Record, parsed: &frame::Record<'_>) -> Result<RequestOutcome, DecodeError> {

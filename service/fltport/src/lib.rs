@@ -40,6 +40,10 @@
 //! **The end of a connection** (the driver unloaded, the hosted kernel stopped) shows as
 //! [`Event::Disconnected`]; the client connects again with growing waits, makes its subscriptions
 //! again and goes on after [`Event::Reconnected`].
+//!
+//! **Streams** ([`Options::stream`]) outlive a connection, and the process: a service that comes back
+//! within the retention goes on behind the last record that it has dealt with, and a new instance can
+//! take the stream, and the decider's role, over from a running one.
 
 #![deny(unsafe_code)]
 
@@ -63,6 +67,7 @@ mod rows;
 mod schema;
 mod sequence;
 mod statistics;
+mod stream;
 mod subscription;
 mod subscriptions;
 mod supervisor;
@@ -84,6 +89,7 @@ pub use request::Request;
 pub use rows::{ConnectionInfo, ProviderInfo};
 pub use schema::{DefinitionSchema, FieldSchema, FormSchema, MessageSchema, Schema};
 pub use statistics::Statistics;
+pub use stream::{Acknowledge, StreamInfo, StreamKey};
 pub use subscription::{MessageKey, Subscription};
 #[cfg(feature = "tokio")]
 pub use tokio_client::AsyncClient;

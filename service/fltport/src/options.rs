@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How to connect.
 
+use crate::stream::{Acknowledge, StreamKey, StreamOptions};
 use fltport_abi::hello::rights;
 use fltport_abi::limits::PORT_NAME;
 use std::time::Duration;
@@ -24,6 +25,7 @@ pub struct Options {
     pub(crate) backoff: (Duration, Duration),
     pub(crate) reconnect: bool,
     pub(crate) patience: Duration,
+    pub(crate) stream: Option<StreamOptions>,
     #[cfg(unix)]
     pub(crate) socket: Option<std::path::PathBuf>,
 }
@@ -42,6 +44,7 @@ impl Options {
             backoff: (Duration::from_millis(100), Duration::from_secs(10)),
             reconnect: true,
             patience: Duration::from_secs(10),
+            stream: None,
             #[cfg(unix)]
             socket: None,
         }
@@ -107,6 +110,47 @@ impl Options {
     #[must_use]
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
+        self
+    }
+
+    /// Have a stream that outlives the connection: for `retention` (at most ten minutes) after it
+    /// ended, the driver keeps what was not acknowledged and goes on collecting, and whoever connects
+    /// with the same key and the same rights goes on there. Without it, what is in flight when a
+    /// connection ends is lost.
+    #[must_use]
+    pub fn stream(mut self, key: StreamKey, retention: Duration) -> Self {
+        self.stream = Some(StreamOptions::new(key, retention));
+        self
+    }
+
+    /// Bytes of records that the driver may send before the first of them is acknowledged; 1 MiB by
+    /// default, at least 128 KiB and at most 16 MiB. For a stream; call it after
+    /// [`Options::stream`], as the two below.
+    #[must_use]
+    pub fn window(mut self, bytes: usize) -> Self {
+        if let Some(stream) = &mut self.stream {
+            stream.set_window(bytes);
+        }
+        self
+    }
+
+    /// Take the stream over if another instance has it: that one is told
+    /// ([`Event::TakenOver`](crate::Event::TakenOver)) and its requests are asked here. No by default:
+    /// then connecting fails with [`Error::StreamInUse`](crate::Error::StreamInUse).
+    #[must_use]
+    pub fn take_over(mut self, take_over: bool) -> Self {
+        if let Some(stream) = &mut self.stream {
+            stream.take_over = take_over;
+        }
+        self
+    }
+
+    /// When the driver is told that a record of the stream has been dealt with.
+    #[must_use]
+    pub fn acknowledge(mut self, when: Acknowledge) -> Self {
+        if let Some(stream) = &mut self.stream {
+            stream.acknowledge = when;
+        }
         self
     }
 

@@ -97,6 +97,12 @@ impl EventQueue {
         Self::wake(state, &self.ready);
     }
 
+    /// Whether it holds no event.
+    pub(crate) fn is_empty(&self) -> bool {
+        let state = lock(&self.state);
+        state.requests.is_empty() && state.stream.is_empty()
+    }
+
     /// Whether it holds as much as it should.
     pub(crate) fn is_full(&self) -> bool {
         lock(&self.state).bytes >= self.bound

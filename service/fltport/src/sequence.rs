@@ -49,10 +49,10 @@ struct Hole {
 }
 
 impl<T> Resequencer<T> {
-    /// Expects number 1.
-    pub(crate) fn new() -> Self {
+    /// Expects this number first.
+    pub(crate) fn new(next: u64) -> Self {
         Resequencer {
-            next: 1,
+            next,
             held: BTreeMap::new(),
             hole: None,
         }

@@ -15,6 +15,7 @@ use crate::lock::lock;
 use crate::options::Options;
 use crate::queue::EventQueue;
 use crate::statistics::Counters;
+use crate::stream::{Progress, StreamInfo};
 use crate::subscriptions::Wanted;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
@@ -32,6 +33,7 @@ pub(crate) struct Shared {
     pub(crate) changed: Condvar,
     /// Held while a subscription is made.
     pub(crate) subscribing: Mutex<()>,
+    pub(crate) progress: Progress,
 }
 
 /// What is wanted, and what is.
@@ -41,6 +43,8 @@ pub(crate) struct Control {
     pub(crate) current: Option<Arc<Connection>>,
     /// It is connected, but not known to the driver by number yet.
     pub(crate) opening: Option<Arc<Connection>>,
+    /// The last connection that had the stream.
+    former: u32,
     pub(crate) subscriptions: BTreeMap<String, Wanted>,
     /// Why the current pump ended.
     ended: Option<Error>,
@@ -52,12 +56,15 @@ pub(crate) struct Control {
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(crate) connection: Arc<Connection>,
+    /// What goes on with it, if anything does.
+    pub(crate) resumed: Option<StreamInfo>,
     pump: JoinHandle<()>,
 }
 
 /// Connects once and starts the pump.
 pub(crate) fn establish(shared: &Arc<Shared>, generation: u32) -> Result<Session, Error> {
-    let connection = Connection::open(&shared.options, generation)?;
+    let former = lock(&shared.control).former;
+    let connection = Connection::open(&shared.options, generation, former)?;
     let pump = {
         let (shared, connection) = (shared.clone(), connection.clone());
         std::thread::Builder::new()
@@ -66,19 +73,37 @@ pub(crate) fn establish(shared: &Arc<Shared>, generation: u32) -> Result<Session
                 let changed =
                     |provider: &str, registered| shared.provider_changed(provider, registered);
                 let end = End(&shared);
-                end.note(connection.pump(&shared.queue, &shared.counters, changed));
+                let (queue, counters, progress) =
+                    (&shared.queue, &shared.counters, &shared.progress);
+                end.note(connection.pump(queue, counters, progress, changed));
             })
             .map_err(|e| Error::thread(&e))?
     };
-    let session = Session { connection, pump };
+    let mut session = Session {
+        connection,
+        resumed: None,
+        pump,
+    };
     let asked = match open(shared, &session.connection) {
-        true => session.connection.info(),
+        true => session
+            .connection
+            .info()
+            .and_then(|row| Ok((row, session.connection.stream()?))),
         false => Err(Error::Closed),
     };
     lock(&shared.control).opening = None;
     match asked {
-        Ok(row) => {
-            session.connection.set_number(row.connection);
+        Ok((row, stream)) => {
+            let connection = &session.connection;
+            connection.set_number(row.connection);
+            connection.set_first(shared.progress.begin(stream.as_ref()));
+            session.resumed = stream.filter(|stream| stream.former.is_some());
+            if stream.is_some() {
+                lock(&shared.control).former = row.connection;
+            }
+            if session.resumed.is_some() {
+                connection.read_all_schemas();
+            }
             Ok(session)
         }
         Err(error) => {
@@ -234,8 +259,13 @@ fn reconnect(shared: &Arc<Shared>, generation: u32, backoff: &mut Backoff) -> Op
         if pause(shared, backoff.next()) {
             return None;
         }
-        let Ok(session) = establish(shared, generation) else {
-            continue;
+        let session = match establish(shared, generation) {
+            Ok(session) => session,
+            Err(Error::TakenOver(_)) => {
+                shared.queue.push([(Event::TakenOver, 0)]);
+                return None;
+            }
+            Err(_) => continue,
         };
         if !install(shared, &session) {
             end(shared, session);
@@ -243,10 +273,22 @@ fn reconnect(shared: &Arc<Shared>, generation: u32, backoff: &mut Backoff) -> Op
         }
         backoff.reset();
         shared.counters.reconnects.add(1);
-        shared.queue.push([(Event::Reconnected { generation }, 0)]);
+        let event = match session.resumed {
+            Some(_) => Event::Resumed { generation },
+            None => Event::Reconnected { generation },
+        };
+        shared.queue.push([(event, 0)]);
+        tell_if_streamless(shared, &session);
         session.connection.begin(&shared.queue);
         shared.subscribe_again(&session.connection, true);
         return Some(session);
+    }
+}
+
+/// Tells a program that wants a stream that it has none.
+pub(crate) fn tell_if_streamless(shared: &Shared, session: &Session) {
+    if shared.options.stream.is_some() && !session.connection.has_stream {
+        shared.queue.push([(Event::NoStream, 0)]);
     }
 }
 

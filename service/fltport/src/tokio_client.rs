@@ -41,9 +41,18 @@ impl AsyncClient {
     /// The next event; `None` when no more will come. Dropping the future loses nothing. One task
     /// at a time: a second one that waits takes the first one's place.
     pub async fn next(&self) -> Option<Event> {
+        if let Some(sequence) = self.0.due() {
+            let client = self.0.clone();
+            let acknowledge = move || {
+                client.acknowledge_taken(sequence);
+                Ok(())
+            };
+            // What fails is due again.
+            let _told = blocking(acknowledge).await;
+        }
         let event = poll_fn(|context| self.0.shared.queue.poll(context)).await;
-        if event.is_some() {
-            self.0.taken();
+        if let Some(event) = &event {
+            self.0.taken(event);
         }
         event
     }

@@ -14,7 +14,7 @@ fn numbers(steps: &[Step<u64>]) -> Vec<u64> {
 
 #[test]
 fn in_order_items_pass_at_once() {
-    let (mut r, mut out, now) = (Resequencer::new(), Vec::new(), Instant::now());
+    let (mut r, mut out, now) = (Resequencer::new(1), Vec::new(), Instant::now());
     r.push(1, 1, 1, &mut out);
     r.push(2, 5, 2, &mut out);
     r.push(6, 6, 6, &mut out);
@@ -25,7 +25,7 @@ fn in_order_items_pass_at_once() {
 
 #[test]
 fn a_hole_stays_open_while_a_get_could_fill_it() {
-    let (mut r, mut out, now) = (Resequencer::new(), Vec::new(), Instant::now());
+    let (mut r, mut out, now) = (Resequencer::new(1), Vec::new(), Instant::now());
     r.push(2, 2, 2, &mut out);
     r.completed(0, 0b110, now, &mut out);
     assert_eq!(out, []);
@@ -41,7 +41,7 @@ fn a_hole_stays_open_while_a_get_could_fill_it() {
 
 #[test]
 fn a_hole_is_declared_when_no_get_can_fill_it() {
-    let (mut r, mut out, now) = (Resequencer::new(), Vec::new(), Instant::now());
+    let (mut r, mut out, now) = (Resequencer::new(1), Vec::new(), Instant::now());
     r.push(3, 3, 3, &mut out);
     r.completed(0, 0b10, now, &mut out);
     // Slot 0 was posted again after the hole showed: it cannot bring what was handed out before.
@@ -53,7 +53,7 @@ fn a_hole_is_declared_when_no_get_can_fill_it() {
 
 #[test]
 fn a_hole_is_declared_when_nothing_comes() {
-    let (mut r, mut out, now) = (Resequencer::new(), Vec::new(), Instant::now());
+    let (mut r, mut out, now) = (Resequencer::new(1), Vec::new(), Instant::now());
     r.push(2, 2, 2, &mut out);
     r.completed(0, 0b10, now, &mut out);
     r.judge(0b11, now + PATIENCE - Duration::from_millis(1), &mut out);
@@ -64,7 +64,7 @@ fn a_hole_is_declared_when_nothing_comes() {
 
 #[test]
 fn with_a_single_get_a_hole_is_declared_at_once() {
-    let (mut r, mut out, now) = (Resequencer::new(), Vec::new(), Instant::now());
+    let (mut r, mut out, now) = (Resequencer::new(1), Vec::new(), Instant::now());
     r.push(2, 2, 2, &mut out);
     r.completed(0, 0, now, &mut out);
     assert_eq!(out, [Step::Missing { first: 1, last: 1 }, Step::Item(2)]);
@@ -72,7 +72,7 @@ fn with_a_single_get_a_hole_is_declared_at_once() {
 
 #[test]
 fn what_was_there_before_is_not_told_twice() {
-    let (mut r, mut out) = (Resequencer::new(), Vec::new());
+    let (mut r, mut out) = (Resequencer::new(1), Vec::new());
     r.push(1, 4, 1, &mut out);
     r.push(2, 2, 2, &mut out);
     r.push(9, 8, 9, &mut out);
@@ -90,7 +90,7 @@ fn what_was_there_before_is_not_told_twice() {
 
 #[test]
 fn a_hole_does_not_stay_open_for_more_than_so_many_completions() {
-    let (mut r, mut out, now) = (Resequencer::new(), Vec::new(), Instant::now());
+    let (mut r, mut out, now) = (Resequencer::new(1), Vec::new(), Instant::now());
     for n in 2..=u64::from(COMPLETIONS) {
         r.push(n, n, n, &mut out);
         r.completed(0, 0b10, now, &mut out);
@@ -119,7 +119,7 @@ proptest! {
         let mut next = 1;
         let mut frames: Vec<Vec<u64>> = lengths.iter().map(|n| { let f = (next..next + n).collect(); next += n; f }).collect();
         frames.reverse();
-        let (mut r, mut out, now) = (Resequencer::new(), Vec::new(), Instant::now());
+        let (mut r, mut out, now) = (Resequencer::new(1), Vec::new(), Instant::now());
         let mut slots: [Option<Vec<u64>>; 4] = [const { None }; 4];
         let mut picks = picks.into_iter();
         loop {
@@ -138,7 +138,7 @@ proptest! {
     /// in order.
     #[test]
     fn every_number_is_told_once(lost in prop::collection::vec(any::<bool>(), 1..60), swap in prop::collection::vec(any::<bool>(), 60)) {
-        let (mut r, mut out, now) = (Resequencer::new(), Vec::new(), Instant::now());
+        let (mut r, mut out, now) = (Resequencer::new(1), Vec::new(), Instant::now());
         let mut kept: Vec<u64> = lost.iter().zip(1..).filter(|(l, _)| !**l).map(|(_, n)| n).collect();
         for (i, _) in swap.iter().enumerate().filter(|(_, s)| **s) { if i + 1 < kept.len() { kept.swap(i, i + 1); } }
         for (i, n) in kept.iter().enumerate() {

@@ -5,12 +5,12 @@
 
 use fltport_abi::command::{
     Command, ConnectionRow, FilteredSubscription, LedgerRow, Page, ProviderRow, RequestRow,
-    Subscription, own,
+    StreamRow, Subscription, own,
 };
 use fltport_abi::common_driver::ProviderChange;
 use fltport_abi::fixed::{Fixed, name_to_bytes};
 use fltport_abi::frame::{self, FrameHeader, RecordHeader, RecordKind, record_size};
-use fltport_abi::hello::Hello;
+use fltport_abi::hello::{Hello, StreamHello};
 use fltport_abi::hosted::{CompletionHeader, Request, RequestHeader};
 use fltport_abi::limits::MAX_COMMAND;
 use fltport_abi::message::Message;
@@ -38,6 +38,8 @@ const DISCONNECTED: i32 = status::PORT_DISCONNECTED;
 /// One connection as the fake driver sees it.
 pub(crate) struct Connection {
     pub(crate) hello: Hello,
+    /// The stream that it wants.
+    pub(crate) stream: Option<StreamHello>,
     pub(crate) number: u32,
     socket: Mutex<UnixStream>,
     state: Mutex<State>,
@@ -54,6 +56,7 @@ struct State {
     silent: bool,
     gets_at_first_info: Option<usize>,
     register_while_subscribing: bool,
+    acknowledged: Vec<u64>,
 }
 
 #[derive(Default)]
@@ -64,6 +67,8 @@ struct Driver {
     refuse: Mutex<Option<i32>>,
     subscribe_status: Mutex<i32>,
     schema: Mutex<Option<Vec<u8>>>,
+    /// What it says of streams; a driver of version 1 says nothing.
+    streams: Mutex<Option<StreamRow>>,
     stopping: AtomicBool,
 }
 
@@ -109,6 +114,22 @@ impl FakeHost {
     /// Refuse connections with this status from now on.
     pub(crate) fn refuse(&self, status: Option<i32>) {
         *self.driver.refuse.lock().unwrap() = status;
+    }
+
+    /// Have streams from now on, and say this of each.
+    pub(crate) fn streams(&self, former: u32, acknowledged: u64) {
+        *self.driver.streams.lock().unwrap() = Some(StreamRow {
+            next_sequence: acknowledged + 1,
+            acknowledged,
+            retention_ms: 1000,
+            window: 1024 * 1024,
+            unacknowledged: 0,
+            former,
+            resumed: u32::from(former != 0),
+            taken_over: 0,
+            again: 0,
+            reserved: [0; 2],
+        });
     }
 
     /// Answer subscriptions with this status from now on.
@@ -325,6 +346,23 @@ impl Connection {
         self.state.lock().unwrap().reply_status = status;
     }
 
+    /// What has been acknowledged, once that is something new.
+    pub(crate) fn wait_for_acknowledgement(&self, number: u64) {
+        let mut state = self.state.lock().unwrap();
+        while state.acknowledged.last() != Some(&number) {
+            let waited = self
+                .changed
+                .wait_timeout(state, Duration::from_secs(10))
+                .unwrap();
+            assert!(!waited.1.timed_out(), "{:?}", waited.0.acknowledged);
+            state = waited.0;
+        }
+    }
+
+    pub(crate) fn acknowledgements(&self) -> Vec<u64> {
+        self.state.lock().unwrap().acknowledged.clone()
+    }
+
     /// How many gets waited when the service first asked who it is.
     pub(crate) fn gets_at_first_info(&self) -> Option<usize> {
         self.state.lock().unwrap().gets_at_first_info
@@ -419,8 +457,10 @@ fn connect(
 ) -> Option<Arc<Connection>> {
     assert_eq!(Text::Wire(name), Text::Utf8("\\FltPort"));
     let mut connections = driver.connections.lock().unwrap();
+    let stream = StreamHello::parse(context).unwrap();
     let connection = Arc::new(Connection {
         hello: Hello::parse(context).unwrap(),
+        stream,
         number: 40 + connections.len() as u32,
         socket: Mutex::new(socket.try_clone().unwrap()),
         state: Mutex::default(),
@@ -428,6 +468,10 @@ fn connect(
     });
     if let Some(status) = *driver.refuse.lock().unwrap() {
         connection.complete(id, status, 0, &[]);
+        return None;
+    }
+    if stream.is_some() && driver.streams.lock().unwrap().is_none() {
+        connection.complete(id, status::INVALID_PARAMETER, 0, &[]);
         return None;
     }
     connections.push(connection.clone());
@@ -483,6 +527,12 @@ fn command(driver: &Driver, connection: &Connection, input: &[u8]) -> (i32, Vec<
                 });
             }
             (status, Vec::new())
+        }
+        (0, own::STREAM) => (0, bytes(&driver.streams.lock().unwrap().unwrap())),
+        (0, own::ACKNOWLEDGE) => {
+            let number = u64::read(command.payload).unwrap();
+            connection.state.lock().unwrap().acknowledged.push(number);
+            (0, Vec::new())
         }
         (0, own::CONNECTIONS) => (0, page(command.payload, &[connection_row(connection)])),
         (0, own::LEDGER) => (0, page(command.payload, &vec![ledger_row(); LEDGER_ROWS])),

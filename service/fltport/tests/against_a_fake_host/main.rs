@@ -8,3 +8,4 @@ mod corrupt;
 mod fake_host;
 mod filters;
 mod reconnect;
+mod streams;
