@@ -294,8 +294,39 @@ unsafe extern "system" {
         dacl: *const ACL,
         dacldefaulted: bool,
     ) -> NTSTATUS;
+    pub fn RtlSetGroupSecurityDescriptor(
+        securitydescriptor: PSECURITY_DESCRIPTOR,
+        group: PSID,
+        groupdefaulted: bool,
+    ) -> NTSTATUS;
+    pub fn RtlSetOwnerSecurityDescriptor(
+        securitydescriptor: PSECURITY_DESCRIPTOR,
+        owner: PSID,
+        ownerdefaulted: bool,
+    ) -> NTSTATUS;
     pub fn RtlUpcaseUnicodeChar(sourcecharacter: u16) -> u16;
+    pub fn SeAccessCheck(
+        securitydescriptor: PSECURITY_DESCRIPTOR,
+        subjectsecuritycontext: *const SECURITY_SUBJECT_CONTEXT,
+        subjectcontextlocked: bool,
+        desiredaccess: u32,
+        previouslygrantedaccess: u32,
+        privileges: *mut *mut PRIVILEGE_SET,
+        genericmapping: *const GENERIC_MAPPING,
+        accessmode: i8,
+        grantedaccess: *mut u32,
+        accessstatus: *mut i32,
+    ) -> bool;
     pub fn SeCaptureSubjectContext(subjectcontext: *mut SECURITY_SUBJECT_CONTEXT);
+    pub fn SeCaptureSubjectContextEx(
+        thread: PETHREAD,
+        process: PEPROCESS,
+        subjectcontext: *mut SECURITY_SUBJECT_CONTEXT,
+    );
+    pub fn SeLocateProcessImageName(
+        process: PEPROCESS,
+        pimagefilename: *mut *mut UNICODE_STRING,
+    ) -> NTSTATUS;
     pub fn SeQueryInformationToken(
         token: *const core::ffi::c_void,
         tokeninformationclass: TOKEN_INFORMATION_CLASS,
@@ -316,6 +347,22 @@ unsafe extern "system" {
     ) -> NTSTATUS;
     pub fn ZwDeleteKey(keyhandle: HANDLE) -> NTSTATUS;
     pub fn ZwDeleteValueKey(keyhandle: HANDLE, valuename: *const UNICODE_STRING) -> NTSTATUS;
+    pub fn ZwEnumerateKey(
+        keyhandle: HANDLE,
+        index: u32,
+        keyinformationclass: KEY_INFORMATION_CLASS,
+        keyinformation: *mut core::ffi::c_void,
+        length: u32,
+        resultlength: *mut u32,
+    ) -> NTSTATUS;
+    pub fn ZwEnumerateValueKey(
+        keyhandle: HANDLE,
+        index: u32,
+        keyvalueinformationclass: KEY_VALUE_INFORMATION_CLASS,
+        keyvalueinformation: *mut core::ffi::c_void,
+        length: u32,
+        resultlength: *mut u32,
+    ) -> NTSTATUS;
     pub fn ZwOpenKey(
         keyhandle: *mut HANDLE,
         desiredaccess: u32,
@@ -2424,6 +2471,14 @@ pub struct FS_FILTER_SECTION_SYNC_OUTPUT {
 pub type FS_FILTER_SECTION_SYNC_TYPE = i32;
 pub type FS_INFORMATION_CLASS = i32;
 #[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct GENERIC_MAPPING {
+    pub GenericRead: u32,
+    pub GenericWrite: u32,
+    pub GenericExecute: u32,
+    pub GenericAll: u32,
+}
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub struct GUID {
     pub data1: u32,
@@ -3467,10 +3522,40 @@ impl Default for KEVENT {
     }
 }
 pub const KEY_ALL_ACCESS: REG_SAM_FLAGS = 983103u32;
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct KEY_BASIC_INFORMATION {
+    pub LastWriteTime: i64,
+    pub TitleIndex: u32,
+    pub NameLength: u32,
+    pub Name: [u16; 1],
+}
+impl Default for KEY_BASIC_INFORMATION {
+    fn default() -> Self {
+        unsafe { core::mem::zeroed() }
+    }
+}
 pub const KEY_CREATE_SUB_KEY: REG_SAM_FLAGS = 4u32;
+pub const KEY_ENUMERATE_SUB_KEYS: REG_SAM_FLAGS = 8u32;
+pub type KEY_INFORMATION_CLASS = i32;
 pub const KEY_QUERY_VALUE: REG_SAM_FLAGS = 1u32;
 pub const KEY_READ: REG_SAM_FLAGS = 131097u32;
 pub const KEY_SET_VALUE: REG_SAM_FLAGS = 2u32;
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct KEY_VALUE_FULL_INFORMATION {
+    pub TitleIndex: u32,
+    pub Type: u32,
+    pub DataOffset: u32,
+    pub DataLength: u32,
+    pub NameLength: u32,
+    pub Name: [u16; 1],
+}
+impl Default for KEY_VALUE_FULL_INFORMATION {
+    fn default() -> Self {
+        unsafe { core::mem::zeroed() }
+    }
+}
 pub type KEY_VALUE_INFORMATION_CLASS = i32;
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -3575,6 +3660,8 @@ impl Default for KWAIT_BLOCK_0 {
 }
 pub type KWAIT_REASON = i32;
 pub const KernelMode: MODE = 0i32;
+pub const KeyBasicInformation: KEY_INFORMATION_CLASS = 0i32;
+pub const KeyValueFullInformation: KEY_VALUE_INFORMATION_CLASS = 1i32;
 pub const KeyValuePartialInformation: KEY_VALUE_INFORMATION_CLASS = 2i32;
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -3607,6 +3694,7 @@ pub struct MAILSLOT_CREATE_PARAMETERS {
     pub ReadTimeout: i64,
     pub TimeoutSpecified: bool,
 }
+pub const MAXIMUM_ALLOWED: u32 = 33554432u32;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct MDL {

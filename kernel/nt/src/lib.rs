@@ -30,6 +30,7 @@ pub mod linked;
 mod panic;
 pub mod ps;
 pub mod rtl;
+pub mod se;
 pub mod status;
 pub mod user_memory;
 pub mod zw;

@@ -166,10 +166,12 @@ static EXPORTS: &[&[Export]] = &[
     ps::process::EXPORTS,
     ps::thread::EXPORTS,
     rtl::EXPORTS,
+    se::access::EXPORTS,
     se::descriptor::EXPORTS,
     se::sid::EXPORTS,
     se::subject::EXPORTS,
     se::token::EXPORTS,
+    zw::enumerate::EXPORTS,
     zw::key::EXPORTS,
     zw::wait::EXPORTS,
 ];

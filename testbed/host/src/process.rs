@@ -2,8 +2,8 @@
 //! The processes that the hosted kernel knows.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
@@ -24,21 +24,21 @@ pub struct Process {
     // First, so that a PEPROCESS can be waited for.
     header: DispatcherObject,
     pid: u64,
-    parent_pid: u64,
     token: Arc<Token>,
-    image: Vec<u16>,
+    /// Its parent and the path of its program; nothing for one that was running before anybody
+    /// looked, until its creation is reported after all.
+    origin: OnceLock<(u64, Vec<u16>)>,
     create_time: i64,
     exit_status: AtomicI32,
 }
 
 impl Process {
-    fn new(pid: u64, parent_pid: u64, token: Token, image: Vec<u16>) -> Arc<Process> {
+    fn new(pid: u64, token: Token, origin: Option<(u64, Vec<u16>)>) -> Arc<Process> {
         let process = Arc::new(Process {
             header: DispatcherObject::default(),
             pid,
-            parent_pid,
             token: Arc::new(token),
-            image,
+            origin: origin.map_or_else(OnceLock::new, OnceLock::from),
             create_time: clock::system_time(),
             exit_status: AtomicI32::new(STATUS_PENDING),
         });
@@ -63,7 +63,7 @@ impl Process {
     /// The process id of the parent, zero where it is not known.
     #[must_use]
     pub fn parent_pid(&self) -> u64 {
-        self.parent_pid
+        self.origin.get().map_or(0, |(parent, _)| *parent)
     }
 
     /// Whose process it is.
@@ -75,7 +75,7 @@ impl Process {
     /// The path of the program, empty where it is not known.
     #[must_use]
     pub fn image(&self) -> &[u16] {
-        &self.image
+        self.origin.get().map_or(&[], |(_, image)| image)
     }
 
     /// When the hosted kernel learnt of the process, as a FILETIME.
@@ -102,6 +102,12 @@ impl Process {
         thread::attached(self, f)
     }
 
+    /// Runs a closure in which the calling thread impersonates this process's user, as a service
+    /// does that has been called by it.
+    pub fn impersonated<R>(&self, f: impl FnOnce() -> R) -> R {
+        thread::impersonating(&self.token, f)
+    }
+
     pub(crate) fn set_exit_status(&self, state: &State, exit_status: i32) {
         self.exit_status.store(exit_status, Ordering::Release);
         state.dispatcher.signal(self.header.header());
@@ -123,7 +129,7 @@ pub(crate) struct ProcessTable {
 impl ProcessTable {
     pub(crate) fn new() -> ProcessTable {
         let image = crate::unicode::encode("System");
-        let system = Process::new(SYSTEM_PROCESS_ID, 0, Token::system(), image);
+        let system = Process::new(SYSTEM_PROCESS_ID, Token::system(), Some((0, image)));
         let running = HashMap::from([(SYSTEM_PROCESS_ID, system.clone())]);
         ProcessTable {
             system,
@@ -149,10 +155,12 @@ impl ProcessTable {
         {
             return known;
         }
-        self.create(state, pid, 0, expected, Vec::new())
+        self.make(state, pid, expected, None)
     }
 
-    /// Makes a process. An older one of the same id is forgotten.
+    /// Makes a process. An older one of the same id is forgotten; but one of the same user that was
+    /// met before its creation was reported is this one: reports may be late, and a process has one
+    /// object.
     pub(crate) fn create(
         &self,
         state: &State,
@@ -161,7 +169,29 @@ impl ProcessTable {
         token: Token,
         image: Vec<u16>,
     ) -> Arc<Process> {
-        let process = Process::new(pid, parent_pid, token, image);
+        let mut origin = Some((parent_pid, image));
+        if let Some(known) = self.find(pid)
+            && known.token.user() == token.user()
+            && known.origin.get().is_none()
+        {
+            known
+                .origin
+                .get_or_init(|| origin.take().unwrap_or_default());
+            if origin.is_none() {
+                return known;
+            }
+        }
+        self.make(state, pid, token, origin)
+    }
+
+    fn make(
+        &self,
+        state: &State,
+        pid: u64,
+        token: Token,
+        origin: Option<(u64, Vec<u16>)>,
+    ) -> Arc<Process> {
+        let process = Process::new(pid, token, origin);
         state.objects.insert(Object::Process(process.clone()));
         state.objects.insert(Object::Token(process.token.clone()));
         if let Some(older) = self.running.lock().insert(pid, process.clone()) {

@@ -19,6 +19,8 @@ use crate::unicode;
 pub const REG_SZ: u32 = 1;
 /// The type of a 32-bit number, little-endian.
 pub const REG_DWORD: u32 = 4;
+/// The type of several strings, each with a zero at the end, and one more behind the last.
+pub const REG_MULTI_SZ: u32 = 7;
 
 const BACKSLASH: u16 = b'\\' as u16;
 
@@ -48,6 +50,16 @@ impl Value {
         Value {
             kind: REG_DWORD,
             data: number.to_le_bytes().to_vec(),
+        }
+    }
+
+    /// A REG_MULTI_SZ.
+    #[must_use]
+    pub fn strings(texts: &[&str]) -> Value {
+        let units = texts.iter().flat_map(|text| text.encode_utf16().chain([0]));
+        Value {
+            kind: REG_MULTI_SZ,
+            data: units.chain([0]).flat_map(u16::to_le_bytes).collect(),
         }
     }
 
@@ -210,6 +222,27 @@ impl Key {
         found
             .map(|(_, value)| value.clone())
             .ok_or(STATUS_OBJECT_NAME_NOT_FOUND)
+    }
+
+    /// The name of the subkey with this index; none behind the last one.
+    pub fn subkey_name(&self, index: usize) -> Result<Option<Vec<u16>>, NTSTATUS> {
+        let content = self.content.lock();
+        if content.deleted {
+            return Err(STATUS_KEY_DELETED);
+        }
+        Ok(content
+            .subkeys
+            .get(index)
+            .map(|key| key.name.lock().clone()))
+    }
+
+    /// The value with this index, and its name; none behind the last one.
+    pub fn value_at(&self, index: usize) -> Result<Option<(Vec<u16>, Value)>, NTSTATUS> {
+        let content = self.content.lock();
+        if content.deleted {
+            return Err(STATUS_KEY_DELETED);
+        }
+        Ok(content.values.get(index).cloned())
     }
 
     /// Sets a value of the key.

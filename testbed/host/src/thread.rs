@@ -8,6 +8,7 @@ use crate::driver::Driver;
 use crate::kernel::{self, State};
 use crate::process::Process;
 use crate::ps::thread::Thread;
+use crate::se::token::Token;
 use crate::sim;
 use crate::stack::bounds::Bounds;
 use crate::stack::unwind::Frame;
@@ -84,6 +85,8 @@ pub(crate) struct Context {
     state: RefCell<Option<Arc<State>>>,
     /// The process the thread is attached to.
     process: RefCell<Option<Arc<Process>>>,
+    /// The token of whom the thread impersonates.
+    client: RefCell<Option<Arc<Token>>>,
     /// The thread object, made when it is first asked for.
     thread: RefCell<Option<(Arc<State>, Arc<Thread>)>>,
 }
@@ -227,5 +230,18 @@ pub(crate) fn attached<R>(process: &Arc<Process>, f: impl FnOnce() -> R) -> R {
     let former = with_context(|context| context.process.replace(Some(process.clone())));
     let result = f();
     with_context(|context| *context.process.borrow_mut() = former);
+    result
+}
+
+/// The token of whom the calling thread impersonates.
+pub(crate) fn client_token() -> Option<Arc<Token>> {
+    with_context(|context| context.client.borrow().clone())
+}
+
+/// Runs a closure while the calling thread impersonates whom `client` belongs to.
+pub(crate) fn impersonating<R>(client: &Arc<Token>, f: impl FnOnce() -> R) -> R {
+    let former = with_context(|context| context.client.replace(Some(client.clone())));
+    let result = f();
+    with_context(|context| *context.client.borrow_mut() = former);
     result
 }

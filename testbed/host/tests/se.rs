@@ -271,3 +271,126 @@ fn user_memory_is_that_of_the_process_attached_to() {
     child.attach(|| assert_eq!(read_from(address as usize, 4).0, STATUS_ACCESS_VIOLATION));
     kernel.shutdown_clean();
 }
+
+#[test]
+fn an_access_check_needs_an_owner_and_asks_no_kernel() {
+    let kernel = boot();
+    let user = kernel.peer(51, 1000);
+    let (mut raw, _list) = descriptor(&[(CONNECT, Sid::unix_user(1000))]);
+    let check = |raw: &SECURITY_DESCRIPTOR, desired, mode| {
+        let mut context = SECURITY_SUBJECT_CONTEXT::default();
+        let (mut granted, mut status) = (u32::MAX, i32::MAX);
+        let mapping = GENERIC_MAPPING::default();
+        // SAFETY: memory for a context.
+        unsafe { SeCaptureSubjectContext(&raw mut context) };
+        // SAFETY: a descriptor, a captured context, and memory for the results.
+        let may = unsafe {
+            SeAccessCheck(
+                (&raw const *raw).cast_mut().cast(),
+                &raw const context,
+                false,
+                desired,
+                0,
+                null_mut(),
+                &raw const mapping,
+                mode,
+                &raw mut granted,
+                &raw mut status,
+            )
+        };
+        // SAFETY: captured above.
+        unsafe { SeReleaseSubjectContext(&raw mut context) };
+        (may, granted, status)
+    };
+    let without_owner = user.attach(|| check(&raw, CONNECT, 1));
+    assert_eq!(without_owner, (false, 0, STATUS_INVALID_SECURITY_DESCR));
+    let owner = Sid::local_system();
+    let sid = owner.as_bytes().as_ptr().cast_mut().cast();
+    let pointer = (&raw mut *raw).cast::<c_void>();
+    // SAFETY: a descriptor, and a SID that lives as long.
+    assert_eq!(
+        unsafe { RtlSetOwnerSecurityDescriptor(pointer, sid, false) },
+        0
+    );
+    // SAFETY: as above.
+    assert_eq!(
+        unsafe { RtlSetGroupSecurityDescriptor(pointer, sid, false) },
+        0
+    );
+    user.attach(|| {
+        assert_eq!(check(&raw, CONNECT, 1), (true, CONNECT, 0));
+        assert_eq!(check(&raw, MAXIMUM_ALLOWED, 1), (true, CONNECT, 0));
+        assert_eq!(check(&raw, ALL, 1), (false, 0, STATUS_ACCESS_DENIED));
+        assert_eq!(
+            check(&raw, ALL, 0),
+            (true, ALL, 0),
+            "kernel mode may everything"
+        );
+    });
+    kernel.peer(52, 1001).attach(|| {
+        assert_eq!(
+            check(&raw, MAXIMUM_ALLOWED, 1),
+            (false, 0, STATUS_ACCESS_DENIED)
+        );
+    });
+    kernel.shutdown_clean();
+}
+
+#[test]
+fn a_captured_process_is_not_whom_the_thread_impersonates() {
+    let kernel = boot();
+    let (root, user) = (kernel.peer(50, 0), kernel.peer(51, 1000));
+    let mut context = SECURITY_SUBJECT_CONTEXT::default();
+    root.impersonated(|| {
+        // SAFETY: a live process and memory for a context.
+        unsafe { SeCaptureSubjectContextEx(0, user.address() as PEPROCESS, &raw mut context) };
+        assert!(context.ClientToken.is_null());
+        // SAFETY: the captured token.
+        assert!(!unsafe { SeTokenIsAdmin(context.PrimaryToken) });
+        // SAFETY: captured above.
+        unsafe { SeReleaseSubjectContext(&raw mut context) };
+        // SAFETY: memory for a context.
+        unsafe { SeCaptureSubjectContext(&raw mut context) };
+        // SAFETY: the captured token.
+        assert!(unsafe { SeTokenIsAdmin(context.ClientToken) });
+        // SAFETY: captured above.
+        unsafe { SeReleaseSubjectContext(&raw mut context) };
+    });
+    kernel.shutdown_clean();
+}
+
+#[test]
+fn a_process_that_is_reported_late_stays_the_one_that_it_was() {
+    let kernel = boot();
+    let met = kernel.peer(70, 0);
+    let created = |pid, uid| nt_host::ProcessCreated {
+        pid,
+        parent_pid: 1,
+        creator_pid: 1,
+        creator_tid: 1,
+        image: Some(wide("/bin/late")),
+        command_line: None,
+        uid,
+    };
+    kernel.process_created(&created(70, Some(0)));
+    let known = kernel.process(70).unwrap();
+    assert_eq!(known.address(), met.address());
+    assert_eq!(
+        (known.parent_pid(), known.image()),
+        (1, wide("/bin/late").as_slice())
+    );
+    kernel.process_created(&created(70, Some(0)));
+    assert_ne!(
+        kernel.process(70).unwrap().address(),
+        met.address(),
+        "another one"
+    );
+    let met = kernel.peer(71, 1000);
+    kernel.process_created(&created(71, Some(0)));
+    assert_ne!(
+        kernel.process(71).unwrap().address(),
+        met.address(),
+        "another user's"
+    );
+    kernel.shutdown_clean();
+}

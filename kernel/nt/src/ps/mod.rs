@@ -2,12 +2,14 @@
 //! Ps: who runs, system threads, and the notify routines for processes, threads and images.
 
 mod notify;
+mod process;
 mod thread;
 
 pub use notify::{
     CreateInfo, ImageInfo, ImageNotify, ImageObserver, LifetimeNotify, LifetimeObserver,
     ProcessNotify, ProcessObserver, ThreadNotify, ThreadObserver,
 };
+pub use process::{ImagePath, Process};
 pub use thread::SystemThread;
 
 use crate::bindings::{HANDLE, PsGetCurrentProcessId, PsGetCurrentThreadId};

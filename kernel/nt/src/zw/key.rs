@@ -2,11 +2,14 @@
 //! Registry keys, for what a driver keeps in its service key.
 
 use crate::bindings::{
-    HANDLE, KEY_CREATE_SUB_KEY, KEY_QUERY_VALUE, KEY_SET_VALUE, KEY_VALUE_PARTIAL_INFORMATION,
-    KeyValuePartialInformation, OBJ_CASE_INSENSITIVE, OBJ_KERNEL_HANDLE, REG_DWORD,
-    REG_OPTION_NON_VOLATILE, REG_SZ, STATUS_INVALID_PARAMETER, STATUS_OBJECT_TYPE_MISMATCH,
-    UNICODE_STRING, ZwClose, ZwCreateKey, ZwOpenKey, ZwQueryValueKey, ZwSetValueKey,
+    HANDLE, KEY_CREATE_SUB_KEY, KEY_ENUMERATE_SUB_KEYS, KEY_QUERY_VALUE, KEY_SET_VALUE,
+    KEY_VALUE_PARTIAL_INFORMATION, KeyValuePartialInformation, OBJ_CASE_INSENSITIVE,
+    OBJ_KERNEL_HANDLE, REG_DWORD, REG_MULTI_SZ, REG_OPTION_NON_VOLATILE, REG_SZ,
+    STATUS_BUFFER_OVERFLOW, STATUS_INVALID_PARAMETER, STATUS_OBJECT_NAME_NOT_FOUND,
+    STATUS_OBJECT_TYPE_MISMATCH, UNICODE_STRING, ZwClose, ZwCreateKey, ZwOpenKey, ZwQueryValueKey,
+    ZwSetValueKey,
 };
+use crate::ex::{PoolSlice, Tag};
 use crate::linked::object_attributes;
 use crate::rtl::UnicodeString;
 use crate::status::{NtError, Result, check};
@@ -35,6 +38,36 @@ impl Key {
         let mut handle = null_mut();
         let access = KEY_QUERY_VALUE | KEY_SET_VALUE | KEY_CREATE_SUB_KEY;
         // SAFETY: valid attributes that live across the call and a valid place for the handle.
+        check(unsafe { ZwOpenKey(&raw mut handle, access, &raw const attributes) })?;
+        Ok(Key(handle))
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Opens a key by its absolute path, to be read.
+    pub fn open_to_read(path: &[u16]) -> Result<Self> {
+        Self::open_relative(null_mut(), path)
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Opens the key of this name below this one, to be read; `None` if there
+    /// is none.
+    pub fn below(&self, name: &[u16]) -> Result<Option<Self>> {
+        match Self::open_relative(self.0, name) {
+            Ok(key) => Ok(Some(key)),
+            Err(NtError(STATUS_OBJECT_NAME_NOT_FOUND)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn open_relative(root: HANDLE, name: &[u16]) -> Result<Self> {
+        let name = UnicodeString::new(name)?;
+        let mut attributes = object_attributes(
+            Some(name.raw()),
+            OBJ_KERNEL_HANDLE | OBJ_CASE_INSENSITIVE,
+            null(),
+        );
+        attributes.RootDirectory = root;
+        let mut handle = null_mut();
+        let access = KEY_QUERY_VALUE | KEY_ENUMERATE_SUB_KEYS;
+        // SAFETY: as in `open`.
         check(unsafe { ZwOpenKey(&raw mut handle, access, &raw const attributes) })?;
         Ok(Key(handle))
     }
@@ -93,7 +126,7 @@ impl Key {
         let mut found = Partial::<[u8; 4]>::default();
         match self.query(name, &mut found) {
             Ok(()) => true,
-            Err(error) => error.status() == crate::bindings::STATUS_BUFFER_OVERFLOW,
+            Err(error) => error.status() == STATUS_BUFFER_OVERFLOW,
         }
     }
 
@@ -122,6 +155,55 @@ impl Key {
             units: found.data,
             length: found.length as usize / 2,
         })
+    }
+
+    /// IRQL: PASSIVE_LEVEL. The texts of a REG_MULTI_SZ, as UTF-16 units with a NUL behind each;
+    /// `None` if there is no value of this name.
+    ///
+    /// Errors: `STATUS_OBJECT_TYPE_MISMATCH` if it is something else, `STATUS_BUFFER_OVERFLOW` if it
+    /// has more than `most` units, `STATUS_INSUFFICIENT_RESOURCES`.
+    pub fn get_texts(&self, tag: Tag, name: &[u16], most: usize) -> Result<Option<PoolSlice<u16>>> {
+        const HEAD: usize = offset_of!(KEY_VALUE_PARTIAL_INFORMATION, Data);
+        let mut memory = PoolSlice::filled(tag, (HEAD / 2 + most).div_ceil(2), 0_u32)?;
+        let name = UnicodeString::new(name)?;
+        let size = memory.len() as u32 * 4;
+        let mut needed = 0;
+        // SAFETY: an open key, and a buffer of the size that is passed, aligned to 4.
+        let queried = check(unsafe {
+            ZwQueryValueKey(
+                self.0,
+                name.raw(),
+                KeyValuePartialInformation,
+                memory.as_mut_ptr().cast(),
+                size,
+                &raw mut needed,
+            )
+        });
+        match queried {
+            Ok(()) => {}
+            Err(NtError(STATUS_OBJECT_NAME_NOT_FOUND)) => return Ok(None),
+            Err(error) => return Err(error),
+        }
+        let [_, kind, bytes, data @ ..] = &*memory else {
+            return Err(NtError(STATUS_BUFFER_OVERFLOW));
+        };
+        let count = *bytes as usize / 2;
+        if *kind != REG_MULTI_SZ || bytes % 2 != 0 {
+            return Err(NtError(STATUS_OBJECT_TYPE_MISMATCH));
+        }
+        let mut texts = PoolSlice::filled(tag, count, 0_u16)?;
+        let halves = data
+            .iter()
+            .flat_map(|word| [*word as u16, (*word >> 16) as u16]);
+        texts
+            .iter_mut()
+            .zip(halves)
+            .for_each(|(to, from)| *to = from);
+        Ok(Some(texts))
+    }
+
+    pub(super) fn raw(&self) -> HANDLE {
+        self.0
     }
 
     fn query<T: Copy>(&self, name: &[u16], into: &mut Partial<T>) -> Result<()> {

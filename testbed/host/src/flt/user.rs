@@ -13,6 +13,7 @@ use crate::abi::NTSTATUS;
 use crate::frame;
 use crate::process::Process;
 use crate::sched::{self, Waiter};
+use crate::thread;
 use crate::user_memory::UserSlice;
 use crate::user_memory::shadow::UserCall;
 use crate::verifier::{Report, Rule};
@@ -255,6 +256,7 @@ fn begin(
     name: &[u16],
     context: &[u8],
 ) -> Result<(Connecting, Arc<PortRecord>), Status> {
+    let token = thread::client_token().unwrap_or_else(|| caller.token().clone());
     let mut tables = filters.lock();
     let tables = &mut *tables;
     let descriptors = &tables.descriptors;
@@ -264,10 +266,9 @@ fn begin(
             .connect_begin(name, context.len(), |security| match security {
                 Security::Descriptor(key) => {
                     let descriptor = descriptors.get(&key);
-                    descriptor
-                        .is_some_and(|known| known.check(caller.token(), PORT_CONNECT).is_ok())
+                    descriptor.is_some_and(|known| known.check(&token, PORT_CONNECT).is_ok())
                 }
-                Security::HostDefault => security::default_admits(caller.token()),
+                Security::HostDefault => security::default_admits(&token),
             })?;
     let port = tables
         .ports

@@ -150,6 +150,29 @@ unsafe fn free_space(acl: *mut ACL) -> Option<(usize, usize)> {
     Some((offset, size.checked_sub(offset)?))
 }
 
+/// Changes an absolute security descriptor.
+///
+/// # Safety
+/// `descriptor` points to a security descriptor.
+unsafe fn change(
+    descriptor: PSECURITY_DESCRIPTOR,
+    how: impl FnOnce(&mut SECURITY_DESCRIPTOR),
+) -> NTSTATUS {
+    let pointer = descriptor.cast::<SECURITY_DESCRIPTOR>();
+    // SAFETY: a descriptor by contract.
+    let mut content = unsafe { pointer.read() };
+    if content.Revision != REVISION {
+        return STATUS_UNKNOWN_REVISION;
+    }
+    if content.Control & SE_SELF_RELATIVE != 0 {
+        return STATUS_INVALID_SECURITY_DESCR;
+    }
+    how(&mut content);
+    // SAFETY: as above.
+    unsafe { pointer.write(content) };
+    STATUS_SUCCESS
+}
+
 nt! {
     /// Makes an empty absolute security descriptor.
     max_irql = APC_LEVEL;
@@ -174,25 +197,39 @@ nt! {
         dacl: *const ACL,
         defaulted: bool,
     ) -> NTSTATUS {
-        let pointer = descriptor.cast::<SECURITY_DESCRIPTOR>();
+        let set = |content: &mut SECURITY_DESCRIPTOR| {
+            content.Control &= !(SE_DACL_PRESENT | SE_DACL_DEFAULTED);
+            content.Dacl = std::ptr::null_mut();
+            if present {
+                content.Control |= SE_DACL_PRESENT;
+                content.Control |= if defaulted { SE_DACL_DEFAULTED } else { 0 };
+                content.Dacl = dacl.cast_mut();
+            }
+        };
         // SAFETY: the caller passes a descriptor.
-        let mut content = unsafe { pointer.read() };
-        if content.Revision != REVISION {
-            return STATUS_UNKNOWN_REVISION;
-        }
-        if content.Control & SE_SELF_RELATIVE != 0 {
-            return STATUS_INVALID_SECURITY_DESCR;
-        }
-        content.Control &= !(SE_DACL_PRESENT | SE_DACL_DEFAULTED);
-        content.Dacl = std::ptr::null_mut();
-        if present {
-            content.Control |= SE_DACL_PRESENT;
-            content.Control |= if defaulted { SE_DACL_DEFAULTED } else { 0 };
-            content.Dacl = dacl.cast_mut();
-        }
-        // SAFETY: as above.
-        unsafe { pointer.write(content) };
-        STATUS_SUCCESS
+        unsafe { change(descriptor, set) }
+    }
+
+    /// Says who owns what an absolute security descriptor protects. The SID is not copied.
+    max_irql = APC_LEVEL;
+    pub unsafe fn RtlSetOwnerSecurityDescriptor(
+        descriptor: PSECURITY_DESCRIPTOR,
+        owner: PSID,
+        _defaulted: bool,
+    ) -> NTSTATUS {
+        // SAFETY: the caller passes a descriptor.
+        unsafe { change(descriptor, |content| content.Owner = owner) }
+    }
+
+    /// Says which group owns what an absolute security descriptor protects. The SID is not copied.
+    max_irql = APC_LEVEL;
+    pub unsafe fn RtlSetGroupSecurityDescriptor(
+        descriptor: PSECURITY_DESCRIPTOR,
+        group: PSID,
+        _defaulted: bool,
+    ) -> NTSTATUS {
+        // SAFETY: the caller passes a descriptor.
+        unsafe { change(descriptor, |content| content.Group = group) }
     }
 
     /// Makes an empty access list of `length` bytes in all.

@@ -95,7 +95,7 @@ impl Token {
 }
 
 /// The token behind a pointer that a driver passed; a report if there is none.
-fn at(address: *const c_void) -> Option<Arc<Token>> {
+pub(super) fn at(address: *const c_void) -> Option<Arc<Token>> {
     match kernel::state().objects.find(address as usize) {
         Some(Object::Token(token)) => Some(token),
         _ => {

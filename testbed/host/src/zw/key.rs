@@ -43,7 +43,7 @@ fn map_access(access: u32) -> u32 {
 }
 
 /// The key that a handle stands for, if it was opened with `access`.
-fn by_handle(state: &State, handle: HANDLE, access: u32) -> Result<Arc<Key>, NTSTATUS> {
+pub(super) fn by_handle(state: &State, handle: HANDLE, access: u32) -> Result<Arc<Key>, NTSTATUS> {
     let Some((object, granted)) = state.objects.by_handle_with_access(handle as usize) else {
         crate::ob::report_bad_handle(handle);
         return Err(STATUS_INVALID_HANDLE);
@@ -123,14 +123,14 @@ fn change_key(
 /// The three forms in which a value can be read. Each has a fixed part, then the name (in two of
 /// them), then the data.
 #[derive(Clone, Copy)]
-enum Form {
+pub(super) enum Form {
     Basic,
     Full,
     Partial,
 }
 
 impl Form {
-    fn of(class: KEY_VALUE_INFORMATION_CLASS) -> Option<Form> {
+    pub(super) fn of(class: KEY_VALUE_INFORMATION_CLASS) -> Option<Form> {
         match class {
             0 => Some(Form::Basic),
             1 => Some(Form::Full),
@@ -140,7 +140,7 @@ impl Form {
     }
 
     /// The bytes of the structure, and how many of them are its fixed part.
-    fn encode(self, name: &[u16], value: &Value) -> (Vec<u8>, usize) {
+    pub(super) fn encode(self, name: &[u16], value: &Value) -> (Vec<u8>, usize) {
         let name: Vec<u8> = name.iter().flat_map(|unit| unit.to_le_bytes()).collect();
         let length = |bytes: &[u8]| u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         let fixed: Vec<u32> = match self {
@@ -170,7 +170,7 @@ impl Form {
 ///
 /// # Safety
 /// `buffer` points to `length` writable bytes, `needed` to memory for a length.
-unsafe fn give(
+pub(super) unsafe fn give(
     bytes: &[u8],
     fixed: usize,
     buffer: *mut c_void,

@@ -68,6 +68,7 @@ layouts! {
     FLT_RELATED_OBJECTS {
         Size, TransactionContext, Filter, Volume, Instance, FileObject, Transaction,
     }
+    GENERIC_MAPPING { GenericRead, GenericWrite, GenericExecute, GenericAll }
     IMAGE_INFO { ImageBase, ImageSelector, ImageSize, ImageSectionNumber }
     IMAGE_INFO_EX { Size, ImageInfo, FileObject }
     IO_STATUS_BLOCK { Information }
@@ -76,17 +77,21 @@ layouts! {
         SystemArgument2, DpcData,
     }
     KEVENT { Header }
+    KEY_BASIC_INFORMATION { LastWriteTime, TitleIndex, NameLength, Name }
+    KEY_VALUE_FULL_INFORMATION { TitleIndex, Type, DataOffset, DataLength, NameLength, Name }
     KEY_VALUE_PARTIAL_INFORMATION { TitleIndex, Type, DataLength, Data }
     KMUTANT { Header, MutantListEntry, OwnerThread, ApcDisable }
     KTIMER { Header, DueTime, TimerListEntry, Dpc, Period }
     KWAIT_BLOCK { WaitListEntry, WaitType, BlockState, WaitKey, Object, SparePtr }
     LIST_ENTRY { Flink, Blink }
     LUID { LowPart, HighPart }
+    LUID_AND_ATTRIBUTES { Luid, Attributes }
     OBJECT_ATTRIBUTES {
         Length, RootDirectory, ObjectName, Attributes, SecurityDescriptor,
         SecurityQualityOfService,
     }
     OBJECT_HANDLE_INFORMATION { HandleAttributes, GrantedAccess }
+    PRIVILEGE_SET { PrivilegeCount, Control, Privilege }
     PS_CREATE_NOTIFY_INFO {
         Size, ParentProcessId, CreatingThreadId, FileObject, ImageFileName, CommandLine,
         CreationStatus,
