@@ -2,10 +2,13 @@
 //! A connection's place in the routes: its subscriptions, its queue, its accounts, and the making
 //! of its stream.
 
+mod batch;
+mod room;
+
 use crate::backlog::Backlog;
 use crate::connection::Connection;
 use crate::fair::{TokenBucket, Usage};
-use crate::lane::{Booking, Lanes};
+use crate::lane::Lanes;
 use crate::ledger::{Account, Gap, Loss, bit};
 use crate::mute::Muted;
 use crate::provider::TYPES;
@@ -14,12 +17,10 @@ use crate::routes::{PROVIDER_SLOTS, Prepared, taken, taken_mut};
 use crate::screen::{Screen, Subject};
 use crate::stream::{SETTLED_AT_ONCE, Stream};
 use crate::tag;
-use fltport_abi::account::Cause;
+use batch::{BATCH_BYTES, Batch, MAX_PASSED_OVER};
 use fltport_abi::common_driver;
 use fltport_abi::fixed::Fixed;
-use fltport_abi::frame::{
-    BLAME_NONE, Frame, GapEntry, GapHeader, RecordHeader, RecordKind, record_size,
-};
+use fltport_abi::frame::{Frame, GapEntry, GapHeader, RecordHeader, RecordKind, record_size};
 use fltport_abi::hello;
 use fltport_abi::interface::BacklogPolicy;
 use fltport_nt::bindings::STATUS_INSUFFICIENT_RESOURCES;
@@ -28,13 +29,6 @@ use fltport_nt::{NtError, Result};
 
 /// Bytes of records that a connection's queue holds.
 const QUEUE_BYTES: usize = 1024 * 1024;
-
-/// A batch is closed when it has this many bytes, to bound the time under the lock; a larger record
-/// travels alone.
-const BATCH_BYTES: usize = 32 * 1024;
-
-/// So many bytes of records that are not wanted are looked at for one batch, to bound the same time.
-const MAX_PASSED_OVER: usize = 64 * 1024;
 
 /// What one connection has to do with one provider.
 pub(crate) struct Subscription {
@@ -237,113 +231,6 @@ impl Receiver {
             subscription.account.lost(message, loss);
         }
         self.wake();
-    }
-
-    /// Queues a record, behind a gap record if something was lost since the last one; or loses it.
-    /// One whose room was `booked`, and has been given back just now, has that room.
-    pub(crate) fn push(&mut self, header: &RecordHeader, parts: &[&[u8]], booked: bool) {
-        let size = header.size as usize;
-        let refused = if booked {
-            None
-        } else {
-            self.refuses(header.provider, size)
-        };
-        // What there is no room to tell of in front of a booked one is told behind it.
-        let leave = if booked { size } else { 0 };
-        let told = refused.is_none() && (self.flush_gaps(leave) || booked);
-        if told && self.queue.push(header, parts) {
-            if let Some(subscription) = self.subscription(header.provider) {
-                subscription.account.queued(header.message, 1);
-                subscription.usage.queued(size);
-            }
-            self.wake();
-        } else {
-            let full = || Loss::by(Cause::RingFull, self.greediest());
-            let loss = refused.unwrap_or_else(full);
-            self.lose(header.provider, header.message, loss);
-        }
-    }
-
-    /// Why a record of so many bytes of this provider cannot be queued now, if it cannot.
-    fn refuses(&mut self, provider: u16, size: usize) -> Option<Loss> {
-        let untold = self.has_untold();
-        let told_in = if untold {
-            record_size(Gap::MAX_PAYLOAD)
-        } else {
-            0
-        };
-        if size + told_in > self.queue.free() {
-            return Some(Loss::by(Cause::RingFull, self.greediest()));
-        }
-        if !self.has_share(provider, size) {
-            return Some(Loss::by(Cause::Quota, provider));
-        }
-        // Last, so that what is refused otherwise costs no token. The service wanted no more:
-        // nobody is to blame.
-        (!self.rate.take()).then(|| Loss::new(Cause::RateLimit, 1))
-    }
-
-    /// Whether a provider may have so many bytes more of the queue.
-    fn has_share(&self, provider: u16, size: usize) -> bool {
-        let own = self.usage(provider);
-        own.taken() + size <= self.allowed(provider)
-    }
-
-    fn usage(&self, provider: u16) -> Usage {
-        let mut all = taken(&self.subscriptions);
-        let own = all.find(|s| s.provider == provider);
-        own.map_or(Usage::default(), |s| s.usage)
-    }
-
-    /// The most bytes of the queue that a provider may have now.
-    pub(crate) fn allowed(&self, provider: u16) -> usize {
-        let capacity = self.queue.capacity();
-        // The driver's own messages are few, and all others depend on them.
-        if provider == common_driver::NUMBER {
-            return capacity;
-        }
-        let observed = taken(&self.subscriptions).filter(|s| s.observe != 0 && !s.orphaned);
-        let others = observed.filter(|s| s.provider != common_driver::NUMBER);
-        let shared = others.count() > 1;
-        let free = self.queue.free();
-        self.usage(provider).allowed(capacity, free, shared)
-    }
-
-    /// The provider that has most of the queue.
-    fn greediest(&self) -> u16 {
-        let having = taken(&self.subscriptions).filter(|s| s.usage.taken() != 0);
-        let most = having.max_by_key(|s| s.usage.taken());
-        most.map_or(BLAME_NONE, |s| s.provider)
-    }
-
-    /// Keeps so many bytes of room for a provider; false if there are not so many for it.
-    pub(crate) fn book(&mut self, provider: u16, room: usize) -> bool {
-        let may = self.lane != 0 && self.has_share(provider, room) && self.queue.book(room);
-        if may && let Some(subscription) = self.subscription(provider) {
-            subscription.usage.booked += room;
-        }
-        may
-    }
-
-    /// Gives back what a booking keeps here; whether it kept anything.
-    pub(crate) fn unbook(&mut self, provider: u16, booking: &Booking) -> bool {
-        if booking.lanes & self.lane == 0 {
-            return false;
-        }
-        let room = booking.room();
-        self.queue.unbook(room);
-        if let Some(subscription) = self.subscription(provider) {
-            subscription.usage.booked = subscription.usage.booked.saturating_sub(room);
-        }
-        true
-    }
-
-    /// Gives back all that a provider has booked here.
-    pub(crate) fn unbook_all(&mut self, provider: u16) {
-        if let Some(subscription) = self.subscription(provider) {
-            let room = core::mem::take(&mut subscription.usage.booked);
-            self.queue.unbook(room);
-        }
     }
 
     /// Whether something was lost that has not been told.
@@ -641,114 +528,5 @@ fn gap_header(gap: &mut Gap) -> RecordHeader {
         message: 0,
         kind: RecordKind::Gap as u16,
         fixed: GapHeader::SIZE as u16,
-    }
-}
-
-/// Records on their way into a frame, where they get their sequence numbers.
-struct Batch<'o> {
-    out: &'o mut [u8],
-    at: usize,
-    records: u32,
-    next: u64,
-    /// Bytes of records that were looked at and are not wanted.
-    passed_over: usize,
-}
-
-impl Batch<'_> {
-    fn has_room(&self, payload: usize) -> bool {
-        self.at < BATCH_BYTES && record_size(payload) <= self.out.len() - self.at
-    }
-
-    /// Moves records of these types that are wanted out of the queue, up to this position; whether
-    /// there are none left.
-    fn take_queue(
-        &mut self,
-        queue: &mut Queue,
-        types: u64,
-        until: u64,
-        mut wants: impl FnMut(&RecordHeader, &[u8]) -> bool,
-    ) -> bool {
-        while let Some(header) = queue.front().filter(|_| queue.start() < until) {
-            if header.kind != RecordKind::Gap as u16 && types & bit(header.message) == 0 {
-                queue.drop_front();
-                continue;
-            }
-            if self.passed_over >= MAX_PASSED_OVER || !self.has_room(header.payload as usize) {
-                return false;
-            }
-            let at = self.at;
-            if !self.out.get_mut(at..).is_some_and(|place| queue.pop(place)) {
-                return false;
-            }
-            let payload =
-                at + RecordHeader::SIZE..at + RecordHeader::SIZE + header.payload as usize;
-            if wants(&header, self.out.get(payload).unwrap_or(&[])) {
-                self.number(header);
-            } else {
-                self.passed_over += header.size as usize;
-            }
-        }
-        true
-    }
-
-    /// Tells what a backlog lost; whether all of it could be told.
-    fn gaps(&mut self, provider: u16, backlog: &mut Backlog) -> bool {
-        while backlog.unreported().total() != 0 {
-            if !self.has_room(Gap::MAX_PAYLOAD) {
-                return false;
-            }
-            let mut gap = Gap::empty();
-            gap.take(provider, backlog.unreported(), usize::MAX);
-            self.gap(&mut gap);
-        }
-        true
-    }
-
-    fn gap(&mut self, gap: &mut Gap) {
-        let header = gap_header(gap);
-        let payload = gap.payload();
-        let Some(place) = self
-            .out
-            .get_mut(self.at..)
-            .and_then(|out| out.get_mut(..header.size as usize))
-        else {
-            return;
-        };
-        place.fill(0);
-        let Some((start, rest)) = place.split_at_mut_checked(RecordHeader::SIZE) else {
-            return;
-        };
-        if header.write(start).is_some() && rest.len() >= payload.len() {
-            rest.iter_mut()
-                .zip(payload)
-                .for_each(|(to, from)| *to = *from);
-            self.number(header);
-        }
-    }
-
-    /// Gives the record at the end its place in the stream.
-    fn number(&mut self, header: RecordHeader) {
-        let Some(place) = self.out.get_mut(self.at..) else {
-            return;
-        };
-        let is_gap = header.kind == RecordKind::Gap as u16;
-        let first = self.next;
-        let last = if is_gap {
-            first + header.sequence.saturating_sub(1)
-        } else {
-            first
-        };
-        if is_gap && let Some(payload) = place.get_mut(RecordHeader::SIZE..) {
-            // GapHeader::first is the payload's first field; it fits, for the record is there.
-            let _fits = first.write(payload);
-        }
-        let _fits = RecordHeader {
-            sequence: last,
-            ..header
-        }
-        .write(place);
-        self.next = last + 1;
-        self.at += header.size as usize;
-        self.records += 1;
     }
 }

@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! A frame's records on their way out of queues and backlogs.
+
+use super::gap_header;
+use crate::backlog::Backlog;
+use crate::ledger::{Gap, bit};
+use crate::queue::Queue;
+use fltport_abi::fixed::Fixed;
+use fltport_abi::frame::{RecordHeader, RecordKind, record_size};
+
+/// A batch is closed when it has this many bytes, to bound the time under the lock; a larger record
+/// travels alone.
+pub(super) const BATCH_BYTES: usize = 32 * 1024;
+
+/// So many bytes of records that are not wanted are looked at for one batch, to bound the same time.
+pub(super) const MAX_PASSED_OVER: usize = 64 * 1024;
+
+/// Records on their way into a frame, where they get their sequence numbers.
+pub(super) struct Batch<'o> {
+    pub(super) out: &'o mut [u8],
+    pub(super) at: usize,
+    pub(super) records: u32,
+    pub(super) next: u64,
+    /// Bytes of records that were looked at and are not wanted.
+    pub(super) passed_over: usize,
+}
+
+impl Batch<'_> {
+    pub(super) fn has_room(&self, payload: usize) -> bool {
+        self.at < BATCH_BYTES && record_size(payload) <= self.out.len() - self.at
+    }
+
+    /// Moves records of these types that are wanted out of the queue, up to this position; whether
+    /// there are none left.
+    pub(super) fn take_queue(
+        &mut self,
+        queue: &mut Queue,
+        types: u64,
+        until: u64,
+        mut wants: impl FnMut(&RecordHeader, &[u8]) -> bool,
+    ) -> bool {
+        while let Some(header) = queue.front().filter(|_| queue.start() < until) {
+            if header.kind != RecordKind::Gap as u16 && types & bit(header.message) == 0 {
+                queue.drop_front();
+                continue;
+            }
+            if self.passed_over >= MAX_PASSED_OVER || !self.has_room(header.payload as usize) {
+                return false;
+            }
+            let at = self.at;
+            if !self.out.get_mut(at..).is_some_and(|place| queue.pop(place)) {
+                return false;
+            }
+            let payload =
+                at + RecordHeader::SIZE..at + RecordHeader::SIZE + header.payload as usize;
+            if wants(&header, self.out.get(payload).unwrap_or(&[])) {
+                self.number(header);
+            } else {
+                self.passed_over += header.size as usize;
+            }
+        }
+        true
+    }
+
+    /// Tells what a backlog lost; whether all of it could be told.
+    pub(super) fn gaps(&mut self, provider: u16, backlog: &mut Backlog) -> bool {
+        while backlog.unreported().total() != 0 {
+            if !self.has_room(Gap::MAX_PAYLOAD) {
+                return false;
+            }
+            let mut gap = Gap::empty();
+            gap.take(provider, backlog.unreported(), usize::MAX);
+            self.gap(&mut gap);
+        }
+        true
+    }
+
+    pub(super) fn gap(&mut self, gap: &mut Gap) {
+        let header = gap_header(gap);
+        let payload = gap.payload();
+        let Some(place) = self
+            .out
+            .get_mut(self.at..)
+            .and_then(|out| out.get_mut(..header.size as usize))
+        else {
+            return;
+        };
+        place.fill(0);
+        let Some((start, rest)) = place.split_at_mut_checked(RecordHeader::SIZE) else {
+            return;
+        };
+        if header.write(start).is_some() && rest.len() >= payload.len() {
+            rest.iter_mut()
+                .zip(payload)
+                .for_each(|(to, from)| *to = *from);
+            self.number(header);
+        }
+    }
+
+    /// Gives the record at the end its place in the stream.
+    pub(super) fn number(&mut self, header: RecordHeader) {
+        let Some(place) = self.out.get_mut(self.at..) else {
+            return;
+        };
+        let is_gap = header.kind == RecordKind::Gap as u16;
+        let first = self.next;
+        let last = if is_gap {
+            first + header.sequence.saturating_sub(1)
+        } else {
+            first
+        };
+        if is_gap && let Some(payload) = place.get_mut(RecordHeader::SIZE..) {
+            // GapHeader::first is the payload's first field; it fits, for the record is there.
+            let _fits = first.write(payload);
+        }
+        let _fits = RecordHeader {
+            sequence: last,
+            ..header
+        }
+        .write(place);
+        self.next = last + 1;
+        self.at += header.size as usize;
+        self.records += 1;
+    }
+}
