@@ -308,15 +308,11 @@ fn an_access_check_needs_an_owner_and_asks_no_kernel() {
     let sid = owner.as_bytes().as_ptr().cast_mut().cast();
     let pointer = (&raw mut *raw).cast::<c_void>();
     // SAFETY: a descriptor, and a SID that lives as long.
-    assert_eq!(
-        unsafe { RtlSetOwnerSecurityDescriptor(pointer, sid, false) },
-        0
-    );
+    let set = unsafe { RtlSetOwnerSecurityDescriptor(pointer, sid, false) };
+    assert_eq!(set, 0);
     // SAFETY: as above.
-    assert_eq!(
-        unsafe { RtlSetGroupSecurityDescriptor(pointer, sid, false) },
-        0
-    );
+    let set = unsafe { RtlSetGroupSecurityDescriptor(pointer, sid, false) };
+    assert_eq!(set, 0);
     user.attach(|| {
         assert_eq!(check(&raw, CONNECT, 1), (true, CONNECT, 0));
         assert_eq!(check(&raw, MAXIMUM_ALLOWED, 1), (true, CONNECT, 0));
