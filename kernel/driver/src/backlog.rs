@@ -7,7 +7,7 @@ use crate::lane::Bookings;
 use crate::ledger::{Account, Loss, Unreported};
 use crate::provider::{Provider, TYPES};
 use crate::queue::Queue;
-use crate::{request, tag};
+use crate::{request, request_account, tag};
 use fltport_abi::account::Cause;
 use fltport_abi::frame::RecordHeader;
 use fltport_abi::interface::BacklogPolicy;
@@ -107,6 +107,10 @@ pub(crate) struct ProviderSlot {
     pub(crate) blamed: u64,
     /// The client driver's word for who listens.
     pub(crate) interest: Option<InterestWord>,
+    /// The account of requests that nobody decides.
+    pub(crate) undecided: request_account::Accounts,
+    /// The sum of the requests that connections were asked which have ended.
+    pub(crate) ended_requests: request_account::Accounts,
 }
 
 impl ProviderSlot {
@@ -121,6 +125,8 @@ impl ProviderSlot {
         let requests = request::Ledger::new()?;
         let now = interrupt_time();
         let rate = TokenBucket::new(provider.rate, provider.burst, now);
+        let undecided = request_account::Accounts::new(provider.requests)?;
+        let ended_requests = request_account::Accounts::new(provider.requests)?;
         PoolBox::new(
             tag::PROVIDER,
             ProviderSlot {
@@ -133,6 +139,8 @@ impl ProviderSlot {
                 bookings: Bookings::new(now),
                 blamed: 0,
                 interest,
+                undecided,
+                ended_requests,
             },
         )
     }

@@ -4,6 +4,7 @@
 use crate::connection::Identity;
 use crate::driver::Driver;
 use crate::filter::Filters;
+use crate::ledger::bit;
 use crate::mute::Muted;
 use crate::provider::Provider;
 use crate::receiver::Receiver;
@@ -27,7 +28,11 @@ use fltport_nt::{NtError, Result};
 
 /// What this driver knows beyond what every driver knows.
 const FEATURES: FeaturesRow = FeaturesRow {
-    features: features::STREAMS | features::FILTERS | features::MUTE | features::LIMITS,
+    features: features::FILTERS
+        | features::LIMITS
+        | features::MUTE
+        | features::REQUEST_ACCOUNTS
+        | features::STREAMS,
     version: PROTOCOL_VERSION,
     min_version: MIN_PROTOCOL_VERSION,
     interface: VERSION,
@@ -112,6 +117,7 @@ fn run_own(
             providers(&driver.routes().lock(), &mut rows);
         }
         own::SCHEMA => return schema(driver, command, rows.out),
+        own::DEFAULT_REPLY => return default_reply(driver, command, rows.out),
         own::SUBSCRIBE => return subscribe(driver, caller, command).map(|()| 0),
         own::SUBSCRIBE_FILTERED => return subscribe_filtered(driver, caller, command).map(|()| 0),
         own::CONNECTIONS => {
@@ -153,6 +159,10 @@ fn run_own(
         own::FEATURES => {
             expect_empty(command)?;
             rows.add(FEATURES);
+        }
+        own::REQUEST_ACCOUNTS => {
+            rows.skip = page(command)?;
+            request_accounts(&driver.routes().lock(), &mut rows);
         }
         _ => return Err(NtError(STATUS_INVALID_DEVICE_REQUEST)),
     }
@@ -322,6 +332,38 @@ fn requests(routes: &Routes, rows: &mut Rows<'_>) {
     }
 }
 
+/// For every provider: the requests that nobody decides, those that each connection decides or was
+/// asked, and those that connections were asked which have ended; then what connections were asked by
+/// providers that are gone.
+fn request_accounts(routes: &Routes, rows: &mut Rows<'_>) {
+    for slot in routes.providers() {
+        let provider = slot.provider.number;
+        slot.undecided
+            .rows(BACKLOG, provider, slot.provider.requests)
+            .for_each(|row| rows.add(row));
+        for receiver in routes.connections() {
+            let connection = receiver.connection.identity.number;
+            for subscription in taken(&receiver.subscriptions).filter(|s| s.provider == provider) {
+                let accounts = &subscription.requests;
+                accounts
+                    .rows(connection, provider, subscription.decide)
+                    .for_each(|row| rows.add(row));
+            }
+        }
+        slot.ended_requests
+            .rows(ENDED, provider, slot.provider.requests)
+            .for_each(|row| rows.add(row));
+    }
+    for receiver in routes.connections() {
+        let connection = receiver.connection.identity.number;
+        for gone in taken(&receiver.subscriptions).filter(|s| s.orphaned) {
+            gone.requests
+                .rows(connection, gone.provider, 0)
+                .for_each(|row| rows.add(row));
+        }
+    }
+}
+
 fn schema(driver: &Driver, command: &Command<'_>, out: &mut [u8]) -> Result<usize> {
     let number = u16::try_from(payload::<u32>(command)?).map_err(|_| NtError(STATUS_NOT_FOUND))?;
     let provider = driver
@@ -334,6 +376,27 @@ fn schema(driver: &Driver, command: &Command<'_>, out: &mut [u8]) -> Result<usiz
         .get_mut(..provider.schema.len())
         .ok_or(NtError(STATUS_BUFFER_TOO_SMALL))?;
     place.copy_from_slice(&provider.schema);
+    Ok(place.len())
+}
+
+/// A request's declared default; nothing if none was.
+fn default_reply(driver: &Driver, command: &Command<'_>, out: &mut [u8]) -> Result<usize> {
+    let [number, message] = payload::<[u32; 2]>(command)?;
+    let not_found = |_| NtError(STATUS_NOT_FOUND);
+    let number = u16::try_from(number).map_err(not_found)?;
+    let message = u16::try_from(message).map_err(not_found)?;
+    let provider = driver
+        .routes()
+        .lock()
+        .provider(number)
+        .map(|slot| slot.provider.clone())
+        .filter(|provider| provider.requests & bit(message) != 0);
+    let provider = provider.ok_or(NtError(STATUS_NOT_FOUND))?;
+    let reply = provider.default_reply(message).unwrap_or(&[]);
+    let place = out
+        .get_mut(..reply.len())
+        .ok_or(NtError(STATUS_BUFFER_TOO_SMALL))?;
+    place.copy_from_slice(reply);
     Ok(place.len())
 }
 
@@ -353,7 +416,8 @@ fn prepare(driver: &Driver, number: u32) -> Result<(PoolArc<Provider>, Prepared)
         let declared = backlog.map(|backlog| (backlog.capacity(), backlog.policy()));
         (slot.provider.clone(), declared)
     };
-    Ok((provider, Prepared::new(number, declared)?))
+    let prepared = Prepared::new(number, provider.requests, declared)?;
+    Ok((provider, prepared))
 }
 
 /// Subscribes. What is left of `prepared` is to be dropped when this has returned, and with it the

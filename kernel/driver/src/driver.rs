@@ -91,6 +91,7 @@ impl Driver {
             rate: 0,
             burst: 0,
             interest: None,
+            defaults: &[],
         };
         driver.register(own)?;
         Ok(driver)

@@ -31,6 +31,7 @@ mod backlog;
 mod census;
 mod command;
 mod connection;
+mod defaults;
 mod driver;
 #[allow(unsafe_code, reason = "the image's entry points")]
 mod entry;
@@ -50,6 +51,7 @@ mod queue;
 mod receiver;
 mod registration;
 mod request;
+mod request_account;
 mod retention;
 mod routes;
 mod screen;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A provider as it registered: its schema, its command handler, and what the routes keep for it.
 
+use crate::defaults::{Declared, Defaults};
 use crate::ffi::{Handler, InterestWord};
 use crate::ledger::bit;
 use crate::tag;
@@ -34,6 +35,7 @@ pub(crate) struct Description<'a> {
     pub(crate) rate: u32,
     pub(crate) burst: u32,
     pub(crate) interest: Option<InterestWord>,
+    pub(crate) defaults: &'a [Declared<'a>],
 }
 
 /// A registered provider. What changes while it is registered lies in the routes; this part is
@@ -52,6 +54,7 @@ pub(crate) struct Provider {
     pub(crate) quota: u32,
     pub(crate) rate: u32,
     pub(crate) burst: u32,
+    defaults: Defaults,
     handler: Option<Handler>,
     commands_running: Rundown,
     drained: Event,
@@ -159,7 +162,8 @@ impl SchemaVisitor for FieldSearch {
 
 impl Provider {
     /// IRQL: PASSIVE_LEVEL. Checks the schema and copies it. Fails with `STATUS_INVALID_PARAMETER`
-    /// if it is not one that makes sense; [`schema::check`] says what that is.
+    /// if it is not one that makes sense ([`schema::check`] says what that is), or a default reply is
+    /// not one of its requests'.
     pub(crate) fn new(number: u16, description: &Description<'_>, now: i64) -> Result<Self> {
         let mut summary = Summary {
             name: [0; MAX_PROVIDER_NAME],
@@ -187,6 +191,7 @@ impl Provider {
             quota: description.quota,
             rate: description.rate,
             burst: description.burst,
+            defaults: Defaults::new(description.defaults, summary.requests)?,
             handler: description.handler,
             commands_running: Rundown::new(tag::PROVIDER)?,
             drained: Event::new(tag::PROVIDER, EventKind::Notification)?,
@@ -209,6 +214,11 @@ impl Provider {
             found: false,
         };
         schema::read(&self.schema, &mut search).is_ok() && search.found
+    }
+
+    /// What it declared this request to be answered with when nobody answers it.
+    pub(crate) fn default_reply(&self, message: u16) -> Option<&[u8]> {
+        self.defaults.of(message)
     }
 
     /// IRQL: any. Counts a notification that came at too high an IRQL for anything else.

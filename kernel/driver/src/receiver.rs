@@ -13,6 +13,7 @@ use crate::ledger::{Account, Gap, Loss, bit};
 use crate::mute::Muted;
 use crate::provider::TYPES;
 use crate::queue::Queue;
+use crate::request_account;
 use crate::routes::{PROVIDER_SLOTS, Prepared, taken, taken_mut};
 use crate::screen::{Screen, Subject};
 use crate::stream::{SETTLED_AT_ONCE, Stream};
@@ -39,6 +40,8 @@ pub(crate) struct Subscription {
     pub(crate) screen: Screen,
     /// What the provider takes of the queue.
     pub(crate) usage: Usage,
+    /// The requests that this connection was asked.
+    pub(crate) requests: request_account::Accounts,
     /// A backlog that was taken over; it is sent before what was queued after that.
     pub(crate) replay: Option<Replay>,
     /// The provider is gone.
@@ -56,9 +59,10 @@ pub(crate) struct Replay {
 }
 
 impl Subscription {
-    /// IRQL: <= DISPATCH_LEVEL. One that wants nothing yet.
-    pub(crate) fn new(provider: u16) -> Result<PoolBox<Self>> {
+    /// IRQL: <= DISPATCH_LEVEL. One that wants nothing yet, of a provider with these requests.
+    pub(crate) fn new(provider: u16, requests: u64) -> Result<PoolBox<Self>> {
         let account = Account::new(TYPES)?;
+        let requests = request_account::Accounts::new(requests)?;
         let none = Subscription {
             provider,
             observe: 0,
@@ -66,6 +70,7 @@ impl Subscription {
             account,
             screen: Screen::default(),
             usage: Usage::default(),
+            requests,
             replay: None,
             orphaned: false,
         };
@@ -151,7 +156,7 @@ impl Receiver {
         let mut subscriptions = [const { None }; PROVIDER_SLOTS];
         let observes = connection.identity.rights & hello::rights::OBSERVE != 0;
         if let Some(first) = subscriptions.first_mut().filter(|_| observes) {
-            let mut own = Subscription::new(common_driver::NUMBER)?;
+            let mut own = Subscription::new(common_driver::NUMBER, 0)?;
             own.observe = u64::MAX;
             *first = Some(own);
         }

@@ -148,7 +148,7 @@ pub(crate) struct Asked<'a> {
 }
 
 /// IRQL: PASSIVE_LEVEL or APC_LEVEL. Asks the decider. `reply` holds the default and is overwritten
-/// only by a proper answer.
+/// only by a proper answer. How it ended, and after how many microseconds.
 ///
 /// Fails only if there is nothing to ask: the message is not a request of the provider, or too
 /// large.
@@ -157,7 +157,7 @@ pub(crate) fn ask(
     provider: &Provider,
     asked: &Asked<'_>,
     reply: &mut [u8],
-) -> Result<Outcome> {
+) -> Result<(Outcome, u32)> {
     if provider.requests & bit(asked.message) == 0 || usize::from(asked.fixed) > asked.payload.len()
     {
         return Err(NtError(STATUS_INVALID_PARAMETER));
@@ -170,7 +170,8 @@ pub(crate) fn ask(
     if let Some(slot) = driver.routes().lock().provider(provider.number) {
         slot.requests.begin(asked.message);
     }
-    let (number, outcome) = ask_deciders(driver, provider, asked, id, started, reply);
+    let (number, since, outcome) = ask_deciders(driver, provider, asked, id, started, reply);
+    account(driver, provider, asked.message, number, outcome, since);
     let now = interrupt_time();
     let waited_us = u32::try_from(now.saturating_sub(started) / 10).unwrap_or(u32::MAX);
     let header = OutcomeHeader {
@@ -182,7 +183,7 @@ pub(crate) fn ask(
         outcome: outcome as u16,
     };
     conclude(driver, provider, asked, &header, outcome, reply, now);
-    Ok(outcome)
+    Ok((outcome, waited_us))
 }
 
 /// How long a requester waits at a time for a decider that has only just connected, in
@@ -191,7 +192,7 @@ const NEW_DECIDER_MS: u32 = 50;
 
 /// Asks the decider, and when its connection ends before it has answered, whoever has the role by
 /// then, within what is left of the deadline: a service that another instance takes over leaves no
-/// request unanswered. Who was asked last (0 if nobody), and how it ended.
+/// request unanswered. Who was asked last (0 if nobody), since when, and how it ended.
 ///
 /// Nobody answers twice: once a send has ended with "disconnected", the Filter Manager takes no reply
 /// to it.
@@ -202,29 +203,42 @@ fn ask_deciders(
     id: u64,
     started: u64,
     reply: &mut [u8],
-) -> (u32, Outcome) {
+) -> (u32, u64, Outcome) {
     let deadline = started.saturating_add(u64::from(asked.deadline_ms) * 10_000);
     let mut now = started;
     // Whom this was asked of last, and whether that connection has ended.
     let (mut asked_last, mut has_ended) = (0, false);
+    let mut since = now;
     loop {
-        let (number, found) = find_decider(driver, provider, asked.message, now);
+        let (number, found) = find_decider(driver, provider, asked.message, asked_last, now);
+        let is_gone = matches!(found, Err(Outcome::NoDecider | Outcome::Failed));
+        if is_gone && asked_last != 0 {
+            // Whom this was asked of is gone, and nobody has followed.
+            return (asked_last, since, Outcome::Disconnected);
+        }
+        if number != asked_last && asked_last != 0 {
+            account(
+                driver,
+                provider,
+                asked.message,
+                asked_last,
+                Outcome::Disconnected,
+                since,
+            );
+            since = now;
+        }
         let decider = match found {
             Ok(decider) => decider,
-            // Whom this was asked of is gone, and nobody has followed.
-            Err(Outcome::NoDecider | Outcome::Failed) if asked_last != 0 => {
-                return (asked_last, Outcome::Disconnected);
-            }
-            Err(at_once) => return (number, at_once),
+            Err(at_once) => return (number, since, at_once),
         };
         if now >= deadline || has_ended && number == asked_last {
-            return (number, Outcome::Disconnected);
+            return (number, since, Outcome::Disconnected);
         }
         let left_ms = (deadline - now).div_ceil(10_000) as u32;
         let was_known = decider.was_heard_of();
         let outcome = send(&decider, provider, asked, id, left_ms, reply);
         if outcome != Ok(Outcome::Disconnected) {
-            return (number, outcome.unwrap_or(Outcome::Failed));
+            return (number, since, outcome.unwrap_or(Outcome::Failed));
         }
         // A connection gives its role away before it ends. One that is so new that the Filter
         // Manager does not deliver to it yet has not ended.
@@ -236,12 +250,32 @@ fn ask_deciders(
     }
 }
 
+/// Writes down how a request ended that was asked of this decider at `since`.
+fn account(
+    driver: &Driver,
+    provider: &Provider,
+    message: u16,
+    decider: u32,
+    outcome: Outcome,
+    since: u64,
+) {
+    let waited_us = interrupt_time().saturating_sub(since) / 10;
+    driver
+        .routes()
+        .lock()
+        .account_request(decider, provider.number, |accounts| {
+            accounts.end(message, outcome, waited_us)
+        });
+}
+
 /// Looks who is to be asked: the decider's number, 0 if there is none, and the decider, or the
-/// outcome of a request that is not sent.
+/// outcome of a request that is not sent. Begins its account, unless that is with who was asked
+/// `before`: the same decider again, or nobody since.
 fn find_decider(
     driver: &Driver,
     provider: &Provider,
     message: u16,
+    before: u32,
     now: u64,
 ) -> (u32, core::result::Result<PoolArc<Connection>, Outcome>) {
     let asking = ps::current_process_id();
@@ -260,10 +294,15 @@ fn find_decider(
         || routes
             .provider(provider.number)
             .is_some_and(|slot| slot.requests.may_ask(message, now));
-    match found {
-        Ok(_) if !may_ask => (number, Err(Outcome::CircuitOpen)),
-        found => (number, found),
+    let found = match found {
+        Ok(_) if !may_ask => Err(Outcome::CircuitOpen),
+        found => found,
+    };
+    let is_gone = matches!(found, Err(Outcome::NoDecider | Outcome::Failed));
+    if before == 0 || (number != before && !is_gone) {
+        routes.account_request(number, provider.number, |accounts| accounts.begin(message));
     }
+    (number, found)
 }
 
 /// Accounts for the outcome and offers it to the observers; without a decider there is nothing to

@@ -15,6 +15,7 @@ use crate::ledger::{Loss, bit};
 use crate::mute::Muted;
 use crate::provider::{Provider, TYPES};
 use crate::receiver::{Offer, Receiver, Replay, Subscription};
+use crate::request_account;
 use crate::screen::Wishes;
 use core::sync::atomic::Ordering;
 use fltport_abi::account::Cause;
@@ -62,13 +63,17 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// IRQL: PASSIVE_LEVEL. For a provider that declared this backlog.
-    pub(crate) fn new(provider: u16, backlog: Option<(usize, BacklogPolicy)>) -> Result<Self> {
+    /// IRQL: PASSIVE_LEVEL. For a provider with these requests, that declared this backlog.
+    pub(crate) fn new(
+        provider: u16,
+        requests: u64,
+        backlog: Option<(usize, BacklogPolicy)>,
+    ) -> Result<Self> {
         let fresh_backlog = backlog
             .map(|(bytes, policy)| Backlog::new(bytes, policy))
             .transpose()?;
         Ok(Prepared {
-            subscription: Some(Subscription::new(provider)?),
+            subscription: Some(Subscription::new(provider, requests)?),
             fresh_backlog,
             wishes: Wishes::default(),
             muted: None,
@@ -226,6 +231,7 @@ impl Routes {
             forward(message, Loss::new(cause, count))
         });
         slot.ended.absorb(&subscription.account);
+        slot.ended_requests.absorb(&subscription.requests);
     }
 
     /// Subscribes, or changes a subscription. The first observer of a provider with a backlog takes
@@ -410,6 +416,27 @@ impl Routes {
     pub(crate) fn decider_number(&self, provider: u16, message: u16) -> u32 {
         self.deciding(provider, message)
             .map_or(0, |slot| slot.connection.identity.number)
+    }
+
+    /// Changes the account of a provider's requests with a connection: that of all that have ended if
+    /// it is gone, and that of those without a decider for the number 0.
+    pub(crate) fn account_request(
+        &mut self,
+        connection: u32,
+        provider: u16,
+        change: impl FnOnce(&mut request_account::Accounts),
+    ) {
+        let asked = self
+            .connection(connection)
+            .and_then(|receiver| receiver.subscription(provider));
+        if let Some(subscription) = asked {
+            change(&mut subscription.requests);
+        } else if let Some(slot) = self.provider(provider) {
+            change(match connection {
+                0 => &mut slot.undecided,
+                _ => &mut slot.ended_requests,
+            });
+        }
     }
 
     /// Offers a notification to everybody who observes its type; without any, to the backlog. Never

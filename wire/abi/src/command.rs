@@ -11,6 +11,7 @@
 
 use crate::account::{CAUSES, OUTCOMES};
 use crate::fixed::Fixed;
+use crate::latency::Latency;
 
 /// The first four bytes of a command: `FPCM`.
 pub const MAGIC: u32 = u32::from_le_bytes(*b"FPCM");
@@ -183,10 +184,13 @@ crate::fixed! {
         pub reserved: u64,
     }
 
-    /// The account of one request type with one decider.
+    /// The account of one request type with one decider. At every moment `asked` is the sum of
+    /// `outcomes` and `in_flight`, and `latency` has as many as there are outcomes.
     pub struct RequestAccountRow: 360 {
-        /// The connection that was asked; [`BACKLOG`] for nobody, [`ENDED`] for all connections that
-        /// have ended, together.
+        /// The connection that was asked, or would have been (its own process asked, its circuit was
+        /// open); [`BACKLOG`] for requests without a decider, [`ENDED`] for all connections that have
+        /// ended, together. A request whose decider went away and that another one was asked then is
+        /// in the accounts of both.
         pub connection: u32,
         /// The provider.
         pub provider: u16,
@@ -202,8 +206,7 @@ crate::fixed! {
         pub in_flight_peak: u64,
         /// The sum of the times that requesters waited, in microseconds.
         pub waited_us: u64,
-        /// How many waited less than 2^n microseconds, and not less than the half of it; the last
-        /// one has all that waited longer.
+        /// How long requesters waited: a [`Latency`].
         pub latency: [u64; 32],
     }
 
@@ -372,6 +375,17 @@ const _: () = assert!(
 pub const BACKLOG: u32 = 0;
 /// [`LedgerRow::connection`] of all connections that have ended.
 pub const ENDED: u32 = u32::MAX;
+
+impl RequestAccountRow {
+    /// Whether the account adds up.
+    pub fn balances(&self) -> bool {
+        let ended = self
+            .outcomes
+            .iter()
+            .fold(0, |sum: u64, n| sum.saturating_add(*n));
+        self.asked == ended.saturating_add(self.in_flight) && Latency(self.latency).total() == ended
+    }
+}
 
 impl LedgerRow {
     /// Lost for any cause.

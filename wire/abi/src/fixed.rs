@@ -39,28 +39,29 @@ impl<const N: usize> Fixed for [u8; N] {
     }
 }
 
-impl<const N: usize> Fixed for [u64; N] {
-    const SIZE: usize = 8 * N;
-    fn write(&self, out: &mut [u8]) -> Option<()> {
-        for (value, place) in self
-            .iter()
-            .zip(out.get_mut(..Self::SIZE)?.chunks_exact_mut(8))
-        {
-            place.copy_from_slice(&value.to_le_bytes());
+macro_rules! arrays {
+    ($($t:ty),*) => {$(
+        impl<const N: usize> Fixed for [$t; N] {
+            const SIZE: usize = <$t>::SIZE * N;
+            fn write(&self, out: &mut [u8]) -> Option<()> {
+                let places = out.get_mut(..Self::SIZE)?.chunks_exact_mut(<$t>::SIZE);
+                for (value, place) in self.iter().zip(places) {
+                    place.copy_from_slice(&value.to_le_bytes());
+                }
+                Some(())
+            }
+            fn read(bytes: &[u8]) -> Option<Self> {
+                let mut values = [0; N];
+                let places = bytes.get(..Self::SIZE)?.chunks_exact(<$t>::SIZE);
+                for (value, place) in values.iter_mut().zip(places) {
+                    *value = <$t>::read(place)?;
+                }
+                Some(values)
+            }
         }
-        Some(())
-    }
-    fn read(bytes: &[u8]) -> Option<Self> {
-        let mut values = [0; N];
-        for (value, place) in values
-            .iter_mut()
-            .zip(bytes.get(..Self::SIZE)?.chunks_exact(8))
-        {
-            *value = u64::read(place)?;
-        }
-        Some(values)
-    }
+    )*};
 }
+arrays!(u32, u64);
 
 /// Defines structs with a fixed layout on the wire: the fields in order, each at a multiple of its
 /// own size.

@@ -134,6 +134,10 @@ pub struct DefaultReply {
     pub reserved2: u32,
 }
 
+impl Revised for DefaultReply {
+    const FIRST: usize = size_of::<DefaultReply>();
+}
+
 /// What a provider registers with. The common driver copies all of it.
 #[repr(C)]
 #[derive(Debug)]
@@ -164,7 +168,8 @@ pub struct ProviderDescription {
     pub interest: *mut u64,
     /// Reports the present state; `None` if the provider has none.
     pub on_snapshot: Option<SnapshotRoutine>,
-    /// The miss policy: default replies, at most one for each request.
+    /// The miss policy: default replies, at most one for each request. Each lies as many bytes behind
+    /// the one before as that one's size says.
     pub defaults: *const DefaultReply,
     /// How many there are.
     pub default_count: u32,

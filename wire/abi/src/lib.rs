@@ -32,6 +32,7 @@ pub mod glob;
 pub mod hello;
 pub mod hosted;
 pub mod interface;
+pub mod latency;
 pub mod limits;
 pub mod message;
 pub mod process_monitor;

@@ -2,20 +2,21 @@
 //! Registering, and what is asked about a provider as a whole.
 
 use super::{Registered, bytes, registered, revised};
+use crate::defaults::Declared;
 use crate::driver::DRIVER;
 use crate::ffi::{Handler, InterestWord};
 use crate::ledger::bit;
 use crate::provider::{Description, Provider};
 use crate::usage;
 use fltport_abi::interface::{
-    BacklogPolicy, ProviderDescription, ProviderHandle, ProviderStatistics, VERSION,
+    BacklogPolicy, DefaultReply, ProviderDescription, ProviderHandle, ProviderStatistics, VERSION,
 };
-use fltport_abi::limits::MAX_SCHEMA;
+use fltport_abi::limits::{MAX_MESSAGE_NUMBER, MAX_SCHEMA};
 use fltport_nt::bindings::{
     NTSTATUS, STATUS_DELETE_PENDING, STATUS_INVALID_PARAMETER, STATUS_REVISION_MISMATCH,
     STATUS_SUCCESS,
 };
-use fltport_nt::ex::{PoolArc, PoolBox};
+use fltport_nt::ex::{PoolArc, PoolBox, PoolSlice};
 use fltport_nt::ke::current_irql;
 use fltport_nt::linked::{PASSIVE_LEVEL, STATUS_INVALID_LEVEL};
 use fltport_nt::{NtError, Result};
@@ -69,6 +70,8 @@ unsafe fn register_provider(description: &ProviderDescription) -> Result<Registe
     // SAFETY: as the caller vouches; `unregister` takes the provider out of the routes before it
     // returns.
     let interest = unsafe { InterestWord::new(description.interest) }?;
+    // SAFETY: as the caller vouches.
+    let defaults = unsafe { defaults(description) }?;
     let driver = DRIVER.get().ok_or(NtError(STATUS_DELETE_PENDING))?;
     let provider = driver.register(Description {
         schema,
@@ -79,9 +82,38 @@ unsafe fn register_provider(description: &ProviderDescription) -> Result<Registe
         rate: description.rate,
         burst: description.burst,
         interest,
+        defaults: &defaults,
     })?;
     PoolBox::new(crate::tag::PROVIDER, provider.clone())
         .inspect_err(|_| driver.unregister(&provider))
+}
+
+/// The default replies that a description declares.
+///
+/// # Safety
+/// They, and their bytes, are valid for `'a`.
+unsafe fn defaults<'a>(description: &ProviderDescription) -> Result<PoolSlice<Declared<'a>>> {
+    let count = description.default_count as usize;
+    if count > usize::from(MAX_MESSAGE_NUMBER) {
+        return Err(NtError(STATUS_INVALID_PARAMETER));
+    }
+    let none = Declared {
+        message: 0,
+        reply: &[],
+    };
+    let mut found = PoolSlice::filled(crate::tag::BUFFER, count, none)?;
+    let mut next = description.defaults;
+    for place in found.iter_mut() {
+        // SAFETY: null, or one of those that are declared, as the caller vouches.
+        let declared: Option<DefaultReply> = unsafe { revised(next) };
+        let declared = declared.ok_or(NtError(STATUS_INVALID_PARAMETER))?;
+        // SAFETY: as the caller vouches.
+        let reply = unsafe { bytes(declared.reply, declared.length) }?;
+        let message = declared.message;
+        *place = Declared { message, reply };
+        next = next.wrapping_byte_add(declared.size as usize);
+    }
+    Ok(found)
 }
 
 pub(super) unsafe extern "system" fn unregister(handle: ProviderHandle) {

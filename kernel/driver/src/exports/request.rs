@@ -5,7 +5,7 @@ use super::{bytes, registered, revised};
 use crate::driver::DRIVER;
 use crate::request::{self, Asked};
 use core::slice;
-use fltport_abi::interface::{ProviderHandle, Request};
+use fltport_abi::interface::{ProviderHandle, REQUEST_DECLARED_DEFAULT, Request};
 use fltport_abi::limits::MAX_DEADLINE_MS;
 use fltport_nt::bindings::{NTSTATUS, STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
 use fltport_nt::ke::current_irql;
@@ -25,7 +25,10 @@ pub(super) unsafe extern "system" fn request(
     let (Some(provider), Some(request), Some(driver)) = (provider, request, DRIVER.get()) else {
         return STATUS_INVALID_PARAMETER;
     };
-    if request.deadline_ms == 0 || request.deadline_ms > MAX_DEADLINE_MS || request.reply.is_null()
+    if request.deadline_ms == 0
+        || request.deadline_ms > MAX_DEADLINE_MS
+        || request.reply.is_null()
+        || request.flags & !REQUEST_DECLARED_DEFAULT != 0
     {
         return STATUS_INVALID_PARAMETER;
     }
@@ -35,6 +38,12 @@ pub(super) unsafe extern "system" fn request(
     };
     // SAFETY: whose reply is valid for its length, not null, and nobody else's during the call.
     let reply = unsafe { slice::from_raw_parts_mut(request.reply, request.reply_length as usize) };
+    if request.flags & REQUEST_DECLARED_DEFAULT != 0 {
+        match provider.default_reply(request.message) {
+            Some(declared) if declared.len() == reply.len() => reply.copy_from_slice(declared),
+            _ => return STATUS_INVALID_PARAMETER,
+        }
+    }
     let asked = Asked {
         message: request.message,
         fixed: request.fixed,
@@ -42,11 +51,17 @@ pub(super) unsafe extern "system" fn request(
         deadline_ms: request.deadline_ms,
     };
     match request::ask(&driver, provider, &asked, reply) {
-        Ok(outcome) => {
+        Ok((outcome, waited_us)) => {
             // SAFETY: within the request, for every revision has that field.
             let told = unsafe { &raw mut (*place).outcome };
             // SAFETY: valid, as the request is.
             unsafe { told.write(outcome as u32) };
+            if request.size as usize >= size_of::<Request>() {
+                // SAFETY: within the request, whose size says that it has that field.
+                let told = unsafe { &raw mut (*place).waited_us };
+                // SAFETY: valid, as the request is.
+                unsafe { told.write(waited_us) };
+            }
             STATUS_SUCCESS
         }
         Err(error) => error.status(),

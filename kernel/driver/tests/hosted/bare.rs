@@ -47,16 +47,22 @@ pub(crate) struct BareClient {
 impl BareClient {
     /// Registers with the common driver, which must be there.
     pub(crate) fn register(schema: &Provider, backlog: u32) -> Self {
-        let table = interface();
         let mut encoded = [0; 4096];
         let length = schema.encode(&mut encoded).expect("fits");
-        let description = describe(&encoded[..length], backlog);
+        Self::describe(&describe(&encoded[..length], backlog)).expect("registers")
+    }
+
+    /// Registers by this description; the status if it is refused.
+    pub(crate) fn describe(description: &ProviderDescription) -> Result<Self, i32> {
+        let table = interface();
         let mut handle = ProviderHandle(0);
         let register = table.register;
         // SAFETY: a valid description and place.
-        let status = unsafe { register(&raw const description, &raw mut handle) };
-        assert_eq!(status, STATUS_SUCCESS);
-        BareClient { table, handle }
+        let status = unsafe { register(description, &raw mut handle) };
+        match status {
+            STATUS_SUCCESS => Ok(BareClient { table, handle }),
+            refused => Err(refused),
+        }
     }
 
     /// Offers a message, as a driver would at this IRQL; the status.

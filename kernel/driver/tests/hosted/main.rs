@@ -23,6 +23,7 @@ mod laws;
 mod monitor;
 mod registration;
 mod registry;
+mod request_accounts;
 mod requests;
 mod stream;
 mod streams;
