@@ -5,6 +5,7 @@ use crate::fair::TokenBucket;
 use crate::ffi::InterestWord;
 use crate::lane::Bookings;
 use crate::ledger::{Account, Loss, Unreported};
+use crate::pending::Pending;
 use crate::provider::{Provider, TYPES};
 use crate::queue::Queue;
 use crate::{request, request_account, tag};
@@ -111,6 +112,8 @@ pub(crate) struct ProviderSlot {
     pub(crate) undecided: request_account::Accounts,
     /// The sum of the requests that connections were asked which have ended.
     pub(crate) ended_requests: request_account::Accounts,
+    /// Its asynchronous requests that have not ended.
+    pub(crate) pending: Pending,
 }
 
 impl ProviderSlot {
@@ -141,6 +144,7 @@ impl ProviderSlot {
                 interest,
                 undecided,
                 ended_requests,
+                pending: Pending::new(),
             },
         )
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Commands: the driver's own, and those that go on to a provider.
 
+use crate::asynchronous;
 use crate::connection::Identity;
 use crate::driver::Driver;
 use crate::filter::Filters;
@@ -28,7 +29,8 @@ use fltport_nt::{NtError, Result};
 
 /// What this driver knows beyond what every driver knows.
 const FEATURES: FeaturesRow = FeaturesRow {
-    features: features::FILTERS
+    features: features::ASYNCHRONOUS
+        | features::FILTERS
         | features::LIMITS
         | features::MUTE
         | features::REQUEST_ACCOUNTS
@@ -120,6 +122,9 @@ fn run_own(
         own::DEFAULT_REPLY => return default_reply(driver, command, rows.out),
         own::SUBSCRIBE => return subscribe(driver, caller, command).map(|()| 0),
         own::SUBSCRIBE_FILTERED => return subscribe_filtered(driver, caller, command).map(|()| 0),
+        own::ANSWER => {
+            return asynchronous::answer(driver, caller, command.payload).map(|()| 0);
+        }
         own::CONNECTIONS => {
             rows.skip = page(command)?;
             let routes = driver.routes().lock();

@@ -6,6 +6,7 @@ use crate::announce::Announcement;
 use crate::backlog::{Backlog, ProviderSlot};
 use crate::census::Census;
 use crate::connection::Connection;
+use crate::deadlines::Deadlines;
 use crate::filter::UpperCase;
 use crate::mute::Following;
 use crate::provider::{Description, Provider};
@@ -16,7 +17,7 @@ use crate::routes::Routes;
 use crate::screen::Subject;
 use crate::tag;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use fltport_abi::account::Cause;
+use fltport_abi::account::{Cause, Outcome};
 use fltport_abi::common_driver::{self, ProviderChange};
 use fltport_abi::frame::RecordKind;
 use fltport_abi::interface::BacklogPolicy;
@@ -54,6 +55,7 @@ pub(crate) struct Driver {
     following: Following,
     announcement: FastMutex<Option<Announcement>>,
     retention: FastMutex<Option<Retention>>,
+    deadlines: FastMutex<Option<Deadlines>>,
 }
 
 impl Driver {
@@ -75,6 +77,7 @@ impl Driver {
                 following: Following::new()?,
                 announcement: FastMutex::new(tag::DRIVER, None)?,
                 retention: FastMutex::new(tag::DRIVER, None)?,
+                deadlines: FastMutex::new(tag::DRIVER, None)?,
             },
         )?;
         let mut schema = PoolBytes::zeroed(tag::BUFFER, MAX_SCHEMA)?;
@@ -136,6 +139,10 @@ impl Driver {
 
     pub(crate) fn retention(&self) -> &FastMutex<Option<Retention>> {
         &self.retention
+    }
+
+    pub(crate) fn deadlines(&self) -> &FastMutex<Option<Deadlines>> {
+        &self.deadlines
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -209,10 +216,19 @@ impl Driver {
         Ok(provider)
     }
 
-    /// IRQL: PASSIVE_LEVEL, not from the provider's command handler. Takes a provider out and waits
-    /// until its handler does not run any more.
+    /// IRQL: PASSIVE_LEVEL, not from a routine of the provider's. Takes a provider out, completes what
+    /// it has asked and is not answered yet, and waits until no routine of its runs any more.
     pub(crate) fn unregister(&self, provider: &Provider) {
-        let slot = self.routes.lock().remove_provider(provider.number);
+        let mut slot = self.routes.lock().remove_provider(provider.number);
+        while let Some(waiting) = slot.as_mut().and_then(|slot| slot.pending.take_any()) {
+            let ended = self.routes.lock().conclude_pending(
+                provider.number,
+                waiting,
+                Outcome::Failed,
+                interrupt_time(),
+            );
+            ended.complete();
+        }
         provider.drain(slot.is_some());
         if slot.is_some() {
             self.tell_provider_change(provider, false);
@@ -289,6 +305,9 @@ impl Driver {
         }
         let announcement = self.announcement.lock().take();
         drop(announcement);
+        // No provider is left, and nothing pending.
+        let deadlines = self.deadlines.lock().take();
+        drop(deadlines);
         // A service may have been connecting meanwhile.
         self.end_connections();
         self.wait_for_connections();

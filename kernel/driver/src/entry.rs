@@ -2,6 +2,7 @@
 //! DriverEntry and the end.
 
 use crate::announce::Announcement;
+use crate::deadlines::Deadlines;
 use crate::driver::{DRIVER, Driver};
 use crate::{instances, registration};
 use fltport_nt::Result;
@@ -52,6 +53,8 @@ fn start(object: DriverObject, key: &Key) -> Result<()> {
     let driver = Driver::new()?;
     DRIVER.replace(Some(driver.clone()));
     let started = registration::begin(&driver, object).and_then(|()| {
+        let deadlines = Deadlines::start(&driver)?;
+        *driver.deadlines().lock() = Some(deadlines);
         let announcement = Announcement::new(&driver)?;
         *driver.announcement().lock() = Some(announcement);
         Ok(())

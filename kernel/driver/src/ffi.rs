@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is a client driver's: its command handler, and its word for who listens.
+//! What is a client driver's: its command handler and completion routines, and its word for who
+//! listens.
 
+use crate::provider::Provider;
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicU64, Ordering};
-use fltport_abi::interface::{CommandCaller, CommandHandler};
+use fltport_abi::account::Outcome;
+use fltport_abi::interface::{CommandCaller, CommandHandler, Completion, CompletionRoutine};
 use fltport_nt::bindings::STATUS_INVALID_PARAMETER;
+use fltport_nt::ex::PoolArc;
 use fltport_nt::{NtError, Result, status::check};
 
 /// A client driver's command handler.
@@ -85,5 +89,64 @@ impl InterestWord {
         let word = unsafe { &*self.0 };
         // Relaxed: a hint. Whoever reads an old one is as if he had asked a moment ago.
         word.store(types, Ordering::Relaxed);
+    }
+}
+
+/// What is to be called when an asynchronous request has ended.
+#[derive(Clone, Copy)]
+pub(crate) struct Completer {
+    routine: CompletionRoutine,
+    context: *mut c_void,
+}
+
+// SAFETY: the context is the client driver's, which gave it for a call from any thread.
+unsafe impl Send for Completer {}
+// SAFETY: as above.
+unsafe impl Sync for Completer {}
+
+impl Completer {
+    /// # Safety
+    /// `routine` may be called with `context` from any thread at PASSIVE_LEVEL, once, as long as an
+    /// [`Owed`] of its provider is held.
+    pub(crate) unsafe fn new(routine: CompletionRoutine, context: *mut c_void) -> Self {
+        Completer { routine, context }
+    }
+
+    /// IRQL: PASSIVE_LEVEL, without locks. Calls it.
+    pub(crate) fn call(&self, message: u16, outcome: Outcome, waited_us: u32, reply: &[u8]) {
+        let completion = Completion {
+            size: size_of::<Completion>() as u32,
+            message,
+            reserved: 0,
+            outcome: outcome as u32,
+            waited_us,
+            reply: reply.as_ptr(),
+            reply_length: reply.len() as u32,
+            reserved2: 0,
+        };
+        // SAFETY: as `new` was promised; the caller holds the provider, and calls this once.
+        unsafe { (self.routine)(self.context, &raw const completion) };
+    }
+}
+
+/// A provider's routine is owed a call: the provider cannot go until this is dropped (IRQL: <=
+/// DISPATCH_LEVEL).
+pub(crate) struct Owed(PoolArc<Provider>);
+
+impl Owed {
+    /// IRQL: <= DISPATCH_LEVEL. `None` if the provider goes.
+    pub(crate) fn new(provider: &PoolArc<Provider>) -> Option<Self> {
+        if provider.calls().acquire_for_another_thread() {
+            Some(Owed(provider.clone()))
+        } else {
+            None
+        }
+    }
+}
+
+impl Drop for Owed {
+    fn drop(&mut self) {
+        // SAFETY: acquired by `new`, released once.
+        unsafe { self.0.calls().release() };
     }
 }

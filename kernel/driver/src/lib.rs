@@ -27,10 +27,12 @@
 )]
 
 mod announce;
+mod asynchronous;
 mod backlog;
 mod census;
 mod command;
 mod connection;
+mod deadlines;
 mod defaults;
 mod driver;
 #[allow(unsafe_code, reason = "the image's entry points")]
@@ -45,6 +47,7 @@ mod instances;
 mod lane;
 mod ledger;
 mod mute;
+mod pending;
 mod port;
 mod provider;
 mod queue;

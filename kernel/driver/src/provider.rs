@@ -56,7 +56,8 @@ pub(crate) struct Provider {
     pub(crate) burst: u32,
     defaults: Defaults,
     handler: Option<Handler>,
-    commands_running: Rundown,
+    /// Held while a routine of the client driver runs, and while it is owed an answer.
+    calls: Rundown,
     drained: Event,
     /// Types whose notifications came at an IRQL at which no lock can be taken, and how many came
     /// so in all; the routes collect them.
@@ -193,7 +194,7 @@ impl Provider {
             burst: description.burst,
             defaults: Defaults::new(description.defaults, summary.requests)?,
             handler: description.handler,
-            commands_running: Rundown::new(tag::PROVIDER)?,
+            calls: Rundown::new(tag::PROVIDER)?,
             drained: Event::new(tag::PROVIDER, EventKind::Notification)?,
             too_high: [const { AtomicU32::new(0) }; TYPES],
             too_high_total: AtomicU64::new(0),
@@ -251,18 +252,23 @@ impl Provider {
             return Err(NtError(STATUS_INVALID_PARAMETER));
         }
         let _running = self
-            .commands_running
+            .calls
             .acquire()
             .ok_or(NtError(STATUS_INVALID_DEVICE_REQUEST))?;
         handler.call(caller, message, payload, output)
     }
 
-    /// IRQL: PASSIVE_LEVEL, not from the command handler. Waits until no handler runs and lets none
-    /// in. `first`: this caller took the provider out of the routes; NT lets only one wait for a
+    /// What protects the client driver's routines.
+    pub(crate) fn calls(&self) -> &Rundown {
+        &self.calls
+    }
+
+    /// IRQL: PASSIVE_LEVEL, not from a routine of the client driver's. Waits until none runs and none
+    /// is owed an answer, and lets none in. `first`: this caller took the provider out of the routes; NT lets only one wait for a
     /// rundown, all others wait for that one.
     pub(crate) fn drain(&self, first: bool) {
         if first {
-            self.commands_running.wait();
+            self.calls.wait();
             self.drained.set();
         } else {
             while !self.drained.wait(Timeout::from_millis(1000)) {}

@@ -108,6 +108,8 @@ pub(crate) struct Receiver {
     pub(crate) lane: Lanes,
     /// What it keeps so that it can outlive its connection, if it was made to.
     pub(crate) stream: Option<Stream>,
+    /// How many asynchronous requests are in the queue.
+    pub(crate) queued_requests: usize,
     /// The sender has found nothing and sleeps, or will.
     idle: bool,
 }
@@ -172,6 +174,7 @@ impl Receiver {
                 rate: TokenBucket::unlimited(),
                 lane: 0,
                 stream,
+                queued_requests: 0,
                 idle: true,
             },
         )
@@ -242,6 +245,26 @@ impl Receiver {
     fn has_untold(&mut self) -> bool {
         let mut accounts = taken_mut(&mut self.subscriptions).map(|s| &mut s.account);
         accounts.any(|account| account.unreported().total() != 0)
+    }
+
+    /// Queues the record of an asynchronous request; false if there is no room, or its provider has
+    /// its share.
+    pub(crate) fn push_request(&mut self, header: &RecordHeader, parts: &[&[u8]]) -> bool {
+        let size = header.size as usize;
+        let told_in = match self.has_untold() {
+            true => record_size(Gap::MAX_PAYLOAD),
+            false => 0,
+        };
+        let fits = size + told_in <= self.queue.free() && self.has_share(header.provider, size);
+        let is_queued = fits && self.flush_gaps(0) && self.queue.push(header, parts);
+        if is_queued {
+            if let Some(subscription) = self.subscription(header.provider) {
+                subscription.usage.queued(size);
+            }
+            self.queued_requests += 1;
+            self.wake();
+        }
+        is_queued
     }
 
     /// Queues gap records for all losses that have not been told, and leaves room for so many bytes
@@ -500,14 +523,20 @@ fn payload_of<'r>(record: &'r [u8], header: &RecordHeader) -> &'r [u8] {
     payload.unwrap_or(&[])
 }
 
-/// Counts a record as delivered, unless it is a gap record, which nobody offered.
+/// Counts a record as delivered, if it was offered.
 fn count_delivered(subscriptions: &mut [Option<PoolBox<Subscription>>], header: &RecordHeader) {
-    if header.kind == RecordKind::Gap as u16 {
+    if !is_accounted(header.kind) {
         return;
     }
     if let Some(subscription) = taken_mut(subscriptions).find(|s| s.provider == header.provider) {
         subscription.account.delivered(header.message, 1);
     }
+}
+
+/// Whether the ledger counts records of this kind: what was offered. Gap records tell of it, and
+/// requests have an account of their own.
+pub(crate) fn is_accounted(kind: u16) -> bool {
+    kind != RecordKind::Gap as u16 && kind != RecordKind::AsyncRequest as u16
 }
 
 /// A gap of what the accounts have not told, with at most so many entries.

@@ -6,6 +6,7 @@ use crate::driver::Driver;
 use crate::ledger::bit;
 use crate::provider::{Provider, TYPES};
 use crate::receiver::Offer;
+use crate::routes::Routes;
 use crate::screen::Subject;
 use crate::tag;
 use fltport_abi::account::{OUTCOMES, Outcome};
@@ -51,7 +52,7 @@ impl Ledger {
     }
 
     /// Counts a request.
-    fn begin(&mut self, message: u16) {
+    pub(crate) fn begin(&mut self, message: u16) {
         if let Some(counters) = self.0.get_mut(usize::from(message)) {
             counters.asked += 1;
         }
@@ -59,7 +60,7 @@ impl Ledger {
 
     /// Whether the decider may be asked. An open circuit whose time is over lets this one through
     /// and waits again meanwhile.
-    fn may_ask(&mut self, message: u16, now: u64) -> bool {
+    pub(crate) fn may_ask(&mut self, message: u16, now: u64) -> bool {
         let Some(counters) = self.0.get_mut(usize::from(message)) else {
             return false;
         };
@@ -147,24 +148,30 @@ pub(crate) struct Asked<'a> {
     pub(crate) deadline_ms: u32,
 }
 
+/// Whether that can be asked, for a reply of so many bytes. `STATUS_INVALID_PARAMETER` if it is not a
+/// request of the provider, `STATUS_BUFFER_OVERFLOW` if it is too large.
+pub(crate) fn check(provider: &Provider, asked: &Asked<'_>, reply: usize) -> Result<()> {
+    if provider.requests & bit(asked.message) == 0 || usize::from(asked.fixed) > asked.payload.len()
+    {
+        return Err(NtError(STATUS_INVALID_PARAMETER));
+    }
+    if asked.payload.len() > MAX_REQUEST || reply > MAX_REPLY {
+        return Err(NtError(STATUS_BUFFER_OVERFLOW));
+    }
+    Ok(())
+}
+
 /// IRQL: PASSIVE_LEVEL or APC_LEVEL. Asks the decider. `reply` holds the default and is overwritten
 /// only by a proper answer. How it ended, and after how many microseconds.
 ///
-/// Fails only if there is nothing to ask: the message is not a request of the provider, or too
-/// large.
+/// Fails only if there is nothing to ask, as [`check`].
 pub(crate) fn ask(
     driver: &PoolArc<Driver>,
     provider: &Provider,
     asked: &Asked<'_>,
     reply: &mut [u8],
 ) -> Result<(Outcome, u32)> {
-    if provider.requests & bit(asked.message) == 0 || usize::from(asked.fixed) > asked.payload.len()
-    {
-        return Err(NtError(STATUS_INVALID_PARAMETER));
-    }
-    if asked.payload.len() > MAX_REQUEST || reply.len() > MAX_REPLY {
-        return Err(NtError(STATUS_BUFFER_OVERFLOW));
-    }
+    check(provider, asked, reply.len())?;
     let started = interrupt_time();
     let id = driver.next_request();
     if let Some(slot) = driver.routes().lock().provider(provider.number) {
@@ -182,7 +189,22 @@ pub(crate) fn ask(
         reply: reply.len() as u16,
         outcome: outcome as u16,
     };
-    conclude(driver, provider, asked, &header, outcome, reply, now);
+    let subject = Subject {
+        payload: asked.payload,
+        fixed: asked.fixed,
+        process: Some(ps::current_process_id()),
+    };
+    let mut routes = driver.routes().lock();
+    let ended = (outcome, now);
+    routes.conclude(
+        provider.number,
+        asked.message,
+        &header,
+        ended,
+        &subject,
+        reply,
+    );
+    drop(routes);
     Ok((outcome, waited_us))
 }
 
@@ -305,40 +327,37 @@ fn find_decider(
     (number, found)
 }
 
-/// Accounts for the outcome and offers it to the observers; without a decider there is nothing to
-/// observe.
-fn conclude(
-    driver: &Driver,
-    provider: &Provider,
-    asked: &Asked<'_>,
-    header: &OutcomeHeader,
-    outcome: Outcome,
-    reply: &[u8],
-    now: u64,
-) {
-    let mut start = [0; OutcomeHeader::SIZE];
-    // Always fits: the array has the header's size.
-    let _fits = header.write(&mut start);
-    let mut routes = driver.routes().lock();
-    let present = routes.decider_number(provider.number, asked.message) == header.decider;
-    if let Some(slot) = routes.provider(provider.number) {
-        slot.requests.end(asked.message, outcome, present, now);
-    }
-    if outcome != Outcome::NoDecider {
-        let offer = Offer {
-            message: asked.message,
-            kind: RecordKind::Outcome,
-            fixed: OutcomeHeader::SIZE as u16,
-            time: system_time(),
-            subject: Subject {
-                payload: asked.payload,
-                fixed: asked.fixed,
-                process: Some(ps::current_process_id()),
-            },
-            booking: 0,
-            parts: &[&start, asked.payload, reply],
-        };
-        routes.offer(provider.number, &offer);
+impl Routes {
+    /// Accounts for a request that ended at this time, and offers its outcome to the observers;
+    /// without a decider there is nothing to observe.
+    pub(crate) fn conclude(
+        &mut self,
+        provider: u16,
+        message: u16,
+        header: &OutcomeHeader,
+        (outcome, now): (Outcome, u64),
+        asked: &Subject<'_>,
+        reply: &[u8],
+    ) {
+        let mut start = [0; OutcomeHeader::SIZE];
+        // Always fits: the array has the header's size.
+        let _fits = header.write(&mut start);
+        let present = self.decider_number(provider, message) == header.decider;
+        if let Some(slot) = self.provider(provider) {
+            slot.requests.end(message, outcome, present, now);
+        }
+        if outcome != Outcome::NoDecider {
+            let offer = Offer {
+                message,
+                kind: RecordKind::Outcome,
+                fixed: OutcomeHeader::SIZE as u16,
+                time: system_time(),
+                subject: *asked,
+                booking: 0,
+                parts: &[&start, asked.payload, reply],
+            };
+            self.offer(provider, &offer);
+        }
     }
 }
 

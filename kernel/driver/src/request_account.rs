@@ -66,6 +66,25 @@ impl Accounts {
         c.latency.add(waited_us);
     }
 
+    /// Of what is in flight only so many stay, with these accounts; how many go.
+    pub(crate) fn leave(&mut self, message: u16, stay: u64) -> u64 {
+        self.of(message).map_or(0, |c| {
+            let go = c.in_flight.saturating_sub(stay);
+            c.in_flight -= go;
+            c.asked -= go;
+            go
+        })
+    }
+
+    /// So many come, that are in flight.
+    pub(crate) fn take_over(&mut self, message: u16, come: u64) {
+        if let Some(c) = self.of(message) {
+            c.in_flight += come;
+            c.asked += come;
+            c.in_flight_peak = c.in_flight_peak.max(c.in_flight);
+        }
+    }
+
     /// Adds the numbers of accounts that are closed; what is in flight in them ends here.
     pub(crate) fn absorb(&mut self, other: &Accounts) {
         for (sum, c) in self.counters.iter_mut().zip(other.counters.iter()) {

@@ -11,6 +11,7 @@ mod streams;
 
 use crate::backlog::{Backlog, ProviderSlot};
 use crate::connection::Connection;
+use crate::deadlines::Alarm;
 use crate::ledger::{Loss, bit};
 use crate::mute::Muted;
 use crate::provider::{Provider, TYPES};
@@ -40,6 +41,8 @@ pub(crate) struct Routes {
     pub(crate) providers: [Option<PoolBox<ProviderSlot>>; PROVIDER_SLOTS],
     pub(crate) connections: [Option<PoolBox<Receiver>>; MAX_CONNECTIONS],
     next_provider: u16,
+    /// When the next asynchronous request is over.
+    pub(crate) alarm: Alarm,
 }
 
 /// What lies in the places that are taken.
@@ -87,11 +90,16 @@ impl Routes {
             providers: [const { None }; PROVIDER_SLOTS],
             connections: [const { None }; MAX_CONNECTIONS],
             next_provider: 0,
+            alarm: Alarm::new(),
         }
     }
 
     pub(crate) fn providers(&self) -> impl Iterator<Item = &ProviderSlot> {
         taken(&self.providers)
+    }
+
+    pub(crate) fn providers_mut(&mut self) -> impl Iterator<Item = &mut ProviderSlot> {
+        taken_mut(&mut self.providers)
     }
 
     pub(crate) fn connections(&self) -> impl Iterator<Item = &Receiver> {
@@ -196,6 +204,7 @@ impl Routes {
         };
         let mut receiver = self.connections.iter_mut().find(found)?.take()?;
         self.forget_lane(&receiver);
+        self.disconnect_pending(number);
         receiver.recall_gaps();
         for subscription in receiver.subscriptions.iter_mut().flatten() {
             self.settle(subscription, cause);
@@ -400,7 +409,7 @@ impl Routes {
         }
     }
 
-    fn deciding(&self, provider: u16, message: u16) -> Option<&Receiver> {
+    pub(crate) fn deciding(&self, provider: u16, message: u16) -> Option<&Receiver> {
         let decides = |s: &Subscription| s.provider == provider && s.decide & bit(message) != 0;
         self.connections()
             .find(|c| !c.is_detached() && taken(&c.subscriptions).any(decides))
@@ -523,8 +532,15 @@ impl Routes {
     /// Fills `out` with the next records of a connection's stream; their number and bytes. Without
     /// any the sender is marked as asleep.
     pub(crate) fn take(&mut self, connection: u32, out: &mut [u8]) -> (u32, usize) {
-        self.connection(connection)
-            .map_or((0, 0), |receiver| receiver.take(out))
+        let Some(receiver) = self.connection(connection) else {
+            return (0, 0);
+        };
+        let asks = receiver.queued_requests != 0;
+        let taken = receiver.take(out);
+        if asks {
+            self.note_numbers(connection, out.get(..taken.1).unwrap_or(&[]));
+        }
+        taken
     }
 
     /// A frame that [`Routes::take`] filled has been taken by the service.

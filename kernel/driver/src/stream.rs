@@ -186,6 +186,11 @@ impl Stream {
         Ok(())
     }
 
+    /// The last record that the service has dealt with, as far as it has said.
+    pub(crate) fn read_up_to(&self) -> u64 {
+        self.wanted
+    }
+
     /// Takes out of the window what was acknowledged, some of it: `delivered` gets each header.
     /// Whether more is left. A number within a gap counts as the one before it.
     pub(crate) fn settle(&mut self, mut delivered: impl FnMut(&RecordHeader)) -> bool {

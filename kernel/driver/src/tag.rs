@@ -15,5 +15,7 @@ pub(crate) const LEDGER: Tag = Tag::new(b"FpLe");
 pub(crate) const FILTER: Tag = Tag::new(b"FpFi");
 /// Queues of records.
 pub(crate) const QUEUE: Tag = Tag::new(b"FpQu");
+/// Asynchronous requests.
+pub(crate) const PENDING: Tag = Tag::new(b"FpPe");
 /// Buffers that live as long as one call.
 pub(crate) const BUFFER: Tag = Tag::new(b"FpBu");

@@ -32,7 +32,7 @@ static TABLE: Interface = Interface {
     discard: Some(reservation::discard),
     book: Some(reservation::book),
     unbook: Some(reservation::unbook),
-    request_async: None,
+    request_async: Some(request::request_async),
     statistics: Some(provider::statistics),
     snapshot_add: None,
     snapshot_live: None,

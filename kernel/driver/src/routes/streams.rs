@@ -64,7 +64,7 @@ impl Routes {
 
     /// Moves a stream, with its subscriptions, its accounts and the roles that it decides in, to a
     /// new connection: at one moment, before which they are the former one's. Roles that somebody
-    /// else has taken meanwhile are that one's.
+    /// else has taken meanwhile are that one's. What the former one was asked asynchronously goes along.
     fn resume(
         &mut self,
         former: u32,
@@ -92,6 +92,9 @@ impl Routes {
                 slot.requests.close_circuits(decide & !theirs);
             }
         }
+        let stream = self.connection(number).and_then(|r| r.stream.as_ref());
+        let read = stream.map_or(0, Stream::read_up_to);
+        self.move_pending(former, number, read);
         self.tell_interest();
         receiver
     }

@@ -40,7 +40,7 @@ pub(crate) fn describe(schema: &[u8], backlog: u32) -> ProviderDescription {
 
 /// One registered provider. Dropping it unregisters it.
 pub(crate) struct BareClient {
-    table: &'static Interface,
+    pub(crate) table: &'static Interface,
     pub(crate) handle: ProviderHandle,
 }
 

@@ -21,6 +21,7 @@ mod hand_over;
 mod hostile;
 mod laws;
 mod monitor;
+mod pending;
 mod registration;
 mod registry;
 mod request_accounts;
