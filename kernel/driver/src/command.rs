@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Commands: the driver's own, and those that go on to a provider.
 
+use crate::access::Access;
 use crate::asynchronous;
-use crate::connection::Identity;
+use crate::connection::{Connection, Identity};
 use crate::driver::Driver;
 use crate::filter::Filters;
 use crate::ledger::bit;
@@ -33,6 +34,7 @@ const FEATURES: FeaturesRow = FeaturesRow {
         | features::FILTERS
         | features::LIMITS
         | features::MUTE
+        | features::REFUSALS
         | features::REQUEST_ACCOUNTS
         | features::STREAMS,
     version: PROTOCOL_VERSION,
@@ -46,21 +48,20 @@ const FEATURES: FeaturesRow = FeaturesRow {
 
 const MALFORMED: NtError = NtError(STATUS_INVALID_PARAMETER);
 
-/// IRQL: PASSIVE_LEVEL. Runs a captured command of the service `caller`; the number of bytes
-/// written to `out`.
+/// IRQL: PASSIVE_LEVEL. Runs a captured command of the service at `connection`; the number of bytes
+/// written to `out`. What is listed is what it may see.
 pub(crate) fn run(
     driver: &Driver,
-    caller: &Identity,
-    input: &[u8],
+    connection: &Connection,
+    command: &Command<'_>,
     out: &mut [u8],
 ) -> Result<usize> {
-    let command = Command::parse(input).ok_or(MALFORMED)?;
     if !(MIN_PROTOCOL_VERSION..=PROTOCOL_VERSION).contains(&command.header.version) {
         return Err(NtError(STATUS_REVISION_MISMATCH));
     }
     match u16::try_from(command.header.provider) {
-        Ok(0) => run_own(driver, caller, &command, out),
-        Ok(provider) => run_provider(driver, caller, provider, &command, out),
+        Ok(0) => run_own(driver, connection, command, out),
+        Ok(provider) => run_provider(driver, &connection.identity, provider, command, out),
         Err(_) => Err(NtError(STATUS_NOT_FOUND)),
     }
 }
@@ -92,10 +93,11 @@ fn run_provider(
 
 fn run_own(
     driver: &Driver,
-    caller: &Identity,
+    connection: &Connection,
     command: &Command<'_>,
     out: &mut [u8],
 ) -> Result<usize> {
+    let (caller, access) = (&connection.identity, &connection.access);
     let mut rows = Rows {
         out,
         at: 0,
@@ -131,19 +133,25 @@ fn run_own(
             routes
                 .connections()
                 .filter(|receiver| caller.version > 1 || !receiver.is_detached())
+                .filter(|receiver| access.sees_connection(caller, receiver))
                 .for_each(|receiver| rows.add(connection_row(receiver, caller)));
         }
         own::LEDGER => {
             rows.skip = page(command)?;
-            ledger(&mut driver.routes().lock(), &mut rows);
+            ledger(&mut driver.routes().lock(), connection, &mut rows);
         }
         own::REQUESTS => {
             rows.skip = page(command)?;
-            requests(&driver.routes().lock(), &mut rows);
+            requests(&driver.routes().lock(), access, &mut rows);
+        }
+        own::REFUSALS => {
+            rows.skip = page(command)?;
+            access.demand_administrator(driver)?;
+            driver.refusals().rows().for_each(|row| rows.add(row));
         }
         own::USAGE => {
             rows.skip = page(command)?;
-            usage::rows(&driver.routes().lock(), |row| rows.add(row));
+            usage::rows(&driver.routes().lock(), connection, |row| rows.add(row));
         }
         own::LIMITS => {
             return usage::set_limits(driver, caller.number, &payload(command)?).map(|()| 0);
@@ -167,7 +175,7 @@ fn run_own(
         }
         own::REQUEST_ACCOUNTS => {
             rows.skip = page(command)?;
-            request_accounts(&driver.routes().lock(), &mut rows);
+            request_accounts(&driver.routes().lock(), connection, &mut rows);
         }
         _ => return Err(NtError(STATUS_INVALID_DEVICE_REQUEST)),
     }
@@ -290,20 +298,25 @@ fn stream_row(receiver: &Receiver) -> StreamRow {
 
 /// For every provider: the backlog's account, each connection's, and that of the connections that
 /// have ended; then what connections had from providers that are gone.
-fn ledger(routes: &mut Routes, rows: &mut Rows<'_>) {
+fn ledger(routes: &mut Routes, caller: &Connection, rows: &mut Rows<'_>) {
+    let access = &caller.access;
     let mut number = 0;
     while let Some(next) = routes.next_provider_number(number) {
         routes.collect_too_high(next);
         number = next + 1;
     }
-    for slot in routes.providers() {
+    let seen = |receiver: &&Receiver| access.sees_connection(&caller.identity, receiver);
+    for slot in routes
+        .providers()
+        .filter(|slot| access.sees(&slot.provider))
+    {
         let provider = slot.provider.number;
         let outcomes = slot.provider.requests;
         let types = slot.provider.notifications | outcomes;
         slot.unheard
             .rows(BACKLOG, provider, slot.provider.notifications)
             .for_each(|row| rows.add(row));
-        for receiver in routes.connections() {
+        for receiver in routes.connections().filter(seen) {
             for subscription in taken(&receiver.subscriptions).filter(|s| s.provider == provider) {
                 let account = &subscription.account;
                 account
@@ -316,7 +329,7 @@ fn ledger(routes: &mut Routes, rows: &mut Rows<'_>) {
             .for_each(|row| rows.add(row));
     }
     // What a connection was offered by providers that are gone since is in its books all the same.
-    for receiver in routes.connections() {
+    for receiver in routes.connections().filter(seen) {
         let connection = receiver.connection.identity.number;
         for gone in taken(&receiver.subscriptions).filter(|s| s.orphaned) {
             let rows_of = gone.account.rows(connection, gone.provider, u64::MAX);
@@ -327,8 +340,11 @@ fn ledger(routes: &mut Routes, rows: &mut Rows<'_>) {
     }
 }
 
-fn requests(routes: &Routes, rows: &mut Rows<'_>) {
-    for slot in routes.providers() {
+fn requests(routes: &Routes, access: &Access, rows: &mut Rows<'_>) {
+    for slot in routes
+        .providers()
+        .filter(|slot| access.sees(&slot.provider))
+    {
         let number = slot.provider.number;
         let decider = |message| routes.decider_number(number, message);
         slot.requests
@@ -340,13 +356,18 @@ fn requests(routes: &Routes, rows: &mut Rows<'_>) {
 /// For every provider: the requests that nobody decides, those that each connection decides or was
 /// asked, and those that connections were asked which have ended; then what connections were asked by
 /// providers that are gone.
-fn request_accounts(routes: &Routes, rows: &mut Rows<'_>) {
-    for slot in routes.providers() {
+fn request_accounts(routes: &Routes, caller: &Connection, rows: &mut Rows<'_>) {
+    let access = &caller.access;
+    let seen = |receiver: &&Receiver| access.sees_connection(&caller.identity, receiver);
+    for slot in routes
+        .providers()
+        .filter(|slot| access.sees(&slot.provider))
+    {
         let provider = slot.provider.number;
         slot.undecided
             .rows(BACKLOG, provider, slot.provider.requests)
             .for_each(|row| rows.add(row));
-        for receiver in routes.connections() {
+        for receiver in routes.connections().filter(seen) {
             let connection = receiver.connection.identity.number;
             for subscription in taken(&receiver.subscriptions).filter(|s| s.provider == provider) {
                 let accounts = &subscription.requests;
@@ -359,7 +380,7 @@ fn request_accounts(routes: &Routes, rows: &mut Rows<'_>) {
             .rows(ENDED, provider, slot.provider.requests)
             .for_each(|row| rows.add(row));
     }
-    for receiver in routes.connections() {
+    for receiver in routes.connections().filter(seen) {
         let connection = receiver.connection.identity.number;
         for gone in taken(&receiver.subscriptions).filter(|s| s.orphaned) {
             gone.requests

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One attached service: its port, its identity, and the thread that sends it its stream.
 
+use crate::access::Access;
 use crate::driver::Driver;
 use crate::tag;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -36,6 +37,7 @@ pub(crate) struct Connection {
     sender: FastMutex<Option<SystemThread>>,
     port: ClientPort,
     pub(crate) identity: Identity,
+    pub(crate) access: Access,
     /// Set when there may be something to send and the sender had nothing left.
     pub(crate) wake: Event,
     /// Set for good when the service has been heard of, so that the Filter Manager certainly knows
@@ -67,6 +69,7 @@ impl Connection {
     pub(crate) fn new(
         driver: &PoolArc<Driver>,
         identity: Identity,
+        access: Access,
         port: ClientPort,
     ) -> Result<PoolArc<Self>> {
         let wake = Event::new(tag::CONNECTION, EventKind::Synchronization)?;
@@ -79,6 +82,7 @@ impl Connection {
                 sender,
                 port,
                 identity,
+                access,
                 wake,
                 heard_of,
                 ending: AtomicBool::new(false),

@@ -9,15 +9,17 @@ use crate::connection::Connection;
 use crate::deadlines::Deadlines;
 use crate::filter::UpperCase;
 use crate::mute::Following;
+use crate::policy::ServiceKey;
 use crate::provider::{Description, Provider};
 use crate::receiver::Offer;
+use crate::refusal::Refusals;
 use crate::registration::{Registration, Retry};
 use crate::retention::Retention;
 use crate::routes::Routes;
 use crate::screen::Subject;
 use crate::tag;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use fltport_abi::account::{Cause, Outcome};
+use fltport_abi::account::{Cause, Outcome, Refusal};
 use fltport_abi::common_driver::{self, ProviderChange};
 use fltport_abi::frame::RecordKind;
 use fltport_abi::interface::BacklogPolicy;
@@ -26,6 +28,7 @@ use fltport_abi::message::Message;
 use fltport_abi::text::Text;
 use fltport_nt::bindings::{
     STATUS_DELETE_PENDING, STATUS_INSUFFICIENT_RESOURCES, STATUS_INTERNAL_ERROR,
+    STATUS_INVALID_PARAMETER,
 };
 use fltport_nt::ex::{FastMutex, Global, PoolArc, PoolBytes};
 use fltport_nt::flt::Filter;
@@ -44,6 +47,8 @@ pub(crate) struct Driver {
     next_connection: AtomicU32,
     next_request: AtomicU64,
     census: Census,
+    refusals: Refusals,
+    service_key: ServiceKey,
     /// Set whenever the last connection is gone.
     no_connections: Event,
     /// The registered filter, for connections to hold; set before the port exists, so before
@@ -59,9 +64,9 @@ pub(crate) struct Driver {
 }
 
 impl Driver {
-    /// IRQL: PASSIVE_LEVEL. A driver that is not registered with anybody yet; its own messages are
-    /// its first provider.
-    pub(crate) fn new() -> Result<PoolArc<Self>> {
+    /// IRQL: PASSIVE_LEVEL. A driver with this service key that is not registered with anybody yet;
+    /// its own messages are its first provider.
+    pub(crate) fn new(service_key: ServiceKey) -> Result<PoolArc<Self>> {
         let driver = PoolArc::new(
             tag::DRIVER,
             Driver {
@@ -69,6 +74,8 @@ impl Driver {
                 next_connection: AtomicU32::new(1),
                 next_request: AtomicU64::new(1),
                 census: Census::new(),
+                refusals: Refusals::new(),
+                service_key,
                 no_connections: Event::new(tag::DRIVER, EventKind::Notification)?,
                 filter: SpinLock::new(None),
                 registration: FastMutex::new(tag::DRIVER, Registration::Dormant)?,
@@ -102,6 +109,16 @@ impl Driver {
 
     pub(crate) fn routes(&self) -> &SpinLock<Routes> {
         &self.routes
+    }
+
+    /// What was refused.
+    pub(crate) fn refusals(&self) -> &Refusals {
+        &self.refusals
+    }
+
+    /// Where the configuration is.
+    pub(crate) fn service_key(&self) -> &ServiceKey {
+        &self.service_key
     }
 
     pub(crate) fn registration(&self) -> &FastMutex<Registration> {
@@ -198,10 +215,14 @@ impl Driver {
             return Err(NtError(STATUS_INSUFFICIENT_RESOURCES));
         }
         let number = self.routes.lock().number_provider()?;
-        let provider = PoolArc::new(
-            tag::PROVIDER,
-            Provider::new(number, &description, system_time())?,
-        )?;
+        let provider =
+            Provider::new(number, &description, system_time()).map_err(|error| match error {
+                NtError(STATUS_INVALID_PARAMETER) => {
+                    self.refusals.refuse(Refusal::BadSchema, error.status())
+                }
+                other => other,
+            })?;
+        let provider = PoolArc::new(tag::PROVIDER, provider)?;
         let backlog = match description.backlog {
             0 => None,
             bytes => Some(Backlog::new(bytes, description.policy)?),

@@ -4,10 +4,12 @@
 use crate::announce::Announcement;
 use crate::deadlines::Deadlines;
 use crate::driver::{DRIVER, Driver};
+use crate::policy::ServiceKey;
 use crate::{instances, registration};
 use fltport_nt::Result;
 use fltport_nt::bindings::{DRIVER_OBJECT, NTSTATUS, UNICODE_STRING};
 use fltport_nt::io::DriverObject;
+use fltport_nt::rtl::units_of;
 use fltport_nt::status::to_status;
 use fltport_nt::zw::Key;
 
@@ -23,10 +25,12 @@ pub unsafe extern "system" fn driver_entry(
     let object = unsafe { DriverObject::new(driver) };
     // SAFETY: NT passes a valid path.
     let key = unsafe { Key::open(registry_path) };
+    // SAFETY: as above; it is used before this returns.
+    let path = unsafe { units_of(registry_path) }.unwrap_or(&[]);
     // Before the registration, which replaces it: the Filter Manager calls it after its own work,
     // and so does NT if the registration has not happened yet.
     object.set_unload(unload);
-    to_status(key.and_then(|key| start(object, &key)))
+    to_status(key.and_then(|key| start(object, &key, path)))
 }
 
 /// The name that the Windows linker is told. It lies, with what only it needs, in the section that
@@ -48,9 +52,9 @@ unsafe extern "system" fn unload(_driver: *const DRIVER_OBJECT) {
 
 /// Brings the driver up; [`shut_down`] is its mirror, and undoes what was done if this fails on the
 /// way.
-fn start(object: DriverObject, key: &Key) -> Result<()> {
+fn start(object: DriverObject, key: &Key, path: &[u16]) -> Result<()> {
     instances::write(key)?;
-    let driver = Driver::new()?;
+    let driver = Driver::new(ServiceKey::new(path)?)?;
     DRIVER.replace(Some(driver.clone()));
     let started = registration::begin(&driver, object).and_then(|()| {
         let deadlines = Deadlines::start(&driver)?;

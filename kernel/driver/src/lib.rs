@@ -26,6 +26,7 @@
     clippy::indexing_slicing
 )]
 
+mod access;
 mod announce;
 mod asynchronous;
 mod backlog;
@@ -48,10 +49,12 @@ mod lane;
 mod ledger;
 mod mute;
 mod pending;
+mod policy;
 mod port;
 mod provider;
 mod queue;
 mod receiver;
+mod refusal;
 mod registration;
 mod request;
 mod request_account;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What services do at the port: connect, disconnect, send commands.
 
+use crate::access::Access;
 use crate::command;
 use crate::connection::{Alive, Connection, Identity};
 use crate::driver::{DRIVER, Driver};
@@ -8,11 +9,16 @@ use crate::receiver::Receiver;
 use crate::retention::Retention;
 use crate::stream::Stream;
 use crate::tag;
+use fltport_abi::account::Refusal;
+use fltport_abi::command::Command;
+use fltport_abi::common_driver;
 use fltport_abi::hello::{Hello, StreamHello};
 use fltport_abi::limits::MAX_COMMAND;
+use fltport_abi::status;
 use fltport_nt::bindings::{
-    STATUS_ACCESS_DENIED, STATUS_BUFFER_TOO_SMALL, STATUS_DELETE_PENDING, STATUS_DEVICE_NOT_READY,
-    STATUS_INVALID_PARAMETER, STATUS_PORT_DISCONNECTED, STATUS_REVISION_MISMATCH,
+    STATUS_ACCESS_DENIED, STATUS_BUFFER_TOO_SMALL, STATUS_CONNECTION_COUNT_LIMIT,
+    STATUS_DELETE_PENDING, STATUS_DEVICE_NOT_READY, STATUS_INVALID_PARAMETER,
+    STATUS_PORT_DISCONNECTED, STATUS_REVISION_MISMATCH,
 };
 use fltport_nt::ex::{PoolBox, PoolBytes};
 use fltport_nt::flt::{ClientPort, PendingPort, PortCallbacks};
@@ -35,6 +41,18 @@ fn go_on(driver: &Driver, identity: &Identity, former: Option<PoolBox<Receiver>>
     driver.look_after_streams();
 }
 
+/// Counts why a service did not get the place that it wanted.
+fn refused_place(driver: &Driver, error: NtError) -> NtError {
+    let reason = match error.status() {
+        STATUS_CONNECTION_COUNT_LIMIT => Refusal::TooMany,
+        STATUS_ACCESS_DENIED => Refusal::ProviderRight,
+        status::CONNECTION_ACTIVE | status::CONNECTION_ABORTED => Refusal::StreamTaken,
+        status::CONNECTION_INVALID | status::END_OF_FILE => Refusal::BadResume,
+        _ => return error,
+    };
+    driver.refusals().refuse(reason, error.status())
+}
+
 /// The server port's callbacks. The cookie is the connection's number.
 pub(crate) struct Callbacks;
 
@@ -43,14 +61,17 @@ impl PortCallbacks for Callbacks {
         let driver = DRIVER.get().ok_or(NtError(STATUS_DELETE_PENDING))?;
         // Dropped after everything that holds the filter.
         let _alive = Alive::new(&driver)?;
-        let hello = Hello::parse(context).ok_or(NtError(STATUS_INVALID_PARAMETER))?;
+        let refuse = |reason, status| driver.refusals().refuse(reason, status);
+        let hello = Hello::parse(context)
+            .ok_or_else(|| refuse(Refusal::BadHello, STATUS_INVALID_PARAMETER))?;
         let version = hello
             .common_version()
-            .ok_or(NtError(STATUS_REVISION_MISMATCH))?;
+            .ok_or_else(|| refuse(Refusal::Version, STATUS_REVISION_MISMATCH))?;
         let wanted = StreamHello::parse(context)
             .ok()
             .filter(|wanted| wanted.is_none() || version >= STREAMS_SINCE)
-            .ok_or(NtError(STATUS_INVALID_PARAMETER))?;
+            .ok_or_else(|| refuse(Refusal::BadHello, STATUS_INVALID_PARAMETER))?;
+        let access = Access::judge(&driver, hello.rights)?;
         if wanted.is_some() {
             Retention::ensure(&driver)?;
         }
@@ -65,7 +86,7 @@ impl PortCallbacks for Callbacks {
             version,
             name: hello.name,
         };
-        let connection = Connection::new(&driver, identity, client_port)?;
+        let connection = Connection::new(&driver, identity, access, client_port)?;
         let stream = wanted.map(|wanted| Stream::new(&wanted, identity.number));
         let receiver = Receiver::new(connection.clone(), stream.transpose()?)?;
         Connection::start_sender(&connection)?;
@@ -83,6 +104,7 @@ impl PortCallbacks for Callbacks {
             }
             Err((receiver, error)) => {
                 drop(receiver);
+                let error = refused_place(&driver, error);
                 error.status()
             }
         };
@@ -103,20 +125,29 @@ impl PortCallbacks for Callbacks {
         let driver = DRIVER.get().ok_or(NtError(STATUS_DELETE_PENDING))?;
         let connection = driver.routes().lock().find(cookie as u32);
         let connection = connection.ok_or(NtError(STATUS_PORT_DISCONNECTED))?;
-        // A handle can be inherited or duplicated; what the connection may do was granted to the
-        // process that made it.
-        if connection.identity.pid != ps::current_process_id() {
-            return Err(NtError(STATUS_ACCESS_DENIED));
-        }
+        connection.access.judge_caller(&driver)?;
         connection.note_heard_of();
+        let malformed = || {
+            let refusals = driver.refusals();
+            refusals.refuse(Refusal::BadCommand, STATUS_INVALID_PARAMETER)
+        };
         if input.len() > MAX_COMMAND {
-            return Err(NtError(STATUS_INVALID_PARAMETER));
+            return Err(malformed());
         }
         // Captured once; from here on the service cannot change it.
         let mut captured = PoolBytes::zeroed(tag::BUFFER, input.len())?;
         input.copy_in(&mut captured)?;
         let mut result = PoolBytes::zeroed(tag::BUFFER, output.len().min(MAX_COMMAND))?;
-        let length = command::run(&driver, &connection.identity, &captured, &mut result)?;
+        let command = Command::parse(&captured).ok_or_else(malformed)?;
+        connection.access.judge_command(&driver, &command)?;
+        let length =
+            command::run(&driver, &connection, &command, &mut result).map_err(|error| {
+                let own = command.header.provider == common_driver::NUMBER.into();
+                match error {
+                    NtError(STATUS_INVALID_PARAMETER) if own => malformed(),
+                    other => other,
+                }
+            })?;
         let result = result
             .get(..length)
             .ok_or(NtError(STATUS_BUFFER_TOO_SMALL))?;

@@ -80,7 +80,13 @@ fn listen(driver: &Driver, object: DriverObject) -> Result<Registration> {
             filter
         }
     };
-    let port = ServerPort::listen(&filter, utf16!(PORT_NAME), MAX_CONNECTIONS as i32)?;
+    let security = driver.service_key().admitted()?;
+    let port = ServerPort::listen(
+        &filter,
+        utf16!(PORT_NAME),
+        security.as_ref(),
+        MAX_CONNECTIONS as i32,
+    )?;
     filter.start()?;
     Ok(Registration::Listening { _port: port })
 }

@@ -300,7 +300,6 @@ fn find_decider(
     before: u32,
     now: u64,
 ) -> (u32, core::result::Result<PoolArc<Connection>, Outcome>) {
-    let asking = ps::current_process_id();
     // References to the decider that are dropped in here are never the last: the routes have one.
     let mut routes = driver.routes().lock();
     let decider = routes.decider(provider.number, message);
@@ -308,7 +307,7 @@ fn find_decider(
     let found = match decider {
         _ if driver.is_closing() => Err(Outcome::Failed),
         None => Err(Outcome::NoDecider),
-        Some(decider) if decider.identity.pid == asking => Err(Outcome::FromDecider),
+        Some(decider) if decider.access.is_own_process() => Err(Outcome::FromDecider),
         Some(decider) => Ok(decider),
     };
     // Only a request that would be sent may be the one that tries an open circuit.

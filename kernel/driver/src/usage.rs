@@ -2,6 +2,7 @@
 //! What each provider takes of each connection, and what a connection asks of its queue.
 
 use crate::backlog::ProviderSlot;
+use crate::connection::Connection;
 use crate::driver::Driver;
 use crate::fair::TokenBucket;
 use crate::queue::Queue;
@@ -16,12 +17,18 @@ use fltport_nt::bindings::{
 use fltport_nt::ke::interrupt_time;
 use fltport_nt::{NtError, Result};
 
-/// For every provider: what it may do as a whole, then what it takes of each connection.
-pub(crate) fn rows(routes: &Routes, mut add: impl FnMut(UsageRow)) {
-    for slot in routes.providers() {
+/// For every provider: what it may do as a whole, then what it takes of each connection. As far as
+/// `caller` may see that.
+pub(crate) fn rows(routes: &Routes, caller: &Connection, mut add: impl FnMut(UsageRow)) {
+    let access = &caller.access;
+    let seen = |receiver: &&Receiver| access.sees_connection(&caller.identity, receiver);
+    for slot in routes
+        .providers()
+        .filter(|slot| access.sees(&slot.provider))
+    {
         let provider = slot.provider.number;
         add(whole_row(slot));
-        for receiver in routes.connections() {
+        for receiver in routes.connections().filter(seen) {
             let all = taken(&receiver.subscriptions);
             all.filter(|s| s.provider == provider)
                 .for_each(|s| add(row(slot, receiver, s)));

@@ -57,7 +57,7 @@ impl Receiver {
     }
 
     /// Whether a provider may have so many bytes more of the queue.
-    fn has_share(&self, provider: u16, size: usize) -> bool {
+    pub(super) fn has_share(&self, provider: u16, size: usize) -> bool {
         let own = self.usage(provider);
         own.taken() + size <= self.allowed(provider)
     }

@@ -8,7 +8,10 @@ use crate::stream::{Claim, Stream};
 use fltport_abi::hello::{self, StreamHello};
 use fltport_abi::limits::MAX_WINDOWS;
 use fltport_abi::status;
-use fltport_nt::bindings::{STATUS_INSUFFICIENT_RESOURCES, STATUS_NOT_FOUND};
+use fltport_nt::bindings::{
+    STATUS_ACCESS_DENIED, STATUS_CONNECTION_COUNT_LIMIT, STATUS_INSUFFICIENT_RESOURCES,
+    STATUS_NOT_FOUND,
+};
 use fltport_nt::ex::PoolBox;
 use fltport_nt::{NtError, Result};
 
@@ -16,7 +19,7 @@ impl Routes {
     /// Gives a service that connects its place: a new one, or that of the stream that it wants to go
     /// on with. Then what is returned has the connection that the stream had, to be ended.
     ///
-    /// Errors: `STATUS_INSUFFICIENT_RESOURCES` if all places are taken; for a stream those of
+    /// Errors: `STATUS_CONNECTION_COUNT_LIMIT` if all places are taken; for a stream those of
     /// [`Stream::claim`](crate::stream::Stream::claim).
     pub(crate) fn attach(
         &mut self,
@@ -34,7 +37,7 @@ impl Routes {
                         *place = Some(receiver);
                         Ok(None)
                     }
-                    None => Err((receiver, NtError(STATUS_INSUFFICIENT_RESOURCES))),
+                    None => Err((receiver, NtError(STATUS_CONNECTION_COUNT_LIMIT))),
                 }
             }
         }
@@ -45,8 +48,13 @@ impl Routes {
         let is_it = |r: &&mut Receiver| r.stream.as_ref().is_some_and(|s| s.is(&hello.key));
         if let Some(existing) = taken_mut(&mut self.connections).find(is_it) {
             let (owner, next) = (existing.connection.identity, existing.next_sequence);
+            let (service, former) = (&receiver.connection, &existing.connection);
             if let Some(stream) = &mut existing.stream {
-                match stream.claim(&owner, &receiver.connection.identity, hello, next)? {
+                match stream.claim(&owner, &service.identity, hello, next)? {
+                    // What lies in it, and its subscriptions, were granted by the owner's rights.
+                    Claim::Granted if !service.access.covers(&former.access, owner.rights) => {
+                        return Err(NtError(STATUS_ACCESS_DENIED));
+                    }
                     Claim::Granted => return Ok(Some(owner.number)),
                     Claim::New => stream.finish(),
                 }

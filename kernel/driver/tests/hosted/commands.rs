@@ -248,7 +248,7 @@ fn another_process_with_the_handle_cannot_command() {
     };
     assert_eq!(
         service.port.send(&other, input, UserSlice::default()).0,
-        STATUS_ACCESS_DENIED
+        fltport_abi::status::OTHER_PROCESS
     );
     drop(service);
     machine.check();

@@ -4,6 +4,7 @@
 use crate::generator;
 use crate::life::{Life, Luck};
 use crate::machine::{FLTPORT, MONITOR};
+use crate::security;
 use crate::service::{PATIENCE, Request, Service};
 use fltport_abi::account::Cause;
 use fltport_abi::command::{LedgerRow, own};
@@ -249,13 +250,33 @@ fn a_generated_life(life: &Life) {
     life.stop(&FLTPORT, common);
 }
 
+/// A life with a configuration of who may do what.
+fn a_guarded_life(life: &Life) {
+    let machine = &life.machine;
+    security::grant(machine, "*", "S-1-5-18", rights::ALL);
+    security::grant(machine, "generator", "S-1-5-32-544", rights::ALL);
+    security::allow_images(machine, &["*"]);
+    let common = life.load(&FLTPORT);
+    let image = generator::image(0, BacklogPolicy::KeepOldest);
+    let loaded = life.load(&image);
+    if let Some(service) = life.connect("guarded", rights::ALL)
+        && let Some(provider) = life.provider(&service, "generator")
+    {
+        life.subscribe(&service, provider, 1 << 1, 0);
+        life.command(&service, (0, own::REFUSALS), &[0; 8]);
+    }
+    life.stop(&image, loaded);
+    life.stop(&FLTPORT, common);
+}
+
 /// How a life begins, and what happens in it.
 type Script = (FilterManagerStart, fn(&Life));
 
-const LIVES: [Script; 3] = [
+const LIVES: [Script; 4] = [
     (FilterManagerStart::Ready, an_ordinary_life),
     (FilterManagerStart::Late, an_early_life),
     (FilterManagerStart::Ready, a_generated_life),
+    (FilterManagerStart::Ready, a_guarded_life),
 ];
 
 #[test]

@@ -26,6 +26,7 @@ mod registration;
 mod registry;
 mod request_accounts;
 mod requests;
+mod security;
 mod stream;
 mod streams;
 mod unload;

@@ -68,6 +68,11 @@ impl Service {
 
     pub(crate) fn connect_with(machine: &Machine, context: &[u8]) -> Result<Self, i32> {
         let process = machine.kernel.peer(std::process::id(), 0);
+        Self::connect_from(process, context)
+    }
+
+    /// Connects from a process, which is this one, whosever it is.
+    pub(crate) fn connect_from(process: Arc<Process>, context: &[u8]) -> Result<Self, i32> {
         let port = UserPort::connect(&process, &port_name(), context)?;
         let (gets, outcomes) = channel();
         let service = Service {

@@ -9,6 +9,7 @@ use crate::bindings::{
 use crate::ke::CriticalRegion;
 use crate::linked::{FLT_PORT_ALL_ACCESS, object_attributes};
 use crate::rtl::UnicodeString;
+use crate::se::SecurityDescriptor;
 use crate::status::{Result, check};
 use crate::user_memory::UserBuffer;
 use core::ffi::c_void;
@@ -46,15 +47,27 @@ pub struct ServerPort<T: PortCallbacks> {
 }
 
 impl<T: PortCallbacks> ServerPort<T> {
-    /// IRQL: PASSIVE_LEVEL. Listens at `name` (an absolute path), open to SYSTEM and
-    /// Administrators. `connect` may be called before this returns.
+    /// IRQL: PASSIVE_LEVEL. Listens at `name` (an absolute path), open to whom `security` gives
+    /// `FLT_PORT_CONNECT`; without any, to SYSTEM and Administrators. `connect` may be called before
+    /// this returns.
     ///
     /// Errors: `STATUS_OBJECT_NAME_COLLISION` if the name is taken, `STATUS_FLT_DELETING_OBJECT`,
     /// `STATUS_INSUFFICIENT_RESOURCES`.
-    pub fn listen(filter: &Filter, name: &[u16], max_connections: i32) -> Result<Self> {
+    pub fn listen(
+        filter: &Filter,
+        name: &[u16],
+        security: Option<&SecurityDescriptor>,
+        max_connections: i32,
+    ) -> Result<Self> {
         let name = UnicodeString::new(name)?;
-        let security = DefaultSecurity::build()?;
-        let attributes = object_attributes(Some(name.raw()), OBJ_KERNEL_HANDLE, security.0);
+        // The default is built only if it is used, and freed when the port has been created.
+        let default = match security {
+            Some(_) => None,
+            None => Some(DefaultSecurity::build()?),
+        };
+        let security = security.map_or(null_mut(), SecurityDescriptor::raw);
+        let security = default.as_ref().map_or(security, |default| default.0);
+        let attributes = object_attributes(Some(name.raw()), OBJ_KERNEL_HANDLE, security);
         let mut port = 0;
         // SAFETY: a registered filter; attributes, name and descriptor live across the call; the
         // routines are non-paged code of this image, which cannot be unloaded before the port is

@@ -1,0 +1,443 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Who may connect, and what he may do.
+
+use crate::generator;
+use crate::machine::{FLTPORT, MONITOR, Machine};
+use crate::service::Service;
+use fltport_abi::account::Refusal;
+use fltport_abi::command::{RefusalRow, own};
+use fltport_abi::fixed::Fixed;
+use fltport_abi::hello::{Hello, rights};
+use fltport_abi::status;
+use fltport_client::BacklogPolicy;
+use fltport_nt::bindings::{REG_MULTI_SZ, STATUS_ACCESS_DENIED};
+use nt_host::registry::Value;
+use nt_host::{Process, UserSlice};
+use std::sync::Arc;
+
+const PARAMETERS: &str =
+    "\\Registry\\Machine\\System\\CurrentControlSet\\Services\\fltport\\Parameters";
+/// How the hosted kernel names a user of Linux.
+const USER: &str = "S-1-22-1-1000";
+const UID: u32 = 1000;
+const ADMINISTRATORS: &str = "S-1-5-32-544";
+const OBSERVE: u32 = rights::OBSERVE;
+const ALL: u32 = rights::ALL;
+
+fn key(provider: &str) -> String {
+    format!("{PARAMETERS}\\Access\\{provider}")
+}
+
+/// Writes into the service key what somebody may do at a provider.
+pub(crate) fn grant(machine: &Machine, provider: &str, sid: &str, rights: u32) {
+    let registry = machine.kernel.registry();
+    registry
+        .set_value(&key(provider), sid, Value::dword(rights))
+        .unwrap();
+}
+
+/// Writes into the service key which programs may connect.
+pub(crate) fn allow_images(machine: &Machine, patterns: &[&str]) {
+    let registry = machine.kernel.registry();
+    registry
+        .set_value(PARAMETERS, "Images", Value::strings(patterns))
+        .unwrap();
+}
+
+/// A machine with all drivers, whose configuration was there before them.
+fn machine(configure: impl FnOnce(&Machine)) -> Machine {
+    let machine = Machine::bare();
+    configure(&machine);
+    machine.load(&FLTPORT);
+    machine.load(&MONITOR);
+    machine.load(&generator::image(0, BacklogPolicy::KeepNewest));
+    machine
+}
+
+fn hello(rights: u32) -> [u8; 72] {
+    Hello::new("x", rights, 0).to_bytes()
+}
+
+fn user(machine: &Machine, uid: u32) -> Arc<Process> {
+    machine.kernel.peer(std::process::id(), uid)
+}
+
+/// A connection of the user's.
+fn connect(machine: &Machine, uid: u32, rights: u32) -> Result<Service, i32> {
+    Service::connect_from(user(machine, uid), &hello(rights))
+}
+
+fn try_refusals(service: &Service) -> Result<Vec<(Refusal, u64)>, i32> {
+    let rows = service.try_rows::<RefusalRow>(own::REFUSALS)?;
+    let rows = rows.iter().map(|row| {
+        assert_eq!((row.pid, row.reserved), (std::process::id(), 0), "{row:?}");
+        assert!(row.last > 0);
+        let reason = Refusal::from_wire(row.reason as u16).expect("a reason");
+        (reason, row.count)
+    });
+    Ok(rows.collect())
+}
+
+fn refusals(machine: &Machine) -> Vec<(Refusal, u64)> {
+    try_refusals(&Service::connect(machine)).expect("for an administrator")
+}
+
+#[test]
+fn without_configuration_administrators_may_everything_and_nobody_else_anything() {
+    let machine = machine(|_| {});
+    assert_eq!(
+        connect(&machine, UID, 0).err(),
+        Some(STATUS_ACCESS_DENIED),
+        "the port does not let him in at all"
+    );
+    let service = connect(&machine, 0, ALL).unwrap();
+    let provider = service.provider("generator").unwrap();
+    service.subscribe(provider, 1 << 1, 1 << 2).unwrap();
+    drop(service);
+    assert_eq!(refusals(&machine), []);
+    machine.check();
+}
+
+#[test]
+fn a_user_has_the_rights_that_he_is_given_and_no_others() {
+    let machine = machine(|machine| {
+        grant(machine, "*", ADMINISTRATORS, ALL);
+        grant(machine, "*", USER, OBSERVE);
+    });
+    assert_eq!(
+        connect(&machine, 1001, 0).err(),
+        Some(STATUS_ACCESS_DENIED),
+        "another user"
+    );
+    for wanted in [ALL, rights::DECIDE, OBSERVE | rights::COMMAND] {
+        assert_eq!(
+            connect(&machine, UID, wanted).err(),
+            Some(status::PRIVILEGE_NOT_HELD),
+            "{wanted}"
+        );
+    }
+    let mut service = connect(&machine, UID, OBSERVE).unwrap();
+    assert_eq!(service.info().rights, OBSERVE);
+    let provider = service.provider("generator").unwrap();
+    service.subscribe(provider, 1 << 1, 0).unwrap();
+    generator::blob(7, b"seen");
+    let record = loop {
+        let record = service.next().expect("a record");
+        if u32::from(record.header.provider) == provider {
+            break record;
+        }
+    };
+    assert_eq!(record.header.message, 1);
+    assert_eq!(
+        service.subscribe(provider, 0, 1 << 2),
+        Err(STATUS_ACCESS_DENIED)
+    );
+    assert_eq!(
+        service.command(provider, 3, &[8, 0, 0, 0, 0, 0, 0, 0]),
+        Err(STATUS_ACCESS_DENIED)
+    );
+    drop(service);
+    assert_eq!(
+        refusals(&machine),
+        [(Refusal::RightNotGranted, 3), (Refusal::ProviderRight, 2)]
+    );
+    machine.check();
+}
+
+#[test]
+fn a_provider_with_a_key_of_its_own_is_not_among_the_others() {
+    let machine = machine(|machine| {
+        grant(machine, "*", ADMINISTRATORS, ALL);
+        grant(machine, "Generator", USER, ALL);
+    });
+    let service = connect(&machine, UID, ALL).unwrap();
+    let generator = service.provider("generator").unwrap();
+    let monitor = service.provider("process-monitor").unwrap();
+    service.subscribe(generator, 1 << 1, 1 << 2).unwrap();
+    let echo = [8, 0, 0, 0, 0, 0, 0, 0];
+    assert_eq!(service.command(generator, 3, &echo).unwrap(), echo);
+    let denied = Err(STATUS_ACCESS_DENIED);
+    assert_eq!(service.subscribe(monitor, 1 << 1, 0), denied);
+    assert_eq!(
+        service.command(monitor, 7, &[]),
+        denied.map(|()| Vec::new())
+    );
+    let schema = |provider: u32| service.command(0, own::SCHEMA, &provider.to_le_bytes());
+    assert!(!schema(generator).unwrap().is_empty());
+    assert_eq!(schema(monitor).err(), Some(STATUS_ACCESS_DENIED));
+    // An administrator has nothing at the provider whose key does not name him.
+    let other = connect(&machine, 0, ALL).unwrap();
+    other.subscribe(monitor, 1 << 1, 0).unwrap();
+    assert_eq!(other.subscribe(generator, 1 << 1, 0), denied);
+    assert_eq!(try_refusals(&other), Ok(vec![(Refusal::ProviderRight, 4)]));
+    drop((service, other));
+    machine.check();
+}
+
+#[test]
+fn who_is_no_administrator_sees_his_own_accounts_only() {
+    let machine = machine(|machine| grant(machine, "generator", USER, OBSERVE));
+    let root = connect(&machine, 0, ALL).unwrap();
+    let service = connect(&machine, UID, OBSERVE).unwrap();
+    let own = service.info().connection;
+    let listed: Vec<_> = service
+        .connections()
+        .iter()
+        .map(|row| row.connection)
+        .collect();
+    assert_eq!(listed, [own]);
+    assert_eq!(root.connections().len(), 2);
+    let monitor = service.provider("process-monitor").unwrap();
+    let number = |row: u16| u32::from(row) == monitor;
+    assert!(!service.ledger().iter().any(|row| number(row.provider)));
+    assert!(
+        !service
+            .request_rows()
+            .iter()
+            .any(|row| number(row.provider))
+    );
+    assert!(root.ledger().iter().any(|row| number(row.provider)));
+    assert!(root.request_rows().iter().any(|row| number(row.provider)));
+    let strange = |row: u32| row != own && row != 0 && row != u32::MAX;
+    assert!(!service.ledger().iter().any(|row| strange(row.connection)));
+    assert_eq!(try_refusals(&service), Err(status::PRIVILEGE_NOT_HELD));
+    drop((service, root));
+    machine.check();
+}
+
+#[test]
+fn a_connection_without_any_right_is_refused() {
+    let machine = machine(|machine| {
+        grant(machine, "*", USER, ALL);
+        grant(machine, "*", "S-1-5-80-1-2-3-4-5", ALL);
+    });
+    assert_eq!(
+        Service::connect_with(&machine, &hello(0)).err(),
+        Some(status::ACCOUNT_RESTRICTION),
+        "the key names nobody that an administrator is"
+    );
+    // What is written is in force at once, for whom the port lets in.
+    grant(&machine, "*", ADMINISTRATORS, OBSERVE);
+    let service = Service::connect_with(&machine, &hello(OBSERVE)).unwrap();
+    assert_eq!(try_refusals(&service), Ok(vec![(Refusal::NoRights, 1)]));
+    grant(&machine, "*", ADMINISTRATORS, 0);
+    assert_eq!(
+        Service::connect_with(&machine, &hello(OBSERVE)).err(),
+        Some(status::ACCOUNT_RESTRICTION)
+    );
+    assert_eq!(try_refusals(&service), Ok(vec![(Refusal::NoRights, 2)]));
+    drop(service);
+    machine.check();
+}
+
+#[test]
+fn a_provider_that_registers_later_has_its_rights_as_well() {
+    let machine = Machine::bare();
+    grant(&machine, "generator", USER, OBSERVE);
+    machine.load(&FLTPORT);
+    let service = connect(&machine, UID, OBSERVE).unwrap();
+    machine.load(&MONITOR);
+    machine.load(&generator::image(0, BacklogPolicy::KeepNewest));
+    let provider = |name| service.provider(name).unwrap();
+    service.subscribe(provider("generator"), 1 << 1, 0).unwrap();
+    assert_eq!(
+        service.subscribe(provider("process-monitor"), 1 << 1, 0),
+        Err(STATUS_ACCESS_DENIED)
+    );
+    drop(service);
+    machine.check();
+}
+
+#[test]
+fn a_program_that_is_not_listed_is_refused() {
+    let own = std::env::current_exe().unwrap();
+    let name = own.file_name().unwrap().to_str().unwrap().to_uppercase();
+    let machine = machine(|machine| allow_images(machine, &["*\\other.exe", &format!("*/{name}")]));
+    drop(Service::connect(&machine));
+    allow_images(&machine, &["*\\other.exe"]);
+    let refused = || Service::connect_with(&machine, &hello(0)).err();
+    assert_eq!(refused(), Some(status::IMAGE_NOT_ALLOWED));
+    allow_images(&machine, &[]);
+    assert_eq!(refused(), Some(status::IMAGE_NOT_ALLOWED), "none is none");
+    let registry = machine.kernel.registry();
+    let unreadable = [
+        Value::string("*"),
+        Value::dword(1),
+        Value::strings(&["*"; 10_000]),
+        Value {
+            kind: REG_MULTI_SZ,
+            data: vec![b'*', 0, 0],
+        },
+    ];
+    for value in unreadable {
+        registry
+            .set_value(PARAMETERS, "Images", value.clone())
+            .unwrap();
+        assert_eq!(
+            refused(),
+            Some(status::CONFIGURATION_UNREADABLE),
+            "{value:?}"
+        );
+    }
+    // Neither ends with a NUL.
+    let star = Value {
+        kind: REG_MULTI_SZ,
+        data: vec![b'*', 0],
+    };
+    registry.set_value(PARAMETERS, "Images", star).unwrap();
+    assert_eq!(
+        refusals(&machine),
+        [(Refusal::Image, 2), (Refusal::Configuration, 4)]
+    );
+    machine.check();
+}
+
+#[test]
+fn what_is_neither_sid_nor_number_gives_nobody_anything() {
+    let machine = machine(|machine| {
+        let registry = machine.kernel.registry();
+        let long = "9".repeat(1000);
+        let everybody = "S-1-22-1-1000";
+        for name in [
+            "",
+            "Everyone",
+            "S-1-22-1-",
+            "S-1-22-1-1000 ",
+            "S-1-22",
+            "*",
+            &long,
+        ] {
+            grant(machine, "*", name, ALL);
+        }
+        for value in [
+            Value::string("7"),
+            Value::strings(&["7"]),
+            Value {
+                kind: 4,
+                data: vec![7],
+            },
+            Value {
+                kind: 4,
+                data: vec![7; 8],
+            },
+            Value {
+                kind: 4,
+                data: Vec::new(),
+            },
+            Value {
+                kind: 11,
+                data: vec![7; 8],
+            },
+            Value::dword(0),
+            Value::dword(!ALL),
+        ] {
+            registry
+                .set_value(&key("generator"), everybody, value)
+                .unwrap();
+        }
+        // More keys and values than are read, and keys that no provider can have.
+        for n in 0..200 {
+            grant(machine, "many", &format!("S-1-5-21-{n}"), ALL);
+            registry.create_path(&key(&format!("{}{n}", "ä".repeat(30))));
+        }
+    });
+    assert_eq!(connect(&machine, UID, 0).err(), Some(STATUS_ACCESS_DENIED));
+    assert_eq!(
+        connect(&machine, 0, 0).err(),
+        Some(status::ACCOUNT_RESTRICTION)
+    );
+    grant(&machine, "*", ADMINISTRATORS, u32::MAX);
+    let service = connect(&machine, 0, ALL).unwrap();
+    assert_eq!(service.info().rights, ALL, "unknown bits are none");
+    drop(service);
+    machine.check();
+}
+
+#[test]
+fn impersonation_gives_nothing_that_the_process_has_not_and_takes_what_the_client_has_not() {
+    let machine = machine(|machine| {
+        grant(machine, "*", ADMINISTRATORS, ALL);
+        grant(machine, "*", USER, OBSERVE);
+    });
+    let administrator = machine.kernel.peer(77, 0);
+    let stranger = machine.kernel.peer(78, 1001);
+    let service = user(&machine, UID);
+    let connect = |process: &Arc<Process>, rights| {
+        Service::connect_from(process.clone(), &hello(rights)).map(|service| service.info().rights)
+    };
+    administrator.impersonated(|| {
+        assert_eq!(connect(&service, ALL), Err(status::PRIVILEGE_NOT_HELD));
+        assert_eq!(connect(&service, OBSERVE), Ok(OBSERVE));
+    });
+    stranger.impersonated(|| {
+        assert_eq!(
+            connect(&service, OBSERVE),
+            Err(STATUS_ACCESS_DENIED),
+            "by the port"
+        );
+    });
+    let root = user(&machine, 0);
+    service.impersonated(|| {
+        assert_eq!(connect(&root, ALL), Err(status::PRIVILEGE_NOT_HELD));
+        assert_eq!(connect(&root, OBSERVE), Ok(OBSERVE));
+    });
+    machine.check();
+}
+
+#[test]
+fn a_process_of_the_same_number_is_another_one() {
+    let machine = machine(|_| {});
+    let service = Service::connect(&machine);
+    let pid = u64::from(std::process::id());
+    let send = |process: &Arc<Process>| {
+        let info = *b"FPCM\x01\0\x01\0\0\0\0\0\0\0\0\0";
+        let input = UserSlice {
+            address: info.as_ptr().addr() as u64,
+            length: 16,
+        };
+        let mut out = [0_u8; 96];
+        let output = UserSlice {
+            address: out.as_mut_ptr().addr() as u64,
+            length: 96,
+        };
+        service.port.send(process, input, output).0
+    };
+    assert_eq!(send(&service.process), 0);
+    // The service's process ends while somebody else has a handle, and its number is used again.
+    machine.end_process(pid, 0);
+    machine.start_process(pid, "/bin/other");
+    let other = machine.kernel.process(pid).unwrap();
+    assert_eq!(send(&other), status::OTHER_PROCESS);
+    assert_eq!(send(&service.process), 0, "and the one that connected may");
+    service.close();
+    let counted = refusals(&machine);
+    assert_eq!(counted, [(Refusal::OtherProcess, 1)]);
+    machine.check();
+}
+
+#[test]
+fn what_is_malformed_is_counted_by_what_it_is() {
+    let machine = machine(|_| {});
+    assert!(Service::connect_with(&machine, b"no").is_err());
+    let mut future = hello(0);
+    (future[4], future[6]) = (0x70, 0x90);
+    assert!(Service::connect_with(&machine, &future).is_err());
+    let service = Service::connect(&machine);
+    assert!(service.send_raw(&[1; 15]).is_err());
+    assert!(service.command(0, own::PROVIDERS, &[0; 7]).is_err());
+    assert!(service.command(0, own::SUBSCRIBE, &[]).is_err());
+    assert_eq!(
+        try_refusals(&service).unwrap(),
+        [
+            (Refusal::BadHello, 1),
+            (Refusal::Version, 1),
+            (Refusal::BadCommand, 3)
+        ]
+    );
+    let mut page = [0; 8];
+    1_u32.write(&mut page).unwrap();
+    let rest = service.command(0, own::REFUSALS, &page).unwrap();
+    assert_eq!(rest.len(), 2 * RefusalRow::SIZE, "the list is paged");
+    drop(service);
+    machine.check();
+}
