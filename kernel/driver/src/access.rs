@@ -113,13 +113,9 @@ impl Access {
         self.grants.is_administrator() || receiver.connection.identity.number == own.number
     }
 
-    /// IRQL: any. Fails for who is no administrator.
-    pub(crate) fn demand_administrator(&self, driver: &Driver) -> Result<()> {
-        if self.grants.is_administrator() {
-            return Ok(());
-        }
-        let refusals = driver.refusals();
-        Err(refusals.refuse(Refusal::RightNotGranted, status::PRIVILEGE_NOT_HELD))
+    /// IRQL: any. Whether what others were refused is for this connection to see.
+    pub(crate) fn sees_refusals(&self) -> bool {
+        self.grants.is_administrator()
     }
 }
 

@@ -10,7 +10,7 @@ use crate::retention::Retention;
 use crate::stream::Stream;
 use crate::tag;
 use fltport_abi::account::Refusal;
-use fltport_abi::command::Command;
+use fltport_abi::command::{Command, own};
 use fltport_abi::common_driver;
 use fltport_abi::hello::{Hello, StreamHello};
 use fltport_abi::limits::MAX_COMMAND;
@@ -23,6 +23,7 @@ use fltport_nt::bindings::{
 use fltport_nt::ex::{PoolBox, PoolBytes};
 use fltport_nt::flt::{ClientPort, PendingPort, PortCallbacks};
 use fltport_nt::ke::system_time;
+use fltport_nt::linked::STATUS_INVALID_MESSAGE;
 use fltport_nt::user_memory::UserBuffer;
 use fltport_nt::{NtError, Result, ps};
 
@@ -140,18 +141,28 @@ impl PortCallbacks for Callbacks {
         let mut result = PoolBytes::zeroed(tag::BUFFER, output.len().min(MAX_COMMAND))?;
         let command = Command::parse(&captured).ok_or_else(malformed)?;
         connection.access.judge_command(&driver, &command)?;
-        let length =
-            command::run(&driver, &connection, &command, &mut result).map_err(|error| {
-                let own = command.header.provider == common_driver::NUMBER.into();
-                match error {
-                    NtError(STATUS_INVALID_PARAMETER) if own => malformed(),
-                    other => other,
-                }
-            })?;
+        let length = command::run(&driver, &connection, &command, &mut result)
+            .map_err(|error| counted(&driver, &command, error))?;
         let result = result
             .get(..length)
             .ok_or(NtError(STATUS_BUFFER_TOO_SMALL))?;
         output.copy_out(result)?;
         Ok(length)
     }
+}
+
+/// Counts the refusal of a command to the driver itself that is malformed. What a provider refuses
+/// is its own business.
+fn counted(driver: &Driver, command: &Command<'_>, error: NtError) -> NtError {
+    if command.header.provider != common_driver::NUMBER.into() {
+        return error;
+    }
+    let reason = match (command.header.command, error) {
+        (own::SUBSCRIBE_FILTERED, NtError(STATUS_INVALID_PARAMETER | STATUS_INVALID_MESSAGE)) => {
+            Refusal::BadFilter
+        }
+        (_, NtError(STATUS_INVALID_PARAMETER)) => Refusal::BadCommand,
+        _ => return error,
+    };
+    driver.refusals().refuse(reason, error.status())
 }
