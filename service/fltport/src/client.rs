@@ -40,8 +40,9 @@ impl Client {
     /// Connects.
     ///
     /// # Errors
-    /// [`Error::NotRunning`], [`Error::AccessDenied`], [`Error::VersionMismatch`],
-    /// [`Error::TooManyConnections`], [`Error::StreamInUse`], [`Error::NoAnswer`], or what else the driver refuses with.
+    /// [`Error::NotRunning`], [`Error::AccessDenied`], [`Error::NotAllowed`], [`Error::VersionMismatch`],
+    /// [`Error::TooManyConnections`], [`Error::StreamInUse`], [`Error::NoAnswer`], or what else the
+    /// driver refuses with.
     pub fn connect(options: Options) -> Result<Client, Error> {
         let shared = Arc::new(Shared {
             queue: EventQueue::new(options.queue),

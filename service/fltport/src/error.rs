@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Errors, named by what the user can do about them. Each prints as "cause. cure."
 
-use crate::failure::{Code, Failure, Fault};
+use crate::failure::{Code, Failure, Fault, Refused};
 use crate::filter::FilterProblem;
 use fltport_abi::schema::SchemaError;
 use fltport_abi::{DecodeError, EncodeError, status};
@@ -21,6 +21,8 @@ pub enum Error {
     },
     /// The port's security descriptor, the driver or the socket's directory refuses this user.
     AccessDenied(Code),
+    /// The driver's configuration of who may what refuses, for this reason.
+    NotAllowed(Refused, Code),
     /// The driver and this library have no protocol version in common.
     VersionMismatch(Code),
     /// The driver takes no further connection.
@@ -88,6 +90,7 @@ impl Error {
             | Error::NotAPlace { code, .. }
             | Error::TooManySockets(code)
             | Error::AccessDenied(code)
+            | Error::NotAllowed(_, code)
             | Error::VersionMismatch(code)
             | Error::TooManyConnections(code)
             | Error::Disconnected(code)
@@ -116,6 +119,7 @@ impl Error {
                 code,
             },
             Fault::AccessDenied => Error::AccessDenied(code),
+            Fault::NotAllowed(why) => Error::NotAllowed(why, code),
             Fault::TooManyConnections => Error::TooManyConnections(code),
             Fault::TooManySockets => Error::TooManySockets(code),
             Fault::ForeignHost(uid) => Error::ForeignHost {
@@ -146,8 +150,9 @@ impl fmt::Display for Error {
         match self {
             Error::NotRunning { place, .. } => not_running(place, f),
             Error::AccessDenied(_) => f.write_str(
-                "access denied. Run as root or Administrator, or have the port's security descriptor let this user in",
+                "access denied. Run as root or Administrator, or have an administrator grant this user the right: fltport access grant",
             ),
+            Error::NotAllowed(why, _) => f.write_str(not_allowed(*why)),
             Error::VersionMismatch(_) => f.write_str(
                 "the driver and this program speak no common protocol version. Update the older of the two",
             ),
@@ -227,6 +232,26 @@ fn not_running(place: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f,
             "no hosted kernel listens at {place}. Start one: fltport host"
         )
+    }
+}
+
+fn not_allowed(why: Refused) -> &'static str {
+    match why {
+        Refused::NoRights => {
+            "the driver gives this user no right at any provider. Have an administrator grant one: fltport access grant"
+        }
+        Refused::RightNotGranted => {
+            "the driver does not give this user one of the rights that this program asks for. Ask for fewer, or have an administrator grant it: fltport access grant"
+        }
+        Refused::Image => {
+            "the driver does not let this program connect. Have an administrator add its path to the value Images in the driver's Parameters"
+        }
+        Refused::Configuration => {
+            "the driver cannot understand its configuration of who may connect, so nobody may. Have an administrator make the value Images in the driver's Parameters a list of texts, or remove it"
+        }
+        Refused::OtherProcess => {
+            "the connection was made by another process, and only that one may use it. Connect again in this one"
+        }
     }
 }
 

@@ -35,6 +35,8 @@ pub(crate) enum Fault {
     /// Nobody listens: no such port, no such socket, or nobody behind it.
     NotThere,
     AccessDenied,
+    /// The driver's configuration refuses; it says so by a status of its own.
+    NotAllowed(Refused),
     TooManyConnections,
     /// The hosted kernel has too many sockets.
     #[cfg_attr(windows, allow(dead_code))]
@@ -72,6 +74,22 @@ pub(crate) enum Fault {
     Other,
 }
 
+/// Why the driver's configuration of who may what refuses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Refused {
+    /// This user has no right at all.
+    NoRights,
+    /// This user has not one of the rights that were asked for.
+    RightNotGranted,
+    /// This program is not among those that may connect.
+    Image,
+    /// The configuration cannot be understood, so nobody may connect.
+    Configuration,
+    /// The connection is another process's.
+    OtherProcess,
+}
+
 /// A failed operation of an edge.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Failure {
@@ -102,6 +120,11 @@ impl Failure {
         let fault = match code {
             nt::OBJECT_NAME_NOT_FOUND => Fault::NotThere,
             status::ACCESS_DENIED => Fault::AccessDenied,
+            status::ACCOUNT_RESTRICTION => Fault::NotAllowed(Refused::NoRights),
+            status::PRIVILEGE_NOT_HELD => Fault::NotAllowed(Refused::RightNotGranted),
+            status::IMAGE_NOT_ALLOWED => Fault::NotAllowed(Refused::Image),
+            status::CONFIGURATION_UNREADABLE => Fault::NotAllowed(Refused::Configuration),
+            status::OTHER_PROCESS => Fault::NotAllowed(Refused::OtherProcess),
             nt::CONNECTION_COUNT_LIMIT => Fault::TooManyConnections,
             fltport_abi::hosted::TOO_MANY_SOCKETS => Fault::TooManySockets,
             status::REVISION_MISMATCH => Fault::VersionMismatch,
@@ -129,6 +152,11 @@ impl Failure {
         let fault = match code as u32 {
             0x8007_0002 => Fault::NotThere,
             0x8007_0005 => Fault::AccessDenied,
+            0x8007_052F => Fault::NotAllowed(Refused::NoRights),
+            0x8007_0522 => Fault::NotAllowed(Refused::RightNotGranted),
+            0x8007_04EC => Fault::NotAllowed(Refused::Image),
+            0x8007_03F1 => Fault::NotAllowed(Refused::Configuration),
+            0x8007_051B => Fault::NotAllowed(Refused::OtherProcess),
             0x8007_04D6 => Fault::TooManyConnections,
             0x8007_051A => Fault::VersionMismatch,
             // "Invalid handle" is how fltlib.dll says that the port is disconnected.
@@ -180,6 +208,11 @@ mod tests {
         for (nt, hresult) in [
             (nt::OBJECT_NAME_NOT_FOUND, 0x8007_0002_u32),
             (status::ACCESS_DENIED, 0x8007_0005),
+            (status::ACCOUNT_RESTRICTION, 0x8007_052F),
+            (status::PRIVILEGE_NOT_HELD, 0x8007_0522),
+            (status::IMAGE_NOT_ALLOWED, 0x8007_04EC),
+            (status::CONFIGURATION_UNREADABLE, 0x8007_03F1),
+            (status::OTHER_PROCESS, 0x8007_051B),
             (nt::CONNECTION_COUNT_LIMIT, 0x8007_04D6),
             (status::REVISION_MISMATCH, 0x8007_051A),
             (status::PORT_DISCONNECTED, 0x8007_0006),

@@ -81,7 +81,7 @@ pub use command::CommandResult;
 pub use edge::{HostDescription, describe_host, socket_path};
 pub use error::Error;
 pub use event::{Corrupt, Event, Gap, Loss, Record, RequestOutcome};
-pub use failure::Code;
+pub use failure::{Code, Refused};
 pub use filter::FilterProblem;
 pub use message_set::MessageSet;
 pub use options::Options;

@@ -330,6 +330,11 @@ fn refusals_have_names_and_cures() {
     let host = FakeHost::new();
     for (status, word) in [
         (status::ACCESS_DENIED, "access denied"),
+        (status::ACCOUNT_RESTRICTION, "no right at any provider"),
+        (status::PRIVILEGE_NOT_HELD, "one of the rights"),
+        (status::IMAGE_NOT_ALLOWED, "this program"),
+        (status::CONFIGURATION_UNREADABLE, "cannot understand"),
+        (status::OTHER_PROCESS, "another process"),
         (status::REVISION_MISMATCH, "version"),
         (0xC000_0246_u32 as i32, "takes no more connections"),
         (0xC000_0034_u32 as i32, "no hosted kernel listens"),
