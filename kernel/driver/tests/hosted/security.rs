@@ -7,7 +7,7 @@ use crate::service::Service;
 use fltport_abi::account::Refusal;
 use fltport_abi::command::{RefusalRow, own};
 use fltport_abi::fixed::Fixed;
-use fltport_abi::hello::{Hello, rights};
+use fltport_abi::hello::{Hello, StreamHello, rights, stream};
 use fltport_abi::status;
 use fltport_client::BacklogPolicy;
 use fltport_nt::bindings::{REG_MULTI_SZ, STATUS_ACCESS_DENIED};
@@ -229,6 +229,46 @@ fn a_connection_without_any_right_is_refused() {
     );
     assert_eq!(try_refusals(&service), Ok(vec![(Refusal::NoRights, 2)]));
     drop(service);
+    machine.check();
+}
+
+/// What a stream has been granted is not for somebody who was granted less, though he asks for the
+/// same rights and knows the key.
+#[test]
+fn a_stream_goes_to_nobody_with_fewer_rights() {
+    let machine = machine(|machine| {
+        grant(machine, "*", ADMINISTRATORS, ALL);
+        grant(machine, "generator", ADMINISTRATORS, ALL);
+        grant(machine, "generator", USER, OBSERVE);
+    });
+    let stream = StreamHello {
+        key: [7; 16],
+        former: 0,
+        flags: stream::RESUME | stream::TAKE_OVER,
+        acknowledged: 0,
+        retention_ms: 60_000,
+        window: 64 * 1024,
+        reserved: 0,
+    };
+    let context = stream.to_bytes(&Hello::new("x", OBSERVE, 0));
+    let connect = |uid| Service::connect_from(user(&machine, uid), &context);
+    let first = connect(0).unwrap();
+    let monitor = first.provider("process-monitor").unwrap();
+    first.subscribe(monitor, 1 << 1, 0).unwrap();
+    assert_eq!(connect(UID).err(), Some(STATUS_ACCESS_DENIED));
+    first.info();
+    let second = connect(0).unwrap();
+    assert_eq!(second.stream().former, 1, "who has as many gets it");
+    second.close();
+    assert_eq!(
+        connect(UID).err(),
+        Some(STATUS_ACCESS_DENIED),
+        "nor a detached one"
+    );
+    let third = connect(0).unwrap();
+    assert_eq!(third.stream().former, 2 + 1);
+    assert_eq!(try_refusals(&third), Ok(vec![(Refusal::ProviderRight, 2)]));
+    drop((first, second, third));
     machine.check();
 }
 
