@@ -31,6 +31,8 @@ pub(crate) enum Command {
     Status(Status),
     /// Print the accounts as Prometheus reads them, or serve them over HTTP.
     Metrics(Metrics),
+    /// Show what each provider can tell, ask and be told: its messages, their fields and types.
+    Providers(Providers),
     /// Print the patterns that the process monitor excludes, one a line.
     Exclusions,
     /// Install the drivers, or change how they are installed. Undone if anything fails.
@@ -117,6 +119,16 @@ pub(crate) struct Metrics {
     /// Serve them at this address under /metrics until Ctrl-C. Port 0 is any that is free.
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(crate) listen: Option<std::net::SocketAddr>,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct Providers {
+    /// One JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Only the provider of this name.
+    #[arg(value_name = "NAME")]
+    pub(crate) name: Option<String>,
 }
 
 #[cfg(target_os = "linux")]

@@ -39,6 +39,7 @@ mod output;
 mod plain;
 #[cfg(target_os = "linux")]
 mod private_host;
+mod providers;
 mod selection;
 mod service;
 #[cfg(any(windows, test))]
@@ -71,6 +72,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
     match arguments.command().unwrap_or_else(|error| error.exit()) {
         Command::Watch(watch) => watch::run(socket, &watch),
         Command::Status(status) => status::run(socket, &status),
+        Command::Providers(providers) => providers::run(socket, &providers),
         Command::Metrics(metrics) => metrics::run(socket, &metrics),
         Command::Exclusions => exclusions::run(socket),
         #[cfg(windows)]
@@ -106,9 +108,11 @@ fn on_windows(command: &Command) -> Result<ExitCode, Failure> {
                 ExitCode::FAILURE
             });
         }
-        Command::Watch(_) | Command::Status(_) | Command::Metrics(_) | Command::Exclusions => {
-            Ok(())
-        }
+        Command::Watch(_)
+        | Command::Status(_)
+        | Command::Metrics(_)
+        | Command::Providers(_)
+        | Command::Exclusions => Ok(()),
     };
     done.map(|()| ExitCode::SUCCESS)
 }

@@ -14,6 +14,7 @@ mod flood;
 mod garbage;
 mod hosts;
 mod metrics;
+mod providers;
 mod stop;
 mod verdicts;
 mod watch;
