@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Every call that can fail fails once; and whole lives short of memory, by seed.
 
+use crate::filters;
 use crate::generator;
 use crate::life::{Life, Luck};
 use crate::machine::{FLTPORT, MONITOR};
@@ -8,7 +9,11 @@ use crate::security;
 use crate::service::{PATIENCE, Request, Service};
 use fltport_abi::account::Cause;
 use fltport_abi::command::{LedgerRow, own};
+use fltport_abi::filter::Op;
 use fltport_abi::hello::rights;
+use fltport_abi::message::Message;
+use fltport_abi::process_monitor::{PROVIDER, ProcessStart};
+use fltport_abi::text::Text;
 use fltport_client::BacklogPolicy;
 use fltport_nt::bindings::{STATUS_ACCESS_DENIED, STATUS_FLT_DO_NOT_DETACH};
 use nt_host::faults::{FaultPlan, Sweep};
@@ -133,7 +138,13 @@ fn succeed(life: &Life, mut first: Service, provider: u32) {
     let Some(mut second) = life.connect("second", rights::OBSERVE) else {
         return;
     };
-    life.subscribe(&second, provider, EVERYTHING, 0);
+    // All of them are.
+    let image = filters::place::<ProcessStart<'_>>("image");
+    let filter = filters::filter(ProcessStart::NUMBER, |w| {
+        w.text(Op::Contains, image, Text::Utf8("/BIN/"), true)
+            .expect("fits");
+    });
+    life.subscribe_filtered(&second, (provider, &PROVIDER), EVERYTHING, &filter);
     decided_process(life, &mut first, 3100, ALLOW);
     drop(first);
     process(life, 3110, "/bin/heard");

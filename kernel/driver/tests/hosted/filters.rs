@@ -115,6 +115,9 @@ fn what_is_not_wanted_is_not_offered() {
     let (all_number, few_number) = (all.info().connection, few.info().connection);
     assert_eq!(offered(&mut all, all_number), 100);
     assert_eq!(offered(&mut few, few_number), 10);
+    let usage = few.usage_of(provider);
+    assert_eq!((usage.filtered, usage.muted, usage.unjudged), (90, 0, 0));
+    assert_eq!(all.usage_of(provider).filtered, 0);
     // Everything again, without a filter.
     few.subscribe(provider, 1 << 1, 0).unwrap();
     generator::blob(100, b"");
@@ -138,6 +141,7 @@ fn what_a_filter_leaves_out_does_not_fill_the_queue() {
     let records = service.drain();
     assert_eq!(numbers(&records), [5_000]);
     assert_eq!(records.len(), 1, "and no gap");
+    assert_eq!(service.usage_of(provider).filtered, 5_000);
     drop(service);
     machine.check();
 }
@@ -159,6 +163,7 @@ fn a_backlog_is_filtered_when_it_is_read() {
         (2_990..3_002).collect::<Vec<_>>()
     );
     assert_eq!(offered(&mut service, own), 12);
+    assert_eq!(service.usage_of(provider).filtered, 2_990 + 3);
     assert!(service.drain().is_empty());
     drop(service);
     machine.check();
@@ -205,6 +210,19 @@ fn texts_are_compared_as_nt_does() {
         .map(|r| (r.header.message, u32::read(&r.payload).unwrap()))
         .collect();
     assert_eq!(seen, [(1, 2000), (1, 2002), (2, 2000), (2, 2002)]);
+    // What would take too long comes, and is counted.
+    let slow = filter(1, |w| {
+        let words = Text::Utf8("*aaaaaaaab");
+        w.text(Op::Glob, image, words, true).unwrap();
+    });
+    service
+        .subscribe_filtered(provider, &MONITOR, 0b10, &slow, 0)
+        .unwrap();
+    machine.start_process(2010, &"a".repeat(5_000));
+    machine.start_process(2011, "/bin/true");
+    assert_eq!(service.drain().len(), 1);
+    let usage = service.usage_of(provider);
+    assert_eq!((usage.unjudged, usage.filtered), (1, 2 + 2 + 1));
     drop(service);
     machine.check();
 }
@@ -463,6 +481,8 @@ fn what_the_service_and_its_children_do_is_muted() {
         ]
     );
     assert_eq!(pids(other.drain()).len(), 12, "nobody else's are muted");
+    let usage = service.usage_of(provider);
+    assert_eq!((usage.muted, usage.filtered, usage.not_muted), (6, 0, 0));
     drop((service, other));
     machine.check();
 }
@@ -497,6 +517,8 @@ fn so_many_children_that_the_first_to_end_are_forgotten() {
         [30_000],
         "the child that had no place is the service's no more"
     );
+    // The service and 255 children have places.
+    assert_eq!(service.usage_of(provider).not_muted, 300 - 255);
     drop(service);
     machine.check();
 }

@@ -5,7 +5,7 @@ use crate::machine::Machine;
 use fltmgr::GetOutcome;
 use fltport_abi::command::{
     CommandHeader, ConnectionRow, LedgerRow, Page, ProviderRow, RequestRow, StreamRow,
-    Subscription, own,
+    Subscription, UsageRow, own,
 };
 use fltport_abi::fixed::{Fixed, name_from_bytes};
 use fltport_abi::frame::{
@@ -240,6 +240,15 @@ impl Service {
 
     pub(crate) fn request_rows(&self) -> Vec<RequestRow> {
         self.rows(own::REQUESTS)
+    }
+
+    /// What this connection's subscription to a provider takes, and leaves out.
+    pub(crate) fn usage_of(&self, provider: u32) -> UsageRow {
+        let own = self.info().connection;
+        let rows: Vec<UsageRow> = self.rows(own::USAGE);
+        let mut rows = rows.into_iter();
+        let row = rows.find(|row| (row.connection, row.provider) == (own, provider));
+        row.expect("a row of this connection")
     }
 
     /// The number of the provider with this name.
