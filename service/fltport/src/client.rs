@@ -230,12 +230,18 @@ impl Client {
         payload: &[u8],
     ) -> Result<CommandResult, Error> {
         let connection = self.connection()?;
-        let number = match connection.provider_number(provider) {
-            Some(number) => number,
-            None => connection.find(provider)?,
+        let send = |number: u16| connection.command(number.into(), command, payload, MAX_COMMAND);
+        let known = connection.provider_number(provider);
+        let sent = send(known.map_or_else(|| connection.find(provider), Ok)?);
+        let result = match (known, sent) {
+            // It may have registered anew since, under another number.
+            (Some(known), Err(Error::NotFound(code))) => match connection.find(provider)? {
+                number if number == known => Err(Error::NotFound(code)),
+                number => send(number),
+            },
+            (_, sent) => sent,
         };
-        let result = connection.command(number.into(), command, payload, MAX_COMMAND)?;
-        Ok(CommandResult(result))
+        result.map(CommandResult)
     }
 
     /// The connected services.
