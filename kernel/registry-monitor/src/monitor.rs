@@ -5,8 +5,8 @@ use crate::paths::Paths;
 use crate::watched::{Concern, WatchedKeys};
 use fltport_abi::message::{Message, Pid, Status};
 use fltport_abi::registry_monitor::{
-    ChangeVerdict, KeyChange, KeyCreated, KeyDeleted, KeyRenamed, MAX_DATA, PROVIDER, ValueDeleted,
-    ValueSet, operation,
+    ChangeVerdict, Intention, KeyChange, KeyCreated, KeyDeleted, KeyRenamed, MAX_DATA, PROVIDER,
+    ValueDeleted, ValueSet, ValueType,
 };
 use fltport_abi::text::Text;
 use fltport_client::{BacklogPolicy, Options, Provider};
@@ -153,11 +153,12 @@ impl Monitor {
     /// Asks whether a change must not be done. A question that could not be asked is answered by the
     /// default, too.
     fn is_denied(&self, told: &Operation<'_>, path: &[u16]) -> bool {
-        let (operation, name, kind, data): (u32, Option<&[u16]>, u32, &[u8]) = match told.change {
-            Change::SetValue { name, kind, data } => (operation::SET_VALUE, Some(name), kind, data),
-            Change::DeleteValue { name } => (operation::DELETE_VALUE, Some(name), 0, &[]),
-            Change::RenameKey { new_name } => (operation::RENAME_KEY, Some(new_name), 0, &[]),
-            Change::DeleteKey => (operation::DELETE_KEY, None, 0, &[]),
+        type Said<'a> = (Intention, Option<&'a [u16]>, u32, &'a [u8]);
+        let (operation, name, kind, data): Said<'_> = match told.change {
+            Change::SetValue { name, kind, data } => (Intention::SetValue, Some(name), kind, data),
+            Change::DeleteValue { name } => (Intention::DeleteValue, Some(name), 0, &[]),
+            Change::RenameKey { new_name } => (Intention::RenameKey, Some(new_name), 0, &[]),
+            Change::DeleteKey => (Intention::DeleteKey, None, 0, &[]),
             Change::CreateKey { .. } => return false,
         };
         let Actor { pid, tid } = Actor::current();
@@ -167,7 +168,7 @@ impl Monitor {
             pid,
             tid,
             operation,
-            kind,
+            kind: ValueType::from_number(kind),
             size: data.len() as u32,
             key,
             name: name.map(|(name, _)| name),
@@ -264,7 +265,7 @@ impl Monitor {
             pid,
             tid,
             status: Status(status),
-            kind,
+            kind: ValueType::from_number(kind),
             size: data.len() as u32,
             key: key.map(|(key, _)| key),
             name,

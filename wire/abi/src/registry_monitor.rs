@@ -11,6 +11,48 @@ crate::messages! {
     /// The registry monitor as it registers.
     provider PROVIDER = "registry-monitor";
 
+    types {
+        /// What a program is about to do.
+        enum Intention {
+            /// Set a value.
+            1 "set value" SetValue,
+            /// Delete a value.
+            2 "delete value" DeleteValue,
+            /// Delete a key.
+            3 "delete key" DeleteKey,
+            /// Rename a key.
+            4 "rename key" RenameKey,
+        }
+
+        /// The type of a value's data.
+        enum ValueType {
+            /// None.
+            0 "REG_NONE" None,
+            /// Text.
+            1 "REG_SZ" Sz,
+            /// Text with names of environment variables in it.
+            2 "REG_EXPAND_SZ" ExpandSz,
+            /// Bytes.
+            3 "REG_BINARY" Binary,
+            /// A number of 32 bits.
+            4 "REG_DWORD" Dword,
+            /// A number of 32 bits, the highest first.
+            5 "REG_DWORD_BIG_ENDIAN" DwordBigEndian,
+            /// The path of another key.
+            6 "REG_LINK" Link,
+            /// Texts.
+            7 "REG_MULTI_SZ" MultiSz,
+            /// Of a driver's resources.
+            8 "REG_RESOURCE_LIST" ResourceList,
+            /// Of a device's resources.
+            9 "REG_FULL_RESOURCE_DESCRIPTOR" FullResourceDescriptor,
+            /// Of the resources that a device asks for.
+            10 "REG_RESOURCE_REQUIREMENTS_LIST" ResourceRequirementsList,
+            /// A number of 64 bits.
+            11 "REG_QWORD" Qword,
+        }
+    }
+
     /// A key has been created; not told of one that was there and has been opened.
     notification 1 "key-created" KeyCreated<'a> {
         /// The process that created it.
@@ -61,8 +103,8 @@ crate::messages! {
         tid: Pid,
         /// What came of it.
         status: Status,
-        /// The type of the data, a `REG_` number.
-        kind: u32,
+        /// The type of the data.
+        kind: ValueType,
         /// The bytes of data that there are.
         size: u32,
         /// The key; absent if NT does not give its path.
@@ -98,10 +140,10 @@ crate::messages! {
         pid: Pid,
         /// The thread.
         tid: Pid,
-        /// What it is about to do, one of [`operation`].
-        operation: u32,
-        /// To set a value: the type of the data, a `REG_` number.
-        kind: u32,
+        /// What it is about to do.
+        operation: Intention,
+        /// To set a value: the type of the data.
+        kind: ValueType,
         /// To set a value: the bytes of data that there are.
         size: u32,
         /// The key.
@@ -135,18 +177,6 @@ crate::messages! {
         /// Full paths.
         keys: TextList<'a>,
     }
-}
-
-/// What a program is about to do.
-pub mod operation {
-    /// Set a value.
-    pub const SET_VALUE: u32 = 1;
-    /// Delete a value.
-    pub const DELETE_VALUE: u32 = 2;
-    /// Delete a key.
-    pub const DELETE_KEY: u32 = 3;
-    /// Rename a key.
-    pub const RENAME_KEY: u32 = 4;
 }
 
 /// The most keys that the registry monitor watches.
