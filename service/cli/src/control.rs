@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `fltport start` and `fltport stop`: the common driver first, and last.
 
-use crate::driver::{self, COMMON, MONITOR};
+use crate::driver::{self, OWN};
 use crate::explain;
 use crate::failure::Failure;
 use crate::install::not_elevated;
@@ -79,7 +79,7 @@ fn chosen(machine: &Machine, named: &[String]) -> Result<Vec<String>, Failure> {
         return Ok(named.to_vec());
     }
     let mut installed = Vec::new();
-    for name in [COMMON, MONITOR] {
+    for name in OWN {
         if machine.condition(name)?.is_some() && !driver::is_namesake(machine, name)? {
             installed.push(name.to_owned());
         }
@@ -89,7 +89,7 @@ fn chosen(machine: &Machine, named: &[String]) -> Result<Vec<String>, Failure> {
 
 fn condition(machine: &Machine, name: &str) -> Result<Condition, Failure> {
     machine.condition(name)?.ok_or_else(|| {
-        let which = if driver::is_own(name) {
+        let which = if driver::is_preset(name) {
             String::new()
         } else {
             format!(" --driver {name}")

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The drivers that can be installed: two of this project, and any other that is named.
+//! The drivers that can be installed: those of this project, and any other that is named.
 
 use crate::altitude::GROUP;
 use crate::failure::Failure;
@@ -10,6 +10,12 @@ pub(crate) const COMMON: &str = "fltport";
 
 /// The client driver that tells of processes.
 pub(crate) const MONITOR: &str = "process-monitor";
+
+/// The client driver that tells of the registry. It is installed if it is named.
+pub(crate) const REGISTRY_MONITOR: &str = "registry-monitor";
+
+/// This project's own, in the order of loading.
+pub(crate) const OWN: [&str; 3] = [COMMON, MONITOR, REGISTRY_MONITOR];
 
 /// The service that every filter needs.
 pub(crate) const FILTER_MANAGER: &str = "FltMgr";
@@ -34,9 +40,14 @@ pub(crate) fn parameters(name: &str) -> String {
     format!(r"{name}\Parameters")
 }
 
+/// Whether it is one of those that are installed without being named.
+pub(crate) fn is_preset(name: &str) -> bool {
+    name.eq_ignore_ascii_case(COMMON) || name.eq_ignore_ascii_case(MONITOR)
+}
+
 /// Whether it is one of this project's own.
 pub(crate) fn is_own(name: &str) -> bool {
-    name.eq_ignore_ascii_case(COMMON) || name.eq_ignore_ascii_case(MONITOR)
+    OWN.iter().any(|own| name.eq_ignore_ascii_case(own))
 }
 
 /// The entry that a driver should have. Clients have the group, too: it decides about the order of
@@ -110,7 +121,7 @@ pub(crate) fn all(machine: &Machine) -> Result<Vec<String>, Trouble> {
     let mut names = vec![COMMON.to_owned(), MONITOR.to_owned()];
     let mut others = Vec::new();
     for name in machine.keys("")?.unwrap_or_default() {
-        if !is_own(&name) && is_marked(machine, &name)? {
+        if !is_preset(&name) && is_marked(machine, &name)? {
             others.push(name);
         }
     }
@@ -129,9 +140,7 @@ pub(crate) fn name(text: &str) -> Result<String, String> {
         );
     }
     // Names of services are the same in any case; those of our instances are texts.
-    let own = [COMMON, MONITOR]
-        .into_iter()
-        .find(|own| own.eq_ignore_ascii_case(text));
+    let own = OWN.into_iter().find(|own| own.eq_ignore_ascii_case(text));
     Ok(own.unwrap_or(text).to_owned())
 }
 

@@ -4,7 +4,7 @@
 use super::checks::finding;
 use super::{Examination, Finding, Severity};
 use crate::altitude::{self, ASK, Altitude, GROUP};
-use crate::driver::{COMMON, FILTER_MANAGER, LAYOUTS, is_own};
+use crate::driver::{COMMON, FILTER_MANAGER, LAYOUTS, is_own, is_preset};
 use crate::explain;
 use crate::image::{Image, Signature};
 use crate::machine::{ERROR_NORMAL, Kind, Start, State, Value};
@@ -37,8 +37,10 @@ impl Gather<'_> {
 
     /// The command that installs this driver again.
     fn reinstall(&self) -> String {
-        if is_own(&self.driver.name) {
+        if is_preset(&self.driver.name) {
             INSTALL.into()
+        } else if is_own(&self.driver.name) {
+            format!("{INSTALL} --driver {}", self.driver.name)
         } else {
             format!("{INSTALL} --driver {}=PATH", self.driver.name)
         }

@@ -519,3 +519,30 @@ fn an_undo_that_fails_goes_on_and_says_what_is_left() {
     }
     assert!(seen > 100, "{seen}");
 }
+
+#[test]
+fn the_registry_monitor_is_there_if_it_is_named_and_goes_along_then() {
+    let machine = machine();
+    let path = format!(r"{FOLDER}\registry-monitor.sys");
+    machine
+        .write_file(&path, &sample("registry-monitor"))
+        .unwrap();
+    install(&machine, &wish()).unwrap();
+    assert!(machine.entry("registry-monitor").unwrap().is_none());
+    install(&machine, &named(&["registry-monitor"])).unwrap();
+    let entry = machine.entry("registry-monitor").unwrap().unwrap();
+    assert_eq!((entry.kind, entry.dependencies.len()), (Kind::Kernel, 0));
+    let mut told = Vec::new();
+    let mut tell = |line| {
+        told.push(line);
+        Ok(())
+    };
+    control::start(&machine, &[], &mut tell).unwrap();
+    let order = ["fltport", "process-monitor", "registry-monitor"];
+    for (line, name) in told.iter().zip(order) {
+        assert!(line.starts_with(name), "{told:?}");
+    }
+    assert_eq!(told.len(), order.len());
+    uninstall(&machine, &uninstall::Wish::default(), &mut |_| Ok(())).unwrap();
+    assert!(machine.entry("registry-monitor").unwrap().is_none());
+}
