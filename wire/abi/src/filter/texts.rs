@@ -65,22 +65,31 @@ pub(super) fn matches(
 
 fn contains(
     operand: &[Unit],
-    text: &[Unit],
+    mut text: &[Unit],
     upcase: Option<&impl Fn(u16) -> u16>,
     steps: &mut Steps,
 ) -> Option<bool> {
-    let mut rest = text;
-    while let Some(part) = rest.get(..operand.len()) {
-        let fitting = operand
+    let Some((first, others)) = operand.split_first() else {
+        return Some(true);
+    };
+    let first = fold(*first, upcase);
+    // Where it could begin, one unit after the other; mostly that is all the work.
+    while let Some(candidates) = text.len().checked_sub(others.len()).filter(|n| *n > 0) {
+        let mut beginnings = text.iter().take(candidates);
+        let Some(before) = beginnings.position(|unit| fold(*unit, upcase) == first) else {
+            steps.take(candidates)?;
+            return Some(false);
+        };
+        text = text.get(before + 1..)?;
+        let fitting = others
             .iter()
-            .zip(part)
+            .zip(text)
             .take_while(|(a, b)| a == b || fold(**a, upcase) == fold(**b, upcase))
             .count();
-        steps.take(fitting + 1)?;
-        if fitting == operand.len() {
+        steps.take(before + 1 + fitting)?;
+        if fitting == others.len() {
             return Some(true);
         }
-        rest = rest.get(1..).unwrap_or(&[]);
     }
     Some(false)
 }
