@@ -10,7 +10,8 @@
 //! * the common driver and its client drivers, inside the kernel: [`interface`];
 //! * a message's author and its reader: [`schema`] says what a message consists of, and
 //!   [`messages!`] turns one definition into a struct, that schema and a checked decoder.
-//!   [`process_monitor`] is the first user.
+//!   [`process_monitor`] is the first user. [`filter`] says by a message's fields whether a service
+//!   wants it.
 //!
 //! Everything is little-endian, has no implicit padding and holds no pointers (but [`interface`],
 //! which never leaves the kernel). Decoding never trusts a length, never allocates and never
