@@ -91,10 +91,13 @@ impl Filters {
             return Verdict::Wanted;
         };
         let (program, _) = program;
-        match &self.upper_case {
-            Some(table) => program.evaluate(payload, fixed.into(), |unit| table.of(unit)),
-            None => program.evaluate(payload, fixed.into(), |unit| unit),
-        }
+        // One call, so that the image has the code once. Without a table no case is ignored.
+        let upcase = |unit| {
+            self.upper_case
+                .as_ref()
+                .map_or(unit, |table| table.of(unit))
+        };
+        program.evaluate(payload, fixed.into(), upcase)
     }
 }
 
