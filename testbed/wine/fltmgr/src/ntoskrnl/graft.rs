@@ -15,8 +15,8 @@ use fltport_nt::utf16;
 
 use super::export_directory::ExportDirectory;
 use super::{
-    callback_object, dpc, free_irp, irql, pool, process, registry_callback, rundown, time, timer,
-    work_item,
+    callback_object, dpc, free_irp, irql, pool, process, registry_callback, rundown, security,
+    time, timer, work_item,
 };
 use crate::nt::{
     CURRENT_PROCESS, RtlPcToFileHeader, ZwAllocateVirtualMemory, ZwProtectVirtualMemory,
@@ -132,6 +132,17 @@ fn functions() -> Vec<(&'static str, *const ())> {
         ("PsGetCurrentProcess", process::current as *const ()),
         ("PsGetCurrentProcessId", process::current_id as *const ()),
         ("PsGetProcessExitStatus", process::exit_status as *const ()),
+        ("SeAccessCheck", security::access_check as *const ()),
+        ("SeCaptureSubjectContext", security::capture as *const ()),
+        (
+            "SeCaptureSubjectContextEx",
+            security::capture_of as *const (),
+        ),
+        (
+            "SeLocateProcessImageName",
+            security::locate_image as *const (),
+        ),
+        ("SeReleaseSubjectContext", security::release as *const ()),
     ]
 }
 
