@@ -163,7 +163,8 @@ impl<H: Handler> Reservation<'_, H> {
                 match memory.commit(fixed, bytes, time) {
                     // It has begun to go since, and its memory with it.
                     Err(NtError(STATUS_DELETE_PENDING)) => {
-                        self.client.lose(message, Cause::ShuttingDown);
+                        let mut state = self.client.state.lock();
+                        state.staging.lose(message, Cause::ShuttingDown, 1);
                         Ok(())
                     }
                     committed => committed,

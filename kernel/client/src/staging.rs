@@ -98,7 +98,8 @@ impl Staging {
         let causes = self.lost.get_mut(usize::from(message));
         if let Some(place) = causes.and_then(|causes| causes.get_mut(cause.index())) {
             *place += count;
-            self.any_lost = true;
+            // What a common driver lost at its end came before all this.
+            self.any_lost |= cause != Cause::ShuttingDown;
         }
     }
 

@@ -4,7 +4,8 @@
 
 use fltport_abi::account::Cause;
 use fltport_abi::interface::{
-    ASK, Ask, CALLBACK_NAME, Interface, Notification, ProviderDescription, ProviderHandle, VERSION,
+    ASK, Ask, CALLBACK_NAME, Interface, Notification, ProviderDescription, ProviderHandle,
+    ProviderStatistics, Reservation, VERSION,
 };
 use fltport_abi::message::Message;
 use fltport_abi::schema::Provider;
@@ -38,6 +39,14 @@ pub(crate) fn describe(schema: &[u8], backlog: u32) -> ProviderDescription {
     }
 }
 
+/// The provider's definition under another name.
+pub(crate) fn named(schema: &Provider, name: String) -> Provider {
+    Provider {
+        name: name.leak(),
+        ..*schema
+    }
+}
+
 /// One registered provider. Dropping it unregisters it.
 pub(crate) struct BareClient {
     pub(crate) table: &'static Interface,
@@ -47,9 +56,20 @@ pub(crate) struct BareClient {
 impl BareClient {
     /// Registers with the common driver, which must be there.
     pub(crate) fn register(schema: &Provider, backlog: u32) -> Self {
+        Self::register_with(schema, backlog, |_| ())
+    }
+
+    /// As [`BareClient::register`], with what the description says besides.
+    pub(crate) fn register_with(
+        schema: &Provider,
+        backlog: u32,
+        change: impl FnOnce(&mut ProviderDescription),
+    ) -> Self {
         let mut encoded = [0; 4096];
         let length = schema.encode(&mut encoded).expect("fits");
-        Self::describe(&describe(&encoded[..length], backlog)).expect("registers")
+        let mut description = describe(&encoded[..length], backlog);
+        change(&mut description);
+        Self::describe(&description).expect("registers")
     }
 
     /// Registers by this description; the status if it is refused.
@@ -62,6 +82,96 @@ impl BareClient {
         match status {
             STATUS_SUCCESS => Ok(BareClient { table, handle }),
             refused => Err(refused),
+        }
+    }
+
+    /// Offers a message with the room of this booking; the status.
+    pub(crate) fn notify_booked<'m, M: Message<'m>>(&self, message: &M, booking: u64) -> i32 {
+        let mut payload = vec![0; message.encoded_len()];
+        message.encode(&mut payload).expect("fits");
+        let notification = Notification {
+            message: M::NUMBER,
+            fixed: M::FIXED as u16,
+            payload: payload.as_ptr(),
+            length: payload.len() as u32,
+            booking,
+            ..Notification::EMPTY
+        };
+        self.send_at(0, &notification)
+    }
+
+    /// Books room for a notification; its number or the status.
+    pub(crate) fn book(&self, message: u16, length: u32) -> Result<u64, i32> {
+        let book = self.table.book.expect("this revision has it");
+        let mut number = 0;
+        // SAFETY: a registered handle and a valid place.
+        match unsafe { book(self.handle, message, length, &raw mut number) } {
+            STATUS_SUCCESS => Ok(number),
+            status => Err(status),
+        }
+    }
+
+    /// Gives a booking back.
+    pub(crate) fn unbook(&self, number: u64) {
+        let unbook = self.table.unbook.expect("this revision has it");
+        // SAFETY: a registered handle.
+        unsafe { unbook(self.handle, number) };
+    }
+
+    /// Memory for a notification; the reservation or the status.
+    pub(crate) fn reserve_at(
+        &self,
+        irql: u8,
+        message: u16,
+        length: u32,
+    ) -> Result<Reservation, i32> {
+        let reserve = self.table.reserve.expect("this revision has it");
+        let mut reservation = Reservation {
+            size: size_of::<Reservation>() as u32,
+            message,
+            reserved: 0,
+            length,
+            reserved2: 0,
+            payload: std::ptr::null_mut(),
+            handle: 0,
+        };
+        // SAFETY: raises; lowered below.
+        let former = unsafe { KfRaiseIrql(irql) };
+        // SAFETY: a registered handle and a valid reservation.
+        let status = unsafe { reserve(self.handle, &raw mut reservation) };
+        // SAFETY: to where it was.
+        unsafe { KeLowerIrql(former) };
+        match status {
+            STATUS_SUCCESS => Ok(reservation),
+            status => Err(status),
+        }
+    }
+
+    /// Offers what was reserved, with this fixed part and length; the status.
+    pub(crate) fn commit(&self, reservation: &Reservation, fixed: u16, length: u32) -> i32 {
+        let commit = self.table.commit.expect("this revision has it");
+        // SAFETY: a registered handle and a reservation of its own.
+        unsafe { commit(self.handle, reservation.handle, fixed, length, 0) }
+    }
+
+    /// Gives a reservation back.
+    pub(crate) fn discard(&self, reservation: &Reservation) {
+        let discard = self.table.discard.expect("this revision has it");
+        // SAFETY: a registered handle and a reservation of its own.
+        unsafe { discard(self.handle, reservation.handle) };
+    }
+
+    /// The accounts of a message, or of all for 0.
+    pub(crate) fn statistics(&self, message: u16) -> Result<ProviderStatistics, i32> {
+        let statistics = self.table.statistics.expect("this revision has it");
+        let mut found = ProviderStatistics {
+            message,
+            ..ProviderStatistics::EMPTY
+        };
+        // SAFETY: a registered handle and valid statistics.
+        match unsafe { statistics(self.handle, &raw mut found) } {
+            STATUS_SUCCESS => Ok(found),
+            status => Err(status),
         }
     }
 

@@ -111,7 +111,7 @@ unsafe extern "system" fn unload(_: *const DRIVER_OBJECT) {
     drop(GENERATOR.replace(None));
 }
 
-fn provider() -> PoolArc<Provider<EchoHandler>> {
+pub(crate) fn provider() -> PoolArc<Provider<EchoHandler>> {
     GENERATOR.get().expect("the generator is loaded")
 }
 

@@ -4,8 +4,8 @@
 use crate::machine::Machine;
 use fltmgr::GetOutcome;
 use fltport_abi::command::{
-    CommandHeader, ConnectionRow, LedgerRow, Page, ProviderRow, RequestRow, StreamRow,
-    Subscription, UsageRow, own,
+    BACKLOG, CommandHeader, ConnectionRow, LedgerRow, Limits, Page, ProviderRow, RequestRow,
+    StreamRow, Subscription, UsageRow, own,
 };
 use fltport_abi::fixed::{Fixed, name_from_bytes};
 use fltport_abi::frame::{
@@ -236,6 +236,63 @@ impl Service {
 
     pub(crate) fn connections(&self) -> Vec<ConnectionRow> {
         self.rows(own::CONNECTIONS)
+    }
+
+    /// What a provider takes of this connection.
+    pub(crate) fn usage(&self, provider: u32) -> UsageRow {
+        let own = self.info().connection;
+        let rows: Vec<UsageRow> = self.rows(own::USAGE);
+        let mut mine = rows.into_iter().filter(|row| row.connection == own);
+        mine.find(|row| row.provider == provider)
+            .expect("is subscribed")
+    }
+
+    /// Has the sender wait for this service, which does not read any more: what `offer` offers from
+    /// now on stays in the queue. What came before is dropped.
+    pub(crate) fn stall(&mut self, mut offer: impl FnMut()) {
+        self.drain();
+        // Two gets are outstanding; the third frame waits for one.
+        for _ in 0..2 {
+            let before = self.delivered();
+            offer();
+            while self.delivered() == before {
+                std::thread::yield_now();
+            }
+        }
+        offer();
+        while self.info().queued != 0 {
+            std::thread::yield_now();
+        }
+    }
+
+    fn delivered(&self) -> u64 {
+        let own = self.info().connection;
+        let rows = self.ledger().into_iter();
+        rows.filter(|row| row.connection == own)
+            .map(|row| row.delivered)
+            .sum()
+    }
+
+    /// What a provider may do as a whole.
+    pub(crate) fn usage_as_a_whole(&self, provider: u32) -> UsageRow {
+        let rows: Vec<UsageRow> = self.rows(own::USAGE);
+        let mut whole = rows.into_iter().filter(|row| row.connection == BACKLOG);
+        whole
+            .find(|row| row.provider == provider)
+            .expect("is registered")
+    }
+
+    /// Sets this connection's limits.
+    pub(crate) fn limit(&self, queue: u32, rate: u32, burst: u32) -> Result<(), i32> {
+        let limits = Limits {
+            queue,
+            rate,
+            burst,
+            reserved: 0,
+        };
+        let mut payload = [0; Limits::SIZE];
+        limits.write(&mut payload).unwrap();
+        self.command(0, own::LIMITS, &payload).map(drop)
     }
 
     pub(crate) fn request_rows(&self) -> Vec<RequestRow> {
