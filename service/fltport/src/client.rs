@@ -18,8 +18,8 @@ use crate::subscription::Subscription;
 use crate::supervisor::{self, Control, Shared};
 use fltport_abi::Message;
 use fltport_abi::command::{
-    ConnectionRow, FeaturesRow, LedgerRow, RefusalRow, RequestAccountRow, RequestRow, UsageRow,
-    features, own,
+    ConnectionRow, FeaturesRow, LedgerRow, Limits, RefusalRow, RequestAccountRow, RequestRow,
+    UsageRow, features, own,
 };
 use fltport_abi::limits::MAX_COMMAND;
 use std::sync::{Arc, Condvar, Mutex};
@@ -275,6 +275,22 @@ impl Client {
     /// As [`Client::info`].
     pub fn features(&self) -> Result<FeaturesRow, Error> {
         self.connection()?.features()
+    }
+
+    /// Sets the limits of the present connection: bytes of the driver's queue for it (64 KiB to 16
+    /// MiB; 0 leaves it as it is), records a second (0: no limit), and how many at once. A later
+    /// connection has those of [`Options::driver_queue`] and [`Options::rate`].
+    ///
+    /// # Errors
+    /// As [`Client::info`]; [`Error::Refused`] if the queue has too much in it to be replaced, or the
+    /// driver does not know limits.
+    pub fn limit(&self, queue: u32, rate: u32, burst: u32) -> Result<(), Error> {
+        self.connection()?.limit(&Limits {
+            queue,
+            rate,
+            burst,
+            reserved: 0,
+        })
     }
 
     /// What each provider takes of each connection; empty if the driver does not tell.

@@ -4,11 +4,12 @@
 use crate::connection::Connection;
 use crate::error::Error;
 use crate::failure::Code;
+use crate::options::NO_LIMITS;
 use crate::rows::ProviderInfo;
 use crate::schema::Schema;
 use crate::stream::StreamInfo;
 use fltport_abi::command::{
-    ConnectionRow, FeaturesRow, Page, ProviderRow, StreamRow, Subscription, own,
+    ConnectionRow, FeaturesRow, Limits, Page, ProviderRow, StreamRow, Subscription, own,
 };
 use fltport_abi::fixed::Fixed;
 use fltport_abi::limits::{MAX_COMMAND, MAX_SCHEMA};
@@ -85,6 +86,23 @@ impl Connection {
             return Ok(Vec::new());
         }
         self.list(command)
+    }
+
+    /// Sets this connection's limits.
+    pub(crate) fn limit(&self, limits: &Limits) -> Result<(), Error> {
+        self.command(0, own::LIMITS, &encode(limits), 0).map(drop)
+    }
+
+    /// [`Connection::limit`] as far as it can be had: a driver of the first version has no limits,
+    /// and a stream that goes on has the queue that it has.
+    pub(crate) fn limit_if_possible(&self, limits: &Limits) -> Result<(), Error> {
+        if *limits == NO_LIMITS {
+            return Ok(());
+        }
+        match self.limit(limits) {
+            Err(Error::Refused(_)) => Ok(()),
+            other => other,
+        }
     }
 
     /// Who this connection is to the driver.

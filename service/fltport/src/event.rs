@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::request::Request;
 use crate::schema::{FieldSchema, Schema};
 use crate::value::{Value, fixed_part, read_fields, verify};
-use fltport_abi::frame::{GapEntry, OutcomeHeader, RecordHeader, RecordKind};
+use fltport_abi::frame::{BLAME_NONE, GapEntry, OutcomeHeader, RecordHeader, RecordKind};
 use fltport_abi::{Cause, DecodeError, Message, Outcome, Time};
 use std::ops::Range;
 use std::sync::Arc;
@@ -330,11 +330,20 @@ pub struct Loss {
     pub cause: Option<Cause>,
     /// How many.
     pub count: u64,
+    /// The provider that took too much, by number: this one, if it was its own quota or rate; else
+    /// the one that had most of the driver's queue. `None` if nobody did.
+    pub by: Option<u16>,
+    /// That provider's schema, if it is subscribed to.
+    pub by_schema: Option<Arc<Schema>>,
 }
 
 impl Loss {
-    pub(crate) fn new(entry: &GapEntry, schema: Option<Arc<Schema>>) -> Self {
+    pub(crate) fn new(entry: &GapEntry, schema_of: impl Fn(u16) -> Option<Arc<Schema>>) -> Self {
+        let schema = schema_of(entry.provider);
+        let by = (entry.by != BLAME_NONE).then_some(entry.by);
         Loss {
+            by,
+            by_schema: by.and_then(schema_of),
             provider: entry.provider,
             schema,
             message: entry.message,
@@ -346,6 +355,11 @@ impl Loss {
     /// The provider's name, if it is subscribed to.
     pub fn provider_name(&self) -> Option<&str> {
         self.schema.as_deref().map(|s| s.provider.as_str())
+    }
+
+    /// The name of the provider that took too much, if there is one and it is subscribed to.
+    pub fn by_name(&self) -> Option<&str> {
+        self.by_schema.as_deref().map(|s| s.provider.as_str())
     }
 
     /// The message's name, if the provider is subscribed to and has it.

@@ -175,7 +175,7 @@ impl<'c> Intake<'c> {
     }
 
     fn gap(&self, gap: &frame::Gap<'_>, record: &Record) -> Gap {
-        let loss = |entry| Loss::new(&entry, self.connection.schema_of(entry.provider));
+        let loss = |entry| Loss::new(&entry, |provider| self.connection.schema_of(provider));
         Gap {
             first: gap.first,
             last: gap.last,

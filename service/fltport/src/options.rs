@@ -2,8 +2,9 @@
 //! How to connect.
 
 use crate::stream::{Acknowledge, StreamKey, StreamOptions};
+use fltport_abi::command::Limits;
 use fltport_abi::hello::rights;
-use fltport_abi::limits::PORT_NAME;
+use fltport_abi::limits::{MAX_QUEUE, MIN_QUEUE, PORT_NAME};
 use std::time::Duration;
 
 /// How to connect, to be changed where the defaults do not fit.
@@ -22,6 +23,7 @@ pub struct Options {
     pub(crate) outstanding_gets: u32,
     pub(crate) buffer: usize,
     pub(crate) queue: usize,
+    pub(crate) limits: Limits,
     pub(crate) backoff: (Duration, Duration),
     pub(crate) reconnect: bool,
     pub(crate) patience: Duration,
@@ -29,6 +31,14 @@ pub struct Options {
     #[cfg(unix)]
     pub(crate) socket: Option<std::path::PathBuf>,
 }
+
+/// Leaves the driver's defaults.
+pub(crate) const NO_LIMITS: Limits = Limits {
+    queue: 0,
+    rate: 0,
+    burst: 0,
+    reserved: 0,
+};
 
 impl Options {
     /// The defaults, for a service that calls itself `name` (at most 48 bytes; shown to operators,
@@ -41,6 +51,7 @@ impl Options {
             outstanding_gets: 4,
             buffer: fltport_abi::limits::MAX_FRAME + crate::envelope::ENVELOPE,
             queue: 16 * 1024 * 1024,
+            limits: NO_LIMITS,
             backoff: (Duration::from_millis(100), Duration::from_secs(10)),
             reconnect: true,
             patience: Duration::from_secs(10),
@@ -86,6 +97,23 @@ impl Options {
     #[must_use]
     pub fn queue(mut self, bytes: usize) -> Self {
         self.queue = bytes.max(1);
+        self
+    }
+
+    /// Bytes of records that the driver's queue for this connection is to hold, 64 KiB to 16 MiB; 1
+    /// MiB by default. A driver that does not know this, and a stream that goes on, have what they
+    /// have; [`ConnectionInfo::capacity`](crate::ConnectionInfo) tells.
+    #[must_use]
+    pub fn driver_queue(mut self, bytes: u32) -> Self {
+        self.limits.queue = bytes.clamp(MIN_QUEUE, MAX_QUEUE);
+        self
+    }
+
+    /// How many records a second to take at most, and how many at once (0: as many as in a second).
+    /// What is beyond that is lost, and told by a gap. No limit by default.
+    #[must_use]
+    pub fn rate(mut self, per_second: u32, burst: u32) -> Self {
+        (self.limits.rate, self.limits.burst) = (per_second, burst);
         self
     }
 

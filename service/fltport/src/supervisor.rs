@@ -88,7 +88,11 @@ pub(crate) fn establish(shared: &Arc<Shared>, generation: u32) -> Result<Session
         true => session
             .connection
             .info()
-            .and_then(|row| Ok((row, session.connection.stream()?))),
+            .and_then(|row| Ok((row, session.connection.stream()?)))
+            .and_then(|both| {
+                let limits = &shared.options.limits;
+                session.connection.limit_if_possible(limits).map(|()| both)
+            }),
         false => Err(Error::Closed),
     };
     lock(&shared.control).opening = None;

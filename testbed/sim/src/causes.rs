@@ -47,8 +47,10 @@ fn is_possible(cause: Cause, row: &LedgerRow, own: bool, unloads: bool, shared: 
         Cause::ShuttingDown => row.connection == ENDED && unloads,
         Cause::NoMemory => shared.unlucky,
         Cause::TooLarge => row.message == 1 && shared.journal.too_large() != 0,
+        // Services observe both drivers, which share their queues.
+        Cause::Quota => row.connection != BACKLOG,
         // Nobody limits rates or waits for readers, and nothing is offered at an interrupt.
-        Cause::RateLimit | Cause::Quota | Cause::Timeout | Cause::WrongIrql => false,
+        Cause::RateLimit | Cause::Timeout | Cause::WrongIrql => false,
     }
 }
 

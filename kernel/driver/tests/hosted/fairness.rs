@@ -98,7 +98,7 @@ fn the_quiet_lose_nothing_while_one_floods() {
             (0..3).for_each(|n| offer(client, 3 * round + n, 200));
         }
     }
-    let usage = service.usage(noise);
+    let usage = service.usage_of(noise);
     assert!(usage.bytes <= service.info().capacity / 2, "{usage:?}");
     assert!(usage.bytes_peak >= usage.bytes && usage.bytes > 0);
     assert_eq!((usage.booked, usage.rate), (0, 0));
@@ -108,12 +108,12 @@ fn the_quiet_lose_nothing_while_one_floods() {
     for (_, number) in &quiet {
         let row = account(&rows, connection, *number);
         assert_eq!((row.delivered, row.lost_total()), (3 * ROUNDS, 0));
-        assert_eq!(service.usage(*number).blamed, 0);
+        assert_eq!(service.usage_of(*number).blamed, 0);
     }
     let row = account(&rows, connection, noise);
     let lost = row.lost[Cause::Quota.index()];
     assert!(lost > 0 && row.lost_total() == lost, "{row:?}");
-    assert_eq!(service.usage(noise).blamed, lost);
+    assert_eq!(service.usage_of(noise).blamed, lost);
     let told = told(&records, noise);
     assert!(
         told.iter()
@@ -131,7 +131,7 @@ fn alone_a_provider_has_the_whole_queue_and_is_to_blame_when_it_is_full() {
     let (client, number) = provider(&service, "alone");
     observe(&service, number);
     (0..1000).for_each(|n| offer(&client, n, 2000));
-    let (usage, info) = (service.usage(number), service.info());
+    let (usage, info) = (service.usage_of(number), service.info());
     assert_eq!(usage.bytes_allowed, info.capacity);
     assert!(usage.bytes > info.capacity - 4096, "{usage:?}");
     let records = service.drain();
@@ -143,7 +143,7 @@ fn alone_a_provider_has_the_whole_queue_and_is_to_blame_when_it_is_full() {
         |(cause, by, _): &(Cause, u16, u64)| (*cause, *by) == (Cause::RingFull, number as u16);
     assert!(told.iter().all(blames), "{told:?}");
     assert_eq!(told.iter().map(|(_, _, count)| count).sum::<u64>(), lost);
-    assert_eq!(service.usage(number).blamed, lost);
+    assert_eq!(service.usage_of(number).blamed, lost);
     drop((service, client));
     machine.check();
 }
@@ -174,8 +174,8 @@ fn who_has_most_of_a_full_queue_is_to_blame() {
         .map(|(_, _, n)| n)
         .sum::<u64>();
     assert!(own > 0);
-    assert_eq!(service.usage(large_number).blamed, own + 1);
-    assert_eq!(service.usage(third_number).blamed, 0);
+    assert_eq!(service.usage_of(large_number).blamed, own + 1);
+    assert_eq!(service.usage_of(third_number).blamed, 0);
     drop((service, large, second, third));
     machine.check();
 }
@@ -187,10 +187,10 @@ fn a_quota_is_kept() {
     let mut service = Service::connect(&machine);
     let (client, number) = provider_with(&service, "frugal", |d| d.quota = QUOTA);
     observe(&service, number);
-    let usage = service.usage(number);
+    let usage = service.usage_of(number);
     assert_eq!((usage.bytes, usage.bytes_allowed), (0, QUOTA));
     (0..500).for_each(|n| offer(&client, n, 500));
-    let usage = service.usage(number);
+    let usage = service.usage_of(number);
     assert!(usage.bytes_peak <= QUOTA, "{usage:?}");
     assert!(usage.bytes_peak > QUOTA - 1000, "{usage:?}");
     // One that is larger than the quota is never queued.
@@ -203,7 +203,7 @@ fn a_quota_is_kept() {
     let by_itself =
         |(cause, by, _): &(Cause, u16, u64)| (*cause, u32::from(*by)) == (Cause::Quota, number);
     assert!(told(&records, number).iter().all(by_itself));
-    assert_eq!(service.usage(number).bytes, 0, "all has been taken");
+    assert_eq!(service.usage_of(number).bytes, 0, "all has been taken");
     drop((service, client));
     machine.check();
 }
@@ -242,7 +242,7 @@ fn a_rate_is_kept_towards_everybody() {
             (*cause, u32::from(*by)) == (Cause::RateLimit, number)
         };
         assert!(told(&records, number).iter().all(by_itself));
-        assert_eq!(service.usage(number).blamed, lost);
+        assert_eq!(service.usage_of(number).blamed, lost);
     }
     drop((one, two, client));
     machine.check();

@@ -124,7 +124,7 @@ fn no_exit_is_lost_whose_start_was_told() {
         }
     }
     running.into_iter().for_each(exit);
-    assert_eq!(service.usage(provider).booked, 0, "all have been used");
+    assert_eq!(service.usage_of(provider).booked, 0, "all have been used");
     heard.take(service.drain(), provider);
     let rows = service.settled_ledger();
     let own = |row: &&fltport_abi::command::LedgerRow| u32::from(row.provider) == provider;
@@ -200,10 +200,10 @@ proptest! {
         for step in steps {
             match step {
                 Step::Book(length) => {
-                    let before = service.usage(provider).booked;
+                    let before = service.usage_of(provider).booked;
                     match client.book(Exit::NUMBER, length) {
                         Ok(booking) => {
-                            let kept = service.usage(provider).booked != before;
+                            let kept = service.usage_of(provider).booked != before;
                             prop_assert!(kept || other.is_some());
                             outstanding.push((booking, length, kept));
                         }
@@ -237,7 +237,7 @@ proptest! {
                     joined.subscribe(provider, BOTH, 0).unwrap();
                     // Its queue is empty: it has room for whatever is booked.
                     let rooms: u32 = outstanding.iter().map(|(_, length, _)| room(*length)).sum();
-                    prop_assert_eq!(joined.usage(provider).booked, rooms);
+                    prop_assert_eq!(joined.usage_of(provider).booked, rooms);
                     other = Some(joined);
                 }
                 Step::Join => {}
@@ -247,7 +247,7 @@ proptest! {
                     }
                 }
             }
-            let usage = service.usage(provider);
+            let usage = service.usage_of(provider);
             let kept = outstanding.iter().filter(|(_, _, kept)| *kept);
             let rooms: u32 = kept.map(|(_, length, _)| room(*length)).sum();
             prop_assert_eq!(usage.booked, rooms);
@@ -313,7 +313,7 @@ fn a_booking_is_for_one_notification_of_its_kind_and_size() {
     let client = BareClient::register(&PAIRS, 0);
     let provider = service.provider(PAIRS.name).expect("is registered");
     service.subscribe(provider, BOTH, 0).expect("subscribes");
-    let booked = |service: &Service| service.usage(provider).booked;
+    let booked = |service: &Service| service.usage_of(provider).booked;
     let booking = client.book(Exit::NUMBER, EXIT).expect("there is room");
     assert_eq!(booked(&service), room(EXIT));
     // Of another kind, or too large: an ordinary one, and the booking is gone.
@@ -358,9 +358,9 @@ fn a_booking_ends_with_the_registration() {
     let second = client.book(Exit::NUMBER, EXIT).expect("there is room");
     assert_ne!(first, second);
     client.unbook(first);
-    assert_eq!(service.usage(provider).booked, room(EXIT));
+    assert_eq!(service.usage_of(provider).booked, room(EXIT));
     assert_eq!(client.notify_booked(&Exit { number: 1 }, first), 0);
-    assert_eq!(service.usage(provider).booked, room(EXIT));
+    assert_eq!(service.usage_of(provider).booked, room(EXIT));
     assert_eq!(of(service.drain(), provider).len(), 1);
     // The registration ends with bookings outstanding: their room is free again.
     drop(client);
@@ -400,7 +400,7 @@ fn bookings_are_bounded_and_count_against_the_rate() {
     let provider = service.provider(PAIRS.name).expect("is registered");
     service.subscribe(provider, BOTH, 0).expect("subscribes");
     // As many as fit into the half of the queue.
-    let (usage, capacity) = (service.usage(provider), service.info().capacity);
+    let (usage, capacity) = (service.usage_of(provider), service.info().capacity);
     let rooms = MAX_BOOKINGS as u32 * room(EXIT);
     assert_eq!(
         usage.booked,
@@ -441,11 +441,11 @@ fn a_backlog_keeps_room_for_what_was_booked() {
     assert_eq!(service.usage_as_a_whole(provider).booked, 5 * room(EXIT));
     service.subscribe(provider, BOTH, 0).expect("subscribes");
     // The connection has taken over what was booked, and so has the next backlog.
-    assert_eq!(service.usage(provider).booked, 5 * room(EXIT));
+    assert_eq!(service.usage_of(provider).booked, 5 * room(EXIT));
     for (number, booking) in (5..10).zip(&bookings[5..]) {
         assert_eq!(client.notify_booked(&Exit { number }, *booking), 0);
     }
-    assert_eq!(service.usage(provider).booked, 0);
+    assert_eq!(service.usage_of(provider).booked, 0);
     assert_eq!(service.usage_as_a_whole(provider).booked, 0);
     let mut heard = Heard::default();
     heard.take(service.drain(), provider);
@@ -472,9 +472,9 @@ fn a_connection_ends_with_bookings_and_the_next_one_keeps_them() {
     bystander
         .subscribe(provider, 1 << Start::NUMBER, 0)
         .expect("subscribes");
-    assert_eq!(second.usage(provider).booked, 100 * room(EXIT));
+    assert_eq!(second.usage_of(provider).booked, 100 * room(EXIT));
     assert_eq!(
-        bystander.usage(provider).booked,
+        bystander.usage_of(provider).booked,
         0,
         "it does not observe them"
     );
@@ -482,7 +482,7 @@ fn a_connection_ends_with_bookings_and_the_next_one_keeps_them() {
     for (number, booking) in (1..100).zip(&bookings[1..]) {
         assert_eq!(client.notify_booked(&Exit { number }, *booking), 0);
     }
-    assert_eq!(second.usage(provider).booked, 0);
+    assert_eq!(second.usage_of(provider).booked, 0);
     assert_eq!(second.drain().len(), 99);
     drop((first, second, bystander, client));
     machine.check();
@@ -618,13 +618,13 @@ fn the_process_monitor_books_the_exit_at_the_start() {
     (0..100).for_each(|n| {
         machine.start_process(2000 + 4 * n, "/bin/booked");
     });
-    let booked = service.usage(provider).booked;
+    let booked = service.usage_of(provider).booked;
     assert_eq!(booked, 100 * room(process_exit()));
     (0..50).for_each(|n| machine.end_process(2000 + 4 * n, 0));
-    assert_eq!(service.usage(provider).booked, booked / 2);
+    assert_eq!(service.usage_of(provider).booked, booked / 2);
     // The number of a process that has not been seen to end.
     machine.start_process(2000 + 4 * 99, "/bin/again");
-    assert_eq!(service.usage(provider).booked, booked / 2);
+    assert_eq!(service.usage_of(provider).booked, booked / 2);
     // Of one that was there before the driver.
     machine.end_process(77_000, 0);
     assert_eq!(service.drain().len(), 152);

@@ -238,15 +238,6 @@ impl Service {
         self.rows(own::CONNECTIONS)
     }
 
-    /// What a provider takes of this connection.
-    pub(crate) fn usage(&self, provider: u32) -> UsageRow {
-        let own = self.info().connection;
-        let rows: Vec<UsageRow> = self.rows(own::USAGE);
-        let mut mine = rows.into_iter().filter(|row| row.connection == own);
-        mine.find(|row| row.provider == provider)
-            .expect("is subscribed")
-    }
-
     /// Has the sender wait for this service, which does not read any more: what `offer` offers from
     /// now on stays in the queue. What came before is dropped.
     pub(crate) fn stall(&mut self, mut offer: impl FnMut()) {
