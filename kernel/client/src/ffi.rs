@@ -3,7 +3,8 @@
 //! protection from the rundown that the revocation waits for.
 
 use crate::options::Options;
-use crate::provider::Handler;
+use crate::provider::{Client, Handler};
+use crate::snapshot::Snapshot;
 use crate::staging::Staged;
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
@@ -12,13 +13,13 @@ use core::sync::atomic::AtomicU64;
 use fltport_abi::account::{Cause, Outcome};
 use fltport_abi::interface::{
     Ask, CommandCaller, Interface, Notification, ProviderDescription, ProviderHandle,
-    ProviderStatistics, Request, Reservation, Revised, VERSION,
+    ProviderStatistics, Request, Reservation, Revised, SnapshotHandle, VERSION,
 };
 use fltport_nt::bindings::{
-    NTSTATUS, STATUS_INVALID_PARAMETER, STATUS_NOT_SUPPORTED, STATUS_SUCCESS,
+    NTSTATUS, STATUS_INVALID_PARAMETER, STATUS_NOT_SUPPORTED, STATUS_RETRY, STATUS_SUCCESS,
 };
-use fltport_nt::ex::{CallbackObject, PoolArc};
-use fltport_nt::status::check;
+use fltport_nt::ex::CallbackObject;
+use fltport_nt::status::{check, to_status};
 use fltport_nt::{NtError, Result};
 
 /// A copy of the common driver's table; what an older one does not have is `None`.
@@ -74,16 +75,16 @@ impl Table {
         Table::announced(found.addr())
     }
 
-    /// IRQL: PASSIVE_LEVEL. Registers. `handler` and `interest` must stay where they are until
+    /// IRQL: PASSIVE_LEVEL. Registers. `client` and `interest` must stay where they are until
     /// [`Bound::unregister`] has returned, or the table has been revoked.
     pub(crate) fn register<H: Handler>(
         self,
         schema: &[u8],
         options: &Options,
         interest: &AtomicU64,
-        handler: &PoolArc<H>,
+        client: &Client<H>,
     ) -> Result<Bound> {
-        let context: *const H = &**handler;
+        let context: *const Client<H> = client;
         let description = ProviderDescription {
             schema: schema.as_ptr(),
             schema_length: u32::try_from(schema.len())
@@ -95,11 +96,12 @@ impl Table {
             rate: options.rate,
             burst: options.burst,
             on_command: Some(on_command::<H>),
+            on_snapshot: Some(on_snapshot::<H>),
             context: context.cast_mut().cast(),
             ..ProviderDescription::EMPTY
         };
         let mut handle = ProviderHandle(0);
-        // SAFETY: a valid description and place; the handler's routine and context stay valid, as
+        // SAFETY: a valid description and place; the routines and their context stay valid, as
         // the caller sees to.
         check(unsafe { (self.0.register)(&raw const description, &raw mut handle) })?;
         Ok(Bound {
@@ -282,6 +284,53 @@ impl Drop for Memory {
 /// The common driver is of a revision that does not have it.
 const NOT_SUPPORTED: NtError = NtError(STATUS_NOT_SUPPORTED);
 
+/// A snapshot while the provider's routine runs.
+pub(crate) struct Taking {
+    table: Table,
+    handle: SnapshotHandle,
+}
+
+impl Taking {
+    /// IRQL: <= DISPATCH_LEVEL. Adds an object.
+    pub(crate) fn add(&self, message: u16, fixed: u16, payload: &[u8]) -> Result<()> {
+        let object = Notification {
+            message,
+            fixed,
+            payload: payload.as_ptr(),
+            length: u32::try_from(payload.len()).map_err(|_| NtError(STATUS_INVALID_PARAMETER))?,
+            ..Notification::EMPTY
+        };
+        let add = self.table.0.snapshot_add.ok_or(NOT_SUPPORTED)?;
+        // SAFETY: a handle whose routine runs, for this does not outlive it; a valid notification.
+        check(unsafe { add(self.handle, &raw const object) })
+    }
+
+    /// IRQL: <= DISPATCH_LEVEL. Ends it.
+    pub(crate) fn live(&self) -> Result<()> {
+        let live = self.table.0.snapshot_live.ok_or(NOT_SUPPORTED)?;
+        // SAFETY: as above.
+        check(unsafe { live(self.handle) })
+    }
+}
+
+unsafe extern "system" fn on_snapshot<H: Handler>(
+    context: *mut c_void,
+    handle: SnapshotHandle,
+    types: u64,
+) -> NTSTATUS {
+    // SAFETY: `register` passed the client, which outlives the registration.
+    let Some(client) = (unsafe { context.cast::<Client<H>>().as_ref() }) else {
+        return STATUS_INVALID_PARAMETER;
+    };
+    // While it binds, what was staged has not been offered yet: it would come behind the snapshot that
+    // it is older than.
+    let Some(Bound { table, .. }) = client.bound() else {
+        return STATUS_RETRY;
+    };
+    let snapshot = Snapshot::new(Taking { table, handle }, types, client.options.tag);
+    to_status(client.handler.snapshot(&snapshot))
+}
+
 unsafe extern "system" fn on_command<H: Handler>(
     context: *mut c_void,
     caller: *const CommandCaller,
@@ -292,8 +341,8 @@ unsafe extern "system" fn on_command<H: Handler>(
     capacity: u32,
     returned: *mut u32,
 ) -> NTSTATUS {
-    // SAFETY: `register` passed the handler, which outlives the registration.
-    let handler = unsafe { context.cast::<H>().as_ref() };
+    // SAFETY: `register` passed the client, which outlives the registration.
+    let handler = unsafe { context.cast::<Client<H>>().as_ref() }.map(|client| &*client.handler);
     // SAFETY: the common driver passes a valid caller.
     let caller = unsafe { caller.as_ref() };
     let (Some(handler), Some(caller)) = (handler, caller) else {

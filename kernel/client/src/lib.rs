@@ -72,9 +72,11 @@ mod booking;
 mod ffi;
 mod options;
 mod provider;
+mod snapshot;
 mod staging;
 
 pub use booking::{Booking, Reservation};
 pub use fltport_abi::interface::{BacklogPolicy, CommandCaller, ProviderStatistics};
 pub use options::Options;
 pub use provider::{Answer, Handler, Provider};
+pub use snapshot::Snapshot;

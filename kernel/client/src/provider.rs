@@ -8,6 +8,7 @@
 use crate::booking::Room;
 use crate::ffi::{Bound, Table};
 use crate::options::Options;
+use crate::snapshot::Snapshot;
 use crate::staging::{Staged, Staging};
 use core::sync::atomic::{AtomicU64, Ordering};
 use fltport_abi::account::{Cause, Outcome};
@@ -17,7 +18,7 @@ use fltport_abi::message::Message;
 use fltport_abi::schema;
 use fltport_nt::bindings::{
     STATUS_DELETE_PENDING, STATUS_DEVICE_NOT_READY, STATUS_INSUFFICIENT_RESOURCES,
-    STATUS_INTERNAL_ERROR, STATUS_INVALID_PARAMETER,
+    STATUS_INTERNAL_ERROR, STATUS_INVALID_PARAMETER, STATUS_NOT_SUPPORTED,
 };
 use fltport_nt::ex::{CallbackObject, CallbackRegistration, Listener, PoolArc, PoolBytes, Rundown};
 use fltport_nt::io::{DriverObject, WorkItem};
@@ -38,6 +39,15 @@ pub trait Handler: Send + Sync + 'static {
         payload: &[u8],
         out: &mut [u8],
     ) -> Result<usize>;
+
+    /// IRQL: PASSIVE_LEVEL, in a critical region, in the thread of the service that subscribes.
+    /// Reports the present state: [`Snapshot::add`] for each object and last, holding whatever lock
+    /// orders the notifications about them, [`Snapshot::live`]. Unregistering waits for it. The status
+    /// of an error reaches the service, which is not subscribed then. By default there are no
+    /// snapshots: `STATUS_NOT_SUPPORTED`.
+    fn snapshot(&self, _snapshot: &Snapshot) -> Result<()> {
+        Err(NtError(STATUS_NOT_SUPPORTED))
+    }
 }
 
 /// The answer to a request.
@@ -73,7 +83,7 @@ struct Binder<H: Handler>(WorkItem<Client<H>>);
 pub(crate) struct Client<H: Handler> {
     pub(crate) options: Options,
     schema: PoolBytes,
-    handler: PoolArc<H>,
+    pub(crate) handler: PoolArc<H>,
     /// Whoever calls into the common driver holds this; the revocation closes it, waits, and opens
     /// it again.
     pub(crate) gate: Rundown,
@@ -425,7 +435,7 @@ impl<H: Handler> Client<H> {
         let Some(table) = table else {
             return Ok(());
         };
-        let bound = table.register(&self.schema, &self.options, &self.interest, &self.handler);
+        let bound = table.register(&self.schema, &self.options, &self.interest, self);
         match &bound {
             Ok(_) if table.is_first() => self.interest.store(UNKNOWN, Ordering::Relaxed),
             Ok(_) => {}

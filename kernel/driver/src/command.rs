@@ -11,6 +11,7 @@ use crate::mute::Muted;
 use crate::provider::Provider;
 use crate::receiver::Receiver;
 use crate::routes::{Prepared, Routes, taken};
+use crate::snapshot;
 use crate::tag;
 use crate::usage;
 use fltport_abi::command::{
@@ -36,6 +37,7 @@ const FEATURES: FeaturesRow = FeaturesRow {
         | features::MUTE
         | features::REFUSALS
         | features::REQUEST_ACCOUNTS
+        | features::SNAPSHOTS
         | features::STREAMS,
     version: PROTOCOL_VERSION,
     min_version: MIN_PROTOCOL_VERSION,
@@ -467,7 +469,7 @@ fn subscribe_filtered(driver: &Driver, caller: &Identity, command: &Command<'_>)
         .get(FilteredSubscription::SIZE..)
         .filter(|rest| rest.len() == wanted.filters as usize)
         .ok_or(MALFORMED)?;
-    let known = flags::MUTE_SELF;
+    let known = flags::MUTE_SELF | flags::SNAPSHOT;
     if wanted.reserved != 0 || wanted.flags & !known != 0 {
         return Err(MALFORMED);
     }
@@ -478,11 +480,15 @@ fn subscribe_filtered(driver: &Driver, caller: &Identity, command: &Command<'_>)
         prepared.muted = Some(PoolBox::new(tag::FILTER, Muted::new(caller.pid)?)?);
         driver.following().begin()?;
     }
+    let snapshots = wanted.flags & flags::SNAPSHOT != 0;
     let wanted = Wanted {
         provider: wanted.provider,
         reserved: 0,
         observe: wanted.observe,
         decide: wanted.decide,
     };
+    if snapshots {
+        return snapshot::subscribe(driver, caller, &provider, wanted, prepared);
+    }
     enter(driver, caller, &wanted, &mut prepared)
 }

@@ -97,6 +97,7 @@ impl Driver {
             backlog: 0,
             policy: BacklogPolicy::KeepNewest,
             handler: None,
+            reporter: None,
             quota: 0,
             rate: 0,
             burst: 0,

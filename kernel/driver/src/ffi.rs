@@ -6,7 +6,9 @@ use crate::provider::Provider;
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicU64, Ordering};
 use fltport_abi::account::Outcome;
-use fltport_abi::interface::{CommandCaller, CommandHandler, Completion, CompletionRoutine};
+use fltport_abi::interface::{
+    CommandCaller, CommandHandler, Completion, CompletionRoutine, SnapshotHandle, SnapshotRoutine,
+};
 use fltport_nt::bindings::STATUS_INVALID_PARAMETER;
 use fltport_nt::ex::PoolArc;
 use fltport_nt::{NtError, Result, status::check};
@@ -58,6 +60,32 @@ impl Handler {
             )
         })?;
         Ok(output.len().min(returned as usize))
+    }
+}
+
+/// A client driver's snapshot routine.
+#[derive(Clone, Copy)]
+pub(crate) struct Reporter {
+    routine: SnapshotRoutine,
+    context: *mut c_void,
+}
+
+// SAFETY: as for the handler.
+unsafe impl Send for Reporter {}
+// SAFETY: as for the handler.
+unsafe impl Sync for Reporter {}
+
+impl Reporter {
+    /// # Safety
+    /// As [`Handler::new`].
+    pub(crate) unsafe fn new(routine: SnapshotRoutine, context: *mut c_void) -> Self {
+        Reporter { routine, context }
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Calls it.
+    pub(crate) fn call(&self, snapshot: SnapshotHandle, types: u64) -> Result<()> {
+        // SAFETY: as `new` was promised, and the provider calls this under its rundown protection.
+        check(unsafe { (self.routine)(self.context, snapshot, types) })
     }
 }
 

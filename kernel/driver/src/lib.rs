@@ -61,6 +61,7 @@ mod request_account;
 mod retention;
 mod routes;
 mod screen;
+mod snapshot;
 mod stream;
 mod tag;
 mod usage;

@@ -2,17 +2,19 @@
 //! A provider as it registered: its schema, its command handler, and what the routes keep for it.
 
 use crate::defaults::{Declared, Defaults};
-use crate::ffi::{Handler, InterestWord};
+use crate::ffi::{Handler, InterestWord, Reporter};
 use crate::ledger::bit;
 use crate::tag;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use fltport_abi::interface::{BacklogPolicy, CommandCaller};
+use fltport_abi::interface::{BacklogPolicy, CommandCaller, SnapshotHandle};
 use fltport_abi::limits::{MAX_MESSAGE_NUMBER, MAX_PROVIDER_NAME};
 use fltport_abi::message::Decoder;
 use fltport_abi::schema::{
     self, FieldKind, FieldRow, Owner, Role, SchemaVisitor, field_flags, value_of,
 };
-use fltport_nt::bindings::{STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER};
+use fltport_nt::bindings::{
+    STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER, STATUS_NOT_FOUND, STATUS_NOT_SUPPORTED,
+};
 use fltport_nt::ex::{PoolBytes, PoolSlice, Rundown};
 use fltport_nt::ke::{Event, EventKind, Timeout};
 use fltport_nt::{NtError, Result};
@@ -29,6 +31,7 @@ pub(crate) struct Description<'a> {
     pub(crate) backlog: usize,
     pub(crate) policy: BacklogPolicy,
     pub(crate) handler: Option<Handler>,
+    pub(crate) reporter: Option<Reporter>,
     /// Bytes in a connection's queue; 0 for its fair share.
     pub(crate) quota: u32,
     /// Notifications a second, and at once; 0 for no limit.
@@ -56,6 +59,7 @@ pub(crate) struct Provider {
     pub(crate) burst: u32,
     defaults: Defaults,
     handler: Option<Handler>,
+    reporter: Option<Reporter>,
     /// Held while a routine of the client driver runs, and while it is owed an answer.
     calls: Rundown,
     drained: Event,
@@ -194,6 +198,7 @@ impl Provider {
             burst: description.burst,
             defaults: Defaults::new(description.defaults, summary.requests)?,
             handler: description.handler,
+            reporter: description.reporter,
             calls: Rundown::new(tag::PROVIDER)?,
             drained: Event::new(tag::PROVIDER, EventKind::Notification)?,
             too_high: [const { AtomicU32::new(0) }; TYPES],
@@ -261,6 +266,14 @@ impl Provider {
     /// What protects the client driver's routines.
     pub(crate) fn calls(&self) -> &Rundown {
         &self.calls
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Has the provider report its present state. Fails with
+    /// `STATUS_NOT_SUPPORTED` if it cannot.
+    pub(crate) fn snapshot(&self, snapshot: SnapshotHandle, types: u64) -> Result<()> {
+        let reporter = self.reporter.ok_or(NtError(STATUS_NOT_SUPPORTED))?;
+        let _running = self.calls.acquire().ok_or(NtError(STATUS_NOT_FOUND))?;
+        reporter.call(snapshot, types)
     }
 
     /// IRQL: PASSIVE_LEVEL, not from a routine of the client driver's. Waits until none runs and none

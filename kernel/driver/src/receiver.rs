@@ -3,9 +3,9 @@
 //! of its stream.
 
 mod batch;
+mod replay;
 mod room;
 
-use crate::backlog::Backlog;
 use crate::connection::Connection;
 use crate::fair::{TokenBucket, Usage};
 use crate::lane::Lanes;
@@ -18,12 +18,13 @@ use crate::routes::{PROVIDER_SLOTS, Prepared, taken, taken_mut};
 use crate::screen::{Screen, Subject};
 use crate::stream::{SETTLED_AT_ONCE, Stream};
 use crate::tag;
+pub(crate) use replay::{KeptSnapshot, Replay};
+
 use batch::{BATCH_BYTES, Batch, MAX_PASSED_OVER};
 use fltport_abi::common_driver;
 use fltport_abi::fixed::Fixed;
 use fltport_abi::frame::{Frame, GapEntry, GapHeader, RecordHeader, RecordKind, record_size};
 use fltport_abi::hello;
-use fltport_abi::interface::BacklogPolicy;
 use fltport_nt::bindings::STATUS_INSUFFICIENT_RESOURCES;
 use fltport_nt::ex::{PoolArc, PoolBox};
 use fltport_nt::{NtError, Result};
@@ -44,18 +45,10 @@ pub(crate) struct Subscription {
     pub(crate) requests: request_account::Accounts,
     /// A backlog that was taken over; it is sent before what was queued after that.
     pub(crate) replay: Option<Replay>,
+    /// A snapshot on its way; it is sent behind a backlog, and before what was queued after it.
+    pub(crate) snapshot: Option<KeptSnapshot>,
     /// The provider is gone.
     pub(crate) orphaned: bool,
-}
-
-/// A backlog on its way to its first subscriber.
-pub(crate) struct Replay {
-    pub(crate) backlog: Backlog,
-    /// The types that the subscriber wanted; the others have been accounted for.
-    pub(crate) types: u64,
-    /// The end of the connection's queue when the backlog was taken over: what lies before it is
-    /// older than the backlog.
-    pub(crate) behind: u64,
 }
 
 impl Subscription {
@@ -72,6 +65,7 @@ impl Subscription {
             usage: Usage::default(),
             requests,
             replay: None,
+            snapshot: None,
             orphaned: false,
         };
         PoolBox::new(tag::CONNECTION, none)
@@ -197,7 +191,7 @@ impl Receiver {
         let found = self.subscriptions.iter().position(is_it);
         let done = |p: &Option<PoolBox<Subscription>>| {
             p.as_ref()
-                .is_some_and(|s| s.orphaned && s.replay.is_none() && s.account.is_settled())
+                .is_some_and(|s| s.orphaned && s.is_sent() && s.account.is_settled())
         };
         // A free place first: the books of a provider that is gone are kept while there is room.
         let place = found
@@ -335,59 +329,6 @@ impl Receiver {
         })
     }
 
-    /// The subscription whose backlog comes next in the stream.
-    fn next_replay(&mut self) -> Option<&mut Subscription> {
-        first_replay(&mut self.subscriptions)
-    }
-
-    /// The backlogs that were taken over, each with what was queued before; whether all have been
-    /// emptied.
-    fn take_replays(&mut self, batch: &mut Batch<'_>) -> bool {
-        while let Some(behind) = self
-            .next_replay()
-            .and_then(|s| Some(s.replay.as_ref()?.behind))
-        {
-            if !self.take_queue(batch, behind) {
-                return false;
-            }
-            let muted = self.muted.as_deref();
-            let Some(subscription) = first_replay(&mut self.subscriptions) else {
-                return true;
-            };
-            let provider = subscription.provider;
-            let (account, screen) = (&mut subscription.account, &mut subscription.screen);
-            let Some(Replay { backlog, types, .. }) = subscription.replay.as_mut() else {
-                return true;
-            };
-            // It was kept for whoever would come; what that one wants is known now.
-            let wants = |header: &RecordHeader, payload: &[u8]| {
-                let wanted = screen.lets_pass(
-                    muted,
-                    header.message,
-                    &Subject {
-                        payload,
-                        fixed: header.fixed,
-                        process: None,
-                    },
-                );
-                if !wanted {
-                    account.withdrawn(header.message, 1);
-                }
-                wanted
-            };
-            // The oldest were lost before what was kept, the newest behind it.
-            let before = backlog.policy() == BacklogPolicy::KeepNewest;
-            let done = (!before || batch.gaps(provider, backlog))
-                && batch.take_queue(backlog.queue(), *types, u64::MAX, wants)
-                && batch.gaps(provider, backlog);
-            if !done {
-                return false;
-            }
-            subscription.replay = None;
-        }
-        true
-    }
-
     /// The gaps behind everything; whether all have been told.
     fn take_last_gaps(&mut self, batch: &mut Batch<'_>) -> bool {
         while self.has_untold() {
@@ -509,13 +450,6 @@ impl Receiver {
     }
 }
 
-/// The subscription whose backlog comes first.
-fn first_replay(subscriptions: &mut [Option<PoolBox<Subscription>>]) -> Option<&mut Subscription> {
-    taken_mut(subscriptions)
-        .filter(|s| s.replay.is_some())
-        .min_by_key(|s| s.replay.as_ref().map(|replay| replay.behind))
-}
-
 /// The payload of a record of this header.
 fn payload_of<'r>(record: &'r [u8], header: &RecordHeader) -> &'r [u8] {
     let payload = record.get(RecordHeader::SIZE..);
@@ -533,10 +467,13 @@ fn count_delivered(subscriptions: &mut [Option<PoolBox<Subscription>>], header: 
     }
 }
 
-/// Whether the ledger counts records of this kind: what was offered. Gap records tell of it, and
-/// requests have an account of their own.
+/// Whether the ledger counts records of this kind: what was offered. Gap records tell of it,
+/// requests have an account of their own, and a snapshot can be asked for again.
 pub(crate) fn is_accounted(kind: u16) -> bool {
-    kind != RecordKind::Gap as u16 && kind != RecordKind::AsyncRequest as u16
+    matches!(
+        RecordKind::from_wire(kind),
+        Some(RecordKind::Notification | RecordKind::Outcome)
+    )
 }
 
 /// A gap of what the accounts have not told, with at most so many entries.

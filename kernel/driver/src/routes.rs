@@ -15,7 +15,8 @@ use crate::deadlines::Alarm;
 use crate::ledger::{Loss, bit};
 use crate::mute::Muted;
 use crate::provider::{Provider, TYPES};
-use crate::receiver::{Offer, Receiver, Replay, Subscription};
+use crate::queue::Queue;
+use crate::receiver::{KeptSnapshot, Offer, Receiver, Replay, Subscription};
 use crate::request_account;
 use crate::screen::Wishes;
 use core::sync::atomic::Ordering;
@@ -308,6 +309,35 @@ impl Routes {
         }
         self.adopt_bookings(connection, provider, wanted.observe);
         self.tell_interest();
+        Ok(())
+    }
+
+    /// Subscribes behind a snapshot, which is taken out of `records`. `STATUS_RETRY` while a former
+    /// one is still on its way.
+    pub(crate) fn subscribe_behind(
+        &mut self,
+        connection: u32,
+        wanted: &Wanted,
+        prepared: &mut Prepared,
+        records: &mut Option<Queue>,
+    ) -> Result<()> {
+        let provider = wanted.provider as u16;
+        let target = self.connection(connection);
+        let former = target.and_then(|target| target.subscription(provider));
+        if former.is_some_and(|subscription| subscription.snapshot.is_some()) {
+            return Err(NtError(STATUS_RETRY));
+        }
+        self.subscribe(connection, wanted, prepared)?;
+        let target = self.connection(connection);
+        let target = target.ok_or(NtError(STATUS_NOT_FOUND))?;
+        // What this connection was offered when it observed earlier came before all this.
+        let _told_later = target.flush_gaps(0);
+        let behind = target.queue.end();
+        if let (Some(subscription), Some(records)) = (target.subscription(provider), records.take())
+        {
+            subscription.snapshot = Some(KeptSnapshot { records, behind });
+        }
+        target.wake();
         Ok(())
     }
 

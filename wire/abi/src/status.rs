@@ -75,6 +75,8 @@ statuses! {
     CONNECTION_INVALID = 0xC000_023A_u32, "there is no such stream: this connection has none, or its retention is over";
     /// A point in a stream that is not there.
     END_OF_FILE = 0xC000_0011_u32, "there is no such record in the stream: the number is beyond what was sent, or before what was acknowledged";
+    /// A snapshot of a provider that has none.
+    NOT_SUPPORTED = 0xC000_00BB_u32, "the provider does not report its present state: subscribe without a snapshot";
     /// The driver is unloading.
     DELETE_PENDING = 0xC000_0056_u32, "the driver is being unloaded";
     /// The driver is not ready for this.

@@ -9,6 +9,7 @@ mod notification;
 mod provider;
 mod request;
 mod reservation;
+mod snapshot;
 
 use crate::provider::Provider;
 use core::mem::{MaybeUninit, size_of};
@@ -34,8 +35,8 @@ static TABLE: Interface = Interface {
     unbook: Some(reservation::unbook),
     request_async: Some(request::request_async),
     statistics: Some(provider::statistics),
-    snapshot_add: None,
-    snapshot_live: None,
+    snapshot_add: Some(snapshot::add),
+    snapshot_live: Some(snapshot::live),
 };
 
 /// What a handle points to: the provider, kept alive by the registration.

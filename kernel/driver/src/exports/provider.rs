@@ -4,7 +4,7 @@
 use super::{Registered, bytes, registered, revised};
 use crate::defaults::Declared;
 use crate::driver::DRIVER;
-use crate::ffi::{Handler, InterestWord};
+use crate::ffi::{Handler, InterestWord, Reporter};
 use crate::ledger::bit;
 use crate::provider::{Description, Provider};
 use crate::usage;
@@ -45,7 +45,7 @@ pub(super) unsafe extern "system" fn register(
 
 /// # Safety
 /// The description's pointers are valid: the schema for its length during the call, handler,
-/// context and interest word until `unregister` has returned.
+/// snapshot routine, context and interest word until `unregister` has returned.
 unsafe fn register_provider(description: &ProviderDescription) -> Result<Registered> {
     if current_irql() != PASSIVE_LEVEL {
         return Err(NtError(STATUS_INVALID_LEVEL));
@@ -67,6 +67,10 @@ unsafe fn register_provider(description: &ProviderDescription) -> Result<Registe
         // SAFETY: as the caller vouches; `unregister` drains the handler before it returns.
         unsafe { Handler::new(routine, description.context) }
     });
+    let reporter = description.on_snapshot.map(|routine| {
+        // SAFETY: as the caller vouches; `unregister` drains it as it does the handler.
+        unsafe { Reporter::new(routine, description.context) }
+    });
     // SAFETY: as the caller vouches; `unregister` takes the provider out of the routes before it
     // returns.
     let interest = unsafe { InterestWord::new(description.interest) }?;
@@ -78,6 +82,7 @@ unsafe fn register_provider(description: &ProviderDescription) -> Result<Registe
         backlog: description.backlog as usize,
         policy,
         handler,
+        reporter,
         quota: description.quota,
         rate: description.rate,
         burst: description.burst,

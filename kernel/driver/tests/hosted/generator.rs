@@ -2,15 +2,16 @@
 //! A client driver that does what a test tells it.
 
 use fltport_abi::account::Outcome;
-use fltport_client::{Answer, BacklogPolicy, CommandCaller, Handler, Options, Provider};
+use fltport_client::{Answer, BacklogPolicy, CommandCaller, Handler, Options, Provider, Snapshot};
 use fltport_nt::bindings::{
-    DRIVER_OBJECT, NTSTATUS, STATUS_INVALID_DEVICE_REQUEST, UNICODE_STRING,
+    DRIVER_OBJECT, NTSTATUS, STATUS_ACCESS_DENIED, STATUS_INVALID_DEVICE_REQUEST, UNICODE_STRING,
 };
 use fltport_nt::ex::{Global, PoolArc, Tag};
 use fltport_nt::io::DriverObject;
 use fltport_nt::status::to_status;
 use fltport_nt::{NtError, Result};
 use nt_host::DriverImage;
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -78,11 +79,49 @@ impl Handler for EchoHandler {
         out[..payload.len()].copy_from_slice(payload);
         Ok(payload.len())
     }
+
+    fn snapshot(&self, snapshot: &Snapshot) -> Result<()> {
+        if SNAPSHOT_FAILS.load(Ordering::SeqCst) != 0 {
+            return Err(NtError(STATUS_ACCESS_DENIED));
+        }
+        let objects = OBJECTS.lock().unwrap();
+        for (number, data) in &*objects {
+            snapshot.add(&Blob {
+                number: *number,
+                data,
+            })?;
+        }
+        // Under the lock that orders the notifications.
+        snapshot.live()
+    }
+}
+
+/// The objects that the driver has: what its snapshots report.
+static OBJECTS: Mutex<BTreeMap<u64, Vec<u8>>> = Mutex::new(BTreeMap::new());
+static SNAPSHOT_FAILS: AtomicU32 = AtomicU32::new(0);
+
+/// Changes an object and tells of it, as one.
+pub(crate) fn put(number: u64, data: &[u8]) {
+    let mut objects = OBJECTS.lock().unwrap();
+    objects.insert(number, data.to_vec());
+    blob(number, data);
+}
+
+/// The objects as they are.
+pub(crate) fn objects() -> BTreeMap<u64, Vec<u8>> {
+    OBJECTS.lock().unwrap().clone()
+}
+
+/// Whether the snapshot routine fails from now on.
+pub(crate) fn fail_snapshots(fail: bool) {
+    SNAPSHOT_FAILS.store(fail.into(), Ordering::SeqCst);
 }
 
 /// The driver's image; it will declare this backlog.
 pub(crate) fn image(backlog: u32, policy: BacklogPolicy) -> DriverImage {
     BACKLOG.store(backlog, Ordering::SeqCst);
+    OBJECTS.lock().unwrap().clear();
+    fail_snapshots(false);
     POLICY_KEEPS_OLDEST.store(policy as u32, Ordering::SeqCst);
     DriverImage {
         name: "generator",

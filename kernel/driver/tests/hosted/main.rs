@@ -29,6 +29,7 @@ mod registry;
 mod request_accounts;
 mod requests;
 mod security;
+mod snapshot;
 mod stream;
 mod streams;
 mod unload;

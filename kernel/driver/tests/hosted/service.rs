@@ -4,8 +4,8 @@
 use crate::machine::Machine;
 use fltmgr::GetOutcome;
 use fltport_abi::command::{
-    BACKLOG, CommandHeader, ConnectionRow, LedgerRow, Limits, Page, ProviderRow, RequestRow,
-    StreamRow, Subscription, UsageRow, own,
+    BACKLOG, CommandHeader, ConnectionRow, FilteredSubscription, LedgerRow, Limits, Page,
+    ProviderRow, RequestRow, StreamRow, Subscription, UsageRow, own,
 };
 use fltport_abi::fixed::{Fixed, name_from_bytes};
 use fltport_abi::frame::{
@@ -329,6 +329,28 @@ impl Service {
         .write(&mut payload)
         .unwrap();
         self.command(0, own::SUBSCRIBE, &payload).map(drop)
+    }
+
+    /// Subscribes with these flags and no filters.
+    pub(crate) fn subscribe_flagged(
+        &self,
+        provider: u32,
+        observe: u64,
+        flags: u32,
+    ) -> Result<(), i32> {
+        let mut payload = [0; FilteredSubscription::SIZE];
+        FilteredSubscription {
+            provider,
+            flags,
+            observe,
+            decide: 0,
+            hash: 0,
+            filters: 0,
+            reserved: 0,
+        }
+        .write(&mut payload)
+        .unwrap();
+        self.command(0, own::SUBSCRIBE_FILTERED, &payload).map(drop)
     }
 
     /// Subscribes to messages of the process monitor by their numbers.
