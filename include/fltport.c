@@ -666,10 +666,18 @@ NTSTATUS FltPortCommit(PFLTPORT_PROVIDER P, PFLTPORT_RESERVATION R, USHORT Fixed
     const FLTPORT_INTERFACE *Table;
     size_t Handle;
     NTSTATUS Status;
+    KIRQL Irql;
     if (R->Reserved2 == LENT)
         return CommitLent(P, R, Fixed, Length, Time);
     Table = Bound(P, &Handle);
     Status = Table->Commit(Handle, R->Handle, Fixed, Length, Time);
+    if (Status == DELETE_PENDING) {
+        /* It has begun to go, and what it lent is gone: the next one is told of the loss. */
+        KeAcquireSpinLock(&P->Lock, &Irql);
+        Lose(P, R->Message, FLTPORT_CAUSE_SHUTTING_DOWN, 1);
+        KeReleaseSpinLock(&P->Lock, Irql);
+        Status = STATUS_SUCCESS;
+    }
     Leave(P);
     return Status;
 }

@@ -61,6 +61,26 @@ typedef unsigned long long ULONGLONG;
 #define FLTPORT_API
 #endif
 
+/* One program has all drivers of the hosted kernel; what fltport.sys exports has a prefix there. */
+#if defined(FLTPORT_IMPORT) && !defined(_WIN32)
+#define FltPortRegister fltport_sys_FltPortRegister
+#define FltPortUnregister fltport_sys_FltPortUnregister
+#define FltPortNotify fltport_sys_FltPortNotify
+#define FltPortNotifyEx fltport_sys_FltPortNotifyEx
+#define FltPortNotifyBooked fltport_sys_FltPortNotifyBooked
+#define FltPortLost fltport_sys_FltPortLost
+#define FltPortReserve fltport_sys_FltPortReserve
+#define FltPortCommit fltport_sys_FltPortCommit
+#define FltPortDiscard fltport_sys_FltPortDiscard
+#define FltPortBook fltport_sys_FltPortBook
+#define FltPortUnbook fltport_sys_FltPortUnbook
+#define FltPortRequest fltport_sys_FltPortRequest
+#define FltPortRequestAsync fltport_sys_FltPortRequestAsync
+#define FltPortQueryStatistics fltport_sys_FltPortQueryStatistics
+#define FltPortSnapshotAdd fltport_sys_FltPortSnapshotAdd
+#define FltPortSnapshotLive fltport_sys_FltPortSnapshotLive
+#endif
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -339,12 +359,13 @@ FLTPORT_API void FltPortUnbook(PFLTPORT_PROVIDER Provider, ULONGLONG Booking);
 /* Asks the decider, and waits for its answer until the deadline at most. Size to ReplyLength and Flags
    are the caller's to set. IRQL: <= APC_LEVEL, with special kernel APCs enabled: not in a guarded
    region, not with a fast mutex.
-   STATUS_SUCCESS: Reply and Outcome are set, whoever answered. Also without a common driver.
-   Otherwise nobody was asked, and the caller goes on with its default:
+   STATUS_SUCCESS: Reply and Outcome are set, whoever answered; with the stub also without a common
+   driver. Otherwise nobody was asked, and the caller goes on with its default:
    STATUS_INVALID_PARAMETER: no request of this provider, a deadline or reply that may not be, or no such
    default was declared.
    STATUS_INVALID_LEVEL: the IRQL. STATUS_BUFFER_OVERFLOW: more than FLTPORT_MAX_REQUEST.
-   STATUS_INSUFFICIENT_RESOURCES: no memory. */
+   STATUS_INSUFFICIENT_RESOURCES: no memory.
+   STATUS_DEVICE_NOT_READY: import only: fltport.sys has been stopped. */
 FLTPORT_API NTSTATUS FltPortRequest(PFLTPORT_PROVIDER Provider, PFLTPORT_REQUEST Request);
 
 /* Asks the decider, and returns; the answer comes to OnCompletion, at the latest at the deadline. IRQL: <= DISPATCH_LEVEL.
@@ -886,7 +907,7 @@ FLTPORT_INLINE ULONG FltPortWriteSchema(const FLTPORT_SCHEMA *Schema, PUCHAR Out
 {
     const FLTPORT_DEFINITION *const *Types = Schema->Types[0] != NULL ? Schema->Types : NULL;
     const FLTPORT_MESSAGE_TYPE *Type;
-    ULONG Count = 0;
+    ULONG Count = 0, Items;
     FLTPORT_WRITER Writer;
     Writer.Buffer = Out;
     Writer.Room = Room;
@@ -898,6 +919,10 @@ FLTPORT_INLINE ULONG FltPortWriteSchema(const FLTPORT_SCHEMA *Schema, PUCHAR Out
     FltPortPutNumber_(&Writer, Count, 2);
     FltPortPutNumber_(&Writer, FltPortHashSchema(Schema), 8);
     FltPortPutName_(&Writer, Schema->Name);
+    /* Of the second version, the bytes of all items; they are known when all have been put. */
+    if (Types != NULL)
+        FltPortPutNumber_(&Writer, 0, 4);
+    Items = Writer.Length;
     if (Types != NULL)
         FltPortPutTypes_(&Writer, Types);
     for (Type = Schema->Messages; Type->Name != NULL; Type++) {
@@ -913,6 +938,9 @@ FLTPORT_INLINE ULONG FltPortWriteSchema(const FLTPORT_SCHEMA *Schema, PUCHAR Out
         FltPortPutFields_(&Writer, Type->Fields, 4, Types);
         FltPortPutFields_(&Writer, Type->Reply, 5, Types);
     }
+    Count = Writer.Length - Items;
+    if (Types != NULL && Items <= Room)
+        FltPortCopy_(Out + Items - 4, &Count, 4);
     return Writer.Length;
 }
 

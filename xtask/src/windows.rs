@@ -61,12 +61,32 @@ pub(crate) struct Shipped {
     is_filter: bool,
 }
 
+/// What client drivers may import by name from fltport.sys; `fltport_abi::import::FUNCTIONS`.
+const IMPORTED_BY_CLIENTS: [&str; 16] = [
+    "FltPortBook",
+    "FltPortCommit",
+    "FltPortDiscard",
+    "FltPortLost",
+    "FltPortNotify",
+    "FltPortNotifyBooked",
+    "FltPortNotifyEx",
+    "FltPortQueryStatistics",
+    "FltPortRegister",
+    "FltPortRequest",
+    "FltPortRequestAsync",
+    "FltPortReserve",
+    "FltPortSnapshotAdd",
+    "FltPortSnapshotLive",
+    "FltPortUnbook",
+    "FltPortUnregister",
+];
+
 pub(crate) const DRIVERS: [Shipped; 3] = [
     Shipped {
         driver: DriverImage {
             package: "fltport-driver",
             image: "fltport.sys",
-            exports: &[],
+            exports: &IMPORTED_BY_CLIENTS,
             force_integrity: false,
         },
         limit: 64 * 1024,
@@ -319,6 +339,19 @@ mod tests {
         let error = check_files(&files, &known).unwrap_err().to_string();
         assert!(error.starts_with("2 of 2 files"), "{error}");
         assert!(check_files(&[], &known).is_ok());
+    }
+
+    #[test]
+    fn what_is_exported_is_what_the_wire_says() {
+        let import = Workspace::locate().path("wire/abi/src/import.rs");
+        let text = fs::read_to_string(import).unwrap();
+        for name in IMPORTED_BY_CLIENTS {
+            assert!(text.contains(&format!("\"{name}\",")), "{name}");
+        }
+        assert_eq!(
+            text.matches("    \"FltPort").count(),
+            IMPORTED_BY_CLIENTS.len()
+        );
     }
 
     #[test]

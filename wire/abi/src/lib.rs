@@ -32,6 +32,7 @@ pub mod frame;
 pub mod glob;
 pub mod hello;
 pub mod hosted;
+pub mod import;
 pub mod interface;
 pub mod latency;
 pub mod limits;

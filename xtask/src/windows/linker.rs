@@ -91,8 +91,8 @@ impl Linker {
         &self.path
     }
 
-    /// Links `<folder>/<image>` of a library and a resource file, with its symbols (`.pdb`) beside
-    /// it; what else comes of it goes to `scratch`.
+    /// Links `<folder>/<image>` of a library and a resource file, with its symbols (`.pdb`) and, if it
+    /// exports anything, its import library (`.lib`) beside it; what else comes of it goes to `scratch`.
     ///
     /// # Errors
     /// The library is missing, or refers to what nobody has.
@@ -141,7 +141,7 @@ impl Linker {
             link.arg(format!("/EXPORT:{export}"));
         }
         if !driver.exports.is_empty() {
-            let import_library = scratch.join(stem.with_extension("lib"));
+            let import_library = folder.join(stem.with_extension("lib"));
             link.arg(option("/IMPLIB:", &here(import_library)));
         }
         command::run(&mut link).with_context(|| {

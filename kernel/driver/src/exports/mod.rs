@@ -5,6 +5,7 @@
 //! Client drivers are kernel code and trusted as such: a wrong pointer from them is their bug. What
 //! they can get wrong without being able to know it (a version, a size) is checked.
 
+mod import;
 mod notification;
 mod provider;
 mod request;

@@ -4,11 +4,12 @@
 use std::fmt::Write;
 use std::mem::{offset_of, size_of};
 
+use fltport_abi::import::{FUNCTIONS, Registration};
 use fltport_abi::interface::{
     self, Ask, AsyncRequest, BacklogPolicy, CommandCaller, Completion, DefaultReply, Interface,
     Notification, ProviderDescription, ProviderStatistics, Request, Reservation, Revised,
 };
-use fltport_abi::schema::{FieldKind, Role};
+use fltport_abi::schema::{self, FieldKind, Role};
 use fltport_abi::{Cause, Outcome, account, limits};
 
 struct Program {
@@ -144,6 +145,18 @@ fn table(p: &mut Program) {
             "Size" = size, "Version" = version, "Interface" = interface,
         });
     }
+    {
+        layout!(p, "FLTPORT_REGISTRATION", Registration {
+            "Size" = size, "Version" = version, "Schema" = schema,
+            "WriteSchema" = write_schema, "PoolTag" = pool_tag, "Staging" = staging,
+            "Backlog" = backlog, "BacklogPolicy" = backlog_policy, "OnCommand" = on_command,
+            "Context" = context, "OnSnapshot" = on_snapshot, "Defaults" = defaults,
+            "DefaultCount" = default_count, "Quota" = quota, "Rate" = rate, "Burst" = burst,
+        });
+    }
+    for function in FUNCTIONS {
+        p.assert(&format!("sizeof(&{function}) == 8"));
+    }
     let handles = size_of::<interface::ProviderHandle>();
     assert_eq!(handles, size_of::<interface::SnapshotHandle>());
     p.assert(&format!("sizeof(FLTPORT_SNAPSHOT) == {handles}"));
@@ -154,6 +167,7 @@ fn first_revision(p: &mut Program) {
     p.constant("NOTIFICATION_1_0", Notification::FIRST as u64);
     p.constant("REQUEST_1_0", Request::FIRST as u64);
     p.constant("DESCRIPTION_1_0", ProviderDescription::FIRST as u64);
+    p.constant("REGISTRATION_1_0", Registration::FIRST as u64);
     p.constant("INTERFACE_1_0", Interface::FIRST as u64);
 }
 
@@ -197,25 +211,23 @@ fn constant(prefix: &str, name: &str) -> String {
     format!("{prefix}_{}", name.to_uppercase().replace(' ', "_"))
 }
 
-/// The names of the kinds in C.
-const KINDS: [(&str, FieldKind); 12] = [
-    ("U16", FieldKind::U16),
-    ("U32", FieldKind::U32),
-    ("U64", FieldKind::U64),
-    ("I32", FieldKind::I32),
-    ("I64", FieldKind::I64),
-    ("BOOL", FieldKind::Bool),
-    ("PID", FieldKind::Pid),
-    ("TIME", FieldKind::Time),
-    ("STATUS", FieldKind::Status),
-    ("TEXT", FieldKind::Text),
-    ("BYTES", FieldKind::Bytes),
-    ("TEXTS", FieldKind::TextList),
-];
+/// The names of the kinds in C, but for those that are the Rust ones in capitals.
+fn kind_name(kind: FieldKind) -> String {
+    match kind {
+        FieldKind::TextList => "TEXTS".to_owned(),
+        other => other.name().to_uppercase(),
+    }
+}
 
 fn kinds(p: &mut Program) {
-    for (name, kind) in KINDS {
-        p.constant(&format!("KIND_{name}"), kind as u64);
-        p.assert(&format!("sizeof(FLTPORT_TYPE_{name}) == {}", kind.size()));
+    for kind in schema::KINDS {
+        let name = kind_name(*kind);
+        p.constant(&format!("KIND_{name}"), *kind as u64);
+        for (prefix, optional) in [("", false), ("OPT_", true)] {
+            let place = kind.place(optional);
+            p.assert(&format!("sizeof(FLTPORT_TYPE_{prefix}{name}) == {place}"));
+            let flags = u64::from(optional) << 8;
+            p.constant(&format!("KIND_{prefix}{name}"), flags | *kind as u64);
+        }
     }
 }

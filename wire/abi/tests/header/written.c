@@ -28,6 +28,23 @@ FLTPORT_MESSAGE(DONE, DONE_FIELDS)
     COMMAND(8, "order", ORDER, DONE)
 FLTPORT_SCHEMA_OF(Written, "written", FLTPORT_NO_TYPES, MESSAGES)
 
+#define VERDICT_VALUES(VALUE) VALUE(PASS, 0, "pass") VALUE(DROP, 7, "drop")
+#define MATCHED_BITS(VALUE) VALUE(ADDRESS, 0x1, "address") VALUE(IMAGE, 0x80000000, "image")
+#define RULE_FIELDS(FIELD, TYPED) TYPED(FLAGS, matched, Matched) FIELD(TEXT, name)
+FLTPORT_ENUM_TYPE(Verdict, VERDICT_VALUES)
+FLTPORT_FLAGS_TYPE(Matched, MATCHED_BITS)
+FLTPORT_RECORD_TYPE(Rule, RULE_FIELDS)
+#define PACKET_FIELDS(FIELD, TYPED) \
+    FIELD(OPT_U64, wide) FIELD(ADDRESS, remote) FIELD(OPT_ADDRESS, local) FIELD(IPV4, four) \
+    FIELD(IPV6, six) FIELD(GUID, flow) TYPED(ENUM, verdict, Verdict) TYPED(OPT_ENUM, former, Verdict) \
+    TYPED(LIST, rules, Rule) TYPED(RECORD, last, Rule) FIELD(OPT_TEXT, note) FIELD(OPT_BYTES, blob) \
+    FIELD(OPT_PID, process) FIELD(OPT_U16, port) FIELD(I16, delta) FIELD(U8, hops) FIELD(I8, tone) \
+    FIELD(OPT_U8, lives)
+FLTPORT_MESSAGE(PACKET, PACKET_FIELDS)
+#define TYPED_TYPES(TYPE) TYPE(Verdict) TYPE(Matched) TYPE(Rule)
+#define TYPED_MESSAGES(NOTIFICATION, REQUEST, COMMAND) NOTIFICATION(2, "packet", PACKET)
+FLTPORT_SCHEMA_OF(Typed, "typed", TYPED_TYPES, TYPED_MESSAGES)
+
 static void put(const void *bytes, ULONG length)
 {
     fwrite(&length, sizeof(length), 1, stdout);
@@ -96,15 +113,71 @@ static int read_order(void)
     return FltPortGet(far, sizeof(far), read.text) != NULL;
 }
 
+static void put_rule(FLTPORT_WRITER *writer, FLTPORT_VARIABLE *field, ULONG index, ULONG matched,
+    const wchar_t *name, ULONG length)
+{
+    Rule rule;
+    rule.matched = matched;
+    FltPortPutText(writer, &rule.name, name, length);
+    FltPortSetRecord(writer, field, index, &rule, Rule_FIXED);
+}
+
+static int put_packet(void)
+{
+    static const UCHAR address[] = { 4, 0, 0, 0, 192, 0, 2, 1 }, home[] = { 127, 0, 0, 1 };
+    UCHAR buffer[512];
+    PACKET packet;
+    FLTPORT_WRITER writer;
+    ULONG i;
+    memset(&packet, 0, sizeof(packet));
+    memset(buffer, 0xaa, sizeof(buffer));
+    packet.wide.Value = 5;
+    packet.wide.Present = 1;
+    memcpy(packet.remote.Bytes, address, sizeof(address));
+    packet.local.Value.Bytes[0] = 6;
+    packet.local.Value.Bytes[19] = 1;
+    packet.local.Present = 1;
+    memcpy(packet.four.Bytes, home, sizeof(home));
+    packet.six.Bytes[15] = 1;
+    for (i = 0; i < 16; i++)
+        packet.flow.Bytes[i] = (UCHAR)i;
+    packet.verdict = DROP;
+    packet.port.Value = 443;
+    packet.port.Present = 1;
+    packet.delta = -2;
+    packet.hops = 9;
+    packet.tone = -1;
+    packet.lives.Value = 3;
+    packet.lives.Present = 1;
+    FltPortBegin(&writer, buffer, sizeof(buffer), PACKET_FIXED);
+    FltPortPutRecords(&writer, &packet.rules, Rule_FIXED, 2);
+    put_rule(&writer, &packet.rules, 0, ADDRESS, L"no telemetry", 24);
+    put_rule(&writer, &packet.rules, 1, ADDRESS | IMAGE, L"", 0);
+    FltPortPutRecords(&writer, &packet.last, Rule_FIXED, 1);
+    put_rule(&writer, &packet.last, 0, IMAGE, L"last", 8);
+    FltPortPutText(&writer, &packet.note, L"n", 2);
+    if (FltPortEnd(&writer, &packet, PACKET_FIXED) != STATUS_SUCCESS)
+        return 1;
+    put(buffer, writer.Length);
+    return 0;
+}
+
+static int put_schema(const FLTPORT_SCHEMA *schema)
+{
+    UCHAR bytes[4096];
+    ULONGLONG hash = FltPortHashSchema(schema);
+    ULONG length = FltPortWriteSchema(schema, NULL, 0);
+    put(&hash, sizeof(hash));
+    if (length > sizeof(bytes) || FltPortWriteSchema(schema, bytes, length) != length)
+        return 1;
+    put(bytes, length);
+    return 0;
+}
+
 int main(void)
 {
-    UCHAR schema[4096];
-    ULONGLONG hash = FltPortHashSchema(&Written);
-    ULONG length = FltPortWriteSchema(&Written, NULL, 0);
-    put(&hash, sizeof(hash));
-    if (length > sizeof(schema) || FltPortWriteSchema(&Written, schema, length) != length)
+    if (put_schema(&Written))
         return 1;
-    put(schema, length);
     put_numbers();
-    return put_texts() || read_order();
+    return put_texts() || read_order() || put_schema(&Typed) || put_packet();
 }
