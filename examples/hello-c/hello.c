@@ -105,10 +105,8 @@ static NTSTATUS Command(void *Context, const FLTPORT_COMMAND_CALLER *Caller, USH
 static VOID Unload(PDRIVER_OBJECT Driver) {
     InterlockedExchange(&Stopping, 1);
     KeSetEvent(&Wake, IO_NO_INCREMENT, FALSE);
-    if (Thread != NULL) {
-        KeWaitForSingleObject(Thread, Executive, KernelMode, FALSE, NULL);
-        ObDereferenceObject(Thread);
-    }
+    KeWaitForSingleObject(Thread, Executive, KernelMode, FALSE, NULL);
+    ObDereferenceObject(Thread);
     FltPortUnregister(Provider);
 }
 
@@ -125,17 +123,18 @@ static NTSTATUS StartThread(void) {
 NTSTATUS DriverEntry(PDRIVER_OBJECT Driver, PUNICODE_STRING RegistryPath) {
     FLTPORT_REGISTRATION Registration;
     NTSTATUS Status;
-    Thread = NULL;
     Wanted = Stopping = 0;
     KeInitializeEvent(&Wake, SynchronizationEvent, FALSE);
-    Driver->DriverUnload = Unload;
     FltPortInitialize(&Registration, &HelloSchema, TAG);
     Registration.OnCommand = Command;
     Status = FltPortRegister(Driver, &Registration, &Provider);
     if (!NT_SUCCESS(Status))
         return Status;
     Status = StartThread();
-    if (!NT_SUCCESS(Status))
+    if (!NT_SUCCESS(Status)) {
         FltPortUnregister(Provider);
-    return Status;
+        return Status;
+    }
+    Driver->DriverUnload = Unload;
+    return STATUS_SUCCESS;
 }
