@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What is written in C: the driver and the service of testbed/wine/example, and the driver that
-//! port-conformance gives its orders to. Built with mingw-w64 alone, as testbed/wine/README.md tells
-//! others to build theirs.
+//! What is written in C and C++: the driver and the service of testbed/wine/example, the driver that
+//! port-conformance gives its orders to, and client drivers of the examples. Built with mingw-w64
+//! alone, as testbed/wine/README.md and docs/writing-a-driver.md tell others to build theirs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,14 +11,23 @@ use std::process::Command;
 use anyhow::{Context, Result};
 
 use super::files::Files;
-use crate::command;
 use crate::workspace::Workspace;
+use crate::{command, provision};
 
 const EXAMPLE: &str = "testbed/wine/example";
 const CONFORMANCE: &str = "testbed/wine/conformance";
 const HEADERS: &str = "testbed/host/include";
 const COMPILER: &str = "x86_64-w64-mingw32-gcc";
+const CXX_COMPILER: &str = "x86_64-w64-mingw32-g++";
 const DLLTOOL: &str = "x86_64-w64-mingw32-dlltool";
+/// The contract of client drivers.
+const INCLUDE: &str = "include";
+/// What mingw-w64's import library of ntoskrnl.exe lacks.
+const NEWER: [&str; 3] = [
+    "ExAllocatePool2",
+    "KeInitializeSpinLock",
+    "KeQuerySystemTimePrecise",
+];
 
 /// Builds all into `folder` and adds them to the files. mingw-w64 has an import library for
 /// ntoskrnl.exe but none for fltmgr.sys, so that is made first, with `exports`.
@@ -29,19 +38,50 @@ pub(super) fn build(
     files: &mut Files,
 ) -> Result<()> {
     println!("example.sys, conformance.sys, client.exe: compiling C");
-    import_library(folder, exports)?;
+    import_library(folder, "fltmgr", "fltmgr.sys", exports)?;
+    import_library(folder, "newer", "ntoskrnl.exe", &NEWER)?;
     for (sources, image) in [(EXAMPLE, "example.sys"), (CONFORMANCE, "conformance.sys")] {
         let image = folder.join(image);
         driver(workspace, folder, sources, &image)?;
         files.drivers.push(image);
     }
     files.user.push(client(workspace, folder)?);
+    println!("hello-c.sys, hello-cpp.sys: compiling C and C++");
+    files.drivers.push(hello_in_c(workspace, folder)?);
+    files.drivers.push(hello_in_cpp(workspace, folder)?);
     Ok(())
 }
 
-fn import_library(folder: &Path, exports: &[&str]) -> Result<()> {
-    let definition = folder.join("fltmgr.def");
-    let text = format!("LIBRARY fltmgr.sys\nEXPORTS\n{}\n", exports.join("\n"));
+/// With the stub.
+fn hello_in_c(workspace: &Workspace, folder: &Path) -> Result<PathBuf> {
+    let image = folder.join("hello-c.sys");
+    let mut gcc = compiler(workspace, "examples/hello-c", "hello.c", &image);
+    gcc.arg(workspace.path(INCLUDE).join("fltport.c"))
+        .arg("-Wno-multichar");
+    link_driver(workspace, folder, &mut gcc).context("hello-c does not build")?;
+    Ok(image)
+}
+
+/// With the import library of fltport.sys, which was linked before this.
+fn hello_in_cpp(workspace: &Workspace, folder: &Path) -> Result<PathBuf> {
+    if !command::answers(Command::new(CXX_COMPILER).arg("--version")) {
+        provision::packages(&["g++-mingw-w64-x86-64"])
+            .with_context(|| format!("{CXX_COMPILER} compiles hello-cpp, and is missing"))?;
+    }
+    let image = folder.join("hello-cpp.sys");
+    let mut gcc = Command::new(CXX_COMPILER);
+    gcc.args(["-std=c++17", "-O2", "-Wall", "-Werror", "-Wno-multichar"])
+        .args(["-fno-exceptions", "-fno-rtti", "-o"])
+        .arg(&image)
+        .arg(workspace.path("examples/hello-cpp/hello.cpp"))
+        .arg(folder.join("fltport.lib"));
+    link_driver(workspace, folder, &mut gcc).context("hello-cpp does not build")?;
+    Ok(image)
+}
+
+fn import_library(folder: &Path, name: &str, image: &str, exports: &[&str]) -> Result<()> {
+    let definition = folder.join(name).with_extension("def");
+    let text = format!("LIBRARY {image}\nEXPORTS\n{}\n", exports.join("\n"));
     fs::write(&definition, text)
         .with_context(|| format!("cannot write {}", definition.display()))?;
     let mut dlltool = Command::new(DLLTOOL);
@@ -49,20 +89,28 @@ fn import_library(folder: &Path, exports: &[&str]) -> Result<()> {
         .arg("-d")
         .arg(&definition)
         .arg("-l")
-        .arg(folder.join("libfltmgr.a"));
+        .arg(folder.join(format!("lib{name}.a")));
     command::run_tidily(&mut dlltool, &folder.join("scratch"))
-        .context("no import library for fltmgr.sys")
+        .with_context(|| format!("no import library for {image}"))
 }
 
 fn driver(workspace: &Workspace, folder: &Path, sources: &str, image: &Path) -> Result<()> {
     let mut gcc = compiler(workspace, sources, "driver.c", image);
-    gcc.args(["-ffreestanding", "-nostdlib", "-isystem"])
+    link_driver(workspace, folder, &mut gcc)
+        .with_context(|| format!("the driver of {sources} does not build"))
+}
+
+/// Runs a compiler to the end that a driver comes out.
+fn link_driver(workspace: &Workspace, folder: &Path, gcc: &mut Command) -> Result<()> {
+    gcc.args(["-ffreestanding", "-nostdlib", "-I"])
+        .arg(workspace.path(INCLUDE))
+        .arg("-isystem")
         .arg(workspace.path(HEADERS))
         .args(["-Wl,--subsystem,native", "-Wl,--entry,DriverEntry"])
         .args(["-Wl,--dynamicbase", "-Wl,--nxcompat", "-L"])
         .arg(folder)
-        .args(["-lfltmgr", "-lntoskrnl"]);
-    command::run(&mut gcc).with_context(|| format!("the driver of {sources} does not build"))
+        .args(["-lfltmgr", "-lnewer", "-lntoskrnl"]);
+    command::run(gcc)
 }
 
 fn client(workspace: &Workspace, folder: &Path) -> Result<PathBuf> {

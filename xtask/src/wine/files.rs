@@ -41,8 +41,21 @@ const LOAD_GENERATOR: DriverImage = DriverImage {
     force_integrity: false,
 };
 
+/// The hello driver in Rust; those in C and C++ are built in `example`.
+const HELLO: DriverImage = DriverImage {
+    package: "hello-rs",
+    image: "hello-rs.sys",
+    exports: &[],
+    force_integrity: false,
+};
+
 /// Programs and DLLs that are not shipped.
-const USER_OF_TESTS: [UserImage; 4] = [
+const USER_OF_TESTS: [UserImage; 5] = [
+    UserImage {
+        package: "hello-service",
+        image: "hello-service.exe",
+        artifact: Artifact::Program("hello-service"),
+    },
     UserImage {
         package: "wine-fltlib",
         image: "fltlib.dll",
@@ -79,7 +92,7 @@ pub(super) fn build(workspace: &Workspace, toolchain: Toolchain, linker: &Linker
     let folder = workspace.target().join("wine");
     let mut files = Files::default();
     let shipped = DRIVERS.iter().map(|shipped| &shipped.driver);
-    for driver in shipped.chain([&FILTER_MANAGER, &LOAD_GENERATOR]) {
+    for driver in shipped.chain([&FILTER_MANAGER, &LOAD_GENERATOR, &HELLO]) {
         let linked = build::driver(workspace, toolchain, linker, driver, &folder)?;
         files.drivers.push(linked.path);
     }

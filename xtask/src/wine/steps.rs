@@ -45,7 +45,7 @@ impl AddAssign for Checks {
     }
 }
 
-pub(super) const STEPS: [Step; 5] = [
+pub(super) const STEPS: [Step; 6] = [
     Step {
         name: "manager",
         what: "the stand-in for the Filter Manager starts",
@@ -60,6 +60,11 @@ pub(super) const STEPS: [Step; 5] = [
         name: "conformance",
         what: "fltlib.dll answers as documented",
         run: conformance,
+    },
+    Step {
+        name: "hello",
+        what: "client drivers in C, C++ and Rust, before and behind the common driver",
+        run: hello,
     },
     Step {
         name: "operator",
@@ -182,6 +187,53 @@ fn conformance(session: &Session<'_>) -> Result<Checks> {
         );
     }
     Ok(Checks::passed(well))
+}
+
+/// The examples: one that is loaded before the common driver, and what it told then.
+fn hello(session: &Session<'_>) -> Result<Checks> {
+    start(session, "hello-c")?;
+    for arguments in [
+        &["install", "--from", "C:\\windows\\system32\\drivers"][..],
+        &["start"],
+    ] {
+        succeed(session, "fltport.exe", arguments)?;
+    }
+    let early = succeed(session, "fltport.exe", &["watch", "--json", "--for", "2s"])?;
+    ensure!(
+        early.output.contains("Hello from C\""),
+        "`fltport watch` does not show what was said before there was a common driver:\n{}{}",
+        early.output,
+        early.errors
+    );
+    // One that imports, and one with the stub.
+    start(session, "hello-cpp")?;
+    start(session, "hello-rs")?;
+    let drivers = [("hello-c", "C"), ("hello-cpp", "C++"), ("hello-rs", "Rust")];
+    let service = succeed(session, "hello-service.exe", &drivers.map(|(name, _)| name))?;
+    for (_, language) in drivers {
+        for line in [
+            format!("1: Hello from {language}"),
+            format!("2: Hello from {language}"),
+        ] {
+            ensure!(
+                service.output.lines().any(|each| each == line),
+                "the service was not told \"{line}\":\n{}",
+                service.output
+            );
+        }
+    }
+    let answers = |line: &str| service.output.lines().filter(|each| *each == line).count();
+    ensure!(
+        answers("1: true") == 3 && answers("2: false") == 3,
+        "the drivers were not answered as the service does:\n{}",
+        service.output
+    );
+    for driver in ["hello-cpp", "hello-rs", "hello-c"] {
+        succeed(session, "sc.exe", &["stop", driver])?;
+    }
+    succeed(session, "fltport.exe", &["stop"])?;
+    succeed(session, "fltport.exe", &["uninstall"])?;
+    Ok(Checks::passed(1 + 4 * 3))
 }
 
 /// The command as an operator uses it, from nothing to nothing.
