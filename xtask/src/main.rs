@@ -7,6 +7,7 @@ mod bindings;
 mod command;
 mod coverage;
 mod functions;
+mod fuzz;
 mod provision;
 mod sim;
 mod suite;
@@ -35,6 +36,7 @@ enum Chore {
     Windows(windows::Arguments),
     Wine(wine::Arguments),
     Sim(sim::Arguments),
+    Fuzz(fuzz::Arguments),
     Test(suite::Arguments),
     Coverage(coverage::Arguments),
 }
@@ -48,6 +50,7 @@ fn main() -> ExitCode {
         Chore::Windows(arguments) => windows::run(&workspace, &arguments),
         Chore::Wine(arguments) => wine::run(&workspace, &arguments),
         Chore::Sim(arguments) => sim::run(&workspace, &arguments),
+        Chore::Fuzz(arguments) => fuzz::run(&workspace, &arguments),
         Chore::Test(arguments) => suite::run(&workspace, &arguments),
         Chore::Coverage(arguments) => coverage::run(&workspace, &arguments),
     };

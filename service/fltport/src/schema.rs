@@ -3,7 +3,7 @@
 //! of.
 
 use crate::message_set::MessageSet;
-use crate::value::{Value, read_fields};
+use crate::value::{Value, read_fields, verify};
 use fltport_abi::DecodeError;
 use fltport_abi::schema::{
     self, DefinitionForm, FieldKind, FieldRow, Owner, Role, SchemaError, SchemaVisitor, field_flags,
@@ -162,6 +162,17 @@ impl SchemaVisitor for Builder {
             former.next = Some(row.offset);
         }
         fields.push(row);
+    }
+}
+
+impl MessageSchema {
+    /// Whether `payload`, whose fixed part has `fixed` bytes, can be read with this schema, down to
+    /// the last record of the last list. What a [`Client`](crate::Client) hands out has been.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn verify(&self, payload: &[u8], fixed: usize) -> Result<(), DecodeError> {
+        verify(&self.fields, payload, fixed)
     }
 }
 

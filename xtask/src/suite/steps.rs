@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::counts::Counts;
 use super::{Floor, Outcome};
 use crate::workspace::Workspace;
-use crate::{bindings, command, functions, provision, sim, windows, wine};
+use crate::{bindings, command, functions, fuzz, provision, sim, windows, wine};
 
 /// The name of a step on the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
@@ -27,6 +27,7 @@ pub(super) enum Name {
     Doctest,
     Loom,
     Sim,
+    Fuzz,
     Doc,
     Windows,
     Wine,
@@ -44,6 +45,7 @@ impl Name {
             Name::Doctest => "doctest",
             Name::Loom => "loom",
             Name::Sim => "sim",
+            Name::Fuzz => "fuzz",
             Name::Doc => "doc",
             Name::Windows => "windows",
             Name::Wine => "wine",
@@ -60,7 +62,7 @@ pub(super) struct Step {
     pub(super) run: fn(&Workspace, &mut Counts) -> Result<Outcome>,
 }
 
-pub(super) const STEPS: [Step; 12] = [
+pub(super) const STEPS: [Step; 13] = [
     Step {
         name: Name::Format,
         floor: Floor::Host,
@@ -114,6 +116,12 @@ pub(super) const STEPS: [Step; 12] = [
         floor: Floor::HostedKernel,
         what: "the whole system under a seeded scheduler, the laws checked after each seed",
         run: simulation,
+    },
+    Step {
+        name: Name::Fuzz,
+        floor: Floor::Host,
+        what: "whatever is decoded, with inputs that look for new paths, some seconds each",
+        run: fuzzing,
     },
     Step {
         name: Name::Doc,
@@ -239,6 +247,13 @@ fn simulation(workspace: &Workspace, _: &mut Counts) -> Result<Outcome> {
             &["--size", size, "--seeds", seeds].map(OsString::from),
         )?;
     }
+    Ok(Outcome::Passed)
+}
+
+/// Long enough to see that the targets work and that what is known is still handled; `cargo xtask
+/// fuzz` looks longer.
+fn fuzzing(workspace: &Workspace, _: &mut Counts) -> Result<Outcome> {
+    fuzz::all(workspace, 5)?;
     Ok(Outcome::Passed)
 }
 
