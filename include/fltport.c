@@ -25,9 +25,6 @@
 #define EVERYTHING (~0ULL)
 #define TYPES (FLTPORT_MAX_MESSAGE_NUMBER + 1)
 
-/* A booking in the staging buffer: this bit, the number of the staging period, the bytes. */
-#define STAGED_BOOKING (1ULL << 63)
-
 /* The start of a staged notification; the payload follows. */
 typedef struct _STAGED {
     LONGLONG Time;
@@ -65,8 +62,6 @@ struct _FLTPORT_PROVIDER {
     ULONG Start; /* what lies before has been taken out */
     ULONG End;
     ULONG Booked; /* bytes behind End that only bookings may use */
-    ULONG Period; /* of staging; bookings of former ones are stale */
-    ULONG Bookings;
     BOOLEAN AnyLost;
     ULONGLONG Lost[TYPES][FLTPORT_CAUSES];
 };
@@ -141,34 +136,17 @@ static ULONG BytesOf(ULONG Length)
     return (ULONG)sizeof(STAGED) + Length;
 }
 
-/* The bytes that a booking has in this period; 0 if it has none. */
-static ULONG BytesBooked(PFLTPORT_PROVIDER P, ULONGLONG Booking)
+/* IsBooked: there was room for it, which has been given back just now. */
+static void Stage(PFLTPORT_PROVIDER P, const FLTPORT_NOTIFICATION *N, BOOLEAN IsBooked)
 {
-    ULONG Bytes = (ULONG)Booking;
-    BOOLEAN Ours = (Booking & STAGED_BOOKING) != 0
-        && (ULONG)(Booking >> 32) == (P->Period | (ULONG)(STAGED_BOOKING >> 32));
-    return Ours && Bytes <= P->Booked ? Bytes : 0;
-}
-
-static void EndBooking(PFLTPORT_PROVIDER P, ULONG Bytes)
-{
-    P->Booked -= Bytes;
-    if (Bytes != 0)
-        P->Bookings--;
-}
-
-static void Stage(PFLTPORT_PROVIDER P, const FLTPORT_NOTIFICATION *N)
-{
-    ULONG Bytes = BytesBooked(P, N->Booking);
     STAGED Staged;
-    EndBooking(P, Bytes);
     if (N->Length > FLTPORT_MAX_PAYLOAD) {
         Lose(P, N->Message, FLTPORT_CAUSE_TOO_LARGE, 1);
         return;
     }
     /* Once something has been lost, everything behind it is, so that the loss has one place; but for what
        has its room. */
-    if ((P->AnyLost && BytesOf(N->Length) > Bytes)
+    if ((P->AnyLost && !IsBooked)
         || BytesOf(N->Length) > P->Room - P->End - P->Booked) {
         Lose(P, N->Message, FLTPORT_CAUSE_RING_FULL, 1);
         return;
@@ -203,8 +181,7 @@ static void Drain(PFLTPORT_PROVIDER P, const FLTPORT_INTERFACE *Table, size_t Ha
             return;
         P->Start += BytesOf(Staged.Length);
     }
-    P->Start = P->End = P->Booked = P->Bookings = 0;
-    P->Period = (P->Period + 1) & 0x7fffffff;
+    P->Start = P->End = 0;
     P->AnyLost = FALSE;
     for (Message = 0; Message < TYPES; Message++)
         for (Cause = 0; Cause < FLTPORT_CAUSES; Cause++)
@@ -536,13 +513,11 @@ static NTSTATUS ReadNotification(FLTPORT_NOTIFICATION *To, const FLTPORT_NOTIFIC
     return STATUS_SUCCESS;
 }
 
-NTSTATUS FltPortNotifyEx(PFLTPORT_PROVIDER P, const FLTPORT_NOTIFICATION *Notification)
+/* Offers a notification, with room in the staging buffer if Staged, its bytes, is not 0. */
+static NTSTATUS Offer(PFLTPORT_PROVIDER P, FLTPORT_NOTIFICATION *N, ULONG Staged)
 {
-    FLTPORT_NOTIFICATION N;
-    NTSTATUS Status = ReadNotification(&N, Notification);
+    NTSTATUS Status = STATUS_SUCCESS;
     BOOLEAN Done = FALSE;
-    if (Status != STATUS_SUCCESS || !IsOne(P->Notifications, N.Message))
-        return STATUS_INVALID_PARAMETER;
     while (!Done) {
         const FLTPORT_INTERFACE *Table = NULL;
         size_t Handle;
@@ -552,34 +527,40 @@ NTSTATUS FltPortNotifyEx(PFLTPORT_PROVIDER P, const FLTPORT_NOTIFICATION *Notifi
         if (Inside)
             Table = Bound(P, &Handle);
         if (Table != NULL) {
-            /* A booking in the staging buffer is none of the common driver's. */
-            if (N.Booking & STAGED_BOOKING)
-                N.Booking = 0;
-            Status = Table->Notify(Handle, &N);
+            Status = Table->Notify(Handle, N);
             /* DELETE_PENDING: it has begun to go. What it does not take is kept for the next. */
             Done = Status != DELETE_PENDING;
         }
-        if (!Done) {
-            KeAcquireSpinLock(&P->Lock, &Irql);
-            if (Table != NULL || P->Leaving || P->Bound == NULL) {
-                Stage(P, &N);
+        KeAcquireSpinLock(&P->Lock, &Irql);
+        if (Done || Table != NULL || P->Leaving || P->Bound == NULL) {
+            P->Booked -= Staged;
+            if (!Done) {
+                Stage(P, N, Staged != 0);
                 Status = STATUS_SUCCESS;
-                Done = TRUE;
             }
-            /* Else it was bound since we looked: the staging buffer has been emptied, and what is put
-               there now would lie there. At most once per binding. */
-            KeReleaseSpinLock(&P->Lock, Irql);
+            Done = TRUE;
         }
+        /* Else it was bound since we looked: the staging buffer has been emptied, and what is put there
+           now would lie there. At most once per binding. */
+        KeReleaseSpinLock(&P->Lock, Irql);
         if (Inside)
             Leave(P);
     }
     return Status;
 }
 
+NTSTATUS FltPortNotifyEx(PFLTPORT_PROVIDER P, const FLTPORT_NOTIFICATION *Notification)
+{
+    FLTPORT_NOTIFICATION N;
+    if (ReadNotification(&N, Notification) != STATUS_SUCCESS || !IsOne(P->Notifications, N.Message))
+        return STATUS_INVALID_PARAMETER;
+    return Offer(P, &N, 0);
+}
+
 NTSTATUS FltPortNotify(PFLTPORT_PROVIDER Provider, USHORT Message, USHORT Fixed, const void *Payload,
     ULONG Length)
 {
-    return FltPortNotifyBooked(Provider, Message, Fixed, Payload, Length, 0);
+    return FltPortNotifyBooked(Provider, Message, Fixed, Payload, Length, NULL);
 }
 
 void FltPortLost(PFLTPORT_PROVIDER P, USHORT Message, USHORT Cause, ULONGLONG Count)
@@ -697,68 +678,67 @@ void FltPortDiscard(PFLTPORT_PROVIDER P, PFLTPORT_RESERVATION R)
 
 /* ---- The guaranteed lane ---- */
 
-static NTSTATUS BookStaged(PFLTPORT_PROVIDER P, ULONG Length, ULONGLONG *Booking)
+NTSTATUS FltPortBook(PFLTPORT_PROVIDER P, USHORT Message, ULONG Length, PFLTPORT_BOOKING Booking)
 {
-    NTSTATUS Status = INSUFFICIENT_RESOURCES;
+    const FLTPORT_INTERFACE *Table;
+    size_t Handle;
     KIRQL Irql;
+    NTSTATUS Status = DELETE_PENDING;
+    RtlZeroMemory(Booking, sizeof(*Booking));
+    if (!IsOne(P->Notifications, Message) || Length > FLTPORT_MAX_PAYLOAD)
+        return STATUS_INVALID_PARAMETER;
+    /* In any case, for the time without a common driver. */
     KeAcquireSpinLock(&P->Lock, &Irql);
-    if (P->Bookings < FLTPORT_MAX_BOOKINGS && BytesOf(Length) <= P->Room - P->End - P->Booked) {
-        P->Booked += BytesOf(Length);
-        P->Bookings++;
-        *Booking = STAGED_BOOKING | (ULONGLONG)P->Period << 32 | BytesOf(Length);
-        Status = STATUS_SUCCESS;
-    }
+    if (BytesOf(Length) <= P->Room - P->End - P->Booked)
+        Booking->Staged = BytesOf(Length);
+    P->Booked += Booking->Staged;
     KeReleaseSpinLock(&P->Lock, Irql);
+    Table = EnterBound(P, &Handle);
+    if (Table != NULL) {
+        Status = HAS(Table, Book) ? Table->Book(Handle, Message, Length, &Booking->Number) : NOT_SUPPORTED;
+        Leave(P);
+    }
+    if (Status == DELETE_PENDING)
+        Status = Booking->Staged != 0 ? STATUS_SUCCESS : INSUFFICIENT_RESOURCES;
+    if (Status != STATUS_SUCCESS)
+        FltPortUnbook(P, Booking);
     return Status;
 }
 
-NTSTATUS FltPortBook(PFLTPORT_PROVIDER P, USHORT Message, ULONG Length, ULONGLONG *Booking)
-{
-    const FLTPORT_INTERFACE *Table;
-    size_t Handle;
-    NTSTATUS Status = DELETE_PENDING;
-    *Booking = 0;
-    if (!IsOne(P->Notifications, Message) || Length > FLTPORT_MAX_PAYLOAD)
-        return STATUS_INVALID_PARAMETER;
-    Table = EnterBound(P, &Handle);
-    if (Table != NULL) {
-        Status = HAS(Table, Book) ? Table->Book(Handle, Message, Length, Booking) : NOT_SUPPORTED;
-        Leave(P);
-    }
-    return Status == DELETE_PENDING ? BookStaged(P, Length, Booking) : Status;
-}
-
-void FltPortUnbook(PFLTPORT_PROVIDER P, ULONGLONG Booking)
+void FltPortUnbook(PFLTPORT_PROVIDER P, PFLTPORT_BOOKING Booking)
 {
     const FLTPORT_INTERFACE *Table;
     size_t Handle;
     KIRQL Irql;
-    if (Booking & STAGED_BOOKING) {
-        KeAcquireSpinLock(&P->Lock, &Irql);
-        EndBooking(P, BytesBooked(P, Booking));
-        KeReleaseSpinLock(&P->Lock, Irql);
-        return;
-    }
-    Table = Booking != 0 ? EnterBound(P, &Handle) : NULL;
+    KeAcquireSpinLock(&P->Lock, &Irql);
+    P->Booked -= Booking->Staged;
+    KeReleaseSpinLock(&P->Lock, Irql);
+    Table = Booking->Number != 0 ? EnterBound(P, &Handle) : NULL;
     if (Table != NULL) {
         if (HAS(Table, Unbook))
-            Table->Unbook(Handle, Booking);
+            Table->Unbook(Handle, Booking->Number);
         Leave(P);
     }
+    RtlZeroMemory(Booking, sizeof(*Booking));
 }
 
 NTSTATUS FltPortNotifyBooked(PFLTPORT_PROVIDER P, USHORT Message, USHORT Fixed, const void *Payload,
-    ULONG Length, ULONGLONG Booking)
+    ULONG Length, PFLTPORT_BOOKING Booking)
 {
-    FLTPORT_NOTIFICATION N;
-    RtlZeroMemory(&N, sizeof(N));
-    N.Size = sizeof(N);
-    N.Message = Message;
-    N.Fixed = Fixed;
-    N.Payload = Payload;
-    N.Length = Length;
-    N.Booking = Booking;
-    return FltPortNotifyEx(P, &N);
+    FLTPORT_NOTIFICATION From, N;
+    ULONG Staged = Booking != NULL ? Booking->Staged : 0;
+    RtlZeroMemory(&From, sizeof(From));
+    From.Size = sizeof(From);
+    From.Message = Message;
+    From.Fixed = Fixed;
+    From.Payload = Payload;
+    From.Length = Length;
+    From.Booking = Booking != NULL ? Booking->Number : 0;
+    if (ReadNotification(&N, &From) != STATUS_SUCCESS || !IsOne(P->Notifications, Message))
+        return STATUS_INVALID_PARAMETER;
+    if (Booking != NULL)
+        RtlZeroMemory(Booking, sizeof(*Booking));
+    return Offer(P, &N, Staged);
 }
 
 /* ---- Requests ---- */

@@ -151,8 +151,15 @@ typedef struct _FLTPORT_NOTIFICATION {
     const void *Payload; /* in non-paged memory, whatever the IRQL: it is copied under a spin lock */
     ULONG Length;    /* of the payload */
     ULONG Reserved;  /* 0 */
-    ULONGLONG Booking; /* room that FltPortBook has kept for it, used up by this; 0: none */
+    ULONGLONG Booking; /* 0; FltPortNotifyBooked has a use for it */
 } FLTPORT_NOTIFICATION;
+
+/* Room that FltPortBook has kept for a notification. The caller keeps it; all zero is none. */
+typedef struct _FLTPORT_BOOKING {
+    ULONGLONG Number; /* with the common driver */
+    ULONG Staged;     /* bytes of the stub's staging buffer */
+    ULONG Reserved;   /* 0 */
+} FLTPORT_BOOKING, *PFLTPORT_BOOKING;
 
 /* A notification that is filled in where it lies. */
 typedef struct _FLTPORT_RESERVATION {
@@ -315,12 +322,13 @@ FLTPORT_API void FltPortUnregister(PFLTPORT_PROVIDER Provider);
 FLTPORT_API NTSTATUS FltPortNotify(PFLTPORT_PROVIDER Provider, USHORT Message, USHORT Fixed,
     const void *Payload, ULONG Length);
 
-/* The same with a time and a booking. */
+/* The same with a time. */
 FLTPORT_API NTSTATUS FltPortNotifyEx(PFLTPORT_PROVIDER Provider, const FLTPORT_NOTIFICATION *Notification);
 
-/* The same as FltPortNotify, with room that FltPortBook has kept; a Booking of 0 is none. */
+/* The same as FltPortNotify, with room that FltPortBook has kept. It uses the booking up and zeroes it,
+   unless the status is STATUS_INVALID_PARAMETER. */
 FLTPORT_API NTSTATUS FltPortNotifyBooked(PFLTPORT_PROVIDER Provider, USHORT Message, USHORT Fixed,
-    const void *Payload, ULONG Length, ULONGLONG Booking);
+    const void *Payload, ULONG Length, PFLTPORT_BOOKING Booking);
 
 /* Accounts for notifications that could not even be offered. IRQL: <= DISPATCH_LEVEL. */
 FLTPORT_API void FltPortLost(PFLTPORT_PROVIDER Provider, USHORT Message, USHORT Cause, ULONGLONG Count);
@@ -343,18 +351,19 @@ FLTPORT_API NTSTATUS FltPortCommit(PFLTPORT_PROVIDER Provider, PFLTPORT_RESERVAT
 FLTPORT_API void FltPortDiscard(PFLTPORT_PROVIDER Provider, PFLTPORT_RESERVATION Reservation);
 
 /* The guaranteed lane: keeps room for one notification with this number and a payload of at most Length
-   bytes, with whoever observes it now, or in the backlog, or in the stub's staging buffer. So the second
-   half of a pair is not what is lost. It is used up by FltPortNotifyBooked, or given back by
-   FltPortUnbook; one from before fltport.sys came or went is an ordinary notification. IRQL: <=
-   DISPATCH_LEVEL.
-   STATUS_INVALID_PARAMETER: no notification of this provider.
+   bytes, with every service that observes it now, or in the backlog if none does, and in the stub's
+   staging buffer for the time without a common driver. So the second half of a pair is not what is lost.
+   FltPortNotifyBooked uses it up, FltPortUnbook gives it back. IRQL: <= DISPATCH_LEVEL.
+   STATUS_INVALID_PARAMETER: no notification of this provider, or a length that cannot be.
    STATUS_INSUFFICIENT_RESOURCES: there is no room, or there are FLTPORT_MAX_BOOKINGS.
-   STATUS_NOT_SUPPORTED: fltport.sys is older than 1.1. With an error *Booking is 0, an ordinary notification's. */
+   STATUS_QUOTA_EXCEEDED: beyond the provider's rate.
+   STATUS_NOT_SUPPORTED: fltport.sys is older than 1.1.
+   With an error the booking is none, and what is offered with it an ordinary notification. */
 FLTPORT_API NTSTATUS FltPortBook(PFLTPORT_PROVIDER Provider, USHORT Message, ULONG Length,
-    ULONGLONG *Booking);
+    PFLTPORT_BOOKING Booking);
 
-/* Gives a booking back. 0, and one that is not known, are ignored. IRQL: <= DISPATCH_LEVEL. */
-FLTPORT_API void FltPortUnbook(PFLTPORT_PROVIDER Provider, ULONGLONG Booking);
+/* Gives a booking back, and zeroes it; one that is none is ignored. IRQL: <= DISPATCH_LEVEL. */
+FLTPORT_API void FltPortUnbook(PFLTPORT_PROVIDER Provider, PFLTPORT_BOOKING Booking);
 
 /* Asks the decider, and waits for its answer until the deadline at most. Size to ReplyLength and Flags
    are the caller's to set. IRQL: <= APC_LEVEL, with special kernel APCs enabled: not in a guarded

@@ -34,7 +34,7 @@ typedef struct {
     ULONGLONG Offered;
 } OUTCOMES;
 
-static NTSTATUS Notify(ULONGLONG Number, ULONGLONG Booking) {
+static NTSTATUS Notify(ULONGLONG Number, PFLTPORT_BOOKING Booking) {
     NUMBER Payload = { Number };
     return FltPortNotifyBooked(Provider, NUMBER_NUMBER, NUMBER_FIXED, &Payload, NUMBER_FIXED, Booking);
 }
@@ -52,11 +52,11 @@ static void InPlace(OUTCOMES *Outcomes) {
 }
 
 static void Booked(OUTCOMES *Outcomes) {
-    ULONGLONG Booking;
+    FLTPORT_BOOKING Booking;
     Outcomes->Book = FltPortBook(Provider, NUMBER_NUMBER, NUMBER_FIXED, &Booking);
-    Outcomes->NotifyBooked = Notify(3, Booking);
+    Outcomes->NotifyBooked = Notify(3, &Booking);
     Outcomes->BookToUnbook = FltPortBook(Provider, NUMBER_NUMBER, NUMBER_FIXED, &Booking);
-    FltPortUnbook(Provider, Booking);
+    FltPortUnbook(Provider, &Booking);
 }
 
 static void Complete(void *Context, const FLTPORT_COMPLETION *Completion) {
@@ -82,7 +82,7 @@ void compat_call_everything(OUTCOMES *Outcomes) {
     FLTPORT_STATISTICS Statistics = { sizeof(Statistics), NUMBER_NUMBER, 0, 0, 0, 0, 0, 0, { 0 }, 0, { 0 } };
     Completed = 0;
     Outcomes->Listening = FltPortIsListening(Provider, NUMBER_NUMBER);
-    Outcomes->Notify = Notify(1, 0);
+    Outcomes->Notify = Notify(1, NULL);
     InPlace(Outcomes);
     Booked(Outcomes);
     Ask(Outcomes);

@@ -174,9 +174,7 @@ fn start(driver: DriverObject) -> Result<()> {
             wake: Event::new(TAG, EventKind::Synchronization)?,
         },
     )?;
-    let options = Options::new(TAG)
-        .backlog(64 * 1024, BacklogPolicy::KeepNewest)
-        .staging(16 * 1024);
+    let options = Options::new(TAG).backlog(64 * 1024, BacklogPolicy::KeepNewest);
     let provider = Provider::register(driver, &PROVIDER, Commands(orders.clone()), options)?;
     let provider = PoolArc::new(TAG, provider)?;
     let work = Work {

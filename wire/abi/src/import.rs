@@ -31,6 +31,18 @@ pub const FUNCTIONS: [&str; 16] = [
 pub type SchemaWriter =
     unsafe extern "system" fn(schema: *const c_void, out: *mut u8, room: u32) -> u32;
 
+/// Room that `FltPortBook` has kept; all zero is none.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Booking {
+    /// As in [`Notification::booking`](crate::interface::Notification::booking).
+    pub number: u64,
+    /// The stub's.
+    pub staged: u32,
+    /// 0.
+    pub reserved: u32,
+}
+
 /// What a client driver in C registers with: `FLTPORT_REGISTRATION`.
 #[repr(C)]
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use crate::tag;
 use core::ffi::c_void;
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use fltport_abi::import::Registration;
+use fltport_abi::import::{Booking, Registration};
 use fltport_abi::interface::{
     AsyncRequest, Notification, ProviderDescription, ProviderHandle, ProviderStatistics, Request,
     Reservation, SnapshotHandle, VERSION,
@@ -169,8 +169,8 @@ exports! {
         payload: *const c_void,
         length: u32,
     ) -> NTSTATUS {
-        // SAFETY: as the client driver calls it.
-        unsafe { notify_booked(provider, message, fixed, payload, length, 0) }
+        // SAFETY: as the client driver calls it; without a booking.
+        unsafe { notify_booked(provider, message, fixed, payload, length, ptr::null_mut()) }
     }
 
     "FltPortNotifyBooked" fn notify_booked(
@@ -179,18 +179,24 @@ exports! {
         fixed: u16,
         payload: *const c_void,
         length: u32,
-        booking: u64,
+        booking: *mut Booking,
     ) -> NTSTATUS {
+        // SAFETY: the client driver passes null or a booking of its own that nobody else touches.
+        let booking = unsafe { booking.as_mut() };
         let notification = Notification {
             message,
             fixed,
             payload: payload.cast(),
             length,
-            booking,
+            booking: booking.as_ref().map_or(0, |booking| booking.number),
             ..Notification::EMPTY
         };
         // SAFETY: as the client driver calls it, with a valid payload.
-        unsafe { notify_ex(provider, &raw const notification) }
+        let status = unsafe { notify_ex(provider, &raw const notification) };
+        if let Some(booking) = booking.filter(|_| status != STATUS_INVALID_PARAMETER) {
+            *booking = Booking::default();
+        }
+        status
     }
 
     "FltPortLost" fn lost(provider: *const Importer, message: u16, cause: u16, count: u64) {
@@ -242,23 +248,27 @@ exports! {
         provider: *const Importer,
         message: u16,
         length: u32,
-        booking: *mut u64,
+        place: *mut Booking,
     ) -> NTSTATUS {
         // SAFETY: the client driver passes a provider of its own.
         let handle = unsafe { handle(provider) };
-        // SAFETY: and a valid place.
-        unsafe { booking.write(0) };
-        // SAFETY: as above.
-        let result = TABLE.book.map(|function| unsafe { function(handle, message, length, booking) });
+        let mut booking = Booking::default();
+        let number = &raw mut booking.number;
+        // SAFETY: a place of ours.
+        let result = TABLE.book.map(|function| unsafe { function(handle, message, length, number) });
+        // SAFETY: the client driver passes a valid place.
+        unsafe { place.write(booking) };
         told(result.unwrap_or(STATUS_NOT_SUPPORTED))
     }
 
-    "FltPortUnbook" fn unbook(provider: *const Importer, booking: u64) {
+    "FltPortUnbook" fn unbook(provider: *const Importer, booking: *mut Booking) {
         // SAFETY: the client driver passes a provider of its own.
         let handle = unsafe { handle(provider) };
-        if let Some(unbook) = TABLE.unbook {
+        // SAFETY: and a booking of its own that nobody else touches.
+        if let (Some(unbook), Some(booking)) = (TABLE.unbook, unsafe { booking.as_mut() }) {
             // SAFETY: a handle that is registered, or none.
-            unsafe { unbook(handle, booking) };
+            unsafe { unbook(handle, booking.number) };
+            *booking = Booking::default();
         }
     }
 

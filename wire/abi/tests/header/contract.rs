@@ -4,7 +4,7 @@
 use std::fmt::Write;
 use std::mem::{offset_of, size_of};
 
-use fltport_abi::import::{FUNCTIONS, Registration};
+use fltport_abi::import::{Booking, FUNCTIONS, Registration};
 use fltport_abi::interface::{
     self, Ask, AsyncRequest, BacklogPolicy, CommandCaller, Completion, DefaultReply, Interface,
     Notification, ProviderDescription, ProviderStatistics, Request, Reservation, Revised,
@@ -152,6 +152,11 @@ fn table(p: &mut Program) {
             "Backlog" = backlog, "BacklogPolicy" = backlog_policy, "OnCommand" = on_command,
             "Context" = context, "OnSnapshot" = on_snapshot, "Defaults" = defaults,
             "DefaultCount" = default_count, "Quota" = quota, "Rate" = rate, "Burst" = burst,
+        });
+    }
+    {
+        layout!(p, "FLTPORT_BOOKING", Booking {
+            "Number" = number, "Staged" = staged, "Reserved" = reserved,
         });
     }
     for function in FUNCTIONS {
