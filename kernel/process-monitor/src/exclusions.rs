@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The list of images whose processes are not offered, and the commands that set and read it.
 
-use crate::monitor::TAG;
+use crate::monitor::{self, TAG};
 use fltport_abi::glob;
 use fltport_abi::message::Message;
 use fltport_abi::process_monitor::{
     Exclusions, ExclusionsSet, GetExclusions, MAX_EXCLUSIONS, SetExclusions,
 };
 use fltport_abi::text::{Text, TextList};
-use fltport_client::{CommandCaller, Handler};
+use fltport_client::{CommandCaller, Handler, Snapshot};
 use fltport_nt::bindings::{
     STATUS_BUFFER_TOO_SMALL, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER,
 };
@@ -90,6 +90,10 @@ impl ExclusionList {
 }
 
 impl Handler for ExclusionList {
+    fn snapshot(&self, snapshot: &Snapshot) -> Result<()> {
+        monitor::report(snapshot)
+    }
+
     fn command(
         &self,
         _caller: &CommandCaller,

@@ -8,15 +8,17 @@ use fltport_abi::process_monitor::{
     ImageLoad, PROVIDER, ProcessCreate, ProcessExit, ProcessStart, ProcessVerdict, ThreadChange,
 };
 use fltport_abi::text::Text;
-use fltport_client::{BacklogPolicy, Options, Provider};
-use fltport_nt::Result;
-use fltport_nt::bindings::{NTSTATUS, STATUS_ACCESS_DENIED};
-use fltport_nt::ex::{Global, PoolArc, Tag};
+use fltport_client::{BacklogPolicy, Booking, Options, Provider, Snapshot};
+use fltport_nt::bindings::{
+    NTSTATUS, STATUS_ACCESS_DENIED, STATUS_INVALID_PARAMETER, STATUS_NOT_SUPPORTED,
+};
+use fltport_nt::ex::{Global, PoolArc, PoolBytes, Tag};
 use fltport_nt::io::DriverObject;
 use fltport_nt::ps::{
     CreateInfo, ImageInfo, ImageNotify, ImageObserver, ProcessNotify, ProcessObserver,
     ThreadNotify, ThreadObserver,
 };
+use fltport_nt::{NtError, Result};
 
 /// The tag of all this driver's pool memory.
 pub(crate) const TAG: Tag = Tag::new(b"FpPm");
@@ -33,6 +35,10 @@ const DEADLINE_MS: u32 = 500;
 /// Longer image paths and command lines are cut, in UTF-16 units; together they fit into a request.
 const MAX_IMAGE: usize = 8 * 1024;
 const MAX_COMMAND_LINE: usize = 15 * 1024;
+
+/// Bytes that are kept of a process for snapshots at most, and units of its image if that is longer.
+const MAX_KEPT: usize = 1536;
+const MAX_KEPT_IMAGE: usize = 512;
 
 static PROVIDER_OF_THIS: Global<Provider<ExclusionList>> = Global::empty();
 static PROCESSES: Global<Processes> = Global::empty();
@@ -104,18 +110,10 @@ impl ProcessObserver for Monitor {
             info.deny(STATUS_ACCESS_DENIED);
             return;
         }
-        // Before the start is offered: where there is no room for the exit, the start is not to take
-        // the last of it. Without room the exit is as any other notification.
-        if let Some(processes) = PROCESSES.get() {
-            let exit = provider.book::<ProcessExit>(ProcessExit::FIXED).ok();
-            processes.started(pid, exit);
-        }
         let (image, image_cut) = cut(info.image(), MAX_IMAGE);
         let (command_line, line_cut) = cut(info.command_line(), MAX_COMMAND_LINE);
         let (creating_pid, creating_tid) = info.creator();
-        // Always one of the provider's own notifications, so never refused; a loss is in the
-        // ledger.
-        let _accounted = provider.notify(&ProcessStart {
+        let start = ProcessStart {
             pid: Pid(pid),
             parent_pid: Pid(info.parent()),
             creating_pid: Pid(creating_pid),
@@ -123,23 +121,75 @@ impl ProcessObserver for Monitor {
             image,
             command_line,
             truncated: image_cut || line_cut,
-        });
+        };
+        let tell = || {
+            // Always one of the provider's own notifications, so never refused; a loss is in the
+            // ledger.
+            let _accounted = provider.notify(&start);
+        };
+        let Some(processes) = PROCESSES.get() else {
+            return tell();
+        };
+        // Before the start is offered: where there is no room for the exit, the start is not to take
+        // the last of it. Without room the exit is as any other notification.
+        let exit = provider.book::<ProcessExit>(ProcessExit::FIXED).ok();
+        processes.started(pid, exit, encode(&kept(&start)), tell);
     }
 
     fn exited(pid: u32, exit_status: NTSTATUS) {
-        let known = PROCESSES.get().and_then(|it| it.ended(pid));
-        let booked = known.and_then(|mut process| process.exit.take());
-        if let Some(provider) = PROVIDER_OF_THIS.get().filter(|p| !p.handler().hid(pid)) {
-            let exit = ProcessExit {
-                pid: Pid(pid),
-                exit_status: Status(exit_status),
-            };
+        let Some(provider) = PROVIDER_OF_THIS.get() else {
+            return;
+        };
+        let exit = ProcessExit {
+            pid: Pid(pid),
+            exit_status: Status(exit_status),
+        };
+        let is_hidden = provider.handler().hid(pid);
+        let tell = |booked: Option<Booking<ExclusionList>>| {
             let _accounted = match booked {
+                _ if is_hidden => Ok(()),
                 Some(room) => room.notify(&exit),
                 None => provider.notify(&exit),
             };
+        };
+        match PROCESSES.get() {
+            Some(processes) => processes.ended(pid, tell),
+            None => tell(None),
         }
     }
+}
+
+/// IRQL: PASSIVE_LEVEL. Reports the processes that run to a service that begins to observe.
+pub(crate) fn report(snapshot: &Snapshot) -> Result<()> {
+    let processes = PROCESSES.get();
+    processes
+        .ok_or(NtError(STATUS_NOT_SUPPORTED))?
+        .report(snapshot)
+}
+
+/// The start as it is kept for snapshots, in as many bytes as all that may run have room for: without
+/// its command line if that is long, and with an image that is cut if that is.
+fn kept<'a>(start: &ProcessStart<'a>) -> ProcessStart<'a> {
+    let mut kept = *start;
+    if kept.encoded_len() > MAX_KEPT && kept.command_line.take().is_some() {
+        kept.truncated = true;
+    }
+    if kept.encoded_len() > MAX_KEPT
+        && let Some(Text::Units(units)) = kept.image
+    {
+        kept.image = units.get(..MAX_KEPT_IMAGE).map(Text::Units);
+        kept.truncated = true;
+    }
+    kept
+}
+
+fn encode(start: &ProcessStart<'_>) -> Result<PoolBytes> {
+    let mut bytes = PoolBytes::zeroed(TAG, start.encoded_len())?;
+    // The length is the message's own, so it fits.
+    start
+        .encode(&mut bytes)
+        .map_err(|_| NtError(STATUS_INVALID_PARAMETER))?;
+    Ok(bytes)
 }
 
 /// Asks whether the process must not be created. A question that could not be asked is answered by

@@ -1,13 +1,18 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The processes that run and whose start was reported, each with the room that was booked for its
-//! exit.
+//! exit, and with its start for snapshots.
+//!
+//! A process and its notification are one for whoever holds the lock: what a snapshot reports under
+//! it, and what is offered behind it, is exact.
 
 use crate::exclusions::ExclusionList;
 use crate::monitor::TAG;
-use fltport_client::Booking;
-use fltport_nt::Result;
-use fltport_nt::ex::PoolBox;
-use fltport_nt::ke::SpinLock;
+use fltport_abi::message::Message;
+use fltport_abi::process_monitor::ProcessStart;
+use fltport_client::{Booking, Snapshot};
+use fltport_nt::bindings::STATUS_INSUFFICIENT_RESOURCES;
+use fltport_nt::ex::{FastMutex, PoolBox, PoolBytes};
+use fltport_nt::{NtError, Result};
 
 /// So many are known at one time; of more than that the exits are ordinary notifications.
 const MAX_PROCESSES: usize = 4096;
@@ -19,18 +24,22 @@ const BUCKETS: usize = 128;
 pub(crate) struct Process {
     pid: u32,
     /// Room for the notification of its exit.
-    pub(crate) exit: Option<Booking<ExclusionList>>,
+    exit: Option<Booking<ExclusionList>>,
+    /// How its start was told, encoded.
+    start: PoolBytes,
     next: Chain,
 }
 
 type Chain = Option<PoolBox<Process>>;
 
 /// See the module.
-pub(crate) struct Processes(SpinLock<PoolBox<Table>>);
+pub(crate) struct Processes(FastMutex<PoolBox<Table>>);
 
 struct Table {
     buckets: [Chain; BUCKETS],
     count: usize,
+    /// There was no memory or no place for a process: snapshots would lack it.
+    lacks_one: bool,
 }
 
 impl Processes {
@@ -39,32 +48,66 @@ impl Processes {
         let table = Table {
             buckets: [const { None }; BUCKETS],
             count: 0,
+            lacks_one: false,
         };
-        Ok(Processes(SpinLock::new(PoolBox::new(TAG, table)?)))
+        Ok(Processes(FastMutex::new(TAG, PoolBox::new(TAG, table)?)?))
     }
 
-    /// IRQL: <= DISPATCH_LEVEL. A process is about to be reported. Without memory or a place for it
-    /// it is not remembered, and `exit` given back.
-    pub(crate) fn started(&self, pid: u32, exit: Option<Booking<ExclusionList>>) {
-        let process = Process {
-            pid,
-            exit,
-            next: None,
-        };
-        let Ok(process) = PoolBox::new(TAG, process) else {
-            return;
-        };
-        // What is dropped calls the common driver: after the lock has been released.
+    /// IRQL: PASSIVE_LEVEL. A process has been created: remembers it, with the room for its exit, and
+    /// has it told. Without memory or a place for it `exit` is given back.
+    pub(crate) fn started(
+        &self,
+        pid: u32,
+        exit: Option<Booking<ExclusionList>>,
+        start: Result<PoolBytes>,
+        tell: impl FnOnce(),
+    ) {
+        let process = start.and_then(|start| {
+            let process = Process {
+                pid,
+                exit,
+                start,
+                next: None,
+            };
+            PoolBox::new(TAG, process)
+        });
+        // What is not needed is dropped after the lock has been released.
         let mut table = self.0.lock();
         let former = table.remove(pid);
-        let no_place = table.insert(process).err();
+        let no_place = process.map(|process| table.insert(process).err());
+        table.lacks_one |= !matches!(no_place, Ok(None));
+        tell();
         drop(table);
         drop((former, no_place));
     }
 
-    /// IRQL: <= DISPATCH_LEVEL. A process has ended; what was known of it.
-    pub(crate) fn ended(&self, pid: u32) -> Option<PoolBox<Process>> {
-        self.0.lock().remove(pid)
+    /// IRQL: PASSIVE_LEVEL. A process has ended: forgets it, and has it told with the room that was
+    /// booked for that.
+    pub(crate) fn ended(&self, pid: u32, tell: impl FnOnce(Option<Booking<ExclusionList>>)) {
+        let mut table = self.0.lock();
+        let mut known = table.remove(pid);
+        tell(known.as_mut().and_then(|process| process.exit.take()));
+        drop(table);
+        drop(known);
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Reports the processes that run. Fails with `STATUS_INSUFFICIENT_RESOURCES`
+    /// if one of them had to be forgotten.
+    pub(crate) fn report(&self, snapshot: &Snapshot) -> Result<()> {
+        let table = self.0.lock();
+        if table.lacks_one {
+            return Err(NtError(STATUS_INSUFFICIENT_RESOURCES));
+        }
+        for bucket in &table.buckets {
+            let mut place = bucket.as_ref();
+            while let Some(process) = place {
+                if let Ok(start) = ProcessStart::decode(&process.start) {
+                    snapshot.add(&start)?;
+                }
+                place = process.next.as_ref();
+            }
+        }
+        snapshot.live()
     }
 }
 
