@@ -109,6 +109,24 @@ impl Subscription {
         self
     }
 
+    /// Has the provider report its present state first: [`Event::Snapshot`](crate::Event::Snapshot)
+    /// for each object, [`Event::SnapshotEnd`](crate::Event::SnapshotEnd), and then what happens, with
+    /// no gap and no overlap. It is reported again when a new stream begins, not when one goes on.
+    ///
+    /// A provider without snapshots refuses the subscription, and so does a driver that does not know
+    /// of them.
+    pub fn snapshot(mut self) -> Self {
+        self.flags |= flags::SNAPSHOT;
+        self
+    }
+
+    /// The same without a snapshot, for a stream that has had it.
+    pub(crate) fn without_snapshot(&self) -> Self {
+        let mut same = self.clone();
+        same.flags &= !flags::SNAPSHOT;
+        same
+    }
+
     /// Whether nothing is wanted.
     pub(crate) fn is_empty(&self) -> bool {
         self.observe == MessageSet::NONE && self.decide == MessageSet::NONE

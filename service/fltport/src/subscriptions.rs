@@ -21,6 +21,8 @@ pub(crate) struct Wanted {
     pub(crate) in_force: bool,
     /// How often that provider has registered or gone.
     changes: u64,
+    /// The stream has it, with its snapshot, from a former connection.
+    pub(crate) resumed: bool,
 }
 
 impl Shared {
@@ -32,6 +34,7 @@ impl Shared {
             return;
         };
         wanted.in_force = false;
+        wanted.resumed = false;
         wanted.changes += 1;
         control.registered |= registered;
         drop(control);
@@ -88,9 +91,17 @@ impl Shared {
             subscription: subscription.clone(),
             in_force: false,
             changes: former.as_ref().map_or(0, |f| f.changes),
+            resumed: false,
         };
         control.subscriptions.insert(provider.clone(), wanted);
         former
+    }
+
+    /// A new stream has begun: nothing of the former one is in it.
+    pub(crate) fn begin_anew(&self) {
+        for wanted in lock(&self.control).subscriptions.values_mut() {
+            wanted.resumed = false;
+        }
     }
 
     /// Makes the subscriptions that are not in force; `tell` what fails.
@@ -117,11 +128,15 @@ impl Shared {
         let Some(wanted) = wanted.filter(|w| !w.in_force) else {
             return Ok(());
         };
-        let subscribed = connection.subscribe(&wanted.subscription);
+        let subscribed = match wanted.resumed {
+            true => connection.subscribe(&wanted.subscription.without_snapshot()),
+            false => connection.subscribe(&wanted.subscription),
+        };
         self.counters.note_schema(&subscribed);
         subscribed?;
         if let Some(now) = lock(&self.control).subscriptions.get_mut(provider) {
             now.in_force = now.changes == wanted.changes;
+            now.resumed = false;
         }
         Ok(())
     }

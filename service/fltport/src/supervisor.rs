@@ -210,6 +210,7 @@ fn supervise(shared: &Arc<Shared>, first: Session) {
         let mut control = lock(&shared.control);
         control.current = None;
         for wanted in control.subscriptions.values_mut() {
+            wanted.resumed |= wanted.in_force;
             wanted.in_force = false;
         }
         let closing = control.closing;
@@ -277,6 +278,9 @@ fn reconnect(shared: &Arc<Shared>, generation: u32, backoff: &mut Backoff) -> Op
         }
         backoff.reset();
         shared.counters.reconnects.add(1);
+        if session.resumed.is_none() {
+            shared.begin_anew();
+        }
         let event = match session.resumed {
             Some(_) => Event::Resumed { generation },
             None => Event::Reconnected { generation },

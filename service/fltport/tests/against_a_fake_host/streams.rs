@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Streams that outlive a connection, against a fake hosted kernel.
 
-use crate::fake_host::{FakeHost, gap, notification};
+use crate::fake_host::{FakeHost, gap, notification, record};
 use fltport::process_monitor::ProcessExit;
-use fltport::{Acknowledge, Client, Error, Event, Options, Pid, Status, StreamKey};
+use fltport::{Acknowledge, Client, Error, Event, Options, Pid, Status, StreamKey, Subscription};
+use fltport_abi::command::flags;
+use fltport_abi::frame::RecordKind;
 use fltport_abi::hello::stream;
 use fltport_abi::status;
 use std::time::Duration;
@@ -207,4 +209,44 @@ fn with_a_driver_of_before_there_were_streams_the_client_says_so_and_goes_on() {
         matches!(event, Some(Event::Reconnected { .. })),
         "{event:?}"
     );
+}
+
+#[test]
+fn a_snapshot_is_asked_for_with_a_new_stream_and_not_with_one_that_goes_on() {
+    let host = FakeHost::new();
+    host.streams(0, 0);
+    let client = Client::connect(options(&host)).unwrap();
+    let subscription = Subscription::to("process-monitor").observe([1, 2]);
+    client.subscribe_with(subscription.snapshot()).unwrap();
+    let flags_of = |n: usize| {
+        let connection = host.connection(n);
+        connection.wait_for_subscription();
+        connection
+            .filtered()
+            .first()
+            .map(|(wanted, _)| wanted.flags)
+    };
+    assert_eq!(flags_of(0), Some(flags::SNAPSHOT));
+    let mut records = exits(1..=2);
+    records[0][28] = RecordKind::Snapshot as u8;
+    records[1] = record(2, RecordKind::SnapshotEnd, 0, &[], 0);
+    host.connection(0).stream(&records);
+    assert!(matches!(client.next(SOON), Some(Event::Snapshot(_))));
+    let event = client.next(SOON);
+    let ends = matches!(
+        event,
+        Some(Event::SnapshotEnd {
+            provider: 1,
+            sequence: 2
+        })
+    );
+    assert!(ends, "{event:?}");
+    host.streams(40, 2);
+    lose_connection(&host, 0, &client);
+    assert!(matches!(client.next(SOON), Some(Event::Resumed { .. })));
+    assert_ne!(flags_of(1), Some(flags::SNAPSHOT), "the stream has had it");
+    host.streams(0, 0);
+    lose_connection(&host, 1, &client);
+    assert!(matches!(client.next(SOON), Some(Event::Reconnected { .. })));
+    assert_eq!(flags_of(2), Some(flags::SNAPSHOT));
 }
