@@ -311,6 +311,23 @@ impl Client {
         connection.list_if(features::REQUEST_ACCOUNTS, own::REQUEST_ACCOUNTS)
     }
 
+    /// What a provider's request is answered with when nobody answers it, as the provider declared
+    /// it; empty if it did not, or the driver does not tell. The driver that asks may give another
+    /// default with a request.
+    ///
+    /// # Errors
+    /// As [`Client::info`], and [`Error::NoProvider`].
+    pub fn default_reply(&self, provider: &str, request: u16) -> Result<CommandResult, Error> {
+        let connection = self.connection()?;
+        let number = connection.find(provider)?;
+        if connection.features()?.features & features::REQUEST_ACCOUNTS == 0 {
+            return Ok(CommandResult(Vec::new()));
+        }
+        let payload = [number.into(), u32::from(request)].map(u32::to_le_bytes);
+        let reply = connection.command(0, own::DEFAULT_REPLY, &payload.concat(), MAX_COMMAND)?;
+        Ok(CommandResult(reply))
+    }
+
     /// What the driver refused, by reason; empty if it does not tell.
     ///
     /// # Errors

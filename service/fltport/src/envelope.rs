@@ -50,6 +50,15 @@ pub(crate) fn reply(message_id: u64, header: ReplyHeader, payload: &[u8]) -> Vec
     bytes
 }
 
+/// The payload of a command that answers: our header, the reply's payload.
+pub(crate) fn answer(header: ReplyHeader, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0; ReplyHeader::SIZE];
+    // It fits: the vector was made for it.
+    let _fits = header.write(&mut bytes);
+    bytes.extend_from_slice(payload);
+    bytes
+}
+
 /// The header of a reply to the request `request`.
 pub(crate) fn reply_header(provider: u16, message: u16, request: u64) -> ReplyHeader {
     ReplyHeader {

@@ -21,7 +21,8 @@ pub enum Event {
     Outcome(RequestOutcome),
     /// Messages were lost at this place of the stream, and the driver says which and why.
     Gap(Gap),
-    /// A provider asks. Overtakes whatever else waits to be taken.
+    /// A provider asks. Overtakes whatever else waits to be taken, but for an asynchronous request
+    /// ([`Request::is_asynchronous`]), which has its place in the stream.
     Request(Request),
     /// Sequence numbers are missing and the driver does not say why. This is an error of the
     /// driver, the Filter Manager or this library.
@@ -88,6 +89,7 @@ impl Event {
             Event::Missing { last, .. } => Some(*last),
             Event::Corrupt(corrupt) => corrupt.in_stream.then_some(corrupt.sequence),
             Event::SnapshotEnd { sequence, .. } => Some(*sequence),
+            Event::Request(request) if request.is_asynchronous() => Some(request.record.sequence()),
             _ => None,
         }
     }
@@ -96,6 +98,7 @@ impl Event {
         match self {
             Event::Notification(record) | Event::Snapshot(record) => record.payload.len(),
             Event::Outcome(outcome) => outcome.record.payload.len(),
+            Event::Request(request) => request.record.payload.len(),
             _ => 0,
         }
     }

@@ -5,17 +5,18 @@
 use crate::connection::Connection;
 use crate::envelope::{ENVELOPE, MessageHeader};
 use crate::event::{Corrupt, Event, Gap, Loss, Record, RequestOutcome};
-use crate::request::Request;
+use crate::request::{Answer, Request};
 use crate::sequence::{Resequencer, Step};
 use crate::statistics::Counters;
-use fltport_abi::DecodeError;
 use fltport_abi::fixed::Fixed;
 use fltport_abi::frame::{
-    self, FRAME_REQUEST, Frame, FrameHeader, OutcomeHeader, RecordHeader, RecordKind,
+    self, AsyncRequestHeader, FRAME_REQUEST, Frame, FrameHeader, OutcomeHeader, RecordHeader,
+    RecordKind,
 };
 use fltport_abi::limits::{MIN_PROTOCOL_VERSION, PROTOCOL_VERSION};
+use fltport_abi::{DecodeError, Time};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 type Sized = (Event, usize);
 
@@ -124,9 +125,12 @@ impl<'c> Intake<'c> {
             return;
         }
         let request = Request {
+            id: record.sequence(),
             record,
-            message_id: envelope.message_id,
-            reply_capacity: envelope.reply_length as usize,
+            answer: Answer::Reply {
+                message_id: envelope.message_id,
+                capacity: envelope.reply_length as usize,
+            },
             deadline: Instant::now() + Duration::from_millis(deadline_ms.into()),
             connection: Arc::downgrade(self.connection),
         };
@@ -146,6 +150,11 @@ impl<'c> Intake<'c> {
                 let corrupt = outcome.record.corrupt(Some(&outcome));
                 (sequence, self.sound(corrupt, Event::Outcome(outcome)))
             }
+            RecordKind::AsyncRequest => {
+                let request = self.asynchronous(record)?;
+                let corrupt = request.record.corrupt(None);
+                (sequence, self.sound(corrupt, Event::Request(request)))
+            }
             RecordKind::SnapshotEnd => {
                 let provider = record.provider();
                 (sequence, Event::SnapshotEnd { provider, sequence })
@@ -163,6 +172,25 @@ impl<'c> Intake<'c> {
         let order = order(&mut self.order, self.connection);
         order.push(first, sequence, (event, size), &mut self.steps);
         Ok(())
+    }
+
+    /// The request in a record of the stream.
+    fn asynchronous(&self, mut record: Record) -> Result<Request, DecodeError> {
+        let header = AsyncRequestHeader::read(record.payload()).ok_or(DecodeError::TooShort)?;
+        let fixed = u16::try_from(header.fixed).map_err(|_| DecodeError::OutOfBounds)?;
+        record.payload.start += AsyncRequestHeader::SIZE;
+        record.header.fixed = fixed;
+        if usize::from(fixed) > record.payload.len() {
+            return Err(DecodeError::OutOfBounds);
+        }
+        self.counters.requests.add(1);
+        Ok(Request {
+            id: header.request,
+            deadline: Instant::now() + left(record.time(), header.deadline_ms),
+            record,
+            answer: Answer::Command,
+            connection: Arc::downgrade(self.connection),
+        })
     }
 
     /// The event, unless the record is corrupt.
@@ -184,6 +212,21 @@ impl<'c> Intake<'c> {
         }
     }
 }
+
+/// How much is left of so many milliseconds since this time. A clock that was set meanwhile cannot make
+/// it more than all of them.
+fn left(since: Time, milliseconds: u32) -> Duration {
+    let whole = Duration::from_millis(milliseconds.into());
+    let unix = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now = unix.map_or(0, |unix| unix.as_nanos() / 100 + UNIX_EPOCH_IN_NT_TIME);
+    let passed = now.saturating_sub(u128::try_from(since.0).unwrap_or(0)) / 10;
+    whole.saturating_sub(Duration::from_micros(
+        u64::try_from(passed).unwrap_or(u64::MAX),
+    ))
+}
+
+/// 1970 in 100-nanosecond intervals since 1601.
+const UNIX_EPOCH_IN_NT_TIME: u128 = 116_444_736_000_000_000;
 
 /// The order of the connection's stream, which begins where the connection says.
 fn order<'o>(

@@ -3,8 +3,9 @@
 //!
 //! The reading thread never waits for the program: it looks at [`EventQueue::is_full`] before it
 //! posts the next get, so the queue exceeds its bound by at most what the gets at the port bring.
-//! Requests count as the rest does; those whose deadline has passed are forgotten, for nobody waits
-//! for an answer to them.
+//! Requests count as the rest does. Those whose deadline has passed are forgotten, for nobody waits
+//! for an answer to them; but not those that have a place in the stream, which is dealt with when they
+//! are taken.
 
 use crate::event::Event;
 use crate::lock::lock;
@@ -58,7 +59,9 @@ impl EventQueue {
             let size = bytes + OVERHEAD;
             state.bytes += size;
             match event {
-                Event::Request(_) => state.requests.push_back((event, size)),
+                Event::Request(ref request) if !request.is_asynchronous() => {
+                    state.requests.push_back((event, size))
+                }
                 _ => state.stream.push_back((event, size)),
             }
         }

@@ -6,23 +6,49 @@ use crate::envelope;
 use crate::error::Error;
 use crate::event::Record;
 use fltport_abi::Message;
+use fltport_abi::command::own;
+use fltport_abi::limits::MAX_REPLY;
 use std::sync::Weak;
 use std::time::{Duration, Instant};
 
+/// How the answer reaches the driver.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Answer {
+    /// As the reply to a message, of at most so many bytes with all headers.
+    Reply { message_id: u64, capacity: usize },
+    /// As a command.
+    Command,
+}
+
 /// A provider's question. Answer it with [`Request::reply`], from any thread. Dropped, it stays
 /// unanswered, and the driver's miss policy answers at the deadline.
+///
+/// A driver that does not wait for the answer asks *asynchronously*: such a request has a place in
+/// the stream and comes in its turn, while others overtake what waits in the queue. It is answered in
+/// the same way.
 #[derive(Debug)]
 #[must_use = "a request that is dropped stays unanswered until its deadline"]
 pub struct Request {
-    /// The question: provider, message, payload; its sequence is the request's id.
+    /// The question: provider, message, payload. Its sequence is its place in the stream if it is
+    /// asynchronous, else [`Request::id`].
     pub record: Record,
-    pub(crate) message_id: u64,
-    pub(crate) reply_capacity: usize,
+    pub(crate) id: u64,
+    pub(crate) answer: Answer,
     pub(crate) deadline: Instant,
     pub(crate) connection: Weak<Connection>,
 }
 
 impl Request {
+    /// Its id, by which an [`Outcome`](crate::Event::Outcome) refers to it.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Whether it is of the stream, and nobody stands still until it is answered.
+    pub fn is_asynchronous(&self) -> bool {
+        matches!(self.answer, Answer::Command)
+    }
+
     /// How much longer the requester waits. The driver's clock decides; the way here is not
     /// counted.
     pub fn remaining(&self) -> Duration {
@@ -46,18 +72,27 @@ impl Request {
     /// # Errors
     /// As [`Request::reply`].
     pub fn reply_bytes(self, payload: &[u8]) -> Result<(), Error> {
-        let header = envelope::reply_header(
-            self.record.provider(),
-            self.record.message(),
-            self.record.sequence(),
-        );
-        let bytes = envelope::reply(self.message_id, header, payload);
-        if bytes.len() > self.reply_capacity {
-            return Err(Error::Encode(fltport_abi::EncodeError::TooLarge));
-        }
-        match self.connection.upgrade() {
-            Some(connection) => connection.reply(&bytes),
-            None => Err(Error::Disconnected(crate::Code::None)),
+        let record = &self.record;
+        let header = envelope::reply_header(record.provider(), record.message(), self.id);
+        let connection = self.connection.upgrade();
+        let connection = connection.ok_or(Error::Disconnected(crate::Code::None));
+        let too_large = Error::Encode(fltport_abi::EncodeError::TooLarge);
+        match self.answer {
+            Answer::Reply {
+                message_id,
+                capacity,
+            } => {
+                let bytes = envelope::reply(message_id, header, payload);
+                if bytes.len() > capacity {
+                    return Err(too_large);
+                }
+                connection?.reply(&bytes)
+            }
+            Answer::Command if payload.len() > MAX_REPLY => Err(too_large),
+            Answer::Command => {
+                let bytes = envelope::answer(header, payload);
+                connection?.command(0, own::ANSWER, &bytes, 0).map(drop)
+            }
         }
     }
 }

@@ -52,6 +52,7 @@ struct State {
     subscriptions: Vec<Subscription>,
     filtered: Vec<(FilteredSubscription, Vec<u8>)>,
     replies: Vec<Vec<u8>>,
+    answers: Vec<Vec<u8>>,
     reply_status: i32,
     silent: bool,
     gets_at_first_info: Option<usize>,
@@ -342,6 +343,11 @@ impl Connection {
         self.state.lock().unwrap().replies.clone()
     }
 
+    /// The payloads of the commands that answer.
+    pub(crate) fn answers(&self) -> Vec<Vec<u8>> {
+        self.state.lock().unwrap().answers.clone()
+    }
+
     pub(crate) fn reply_status(&self, status: i32) {
         self.state.lock().unwrap().reply_status = status;
     }
@@ -533,6 +539,11 @@ fn command(driver: &Driver, connection: &Connection, input: &[u8]) -> (i32, Vec<
             let number = u64::read(command.payload).unwrap();
             connection.state.lock().unwrap().acknowledged.push(number);
             (0, Vec::new())
+        }
+        (0, own::ANSWER) => {
+            let mut state = connection.state.lock().unwrap();
+            state.answers.push(command.payload.to_vec());
+            (state.reply_status, Vec::new())
         }
         (0, own::CONNECTIONS) => (0, page(command.payload, &[connection_row(connection)])),
         (0, own::LEDGER) => (0, page(command.payload, &vec![ledger_row(); LEDGER_ROWS])),

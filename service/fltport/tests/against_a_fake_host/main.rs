@@ -2,6 +2,7 @@
 //! The client against a fake hosted kernel.
 #![cfg(unix)]
 
+mod asynchronous;
 mod bad_days;
 mod client;
 mod corrupt;
