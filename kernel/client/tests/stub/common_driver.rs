@@ -4,7 +4,7 @@
 
 use fltport_abi::interface::{
     ANNOUNCE, ASK, Ask, CALLBACK_NAME, CommandHandler, Interface, Notification,
-    ProviderDescription, ProviderHandle, REVOKE, Request, VERSION,
+    ProviderDescription, ProviderHandle, REVOKE, Request, Revised, VERSION,
 };
 use fltport_abi::message::Message;
 use fltport_nt::bindings::{
@@ -13,7 +13,7 @@ use fltport_nt::bindings::{
 use fltport_nt::ex::{CallbackObject, CallbackRegistration, Listener, PoolArc, Tag};
 use fltport_nt::utf16;
 use std::ffi::c_void;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::client::Number;
@@ -54,6 +54,7 @@ struct Behaviour {
     holds: bool,
     /// A revocation comes while a client has its answer and has not used it.
     goes_when_asked: bool,
+    is_of_the_first_revision: bool,
 }
 
 static BEHAVIOUR: Mutex<Option<Behaviour>> = Mutex::new(None);
@@ -101,6 +102,30 @@ static TABLE: Interface = Interface {
     snapshot_live: None,
 };
 
+/// The table's address: of this revision, or of the first one, which ends where that ended.
+fn table() -> usize {
+    static FIRST: OnceLock<&'static [u8]> = OnceLock::new();
+    if !with(|b| b.is_of_the_first_revision) {
+        return (&raw const TABLE).addr();
+    }
+    let first = FIRST.get_or_init(|| {
+        let mut table = vec![0_u64; Interface::FIRST / 8].into_boxed_slice();
+        let to = table.as_mut_ptr().cast::<u8>();
+        // SAFETY: both are at least as long as the first revision's table.
+        unsafe {
+            (&raw const TABLE)
+                .cast::<u8>()
+                .copy_to_nonoverlapping(to, Interface::FIRST)
+        };
+        // SAFETY: the size is the table's first field.
+        unsafe { to.cast::<u32>().write(Interface::FIRST as u32) };
+        let bytes = Box::leak(table).as_ptr().cast::<u8>();
+        // SAFETY: leaked, and so long.
+        unsafe { std::slice::from_raw_parts(bytes, Interface::FIRST) }
+    });
+    first.as_ptr().addr()
+}
+
 /// The driver. Dropping it revokes the table, if that has not been done.
 pub(crate) struct CommonDriver {
     _registration: CallbackRegistration<Answer>,
@@ -123,6 +148,14 @@ impl CommonDriver {
         }
     }
 
+    /// One of the interface's first revision that has announced itself.
+    pub(crate) fn of_the_first_revision() -> Self {
+        let driver = Self::silent();
+        with(|b| b.is_of_the_first_revision = true);
+        driver.announce();
+        driver
+    }
+
     /// One that has announced itself.
     pub(crate) fn announced() -> Self {
         let driver = Self::silent();
@@ -132,7 +165,7 @@ impl CommonDriver {
 
     pub(crate) fn announce(&self) {
         with(|b| b.gone = false);
-        self.object.notify(ANNOUNCE, (&raw const TABLE).addr());
+        self.object.notify(ANNOUNCE, table());
     }
 
     pub(crate) fn revoke(&self) {
@@ -189,7 +222,7 @@ impl CommonDriver {
 }
 
 fn revoke(object: &CallbackObject) {
-    object.notify(REVOKE, (&raw const TABLE).addr());
+    object.notify(REVOKE, table());
     with(|b| b.gone = true);
 }
 
@@ -250,9 +283,9 @@ impl Listener for Answer {
             return;
         }
         // SAFETY: a client asks with a valid place.
-        unsafe { (*(argument2 as *mut Ask)).interface = &raw const TABLE };
+        unsafe { (*(argument2 as *mut Ask)).interface = table() as *const Interface };
         if with(|b| b.announces_when_asked) {
-            self.0.notify(ANNOUNCE, (&raw const TABLE).addr());
+            self.0.notify(ANNOUNCE, table());
             // By the client's work item, before it has the answer to its question.
             wait_until(|b| b.registered > 0, PATIENCE);
         }
@@ -290,8 +323,11 @@ unsafe extern "system" fn register(
     if with(|b| b.announces_when_asked) {
         wait_until(|b| b.registered > 1, Duration::from_millis(300));
     }
-    // SAFETY: whose word is valid until it unregisters: notifications with number 1 are wanted.
-    unsafe { description.interest.write(1 << 1) };
+    // The client's word is valid until it unregisters: notifications with number 1 are wanted. But the first revision does not know of it.
+    if !with(|b| b.is_of_the_first_revision) {
+        // SAFETY: as said.
+        unsafe { description.interest.write(1 << 1) };
+    }
     // SAFETY: and a valid place.
     unsafe { handle.write(ProviderHandle(0x1000)) };
     STATUS_SUCCESS

@@ -4,12 +4,14 @@
 mod client;
 mod common_driver;
 
-use client::{IMAGE, Reply};
+use client::{IMAGE, Number, Reply};
 use common_driver::{Call, CommonDriver, PATIENCE, calls, wait_for, wait_for_total};
 use fltport_abi::account::{Cause, Outcome};
+use fltport_abi::message::Message;
 use fltport_client::Answer;
 use fltport_nt::bindings::{
-    KfRaiseIrql, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER, STATUS_SUCCESS,
+    KfRaiseIrql, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER, STATUS_NOT_SUPPORTED,
+    STATUS_SUCCESS,
 };
 use fltport_nt::linked::{DISPATCH_LEVEL, KeLowerIrql, STATUS_INVALID_LEVEL};
 use nt_host::faults::FaultPlan;
@@ -318,6 +320,57 @@ fn nothing_is_lost_or_told_twice_while_the_common_driver_comes_and_goes() {
         .iter()
         .any(|call| matches!(call, Call::AfterTheEnd(_)));
     assert!(!late, "called after it had gone");
+    stop(&kernel);
+    drop(driver);
+    kernel.shutdown_clean();
+}
+
+/// What a common driver of the first revision does not have, the stub does without, or refuses.
+#[test]
+fn an_older_common_driver_is_enough() {
+    let kernel = boot();
+    let driver = CommonDriver::of_the_first_revision();
+    kernel.load(&IMAGE).unwrap();
+    let provider = client::provider();
+    assert!(provider.is_listening(1) && !provider.is_listening(2));
+    let refused = provider.book::<Number>(8).err().map(|e| e.status());
+    assert_eq!(refused, Some(STATUS_NOT_SUPPORTED));
+    let refused = provider.statistics(0).err().map(|e| e.status());
+    assert_eq!(refused, Some(STATUS_NOT_SUPPORTED));
+    let mut place = provider.reserve::<Number>(16).unwrap();
+    let length = Number { number: 5 }.encode(&mut place).unwrap();
+    place.commit(length).unwrap();
+    drop(provider.reserve::<Number>(16).unwrap());
+    client::offer(6..7);
+    assert_eq!(numbers(&calls()), [5, 6]);
+    drop(provider);
+    stop(&kernel);
+    drop(driver);
+    kernel.shutdown_clean();
+}
+
+#[test]
+fn what_is_booked_has_room_in_the_staging_buffer() {
+    let kernel = boot();
+    kernel.load(&IMAGE).unwrap();
+    // Room for ten: two of them booked.
+    let provider = client::provider();
+    let (kept, unused) = (provider.book::<Number>(8), provider.book::<Number>(8));
+    client::offer(0..20);
+    drop(unused.expect("there is room"));
+    assert!(provider.book::<Number>(200).is_err(), "there is no room");
+    let other = Reply { yes: true };
+    kept.expect("there was room")
+        .notify(&Number { number: 20 })
+        .unwrap();
+    assert!(
+        provider.book::<Number>(8).unwrap().notify(&other).is_err(),
+        "of another kind"
+    );
+    drop(provider);
+    let driver = CommonDriver::announced();
+    let calls = wait_for(&Call::Lost(1, Cause::RingFull as u16, 12));
+    assert_eq!(numbers(&calls), [0, 1, 2, 3, 4, 5, 6, 7, 20]);
     stop(&kernel);
     drop(driver);
     kernel.shutdown_clean();

@@ -11,6 +11,7 @@ use fltport_abi::account::Cause;
 use fltport_abi::command::{LedgerRow, own};
 use fltport_abi::filter::Op;
 use fltport_abi::hello::rights;
+use fltport_abi::limits::MIN_QUEUE;
 use fltport_abi::message::Message;
 use fltport_abi::process_monitor::{PROVIDER, ProcessStart};
 use fltport_abi::text::Text;
@@ -96,6 +97,7 @@ fn look_around(life: &Life, service: &Service, provider: u32) {
     life.ledger(service);
     life.check_requests(service);
     life.command(service, (0, own::CONNECTIONS), &[0; 8]);
+    life.command(service, (0, own::USAGE), &[0; 8]);
     life.command(service, (0, own::SCHEMA), &provider.to_le_bytes());
 }
 
@@ -238,8 +240,13 @@ fn a_generated_life(life: &Life) {
         if let Some(mut service) = life.connect("generated", rights::ALL)
             && let Some(provider) = life.provider(&service, "generator")
         {
+            let mut limits = [0; 16];
+            limits[..4].copy_from_slice(&MIN_QUEUE.to_le_bytes());
+            life.command(&service, (0, own::LIMITS), &limits);
             life.subscribe(&service, provider, 1 << 1, 1 << 2);
-            (50..60).for_each(|n| generator::blob(n, &[7; 100]));
+            (50..54).for_each(|n| generator::blob(n, &[7; 100]));
+            (54..57).for_each(|n| generator::booked_blob(n, &[7; 100]));
+            (57..60).for_each(|n| generator::filled_in_blob(n, &[7; 100]));
             let (came, lost) = life.told(&mut service, (provider, 1), 60);
             assert!(!life.is_strict() || came + lost == 60, "{came} and {lost}");
             life.decided(

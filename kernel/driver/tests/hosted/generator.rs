@@ -2,6 +2,7 @@
 //! A client driver that does what a test tells it.
 
 use fltport_abi::account::Outcome;
+use fltport_abi::message::Message;
 use fltport_client::{Answer, BacklogPolicy, CommandCaller, Handler, Options, Provider, Snapshot};
 use fltport_nt::bindings::{
     DRIVER_OBJECT, NTSTATUS, STATUS_ACCESS_DENIED, STATUS_INVALID_DEVICE_REQUEST, UNICODE_STRING,
@@ -159,6 +160,27 @@ pub(crate) fn blob(number: u64, data: &[u8]) {
     provider()
         .notify(&Blob { number, data })
         .expect("accounted for");
+}
+
+/// Offers a blob in room that is booked for it, or without if there is none.
+pub(crate) fn booked_blob(number: u64, data: &[u8]) {
+    let provider = provider();
+    let blob = Blob { number, data };
+    let offered = match provider.book::<Blob<'_>>(blob.encoded_len()) {
+        Ok(room) => room.notify(&blob),
+        Err(_) => provider.notify(&blob),
+    };
+    offered.expect("accounted for");
+}
+
+/// Offers a blob that is filled in where it lies; without memory it is lost.
+pub(crate) fn filled_in_blob(number: u64, data: &[u8]) {
+    let provider = provider();
+    let blob = Blob { number, data };
+    if let Ok(mut place) = provider.reserve::<Blob<'_>>(blob.encoded_len()) {
+        let length = blob.encode(&mut place).expect("fits");
+        place.commit(length).expect("accounted for");
+    }
 }
 
 /// Asks, as the driver would; the default is 0.

@@ -144,6 +144,10 @@ fn a_gap_is_told_where_it_is_and_a_hole_is_an_error() {
     assert_eq!((loss.count, loss.message_name()), (8, Some("exit")));
     assert_eq!(loss.provider_name(), Some("process-monitor"));
     assert_eq!(loss.cause, Some(fltport::Cause::RingFull));
+    assert_eq!(
+        (loss.by, loss.by_name()),
+        (Some(1), Some("process-monitor"))
+    );
     assert_eq!(pid_of(client.next(SOON)), 10);
     let missing = client.next(SOON);
     assert!(

@@ -222,7 +222,7 @@ pub(crate) fn gap(first: u64, last: u64) -> Vec<u8> {
         provider: 1,
         message: 2,
         cause: 0,
-        by: 0,
+        by: 1,
     };
     let payload = [bytes(&header), bytes(&entry)].concat();
     record(last, RecordKind::Gap, 0, &payload, 0)
