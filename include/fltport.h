@@ -9,10 +9,10 @@
  * - The stub. Compile fltport.c into the driver. It finds the common driver, fltport.sys, through a
  *   callback object, so the driver may be loaded before fltport.sys and before the Filter Manager;
  *   notifications are kept meanwhile, and requests get their defaults. The driver imports nothing.
- * - The import. Define FLTPORT_IMPORT and link fltport.lib (libfltport.a). The driver cannot be loaded
- *   without fltport.sys then, and has to be unloaded before it.
+ * - The import. Define FLTPORT_IMPORT and link an import library: fltport.lib, or what your tools make of
+ *   fltport.def. The driver cannot be loaded without fltport.sys then, and has to be unloaded before it.
  *
- * x64 and other 64-bit targets only. All text is UTF-16, all lengths are in bytes, all numbers little-endian. Memory
+ * For 64-bit targets. All text is UTF-16, all lengths are in bytes, all numbers little-endian. Memory
  * that is passed in stays the caller's, and is copied before the call returns, unless it says otherwise.
  *
  * Versions. Every struct begins with its size; who reads one takes what it knows of it and holds the
@@ -172,7 +172,8 @@ typedef struct _FLTPORT_RESERVATION {
     size_t Handle;   /* out: not the caller's */
 } FLTPORT_RESERVATION, *PFLTPORT_RESERVATION;
 
-/* Flags of a request: the default is the one declared at registration; what is in Reply does not count. */
+/* Flags of a request: the default is the one declared at registration; what is in Reply does not
+   count. */
 #define FLTPORT_REQUEST_DECLARED_DEFAULT 1
 
 /* A request that is waited for. */
@@ -183,7 +184,8 @@ typedef struct _FLTPORT_REQUEST {
     const void *Payload; /* in non-paged memory: observers get it, too, copied under a spin lock */
     ULONG Length;      /* of the payload */
     ULONG DeadlineMs;  /* 1 to FLTPORT_MAX_DEADLINE_MS */
-    void *Reply;       /* in: the default, used whenever no decider answers; out: the answer. Non-paged, and not NULL */
+    void *Reply;       /* in: the default, used whenever no decider answers; out: the answer. Non-paged
+                          and not NULL */
     ULONG ReplyLength; /* exactly that of an answer: T_FIXED, if it has no variable data */
     ULONG Outcome;     /* out: FLTPORT_OUTCOME_x */
     ULONG Flags;       /* FLTPORT_REQUEST_DECLARED_DEFAULT or 0 */
@@ -334,8 +336,8 @@ FLTPORT_API NTSTATUS FltPortNotifyBooked(PFLTPORT_PROVIDER Provider, USHORT Mess
 FLTPORT_API void FltPortLost(PFLTPORT_PROVIDER Provider, USHORT Message, USHORT Cause, ULONGLONG Count);
 
 /* Gives memory for a notification to be filled in where it lies. The caller sets Size, Message and Length.
-   FltPortCommit or FltPortDiscard follows soon, in the same thread at the same IRQL, and nothing that waits in between:
-   fltport.sys cannot be unloaded meanwhile. IRQL: <= DISPATCH_LEVEL.
+   FltPortCommit or FltPortDiscard follows soon, in the same thread at the same IRQL, and nothing that
+   waits in between: fltport.sys cannot be unloaded meanwhile. IRQL: <= DISPATCH_LEVEL.
    STATUS_INVALID_PARAMETER: no notification of this provider.
    STATUS_INSUFFICIENT_RESOURCES, STATUS_BUFFER_OVERFLOW (more than FLTPORT_MAX_PAYLOAD): it is
    accounted for as lost.
@@ -377,7 +379,8 @@ FLTPORT_API void FltPortUnbook(PFLTPORT_PROVIDER Provider, PFLTPORT_BOOKING Book
    STATUS_DEVICE_NOT_READY: import only: fltport.sys has been stopped. */
 FLTPORT_API NTSTATUS FltPortRequest(PFLTPORT_PROVIDER Provider, PFLTPORT_REQUEST Request);
 
-/* Asks the decider, and returns; the answer comes to OnCompletion, at the latest at the deadline. IRQL: <= DISPATCH_LEVEL.
+/* Asks the decider, and returns; the answer comes to OnCompletion, at the latest at the deadline. IRQL:
+   <= DISPATCH_LEVEL.
    STATUS_SUCCESS: OnCompletion is called once, perhaps before this returns.
    Otherwise it is not called, and the caller goes on with its default: the statuses of FltPortRequest;
    STATUS_DEVICE_NOT_READY: there is no common driver; STATUS_NOT_SUPPORTED: it is older than 1.1. */
@@ -394,7 +397,8 @@ FLTPORT_API NTSTATUS FltPortQueryStatistics(PFLTPORT_PROVIDER Provider, PFLTPORT
 FLTPORT_API NTSTATUS FltPortSnapshotAdd(PFLTPORT_PROVIDER Provider, FLTPORT_SNAPSHOT Snapshot,
     const FLTPORT_NOTIFICATION *Notification);
 
-/* Ends a snapshot and begins the live stream behind it, from the snapshot routine only. IRQL: <= DISPATCH_LEVEL. */
+/* Ends a snapshot and begins the live stream behind it, from the snapshot routine only. IRQL: <=
+   DISPATCH_LEVEL. */
 FLTPORT_API NTSTATUS FltPortSnapshotLive(PFLTPORT_PROVIDER Provider, FLTPORT_SNAPSHOT Snapshot);
 
 /* Whether a notification or request with this number would reach anybody: to be asked before an
@@ -437,9 +441,10 @@ typedef struct _FLTPORT_VARIABLE {
     ULONG Length; /* in bytes */
 } FLTPORT_VARIABLE;
 
-typedef union _FLTPORT_GUID { UCHAR Bytes[16]; ULONG Aligned; } FLTPORT_GUID;       /* as NT has it in memory */
-typedef union _FLTPORT_IPV4 { UCHAR Bytes[4]; ULONG Aligned; } FLTPORT_IPV4;        /* network order */
-typedef union _FLTPORT_IPV6 { UCHAR Bytes[16]; ULONG Aligned; } FLTPORT_IPV6;       /* network order */
+/* As NT has it in memory; addresses in network order. */
+typedef union _FLTPORT_GUID { UCHAR Bytes[16]; ULONG Aligned; } FLTPORT_GUID;
+typedef union _FLTPORT_IPV4 { UCHAR Bytes[4]; ULONG Aligned; } FLTPORT_IPV4;
+typedef union _FLTPORT_IPV6 { UCHAR Bytes[16]; ULONG Aligned; } FLTPORT_IPV6;
 /* Byte 0 is 4 or 6, then three of 0, then the address in network order; those behind an IPv4 one are 0. */
 typedef union _FLTPORT_ADDRESS { UCHAR Bytes[20]; ULONG Aligned; } FLTPORT_ADDRESS;
 

@@ -99,6 +99,8 @@ NTSTATUS DriverEntry(PDRIVER_OBJECT Driver, PUNICODE_STRING RegistryPath) {
     FLTPORT_REGISTRATION Registration;
     Driver->DriverUnload = Unload;
     FltPortInitialize(&Registration, &Schema, TAG);
+    /* Room for all that a test offers. */
+    Registration.Staging = 256 * 1024;
     Registration.Defaults = Defaults;
     Registration.DefaultCount = 1;
     return FltPortRegister(Driver, &Registration, &Provider);

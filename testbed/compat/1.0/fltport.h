@@ -10,10 +10,10 @@
  * - The stub. Compile fltport.c into the driver. It finds the common driver, fltport.sys, through a
  *   callback object, so the driver may be loaded before fltport.sys and before the Filter Manager;
  *   notifications are kept meanwhile, and requests get their defaults. The driver imports nothing.
- * - The import. Define FLTPORT_IMPORT and link fltport.lib (libfltport.a). The driver cannot be loaded
- *   without fltport.sys then, and has to be unloaded before it.
+ * - The import. Define FLTPORT_IMPORT and link an import library: fltport.lib, or what your tools make of
+ *   fltport.def. The driver cannot be loaded without fltport.sys then, and has to be unloaded before it.
  *
- * x64 and other 64-bit targets only. All text is UTF-16, all lengths are in bytes, all numbers little-endian. Memory
+ * For 64-bit targets. All text is UTF-16, all lengths are in bytes, all numbers little-endian. Memory
  * that is passed in stays the caller's, and is copied before the call returns, unless it says otherwise.
  *
  * Versions. Every struct begins with its size; who reads one takes what it knows of it and holds the
@@ -135,7 +135,8 @@ typedef struct _FLTPORT_REQUEST {
     const void *Payload; /* in non-paged memory: observers get it, too, copied under a spin lock */
     ULONG Length;      /* of the payload */
     ULONG DeadlineMs;  /* 1 to FLTPORT_MAX_DEADLINE_MS */
-    void *Reply;       /* in: the default, used whenever no decider answers; out: the answer. Non-paged, and not NULL */
+    void *Reply;       /* in: the default, used whenever no decider answers; out: the answer. Non-paged
+                          and not NULL */
     ULONG ReplyLength; /* exactly that of an answer: T_FIXED, if it has no variable data */
     ULONG Outcome;     /* out: FLTPORT_OUTCOME_x */
 } FLTPORT_REQUEST, *PFLTPORT_REQUEST;

@@ -62,19 +62,25 @@ fn hello_in_c(workspace: &Workspace, folder: &Path) -> Result<PathBuf> {
     Ok(image)
 }
 
-/// With the import library of fltport.sys, which was linked before this.
+/// With an import library of fltport.sys that mingw-w64 makes: its linker gets the table wrong with the
+/// one that lies beside the image.
 fn hello_in_cpp(workspace: &Workspace, folder: &Path) -> Result<PathBuf> {
     if !command::answers(Command::new(CXX_COMPILER).arg("--version")) {
         provision::packages(&["g++-mingw-w64-x86-64"])
             .with_context(|| format!("{CXX_COMPILER} compiles hello-cpp, and is missing"))?;
     }
+    make_library(
+        folder,
+        "fltport",
+        &workspace.path(INCLUDE).join("fltport.def"),
+    )?;
     let image = folder.join("hello-cpp.sys");
     let mut gcc = Command::new(CXX_COMPILER);
     gcc.args(["-std=c++17", "-O2", "-Wall", "-Werror", "-Wno-multichar"])
         .args(["-fno-exceptions", "-fno-rtti", "-o"])
         .arg(&image)
         .arg(workspace.path("examples/hello-cpp/hello.cpp"))
-        .arg(folder.join("fltport.lib"));
+        .arg(folder.join("libfltport.a"));
     link_driver(workspace, folder, &mut gcc).context("hello-cpp does not build")?;
     Ok(image)
 }
@@ -84,14 +90,19 @@ fn import_library(folder: &Path, name: &str, image: &str, exports: &[&str]) -> R
     let text = format!("LIBRARY {image}\nEXPORTS\n{}\n", exports.join("\n"));
     fs::write(&definition, text)
         .with_context(|| format!("cannot write {}", definition.display()))?;
+    make_library(folder, name, &definition)
+}
+
+/// `lib<name>.a` of a module definition.
+fn make_library(folder: &Path, name: &str, definition: &Path) -> Result<()> {
     let mut dlltool = Command::new(DLLTOOL);
     dlltool
         .arg("-d")
-        .arg(&definition)
+        .arg(definition)
         .arg("-l")
         .arg(folder.join(format!("lib{name}.a")));
     command::run_tidily(&mut dlltool, &folder.join("scratch"))
-        .with_context(|| format!("no import library for {image}"))
+        .with_context(|| format!("no import library of {}", definition.display()))
 }
 
 fn driver(workspace: &Workspace, folder: &Path, sources: &str, image: &Path) -> Result<()> {

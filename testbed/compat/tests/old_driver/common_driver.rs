@@ -36,6 +36,16 @@ pub(crate) enum Call {
     Async,
 }
 
+impl Call {
+    /// The number that was offered.
+    pub(crate) fn number(&self) -> Option<u64> {
+        match self {
+            Call::Number(number) | Call::Committed(number) | Call::Booked(number) => Some(*number),
+            _ => None,
+        }
+    }
+}
+
 /// Which functions it has, and how large its structs are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Revision {
@@ -74,11 +84,20 @@ pub(crate) fn calls() -> Vec<Call> {
 
 /// Waits until this has been called.
 pub(crate) fn wait_for(call: &Call) {
+    wait_until(|calls| calls.contains(call));
+}
+
+/// Waits until so many numbers have been offered.
+pub(crate) fn wait_for_numbers(count: usize) {
+    wait_until(|calls| calls.iter().filter_map(Call::number).count() >= count);
+}
+
+fn wait_until(done: impl Fn(&[Call]) -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     let mut calls = calls_so_far();
-    while !calls.contains(call) {
+    while !done(&calls) {
         let left = deadline.saturating_duration_since(Instant::now());
-        assert!(!left.is_zero(), "{call:?} does not come: {calls:?}");
+        assert!(!left.is_zero(), "it does not come: {} calls", calls.len());
         calls = CALLED
             .wait_timeout(calls, left)
             .unwrap_or_else(PoisonError::into_inner)
@@ -113,9 +132,19 @@ impl CommonDriver {
     }
 }
 
+impl CommonDriver {
+    pub(crate) fn announce(&self) {
+        self.object.notify(ANNOUNCE, self.table);
+    }
+
+    pub(crate) fn revoke(&self) {
+        self.object.notify(REVOKE, self.table);
+    }
+}
+
 impl Drop for CommonDriver {
     fn drop(&mut self) {
-        self.object.notify(REVOKE, self.table);
+        self.revoke();
     }
 }
 

@@ -6,7 +6,8 @@ mod common_driver;
 
 use common_driver::{Call, CommonDriver, Revision};
 use compat::{NEW_CLIENT, Outcomes, call_everything};
-use fltport_nt::bindings::{STATUS_NOT_SUPPORTED, STATUS_SUCCESS};
+use fltport_nt::bindings::{STATUS_INSUFFICIENT_RESOURCES, STATUS_NOT_SUPPORTED, STATUS_SUCCESS};
+use nt_host::faults::FaultPlan;
 use nt_host::{Config, Kernel, Unload};
 
 const STATUS_DEVICE_NOT_READY: i32 = 0xC000_00A3_u32 as i32;
@@ -114,5 +115,61 @@ fn without_a_common_driver_it_keeps_what_is_offered() {
     drop(driver);
     let numbers = [1, 2, 3].map(Call::Number);
     assert_eq!(common_driver::calls()[1..4], numbers);
+    stop(kernel);
+}
+
+#[test]
+fn a_registration_that_fails_on_the_way_leaves_nothing_behind() {
+    let kernel = Kernel::boot(Config::default());
+    let driver = CommonDriver::announced(Revision::Today);
+    let mut failed = 0;
+    for function in ["ExAllocatePool2", "ExCreateCallback", "ExRegisterCallback"] {
+        // The provider, its schema, its staging buffer and its work item are allocated.
+        for call in 0..4 {
+            kernel.set_faults(FaultPlan::nth(call).of(function));
+            match kernel.load(&NEW_CLIENT) {
+                Ok(()) => kernel
+                    .unload(NEW_CLIENT.name, Unload::Stop)
+                    .expect("it can be stopped"),
+                Err(status) => {
+                    assert_eq!(status, STATUS_INSUFFICIENT_RESOURCES, "{function} {call}");
+                    failed += 1;
+                }
+            }
+        }
+    }
+    assert_eq!(failed, 4 + 1 + 1);
+    drop(driver);
+    kernel.shutdown_clean();
+}
+
+#[test]
+fn nothing_is_lost_or_offered_twice_while_the_common_driver_comes_and_goes() {
+    const CALLS: usize = 2000;
+    let kernel = Kernel::boot(Config::default());
+    let driver = CommonDriver::announced(Revision::Today);
+    kernel.load(&NEW_CLIENT).expect("it registers");
+    std::thread::scope(|scope| {
+        let calling = scope.spawn(|| {
+            (0..CALLS).for_each(|_| {
+                let outcomes = call_everything();
+                let told = [outcomes.notify, outcomes.commit, outcomes.notify_booked];
+                assert_eq!(told, [STATUS_SUCCESS; 3]);
+            });
+        });
+        while !calling.is_finished() {
+            driver.revoke();
+            driver.announce();
+        }
+    });
+    common_driver::wait_for_numbers(3 * CALLS);
+    drop(driver);
+    let calls = common_driver::calls();
+    for number in 1..=3 {
+        let offered = calls.iter().filter(|call| call.number() == Some(number));
+        assert_eq!(offered.count(), CALLS, "{number}");
+    }
+    let count = |wanted: &Call| calls.iter().filter(|call| *call == wanted).count();
+    assert_eq!(count(&Call::Register), count(&Call::Unregister));
     stop(kernel);
 }
