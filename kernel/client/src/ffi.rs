@@ -8,17 +8,19 @@ use crate::snapshot::Snapshot;
 use crate::staging::Staged;
 use core::ffi::c_void;
 use core::mem::MaybeUninit;
+use core::ptr::NonNull;
 use core::slice;
 use core::sync::atomic::AtomicU64;
 use fltport_abi::account::{Cause, Outcome};
 use fltport_abi::interface::{
-    Ask, CommandCaller, Interface, Notification, ProviderDescription, ProviderHandle,
-    ProviderStatistics, Request, Reservation, Revised, SnapshotHandle, VERSION,
+    Ask, AsyncRequest, CommandCaller, Completion, CompletionRoutine, Interface, Notification,
+    ProviderDescription, ProviderHandle, ProviderStatistics, Request, Reservation, Revised,
+    SnapshotHandle, VERSION,
 };
 use fltport_nt::bindings::{
     NTSTATUS, STATUS_INVALID_PARAMETER, STATUS_NOT_SUPPORTED, STATUS_RETRY, STATUS_SUCCESS,
 };
-use fltport_nt::ex::CallbackObject;
+use fltport_nt::ex::{CallbackObject, PoolBox, Tag};
 use fltport_nt::status::{check, to_status};
 use fltport_nt::{NtError, Result};
 
@@ -201,6 +203,44 @@ impl Bound {
         Ok(found)
     }
 
+    /// IRQL: <= DISPATCH_LEVEL. Asks message and bytes of the fixed part; on success `completer` is
+    /// called once.
+    pub(crate) fn request_async(
+        &self,
+        (message, fixed): (u16, u16),
+        payload: &[u8],
+        deadline_ms: u32,
+        default: &[u8],
+        completer: Completer,
+    ) -> core::result::Result<(), (NtError, Completer)> {
+        let Some(ask) = self.table.0.request_async else {
+            return Err((NtError(STATUS_NOT_SUPPORTED), completer));
+        };
+        let request = AsyncRequest {
+            size: size_of::<AsyncRequest>() as u32,
+            message,
+            fixed,
+            payload: payload.as_ptr(),
+            // Both are far below 4 GiB, or the common driver refuses them.
+            length: u32::try_from(payload.len()).unwrap_or(u32::MAX),
+            deadline_ms,
+            reply: default.as_ptr(),
+            reply_length: default.len() as u32,
+            flags: 0,
+            on_completion: Some(completer.routine),
+            context: completer.context,
+        };
+        // SAFETY: a registered handle and a valid request; on success the routine is called once
+        // with the context, which is given up below.
+        match check(unsafe { ask(self.handle, &raw const request) }) {
+            Ok(()) => {
+                core::mem::forget(completer);
+                Ok(())
+            }
+            Err(error) => Err((error, completer)),
+        }
+    }
+
     /// IRQL: <= APC_LEVEL. `reply` holds the default; it is overwritten by a proper answer only.
     pub(crate) fn request(
         &self,
@@ -368,4 +408,101 @@ unsafe extern "system" fn on_command<H: Handler>(
         }
         Err(error) => error.status(),
     }
+}
+
+/// A closure that is called once with the bytes of a reply, or dropped.
+pub(crate) struct Completer {
+    routine: CompletionRoutine,
+    /// The closure, in pool memory.
+    context: *mut c_void,
+    discard: unsafe fn(*mut c_void),
+}
+
+// SAFETY: the closure may be sent, which `new` demands, and this owns it.
+unsafe impl Send for Completer {}
+
+/// A closure and what it takes to free it.
+struct Boxed<F> {
+    tag: Tag,
+    then: F,
+}
+
+impl Completer {
+    /// IRQL: <= DISPATCH_LEVEL. Fails with `STATUS_INSUFFICIENT_RESOURCES`.
+    pub(crate) fn new<F: FnOnce(&[u8], Outcome) + Send + 'static>(
+        tag: Tag,
+        then: F,
+    ) -> Result<Self> {
+        let boxed = PoolBox::new(tag, Boxed { tag, then })?;
+        Ok(Completer {
+            routine: on_completion::<F>,
+            context: boxed.into_raw().as_ptr().cast(),
+            discard: discard::<F>,
+        })
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Calls it, as the common driver would.
+    pub(crate) fn call(self, reply: &[u8], outcome: Outcome) {
+        let (routine, context) = (self.routine, self.context);
+        core::mem::forget(self);
+        let completion = Completion {
+            size: size_of::<Completion>() as u32,
+            message: 0,
+            reserved: 0,
+            outcome: outcome as u32,
+            waited_us: 0,
+            reply: reply.as_ptr(),
+            reply_length: reply.len() as u32,
+            reserved2: 0,
+        };
+        // SAFETY: this owned the context, and gives it up to the one call.
+        unsafe { routine(context, &raw const completion) };
+    }
+}
+
+impl Drop for Completer {
+    fn drop(&mut self) {
+        // SAFETY: this owns the context, which nobody was given.
+        unsafe { (self.discard)(self.context) };
+    }
+}
+
+/// Takes the closure back.
+///
+/// # Safety
+/// `context` is that of a [`Completer`] of an `F`, whose owner gives it up.
+unsafe fn unbox<F>(context: *mut c_void) -> Option<PoolBox<Boxed<F>>> {
+    let memory = NonNull::new(context.cast::<Boxed<F>>())?;
+    // SAFETY: a valid closure, as the caller vouches.
+    let tag = unsafe { memory.as_ref() }.tag;
+    // SAFETY: made with this tag, and taken back once, as the caller vouches.
+    Some(unsafe { PoolBox::from_raw(memory, tag) })
+}
+
+/// # Safety
+/// As [`unbox`].
+unsafe fn discard<F>(context: *mut c_void) {
+    // SAFETY: as the caller vouches.
+    drop(unsafe { unbox::<F>(context) });
+}
+
+unsafe extern "system" fn on_completion<F: FnOnce(&[u8], Outcome) + Send + 'static>(
+    context: *mut c_void,
+    completion: *const Completion,
+) {
+    // SAFETY: `request_async` or `call` gave the context up to this one call.
+    let boxed = unsafe { unbox::<F>(context) };
+    // SAFETY: whoever calls passes a valid completion.
+    let completion = unsafe { completion.as_ref() };
+    let (Some(boxed), Some(completion)) = (boxed, completion) else {
+        return;
+    };
+    let reply = match completion.reply_length {
+        0 => &[],
+        // SAFETY: the reply is valid for its length during the call.
+        length => unsafe { slice::from_raw_parts(completion.reply, length as usize) },
+    };
+    let outcome = u16::try_from(completion.outcome).ok();
+    let outcome = outcome.and_then(Outcome::from_wire);
+    (boxed.into_inner().then)(reply, outcome.unwrap_or(Outcome::Failed));
 }

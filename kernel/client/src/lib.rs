@@ -64,6 +64,7 @@
     clippy::indexing_slicing
 )]
 
+mod asynchronous;
 mod booking;
 #[allow(
     unsafe_code,

@@ -5,6 +5,7 @@
 //! at up to DISPATCH_LEVEL; the registration with the common driver needs PASSIVE_LEVEL, so a work
 //! item does it.
 
+use crate::asynchronous::Owed;
 use crate::booking::Room;
 use crate::ffi::{Bound, Table};
 use crate::options::Options;
@@ -20,7 +21,9 @@ use fltport_nt::bindings::{
     STATUS_DELETE_PENDING, STATUS_DEVICE_NOT_READY, STATUS_INSUFFICIENT_RESOURCES,
     STATUS_INTERNAL_ERROR, STATUS_INVALID_PARAMETER, STATUS_NOT_SUPPORTED,
 };
-use fltport_nt::ex::{CallbackObject, CallbackRegistration, Listener, PoolArc, PoolBytes, Rundown};
+use fltport_nt::ex::{
+    CallbackObject, CallbackRegistration, Listener, PoolArc, PoolBox, PoolBytes, Rundown,
+};
 use fltport_nt::io::{DriverObject, WorkItem};
 use fltport_nt::ke::{SpinLock, current_irql, system_time};
 use fltport_nt::linked::{APC_LEVEL, STATUS_INVALID_LEVEL};
@@ -65,7 +68,7 @@ pub struct Provider<H: Handler> {
     // Dropped in this order, after `drop` has unbound it: no more announcements, no more binding,
     // then what they used.
     _announcements: CallbackRegistration<Announcements<H>>,
-    _binder: PoolArc<Binder<H>>,
+    pub(crate) binder: PoolArc<Binder<H>>,
     _object: CallbackObject,
     pub(crate) client: PoolArc<Client<H>>,
 }
@@ -76,8 +79,8 @@ struct Announcements<H: Handler> {
     binder: PoolArc<Binder<H>>,
 }
 
-/// Binds at PASSIVE_LEVEL.
-struct Binder<H: Handler>(WorkItem<Client<H>>);
+/// Does at PASSIVE_LEVEL what cannot be done elsewhere: binds, and answers what is owed.
+pub(crate) struct Binder<H: Handler>(pub(crate) WorkItem<Client<H>>);
 
 /// What announcements, work item and provider share.
 pub(crate) struct Client<H: Handler> {
@@ -110,6 +113,8 @@ pub(crate) struct State {
     /// The provider is being dropped: nothing is bound any more.
     ending: bool,
     pub(crate) staging: Staging,
+    /// Asynchronous requests that are to be answered by their defaults, the newest first.
+    pub(crate) owed: Option<PoolBox<Owed>>,
 }
 
 impl<H: Handler> Provider<H> {
@@ -135,7 +140,7 @@ impl<H: Handler> Provider<H> {
         let announcements = CallbackRegistration::new(&object, options.tag, listener)?;
         let registered = Provider {
             _announcements: announcements,
-            _binder: binder,
+            binder,
             _object: object,
             client,
         };
@@ -242,7 +247,7 @@ impl<H: Handler> Provider<H> {
     }
 }
 
-fn decode_reply<R: for<'r> Message<'r>>(bytes: &[u8]) -> Option<R> {
+pub(crate) fn decode_reply<R: for<'r> Message<'r>>(bytes: &[u8]) -> Option<R> {
     R::decode(bytes).ok()
 }
 
@@ -271,6 +276,7 @@ impl<H: Handler> Client<H> {
             leaving: false,
             ending: false,
             staging,
+            owed: None,
         };
         PoolArc::new(
             tag,
@@ -289,7 +295,7 @@ impl<H: Handler> Client<H> {
         self.state.lock().bound
     }
 
-    fn encode<'m, M: Message<'m>>(&self, message: &M) -> Result<PoolBytes> {
+    pub(crate) fn encode<'m, M: Message<'m>>(&self, message: &M) -> Result<PoolBytes> {
         let mut payload = PoolBytes::zeroed(self.options.tag, message.encoded_len())?;
         // The length is the message's own, so it fits.
         message
@@ -416,6 +422,7 @@ impl<H: Handler> Client<H> {
     /// The work item: errors have nobody to go to; notifications stay staged, and the next
     /// announcement tries again.
     fn bind_later(&self) {
+        self.complete_owed();
         let _staged_still = self.bind();
     }
 

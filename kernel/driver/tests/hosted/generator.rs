@@ -195,6 +195,15 @@ pub(crate) fn try_question(number: u64, deadline_ms: u32) -> Result<Answer<Reply
     provider().ask(&Question { number }, deadline_ms, Reply { number: 0 })
 }
 
+/// Asks without waiting; the default is 0.
+pub(crate) fn ask_async(
+    number: u64,
+    deadline_ms: u32,
+    then: impl FnOnce(Answer<Reply>) + Send + 'static,
+) -> Result<()> {
+    provider().ask_async(&Question { number }, deadline_ms, Reply { number: 0 }, then)
+}
+
 pub(crate) fn is_listening(message: u16) -> bool {
     provider().is_listening(message)
 }

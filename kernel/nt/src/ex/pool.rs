@@ -55,6 +55,17 @@ impl<T> PoolBox<T> {
         Ok(PoolBox { memory, tag })
     }
 
+    /// The value; its memory is freed.
+    pub fn into_inner(self) -> T {
+        let (memory, tag) = (self.memory, self.tag);
+        core::mem::forget(self);
+        // SAFETY: the box owned a valid value, and gives it up here.
+        let value = unsafe { memory.read() };
+        // SAFETY: allocated by `new` with this tag, freed once.
+        unsafe { ExFreePoolWithTag(memory.as_ptr().cast(), tag.raw()) };
+        value
+    }
+
     /// Gives the value up to somebody who holds the pointer; [`PoolBox::from_raw`] takes it back.
     pub fn into_raw(self) -> NonNull<T> {
         core::mem::ManuallyDrop::new(self).memory
