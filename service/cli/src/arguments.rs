@@ -3,7 +3,7 @@
 
 use crate::selection::Selection;
 #[cfg(windows)]
-use crate::setup::{Control, Doctor, Install, Uninstall};
+use crate::setup::{AccessCommand, Control, Doctor, Install, Uninstall};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -47,13 +47,16 @@ pub(crate) enum Command {
     /// Stop the drivers, and wait until they are unloaded.
     #[cfg(windows)]
     Stop(Control),
+    /// Show or change who may connect to the common driver, and what he may do at which provider.
+    #[cfg(windows)]
+    Access(AccessCommand),
     /// Look for what keeps the drivers from running and services from reaching them. Exit code 1 if
     /// there is something.
     #[cfg(windows)]
     Doctor(Doctor),
     /// On Windows: installs, starts, stops, removes or examines the drivers.
     #[cfg(not(windows))]
-    #[command(hide = true, aliases = ["uninstall", "start", "stop", "doctor"])]
+    #[command(hide = true, aliases = ["uninstall", "start", "stop", "doctor", "access"])]
     Install(Elsewhere),
     /// Run the hosted kernel in the foreground, for services to connect to.
     #[cfg(target_os = "linux")]
@@ -253,6 +256,7 @@ mod tests {
             &["fltport", "start", "x"],
             &["fltport", "stop"],
             &["fltport", "doctor", "--json"],
+            &["fltport", "access", "grant", "--sid", "S-1-5-18"],
         ] {
             let parsed = Arguments::try_parse_from(line).unwrap().command();
             assert!(matches!(parsed, Ok(Command::Install(_))), "{line:?}");

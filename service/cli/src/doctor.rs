@@ -2,16 +2,19 @@
 //! `fltport doctor`: looks at all that must be right for the drivers to run and services to reach
 //! them, and says what is not, why it matters and what to do.
 
+mod access;
 mod checks;
 mod drivers;
 #[cfg(test)]
 mod tests;
 
+use crate::access::Access;
 use crate::driver::{COMMON, FILTER_MANAGER, is_own};
 use crate::failure::Failure;
 use crate::json::Json;
 use crate::machine::{Condition, Entry, Machine, State};
 use crate::survey::{self, Driver, File};
+use fltport::RefusalRow;
 use std::fmt;
 
 /// How bad it is.
@@ -73,8 +76,10 @@ pub(crate) struct Examination {
     pub(crate) drivers: Vec<Driver>,
     /// The drivers of this project whose file is not the one beside this program.
     pub(crate) different: Vec<String>,
-    /// What a connection to the port ended with, if one was tried.
-    pub(crate) port: Option<Result<(), String>>,
+    /// Who may what; none if the driver is not installed.
+    pub(crate) access: Option<Access>,
+    /// What a connection to the port ended with, if one was tried: what the driver has refused.
+    pub(crate) port: Option<Result<Vec<RefusalRow>, String>>,
 }
 
 impl Examination {
@@ -83,7 +88,7 @@ impl Examination {
     pub(crate) fn of(
         machine: &Machine,
         folder: &str,
-        connect: impl FnOnce() -> Result<(), String>,
+        connect: impl FnOnce() -> Result<Vec<RefusalRow>, String>,
     ) -> Result<Examination, Failure> {
         let filter_manager = match machine.entry(FILTER_MANAGER)? {
             Some(entry) => Some((entry, machine.condition(FILTER_MANAGER)?)),
@@ -93,6 +98,10 @@ impl Examination {
             .condition(COMMON)?
             .is_some_and(|c| c.state == State::Running);
         let drivers = survey::drivers(machine)?;
+        let access = match machine.entry(COMMON)? {
+            Some(_) => Some(Access::look(machine)?),
+            None => None,
+        };
         Ok(Examination {
             elevated: machine.elevated()?,
             wine: machine.is_wine(),
@@ -100,6 +109,7 @@ impl Examination {
             filter_manager,
             different: different(machine, folder, &drivers)?,
             drivers,
+            access,
             port: running.then(connect),
         })
     }
@@ -112,6 +122,10 @@ impl Examination {
         }
         findings.extend(checks::wine(self));
         findings.extend(checks::port(self));
+        findings.extend(access::configuration(self));
+        if let Some(Ok(rows)) = &self.port {
+            findings.extend(access::refusals(rows));
+        }
         findings.sort_by_key(|finding| finding.severity);
         findings
     }

@@ -8,6 +8,8 @@
 #![deny(unsafe_code)]
 
 #[cfg(any(windows, test))]
+mod access;
+#[cfg(any(windows, test))]
 mod altitude;
 mod arguments;
 mod clock;
@@ -100,6 +102,7 @@ fn on_windows(command: &Command) -> Result<ExitCode, Failure> {
         Command::Uninstall(uninstall) => uninstall.run(&machine, &mut tell),
         Command::Start(control) => control.start(&machine, &mut tell),
         Command::Stop(control) => control.stop(&machine, &mut tell),
+        Command::Access(access) => access.run(&machine, &mut tell),
         Command::Doctor(doctor) => {
             let healthy = doctor.run(&machine, service::try_port, &mut tell)?;
             return Ok(if healthy {

@@ -146,10 +146,11 @@ fn not_connected(error: fltport::Error) -> Failure {
     }
 }
 
-/// Whether the driver's port can be reached; if not, why.
+/// Whether the driver's port can be reached: what the driver has refused; if not, why.
 #[cfg(windows)]
-pub(crate) fn try_port() -> Result<(), String> {
+pub(crate) fn try_port() -> Result<Vec<fltport::RefusalRow>, String> {
     let service = Service {};
     let connected = service.connect("fltport doctor", fltport::rights::OBSERVE);
-    connected.map(drop).map_err(|failure| failure.to_string())
+    let client = connected.map_err(|failure| failure.to_string())?;
+    client.refusals().map_err(|error| error.to_string())
 }

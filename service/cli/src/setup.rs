@@ -2,12 +2,14 @@
 //! The commands that install and run drivers, as they stand on the command line. Windows only; what
 //! they do is in the modules of their names.
 
+use crate::access::{self, Rights};
 use crate::altitude::Altitude;
 use crate::driver::{self, Named};
 use crate::failure::Failure;
 use crate::machine::{Machine, Start};
 use crate::{control, doctor, install, uninstall};
-use clap::Args;
+use clap::{Args, Subcommand};
+use fltport::RefusalRow;
 use std::path::{Path, PathBuf};
 
 /// A line to be told at once: what has been done is known, whatever comes after it.
@@ -57,6 +59,53 @@ pub(crate) struct Doctor {
     /// One JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Args, Clone, Debug)]
+pub(crate) struct AccessCommand {
+    #[command(subcommand)]
+    what: Option<AccessChange>,
+    /// One JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum AccessChange {
+    /// List who may what. So does `access` alone.
+    List,
+    /// Give a user, group or service rights at a provider, besides those that it has.
+    Grant {
+        #[command(flatten)]
+        whom: Whom,
+        /// observe, decide, command, several of them with commas between, or all.
+        #[arg(long)]
+        rights: Rights,
+    },
+    /// Take rights from a user, group or service.
+    Revoke {
+        #[command(flatten)]
+        whom: Whom,
+        /// As for grant; without it, all that it has.
+        #[arg(long)]
+        rights: Option<Rights>,
+    },
+    /// Remove what is configured for a provider: the others' rights, or the default, hold for it.
+    Reset {
+        /// The provider; without it, those that have no rights of their own.
+        #[arg(long, value_name = "NAME", value_parser = access::provider, default_value = access::OTHERS)]
+        provider: String,
+    },
+}
+
+#[derive(Args, Clone, Debug)]
+struct Whom {
+    /// The provider; without it, those that have no rights of their own.
+    #[arg(long, value_name = "NAME", value_parser = access::provider, default_value = access::OTHERS)]
+    provider: String,
+    /// A user, group or service, as S-1-5-32-545.
+    #[arg(long, value_parser = access::sid)]
+    sid: String,
 }
 
 /// The path in full, as a text.
@@ -140,12 +189,27 @@ impl Control {
     }
 }
 
+impl AccessCommand {
+    pub(crate) fn run(&self, machine: &Machine, tell: Tell<'_>) -> Result<(), Failure> {
+        match &self.what {
+            None | Some(AccessChange::List) => access::list(machine, self.json, tell),
+            Some(AccessChange::Grant { whom, rights }) => {
+                access::grant(machine, &whom.provider, &whom.sid, *rights, tell)
+            }
+            Some(AccessChange::Revoke { whom, rights }) => {
+                access::revoke(machine, &whom.provider, &whom.sid, *rights, tell)
+            }
+            Some(AccessChange::Reset { provider }) => access::reset(machine, provider, tell),
+        }
+    }
+}
+
 impl Doctor {
     /// Whether there is no error. `connect` tries the port.
     pub(crate) fn run(
         &self,
         machine: &Machine,
-        connect: impl FnOnce() -> Result<(), String>,
+        connect: impl FnOnce() -> Result<Vec<RefusalRow>, String>,
         tell: Tell<'_>,
     ) -> Result<bool, Failure> {
         let examination = doctor::Examination::of(machine, &full(&own_folder()?)?, connect)?;
@@ -162,7 +226,7 @@ impl Doctor {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::{Parser, Subcommand};
+    use clap::Parser;
 
     #[derive(Debug, Parser)]
     struct Line {
@@ -176,6 +240,7 @@ mod tests {
         Uninstall(Uninstall),
         Start(Control),
         Doctor(Doctor),
+        Access(AccessCommand),
     }
 
     fn parse(line: &str) -> Result<Command, String> {
@@ -201,6 +266,28 @@ mod tests {
         );
         assert!(matches!(parse("start"), Ok(Command::Start(c)) if c.drivers.is_empty()));
         assert!(matches!(parse("doctor --json"), Ok(Command::Doctor(d)) if d.json));
+        assert!(matches!(parse("access --json"), Ok(Command::Access(a)) if a.json));
+        let line = "access grant --sid S-1-5-32-545 --rights observe,decide";
+        let Ok(Command::Access(access)) = parse(line) else {
+            panic!("{line}");
+        };
+        let machine = install::tests::machine();
+        install::tests::install_all(&machine);
+        let mut told = Vec::new();
+        let mut tell = |line| {
+            told.push(line);
+            Ok(())
+        };
+        access.run(&machine, &mut tell).unwrap();
+        let Ok(Command::Access(access)) = parse("access revoke --sid s-1-5-32-545") else {
+            unreachable!();
+        };
+        access.run(&machine, &mut tell).unwrap();
+        let Ok(Command::Access(access)) = parse("access reset --provider x") else {
+            unreachable!();
+        };
+        access.run(&machine, &mut tell).unwrap();
+        assert!(told[0].contains("may observe, decide"), "{told:?}");
     }
 
     #[test]
@@ -212,6 +299,8 @@ mod tests {
             ("install --driver a/b", "letters"),
             ("install --driver x=", "path"),
             ("uninstall a\\b", "letters"),
+            ("access grant --sid Users --rights all", "S-1-5-32-545"),
+            ("access grant --sid S-1-5-18 --rights write", "observe"),
         ] {
             let error = parse(line).unwrap_err();
             assert!(error.contains(hint), "{line}: {error}");
@@ -239,7 +328,8 @@ mod tests {
                 lines.push(line);
                 Ok(())
             };
-            let healthy = Doctor { json }.run(&machine, || Ok(()), &mut tell).unwrap();
+            let none = || Ok(Vec::new());
+            let healthy = Doctor { json }.run(&machine, none, &mut tell).unwrap();
             assert!(!healthy);
             assert_eq!(lines[0].starts_with('{'), json);
         }

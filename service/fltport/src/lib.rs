@@ -101,9 +101,10 @@ pub use fltport_abi::command::{
     features,
 };
 pub use fltport_abi::hello::rights;
+pub use fltport_abi::limits::MAX_PROVIDER_NAME;
 pub use fltport_abi::message::{Guid, List};
 pub use fltport_abi::schema::{FieldKind, Role, SchemaError};
 pub use fltport_abi::{
     Cause, DecodeError, EncodeError, Message, Outcome, Pid, Status, Text, TextList, Time,
-    common_driver, glob, process_monitor,
+    common_driver, glob, process_monitor, sid,
 };

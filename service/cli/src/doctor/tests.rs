@@ -27,7 +27,7 @@ fn healthy() -> Machine {
 
 /// All that is found; each is documented.
 fn findings(machine: &Machine) -> Vec<Finding> {
-    let findings = Examination::of(machine, FOLDER, || Ok(()))
+    let findings = Examination::of(machine, FOLDER, || Ok(Vec::new()))
         .unwrap()
         .findings();
     let documented = include_str!("../../../../docs/install.md");
@@ -382,7 +382,7 @@ fn the_port() {
 #[test]
 fn json_says_the_same() {
     let machine = Machine::new();
-    let examination = Examination::of(&machine, FOLDER, || Ok(())).unwrap();
+    let examination = Examination::of(&machine, FOLDER, || Ok(Vec::new())).unwrap();
     let findings = examination.findings();
     let json: serde_json::Value =
         serde_json::from_str(&to_json(&findings, &examination.drivers)).unwrap();
@@ -391,4 +391,95 @@ fn json_says_the_same() {
     assert_eq!(json["findings"][0]["severity"], "error");
     assert_eq!(json["findings"][1]["driver"], "fltport");
     assert_eq!(json["drivers"][0]["installed"], false);
+}
+
+/// What is configured below the service key, and what is found then.
+fn configured(machine: &Machine, provider: &str, values: &[(&str, Value)]) {
+    let key = format!(r"fltport\Parameters\Access\{provider}");
+    machine.make_key(r"fltport\Parameters\Access").unwrap();
+    machine.make_key(&key).unwrap();
+    for (name, value) in values {
+        machine.set(&key, name, value).unwrap();
+    }
+}
+
+#[test]
+fn who_may_what() {
+    let all = Value::Number(7);
+    let administrators = ("S-1-5-32-544", all.clone());
+    for (values, id) in [
+        (vec![], "access-empty"),
+        (vec![("S-1-5-18", Value::Number(0))], "access-empty"),
+        (
+            vec![administrators.clone(), ("Users", all.clone())],
+            "access-malformed",
+        ),
+        (
+            vec![administrators.clone(), ("S-1-5-32-545", Value::text("7"))],
+            "access-malformed",
+        ),
+        (
+            vec![administrators.clone(), ("S-1-1-0", Value::Number(1))],
+            "access-world",
+        ),
+    ] {
+        let machine = healthy();
+        configured(&machine, "x", &values);
+        assert_eq!(only(&machine, id).severity, Severity::Warning, "{values:?}");
+    }
+    let machine = healthy();
+    configured(&machine, "*", &[("S-1-5-80-1-2", all.clone())]);
+    let found = findings(&machine);
+    assert!(found.iter().any(|f| f.id == "access-no-administrator"));
+    let machine = healthy();
+    let names: Vec<String> = (0..65).map(|n| format!("S-1-5-21-{n}")).collect();
+    let mut many: Vec<_> = names.iter().map(|n| (n.as_str(), all.clone())).collect();
+    many.push(administrators);
+    configured(&machine, "x", &many);
+    only(&machine, "access-too-many");
+}
+
+#[test]
+fn which_programs() {
+    let machine = healthy();
+    let set = |value: &Value| machine.set(r"fltport\Parameters", "Images", value).unwrap();
+    set(&Value::Texts(vec!["*".into()]));
+    assert!(is_healthy(&findings(&machine)));
+    set(&Value::Texts(Vec::new()));
+    assert_eq!(only(&machine, "images-empty").severity, Severity::Error);
+    set(&Value::text("*"));
+    only(&machine, "images-malformed");
+}
+
+#[test]
+fn what_was_refused() {
+    let machine = healthy();
+    let row = |reason, count| RefusalRow {
+        reason,
+        pid: 42,
+        count,
+        last: 1,
+        reserved: 0,
+    };
+    let every: Vec<_> = (0..fltport::Refusal::ALL.len() as u32)
+        .map(|reason| row(reason, 1))
+        .chain([row(999, 5), row(0, 0)])
+        .collect();
+    let told = Examination::of(&machine, FOLDER, || Ok(every))
+        .unwrap()
+        .findings();
+    let documented = include_str!("../../../../docs/install.md");
+    let refused: Vec<_> = told
+        .iter()
+        .filter(|f| f.id.starts_with("refused-"))
+        .collect();
+    assert_eq!(refused.len(), fltport::Refusal::ALL.len());
+    for finding in refused {
+        assert!(
+            documented.contains(&format!("`{}`", finding.id)),
+            "{}",
+            finding.id
+        );
+        assert!(finding.what.ends_with("once, the last time to process 42"));
+    }
 }

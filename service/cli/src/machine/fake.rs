@@ -245,6 +245,14 @@ impl Machine {
             .cloned())
     }
 
+    pub(crate) fn value_names(&self, key: &str) -> Result<Vec<String>, Trouble> {
+        self.enter("value_names")?;
+        self.may_read(key)?;
+        let contents = self.contents.borrow();
+        let values = contents.keys.get(&key.to_lowercase());
+        Ok(values.into_iter().flat_map(|v| v.keys().cloned()).collect())
+    }
+
     pub(crate) fn set(&self, key: &str, name: &str, value: &Value) -> Result<(), Trouble> {
         self.enter("set")?;
         let mut contents = self.contents.borrow_mut();

@@ -439,6 +439,22 @@ impl Machine {
             .map_err(|code| Trouble::new(format!("{key}\\{name} cannot be read"), code))
     }
 
+    /// The names of the values of a key below the services; none if it is not there.
+    pub(crate) fn value_names(&self, key: &str) -> Result<Vec<String>, Trouble> {
+        let names = open(key).and_then(|opened| {
+            let Some(opened) = opened else {
+                return Ok(Vec::new());
+            };
+            let names = found(
+                opened
+                    .values()
+                    .map(|values| values.map(|(name, _)| name).collect()),
+            );
+            Ok(names?.unwrap_or_default())
+        });
+        names.map_err(|code| Trouble::new(format!("the registry key {key} cannot be read"), code))
+    }
+
     /// Sets a value of a key that is there.
     pub(crate) fn set(&self, key: &str, name: &str, value: &Value) -> Result<(), Trouble> {
         write_value(key, name, value)

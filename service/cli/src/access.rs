@@ -1,0 +1,422 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! `fltport access`: who may connect to the common driver, and what he may do at which provider. It
+//! is in the driver's service key, below `Parameters\Access`; what it means, docs/security.md says.
+
+use crate::driver::COMMON;
+use crate::failure::Failure;
+use crate::json::Json;
+use crate::machine::{Machine, Trouble, Value};
+use crate::setup::Tell;
+use fltport::rights;
+use fltport::sid::Sid;
+use std::fmt;
+
+/// Stands for the providers that have no key of their own.
+pub(crate) const OTHERS: &str = "*";
+
+/// The rights by their words.
+const WORDS: [(u32, &str); 3] = [
+    (rights::OBSERVE, "observe"),
+    (rights::DECIDE, "decide"),
+    (rights::COMMAND, "command"),
+];
+
+/// Who has all rights without configuration.
+const ADMINISTRATORS: [(&str, Sid); 2] = [
+    ("S-1-5-18", Sid::LOCAL_SYSTEM),
+    ("S-1-5-32-544", Sid::ADMINISTRATORS),
+];
+
+/// Rights, as they stand on the command line: `observe,decide,command`, or `all`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Rights(pub(crate) u32);
+
+impl std::str::FromStr for Rights {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Rights, String> {
+        if text == "all" {
+            return Ok(Rights(rights::ALL));
+        }
+        let mut all = 0;
+        for word in text.split(',') {
+            let known = WORDS.iter().find(|(_, name)| *name == word);
+            let known = known.ok_or_else(|| {
+                format!("\"{word}\" is no right; use observe, decide, command, or all")
+            })?;
+            all |= known.0;
+        }
+        Ok(Rights(all))
+    }
+}
+
+impl fmt::Display for Rights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let words = WORDS.iter().filter(|(bit, _)| self.0 & bit != 0);
+        let words: Vec<_> = words.map(|(_, name)| *name).collect();
+        f.write_str(
+            if words.is_empty() {
+                "nothing".into()
+            } else {
+                words.join(", ")
+            }
+            .as_str(),
+        )
+    }
+}
+
+/// Reads a SID of the command line, to be written as Windows does.
+pub(crate) fn sid(text: &str) -> Result<String, String> {
+    let sid = Sid::parse(text.chars()).ok_or_else(|| {
+        format!(
+            "\"{text}\" is no SID, as S-1-5-32-545 is; `whoami /user` shows a user's, `sc showsid NAME` a service's"
+        )
+    })?;
+    Ok(sid.to_string())
+}
+
+/// Reads a provider's name of the command line.
+pub(crate) fn provider(text: &str) -> Result<String, String> {
+    let most = fltport::MAX_PROVIDER_NAME;
+    match text {
+        "" => Err(
+            "the name is empty; * stands for the providers that have no key of their own".into(),
+        ),
+        _ if text.contains('\\') => Err("a registry key cannot have a name with \\ in it".into()),
+        _ if text.len() > most => Err(format!("a provider's name has at most {most} bytes")),
+        name => Ok(name.to_owned()),
+    }
+}
+
+/// A value of a provider's key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) name: String,
+    /// The SID and the rights, if the value is what it should be.
+    pub(crate) grant: Option<(Sid, Rights)>,
+}
+
+impl Entry {
+    fn new(name: String, value: &Value) -> Entry {
+        let sid = Sid::parse(name.chars());
+        let grant = match (sid, value) {
+            (Some(sid), Value::Number(number)) => Some((sid, Rights(number & rights::ALL))),
+            _ => None,
+        };
+        Entry { name, grant }
+    }
+}
+
+/// A provider's key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ProviderAccess {
+    pub(crate) provider: String,
+    pub(crate) entries: Vec<Entry>,
+}
+
+impl ProviderAccess {
+    /// Whether administrators have any right.
+    pub(crate) fn has_administrators(&self) -> bool {
+        let grants = self.entries.iter().filter_map(|entry| entry.grant);
+        grants.into_iter().any(|(sid, rights)| {
+            rights.0 != 0 && ADMINISTRATORS.iter().any(|(_, known)| *known == sid)
+        })
+    }
+}
+
+/// The configuration as it is in the registry.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Access {
+    /// None if there is no key, and so the default holds.
+    pub(crate) providers: Option<Vec<ProviderAccess>>,
+    /// The programs that may connect.
+    pub(crate) images: Option<Value>,
+}
+
+fn root() -> String {
+    format!(r"{COMMON}\Parameters\Access")
+}
+
+fn key(provider: &str) -> String {
+    format!(r"{}\{provider}", root())
+}
+
+impl Access {
+    /// Looks at it.
+    pub(crate) fn look(machine: &Machine) -> Result<Access, Trouble> {
+        let images = machine.value(&format!(r"{COMMON}\Parameters"), "Images")?;
+        let Some(names) = machine.keys(&root())? else {
+            return Ok(Access {
+                providers: None,
+                images,
+            });
+        };
+        let mut providers = Vec::new();
+        for provider in names {
+            let mut entries = Vec::new();
+            for name in machine.value_names(&key(&provider))? {
+                // Gone meanwhile if there is none.
+                if let Some(value) = machine.value(&key(&provider), &name)? {
+                    entries.push(Entry::new(name, &value));
+                }
+            }
+            providers.push(ProviderAccess { provider, entries });
+        }
+        Ok(Access {
+            providers: Some(providers),
+            images,
+        })
+    }
+
+    fn to_text(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        for provider in self.providers.iter().flatten() {
+            lines.push(heading(&provider.provider));
+            for entry in &provider.entries {
+                lines.push(match entry.grant {
+                    Some((_, rights)) => format!("  {}: {rights}", entry.name),
+                    None => format!(
+                        "  \"{}\" is no SID with rights, and gives nobody anything",
+                        entry.name
+                    ),
+                });
+            }
+            if provider.entries.is_empty() {
+                lines.push("  nobody may do anything".into());
+            }
+        }
+        let has_others = self
+            .providers
+            .iter()
+            .flatten()
+            .any(|p| p.provider == OTHERS);
+        if !has_others {
+            lines.push(heading(OTHERS));
+            let all = Rights(rights::ALL);
+            lines.extend(ADMINISTRATORS.map(|(name, _)| format!("  {name}: {all} (the default)")));
+        }
+        lines.push(match &self.images {
+            None => "programs: any".into(),
+            Some(value) => format!("programs: {value}"),
+        });
+        lines
+    }
+
+    fn to_json(&self) -> String {
+        let mut json = Json::default();
+        json.object(|json| {
+            json.key("providers").list(|json| {
+                for provider in self.providers.iter().flatten() {
+                    json.object(|json| {
+                        json.key("provider").text(&provider.provider);
+                        json.key("entries").list(|json| {
+                            for entry in &provider.entries {
+                                json.object(|json| entry_json(json, entry));
+                            }
+                        });
+                    });
+                }
+            });
+        });
+        json.take()
+    }
+}
+
+fn entry_json(json: &mut Json, entry: &Entry) {
+    json.key("sid").text(&entry.name);
+    json.key("valid").bool(entry.grant.is_some());
+    json.key("rights").list(|json| {
+        let granted = entry.grant.map_or(0, |(_, rights)| rights.0);
+        for (bit, word) in WORDS {
+            if granted & bit != 0 {
+                json.text(word);
+            }
+        }
+    });
+}
+
+fn heading(provider: &str) -> String {
+    match provider {
+        OTHERS => "all providers without a key of their own".into(),
+        name => name.to_owned(),
+    }
+}
+
+/// Prints the configuration.
+pub(crate) fn list(machine: &Machine, json: bool, tell: Tell<'_>) -> Result<(), Failure> {
+    let access = Access::look(machine)?;
+    if json {
+        return tell(access.to_json());
+    }
+    access.to_text().into_iter().try_for_each(tell)
+}
+
+/// Gives a SID rights at a provider, besides those that it has. A provider's first key gives
+/// administrators what they had without it.
+pub(crate) fn grant(
+    machine: &Machine,
+    provider: &str,
+    sid: &str,
+    rights: Rights,
+    tell: Tell<'_>,
+) -> Result<(), Failure> {
+    require_driver(machine)?;
+    let key = key(provider);
+    if machine.keys(&key)?.is_none() {
+        machine.make_key(&root())?;
+        machine.make_key(&key)?;
+        for (name, _) in ADMINISTRATORS {
+            machine.set(&key, name, &Value::Number(rights::ALL))?;
+        }
+    }
+    let had = rights_of(machine, &key, sid)?;
+    let has = Rights(had.0 | rights.0);
+    machine.set(&key, sid, &Value::Number(has.0))?;
+    tell(format!("{}: {sid} may {has}", heading(provider)))?;
+    tell("This holds for whoever connects from now on; a SID that is new to the driver is let in when the driver is started again".into())
+}
+
+/// Takes rights from a SID, or all of them.
+pub(crate) fn revoke(
+    machine: &Machine,
+    provider: &str,
+    sid: &str,
+    rights: Option<Rights>,
+    tell: Tell<'_>,
+) -> Result<(), Failure> {
+    require_driver(machine)?;
+    let key = key(provider);
+    if machine.value(&key, sid)?.is_none() {
+        return Err(Failure::new(format!(
+            "{sid} has no rights of its own at {}. `fltport access` lists who has",
+            heading(provider)
+        )));
+    }
+    let left = match rights {
+        Some(rights) => rights_of(machine, &key, sid)?.0 & !rights.0,
+        None => 0,
+    };
+    if left == 0 {
+        machine.remove_value(&key, sid)?;
+    } else {
+        machine.set(&key, sid, &Value::Number(left))?;
+    }
+    tell(format!("{}: {sid} may {}", heading(provider), Rights(left)))?;
+    if machine.value_names(&key)?.is_empty() {
+        tell(format!(
+            "Nobody may do anything there now; `fltport access reset --provider {provider}` brings the default back"
+        ))?;
+    }
+    tell("Who is connected keeps what it was granted until it connects again".into())
+}
+
+/// Removes a provider's key, so that the others' or the default holds for it.
+pub(crate) fn reset(machine: &Machine, provider: &str, tell: Tell<'_>) -> Result<(), Failure> {
+    require_driver(machine)?;
+    if machine.keys(&key(provider))?.is_some() {
+        machine.remove_key(&key(provider))?;
+    }
+    tell(format!("{}: as by default", heading(provider)))
+}
+
+fn rights_of(machine: &Machine, key: &str, sid: &str) -> Result<Rights, Trouble> {
+    match machine.value(key, sid)? {
+        Some(Value::Number(number)) => Ok(Rights(number & rights::ALL)),
+        _ => Ok(Rights(0)),
+    }
+}
+
+fn require_driver(machine: &Machine) -> Result<(), Failure> {
+    match machine.entry(COMMON)? {
+        Some(_) => Ok(()),
+        None => Err(Failure::new(
+            "the common driver is not installed, so there is no service key to configure it in. Install it: fltport install",
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::install::tests::{install_all, machine};
+
+    const USERS: &str = "S-1-5-32-545";
+
+    fn told(call: impl FnOnce(Tell<'_>) -> Result<(), Failure>) -> Result<Vec<String>, String> {
+        let mut lines = Vec::new();
+        let mut tell = |line| {
+            lines.push(line);
+            Ok(())
+        };
+        call(&mut tell).map_err(|failure| failure.to_string())?;
+        Ok(lines)
+    }
+
+    fn listed(machine: &Machine) -> Vec<String> {
+        told(|tell| list(machine, false, tell)).unwrap()
+    }
+
+    #[test]
+    fn words_of_the_command_line() {
+        assert_eq!("observe,command".parse(), Ok(Rights(5)));
+        assert_eq!("all".parse(), Ok(Rights(7)));
+        assert!("observe,".parse::<Rights>().is_err());
+        assert_eq!(Rights(7).to_string(), "observe, decide, command");
+        assert_eq!(Rights(0).to_string(), "nothing");
+        assert_eq!(sid("s-1-5-018"), Ok("S-1-5-18".into()));
+        assert!(sid("Users").unwrap_err().contains("whoami"));
+        assert!(provider(r"a\b").is_err() && provider("").is_err());
+        assert!(provider(&"x".repeat(33)).is_err() && provider(OTHERS).is_ok());
+    }
+
+    #[test]
+    fn what_is_granted_is_listed_and_taken_back() {
+        let machine = machine();
+        install_all(&machine);
+        let default = listed(&machine);
+        assert_eq!(default.len(), 4, "{default:#?}");
+        assert!(default[2].contains("S-1-5-32-544: observe, decide, command (the default)"));
+        let by =
+            |rights| told(|tell| grant(&machine, OTHERS, USERS, Rights(rights), tell)).unwrap();
+        assert!(by(1)[0].ends_with("S-1-5-32-545 may observe"));
+        assert!(by(4)[0].ends_with("may observe, command"), "besides");
+        let lines = listed(&machine);
+        assert!(
+            lines.contains(&"  s-1-5-18: observe, decide, command".into()),
+            "{lines:#?}"
+        );
+        assert!(lines.contains(&"  s-1-5-32-545: observe, command".into()));
+        let take = |rights| told(|tell| revoke(&machine, OTHERS, USERS, rights, tell));
+        assert!(take(Some(Rights(1))).unwrap()[0].ends_with("may command"));
+        assert!(take(None).unwrap()[0].ends_with("may nothing"));
+        assert!(take(None).unwrap_err().contains("no rights of its own"));
+        let json = told(|tell| list(&machine, true, tell)).unwrap();
+        assert!(json[0].contains(r#""provider":"*""#), "{json:?}");
+        told(|tell| reset(&machine, OTHERS, tell)).unwrap();
+        told(|tell| reset(&machine, OTHERS, tell)).unwrap();
+        let after = listed(&machine);
+        assert_eq!(after, default);
+    }
+
+    #[test]
+    fn the_last_one_is_told_of() {
+        let machine = machine();
+        install_all(&machine);
+        told(|tell| grant(&machine, "x", USERS, Rights(1), tell)).unwrap();
+        for sid in ["S-1-5-18", "S-1-5-32-544"] {
+            let lines = told(|tell| revoke(&machine, "x", sid, None, tell)).unwrap();
+            assert_eq!(lines.len(), 2);
+        }
+        let lines = told(|tell| revoke(&machine, "x", USERS, None, tell)).unwrap();
+        assert!(lines[1].contains("access reset"), "{lines:?}");
+        assert!(listed(&machine).contains(&"  nobody may do anything".into()));
+    }
+
+    #[test]
+    fn nothing_is_written_for_a_driver_that_is_not_there() {
+        let machine = Machine::new();
+        let granted = told(|tell| grant(&machine, OTHERS, USERS, Rights(1), tell));
+        assert!(granted.unwrap_err().contains("fltport install"));
+        assert!(machine.contents.borrow().keys.is_empty());
+    }
+}
