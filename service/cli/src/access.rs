@@ -6,87 +6,16 @@ use crate::driver::COMMON;
 use crate::failure::Failure;
 use crate::json::Json;
 use crate::machine::{Machine, Trouble, Value};
+use crate::rights::{OTHERS, Rights, WORDS};
 use crate::setup::Tell;
 use fltport::rights;
 use fltport::sid::Sid;
-use std::fmt;
-
-/// Stands for the providers that have no key of their own.
-pub(crate) const OTHERS: &str = "*";
-
-/// The rights by their words.
-const WORDS: [(u32, &str); 3] = [
-    (rights::OBSERVE, "observe"),
-    (rights::DECIDE, "decide"),
-    (rights::COMMAND, "command"),
-];
 
 /// Who has all rights without configuration.
 const ADMINISTRATORS: [(&str, Sid); 2] = [
     ("S-1-5-18", Sid::LOCAL_SYSTEM),
     ("S-1-5-32-544", Sid::ADMINISTRATORS),
 ];
-
-/// Rights, as they stand on the command line: `observe,decide,command`, or `all`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Rights(pub(crate) u32);
-
-impl std::str::FromStr for Rights {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Rights, String> {
-        if text == "all" {
-            return Ok(Rights(rights::ALL));
-        }
-        let mut all = 0;
-        for word in text.split(',') {
-            let known = WORDS.iter().find(|(_, name)| *name == word);
-            let known = known.ok_or_else(|| {
-                format!("\"{word}\" is no right; use observe, decide, command, or all")
-            })?;
-            all |= known.0;
-        }
-        Ok(Rights(all))
-    }
-}
-
-impl fmt::Display for Rights {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = WORDS.iter().filter(|(bit, _)| self.0 & bit != 0);
-        let words: Vec<_> = words.map(|(_, name)| *name).collect();
-        f.write_str(
-            if words.is_empty() {
-                "nothing".into()
-            } else {
-                words.join(", ")
-            }
-            .as_str(),
-        )
-    }
-}
-
-/// Reads a SID of the command line, to be written as Windows does.
-pub(crate) fn sid(text: &str) -> Result<String, String> {
-    let sid = Sid::parse(text.chars()).ok_or_else(|| {
-        format!(
-            "\"{text}\" is no SID, as S-1-5-32-545 is; `whoami /user` shows a user's, `sc showsid NAME` a service's"
-        )
-    })?;
-    Ok(sid.to_string())
-}
-
-/// Reads a provider's name of the command line.
-pub(crate) fn provider(text: &str) -> Result<String, String> {
-    let most = fltport::MAX_PROVIDER_NAME;
-    match text {
-        "" => Err(
-            "the name is empty; * stands for the providers that have no key of their own".into(),
-        ),
-        _ if text.contains('\\') => Err("a registry key cannot have a name with \\ in it".into()),
-        _ if text.len() > most => Err(format!("a provider's name has at most {most} bytes")),
-        name => Ok(name.to_owned()),
-    }
-}
 
 /// A value of a provider's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -354,19 +283,6 @@ mod tests {
 
     fn listed(machine: &Machine) -> Vec<String> {
         told(|tell| list(machine, false, tell)).unwrap()
-    }
-
-    #[test]
-    fn words_of_the_command_line() {
-        assert_eq!("observe,command".parse(), Ok(Rights(5)));
-        assert_eq!("all".parse(), Ok(Rights(7)));
-        assert!("observe,".parse::<Rights>().is_err());
-        assert_eq!(Rights(7).to_string(), "observe, decide, command");
-        assert_eq!(Rights(0).to_string(), "nothing");
-        assert_eq!(sid("s-1-5-018"), Ok("S-1-5-18".into()));
-        assert!(sid("Users").unwrap_err().contains("whoami"));
-        assert!(provider(r"a\b").is_err() && provider("").is_err());
-        assert!(provider(&"x".repeat(33)).is_err() && provider(OTHERS).is_ok());
     }
 
     #[test]

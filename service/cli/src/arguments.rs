@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The command line.
 
+#[cfg(target_os = "linux")]
+use crate::rights::Grant;
 use crate::selection::Selection;
 #[cfg(windows)]
 use crate::setup::{AccessCommand, Control, Doctor, Install, Uninstall};
@@ -143,6 +145,11 @@ pub(crate) struct Host {
     /// What to do when a driver breaks a rule of the kernel.
     #[arg(long, value_enum, value_name = "HOW", default_value_t)]
     pub(crate) verifier: Verifier,
+    /// Give a user rights at a provider (* for all others): PROVIDER=SID:RIGHTS, as
+    /// *=S-1-22-1-1000:observe for the user with the id 1000. May be repeated. Who is not named for a
+    /// provider then has none there, root included.
+    #[arg(long = "grant", value_name = "GRANT")]
+    pub(crate) grants: Vec<Grant>,
 }
 
 /// Whatever stands behind a command of Windows.

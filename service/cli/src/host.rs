@@ -9,7 +9,9 @@
 use crate::arguments::{Host, Verifier};
 use crate::failure::{Failure, complain};
 use crate::private_host::{self, READY};
+use crate::rights::Grant;
 use crate::stop::Stop;
+use nt_host::registry::Value;
 use nt_host::sensor::{self, ProcessEvents, ProcessExit, ProcessStart, Sensor, Verdict};
 use nt_host::transport::{BindError, Capabilities, Endpoint, MessageDevice, Server};
 use nt_host::{Config, DebugPrint, DriverImage, Kernel, OnReport, ProcessCreated, Unload};
@@ -50,6 +52,7 @@ pub(crate) fn run(socket: Option<&Path>, arguments: &Host) -> Result<ExitCode, F
         debug_print: DebugPrint::Sink(Arc::new(|text| complain(text.trim_end()))),
         ..Config::default()
     });
+    configure(&kernel, &arguments.grants)?;
     let served = serve(&kernel, endpoint, arguments.private, &stop);
     let reports = kernel.shutdown();
     drop(place);
@@ -62,6 +65,23 @@ pub(crate) fn run(socket: Option<&Path>, arguments: &Host) -> Result<ExitCode, F
          to mend it",
         reports.len()
     )))
+}
+
+/// Writes into the service key what the common driver reads there.
+fn configure(kernel: &Kernel, grants: &[Grant]) -> Result<(), Failure> {
+    let services = r"\Registry\Machine\System\CurrentControlSet\Services";
+    for grant in grants {
+        let driver = fltport_driver::IMAGE_NAME;
+        let key = format!(r"{services}\{driver}\Parameters\Access\{}", grant.provider);
+        let value = Value::dword(grant.rights.0);
+        let written = kernel.registry().set_value(&key, &grant.sid, value);
+        written.map_err(|status| {
+            Failure::new(format!(
+                "the key {key} cannot be written: NTSTATUS {status:#010x}. Give the provider another name"
+            ))
+        })?;
+    }
+    Ok(())
 }
 
 /// Drivers up, sensor, socket, wait, and all of it down again.

@@ -42,6 +42,8 @@ mod plain;
 #[cfg(target_os = "linux")]
 mod private_host;
 mod providers;
+#[cfg(any(windows, target_os = "linux", test))]
+mod rights;
 mod selection;
 mod service;
 #[cfg(any(windows, test))]

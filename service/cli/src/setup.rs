@@ -2,11 +2,12 @@
 //! The commands that install and run drivers, as they stand on the command line. Windows only; what
 //! they do is in the modules of their names.
 
-use crate::access::{self, Rights};
+use crate::access;
 use crate::altitude::Altitude;
 use crate::driver::{self, Named};
 use crate::failure::Failure;
 use crate::machine::{Machine, Start};
+use crate::rights::{self, Rights};
 use crate::{control, doctor, install, uninstall};
 use clap::{Args, Subcommand};
 use fltport::RefusalRow;
@@ -93,7 +94,7 @@ enum AccessChange {
     /// Remove what is configured for a provider: the others' rights, or the default, hold for it.
     Reset {
         /// The provider; without it, those that have no rights of their own.
-        #[arg(long, value_name = "NAME", value_parser = access::provider, default_value = access::OTHERS)]
+        #[arg(long, value_name = "NAME", value_parser = rights::provider, default_value = rights::OTHERS)]
         provider: String,
     },
 }
@@ -101,10 +102,10 @@ enum AccessChange {
 #[derive(Args, Clone, Debug)]
 struct Whom {
     /// The provider; without it, those that have no rights of their own.
-    #[arg(long, value_name = "NAME", value_parser = access::provider, default_value = access::OTHERS)]
+    #[arg(long, value_name = "NAME", value_parser = rights::provider, default_value = rights::OTHERS)]
     provider: String,
     /// A user, group or service, as S-1-5-32-545.
-    #[arg(long, value_parser = access::sid)]
+    #[arg(long, value_parser = rights::sid)]
     sid: String,
 }
 

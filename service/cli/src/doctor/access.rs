@@ -3,9 +3,10 @@
 
 use super::checks::finding;
 use super::{Examination, Finding, Severity};
-use crate::access::{Access, Entry, OTHERS, ProviderAccess};
+use crate::access::{Access, Entry, ProviderAccess};
 use crate::driver::COMMON;
 use crate::machine::Value;
+use crate::rights::OTHERS;
 use fltport::{Refusal, RefusalRow};
 
 /// Keys, and entries of one, beyond these are not read by the driver.

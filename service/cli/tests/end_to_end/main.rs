@@ -15,6 +15,7 @@ mod garbage;
 mod hosts;
 mod metrics;
 mod providers;
+mod rights;
 mod stop;
 mod verdicts;
 mod watch;

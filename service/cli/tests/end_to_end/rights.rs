@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Users of this machine who are not root, and what they may do.
+
+use crate::bench::{Directory, Ended, Running, fltport, is_root, json};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+const NOBODY: u32 = 65_534;
+
+/// A copy of the command that everybody can run.
+fn program(directory: &Directory) -> PathBuf {
+    let path = directory.0.join("fltport");
+    let own = env!("CARGO_BIN_EXE_fltport");
+    let copied = Command::new("/bin/cp").arg(own).arg(&path).status();
+    assert!(copied.unwrap().success());
+    path
+}
+
+fn as_nobody(directory: &Directory, program: &PathBuf, arguments: &[&str]) -> Ended {
+    let own = fltport(directory);
+    let mut command = Command::new(program);
+    for (name, value) in own.get_envs() {
+        command.env(name, value.unwrap_or_default());
+    }
+    command
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .args(arguments)
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped());
+    Running::start(command).end()
+}
+
+fn host(directory: &Directory, grants: &[&str]) -> Running {
+    let mut command = fltport(directory);
+    command.arg("host");
+    for grant in grants {
+        command.args(["--grant", grant]);
+    }
+    let host = Running::start(command);
+    host.find("the host is up", |line| {
+        line.contains("listens at").then_some(())
+    });
+    host
+}
+
+#[test]
+fn a_user_is_refused_by_default() {
+    if !is_root() {
+        return;
+    }
+    let directory = Directory::new();
+    let program = program(&directory);
+    let _host = host(&directory, &[]);
+    let refused = as_nobody(&directory, &program, &["status"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        refused.errors.contains("access denied"),
+        "{}",
+        refused.errors
+    );
+}
+
+#[test]
+fn a_user_sees_what_he_is_granted_and_may_do_no_more() {
+    if !is_root() {
+        return;
+    }
+    let directory = Directory::new();
+    let program = program(&directory);
+    let grants = ["*=S-1-22-1-65534:observe", "*=S-1-5-18:all"];
+    let _host = host(&directory, &grants);
+    let status = as_nobody(&directory, &program, &["status", "--json"]);
+    assert!(status.status.success(), "{}", status.errors);
+    let status = json(&status.lines[0]);
+    let connections = status["connections"].as_array().unwrap();
+    assert_eq!(connections.len(), 1, "{status}");
+    assert_eq!(connections[0]["name"], "fltport status");
+    let denying = ["watch", "--for", "100ms", "--deny", "/nowhere/*"];
+    let refused = as_nobody(&directory, &program, &denying);
+    assert!(!refused.status.success());
+    assert!(
+        refused.errors.contains("one of the rights"),
+        "{}",
+        refused.errors
+    );
+    // Root sees what was refused.
+    let mut command = fltport(&directory);
+    command.args(["status", "--json"]);
+    let seen = json(&Running::start(command).end().lines[0]);
+    let refusals = seen["refusals"].as_array().unwrap();
+    assert!(!refusals.is_empty(), "{seen}");
+}
