@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! A client driver with today's header and stub, with common drivers of the revisions before and
+//! Client drivers with today's header and stub, and with today's crate, with common drivers of the revisions before and
 //! after, and with none.
 
 mod common_driver;
+mod crate_client;
 
 use common_driver::{Call, CommonDriver, Revision};
 use compat::{NEW_CLIENT, Outcomes, call_everything};
+use fltport_nt::NtError;
 use fltport_nt::bindings::{STATUS_INSUFFICIENT_RESOURCES, STATUS_NOT_SUPPORTED, STATUS_SUCCESS};
 use nt_host::faults::FaultPlan;
 use nt_host::{Config, Kernel, Unload};
@@ -172,4 +174,31 @@ fn nothing_is_lost_or_offered_twice_while_the_common_driver_comes_and_goes() {
     let count = |wanted: &Call| calls.iter().filter(|call| *call == wanted).count();
     assert_eq!(count(&Call::Register), count(&Call::Unregister));
     stop(kernel);
+}
+
+#[test]
+fn the_crate_does_without_what_revision_1_0_lacks() {
+    for revision in [Revision::First, Revision::Today, Revision::Later] {
+        let kernel = Kernel::boot(Config::default());
+        let driver = CommonDriver::announced(revision);
+        kernel.load(&crate_client::IMAGE).expect("it registers");
+        let unsupported = NtError(STATUS_NOT_SUPPORTED);
+        let expected = match revision {
+            Revision::First => crate_client::Outcomes {
+                booked: Err(unsupported),
+                offered: Err(unsupported),
+                ..crate_client::FULL
+            },
+            _ => crate_client::FULL,
+        };
+        assert_eq!(crate_client::call_everything(), expected, "{revision:?}");
+        let calls = common_driver::calls();
+        let in_place = calls.contains(&Call::Committed(2));
+        assert_eq!(in_place, revision != Revision::First, "{calls:?}");
+        drop(driver);
+        kernel
+            .unload(crate_client::IMAGE.name, Unload::Stop)
+            .expect("it can be stopped");
+        kernel.shutdown_clean();
+    }
 }
