@@ -85,6 +85,19 @@ pub(crate) struct Watch {
     /// provider's. May be repeated.
     #[arg(long = "where", value_name = "MESSAGE: FILTER", value_parser = Selection::parse)]
     pub(crate) selections: Vec<Selection>,
+    /// Have a stream of this name, which outlives this command: started again with it, it goes on
+    /// where it stopped, and nothing in between is lost.
+    #[arg(long, value_name = "NAME", value_parser = stream_name)]
+    pub(crate) stream: Option<String>,
+    /// How long the stream is kept after this command has ended, at most 10m; 30s by default.
+    #[arg(long, value_name = "DURATION", value_parser = retention, requires = "stream")]
+    pub(crate) retention: Option<Duration>,
+    /// Take the stream over from another `fltport watch` that has it.
+    #[arg(long, requires = "stream")]
+    pub(crate) take_over: bool,
+    /// Begin with what is there: the processes that run, as far as the process monitor knows them.
+    #[arg(long)]
+    pub(crate) snapshot: bool,
     /// What a hosted kernel that this command starts does when a driver breaks a rule.
     #[cfg_attr(not(target_os = "linux"), arg(hide = true))]
     #[arg(long, value_enum, value_name = "HOW", default_value_t)]
@@ -186,6 +199,23 @@ fn pattern(text: &str) -> Result<String, String> {
         return Err(format!("{units} characters are too many; at most {most}"));
     }
     Ok(text.to_owned())
+}
+
+/// The name of a stream.
+fn stream_name(text: &str) -> Result<String, String> {
+    match text.is_empty() {
+        true => Err("the name is empty; give the stream one".into()),
+        false => Ok(text.to_owned()),
+    }
+}
+
+/// How long a stream is kept.
+fn retention(text: &str) -> Result<Duration, String> {
+    let retention = duration(text)?;
+    match retention <= fltport::MAX_RETENTION {
+        true => Ok(retention),
+        false => Err("a stream is kept for 10m at most".into()),
+    }
 }
 
 /// A number and a unit; a number alone is seconds.

@@ -77,6 +77,10 @@ const CALLS: &[Explanation] = &[
     row(&[1062], "it is not running", "Nothing needs to be done"),
     row(&[1073, 1078], "a service of that name exists already", "Delete the other one: `sc delete NAME`"),
     row(&[1115], "the machine is being shut down", "Try again when it has started"),
+    row(&[38, 0xC000_0011], "the stream has no such record: the number is beyond what was sent, or before what was acknowledged", "Go on without a number: the driver knows where it stopped"),
+    row(&[1229, 0xC000_023A], "there is no such stream, or its retention is over", "Begin a new one"),
+    row(&[1230, 0xC000_023B], "another connection has the stream", "End that service, or take the stream over; `fltport status` lists the connections"),
+    row(&[1236, 0xC000_0241], "another instance of the service has taken the stream over", "Let this one end"),
     row(&[1722, 1723, 1726], "the service control manager does not answer", "Restart the machine"),
 ];
 

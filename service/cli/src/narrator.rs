@@ -38,6 +38,16 @@ impl Narrator {
     pub(crate) fn rows(&mut self, event: &Event) -> Vec<Row<'static>> {
         match event {
             Event::Notification(record) => vec![self.notification(record)],
+            Event::Snapshot(record) => {
+                let mut row = self.notification(record);
+                row.event = format!("={}", row.event).into();
+                vec![row]
+            }
+            Event::SnapshotEnd { .. } => vec![Row {
+                event: "=".into(),
+                command_line: "all that was there; from here on it happens".into(),
+                ..blank(Tone::Other)
+            }],
             Event::Outcome(outcome) => self.outcome(outcome).into_iter().collect(),
             Event::Gap(gap) => self.gap(gap),
             Event::Corrupt(corrupt) => vec![Row {
@@ -141,6 +151,17 @@ impl Narrator {
             Event::Notification(record) => self.json.object(|json| {
                 head(json, record, &message_name(record));
                 fields(json, record.fields());
+            }),
+            Event::Snapshot(record) => self.json.object(|json| {
+                head(json, record, &message_name(record));
+                json.key("snapshot").bool(true);
+                fields(json, record.fields());
+            }),
+            Event::SnapshotEnd { provider, sequence } => self.json.object(|json| {
+                json.key("provider").number(*provider);
+                json.key("message").text("snapshot-end");
+                json.key("seq").number(*sequence);
+                json.key("time").null();
             }),
             Event::Outcome(outcome) => self.json.object(|json| outcome_json(json, outcome)),
             Event::Gap(gap) => self.json.object(|json| gap_json(json, gap)),

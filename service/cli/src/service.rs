@@ -131,6 +131,15 @@ impl Service {
         let options = self.options(name).rights(rights).reconnect(false);
         Client::connect(options).map_err(not_connected)
     }
+
+    /// Connects with what these options ask for beside the name and the place.
+    pub(crate) fn connect_with(
+        &self,
+        name: &str,
+        options: impl FnOnce(Options) -> Options,
+    ) -> Result<Client, Failure> {
+        Client::connect(options(self.options(name))).map_err(not_connected)
+    }
 }
 
 /// Why there is no connection, with the cures that this command has.

@@ -12,7 +12,9 @@ use crate::selection::Selection;
 use crate::service::Service;
 use crate::stop::Stop;
 use crate::table;
-use fltport::{Client, Event, LedgerRow, Role, Subscription, common_driver, rights};
+use fltport::{
+    Acknowledge, Client, Event, LedgerRow, Role, StreamKey, Subscription, common_driver, rights,
+};
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
@@ -20,9 +22,16 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use uuid::Uuid;
 
 /// How long the end waits for records that are on their way.
 const LAST_RECORDS: Duration = Duration::from_secs(3);
+
+/// How long a stream is kept if nothing is said.
+const RETENTION: Duration = Duration::from_secs(30);
+
+/// The namespace of the streams' names.
+const STREAMS: Uuid = Uuid::from_u128(0x6f0c_2d4e_9a5b_4c1f_8f37_1b6e_d2a0_54c9);
 
 /// Events to print before the output is flushed, at most.
 const BATCH: usize = 1024;
@@ -40,6 +49,8 @@ pub(crate) enum Input {
 enum End {
     Asked,
     HostGone(fltport::Error),
+    /// Another command has the stream now.
+    TakenOver,
 }
 
 /// Runs it.
@@ -58,7 +69,7 @@ pub(crate) fn run(socket: Option<&Path>, arguments: &Watch) -> Result<ExitCode, 
     }
     service.tell_what_is_missing();
     let watched = Stream::open(&service, arguments, sender).and_then(|stream| {
-        let mut show = Show::new(arguments.json, stop);
+        let mut show = Show::new(arguments.json, stop, &stream);
         // The time is that of watching, not of starting a host.
         let deadline = arguments
             .duration
@@ -74,10 +85,23 @@ pub(crate) fn run(socket: Option<&Path>, arguments: &Watch) -> Result<ExitCode, 
     Ok(ExitCode::SUCCESS)
 }
 
+/// The key of the stream of this name.
+fn stream_key(name: &str) -> Result<StreamKey, Failure> {
+    let key = Uuid::new_v5(&STREAMS, name.as_bytes());
+    // A version number is in it, so it is not all zero.
+    StreamKey::new(key.into_bytes()).ok_or_else(|| {
+        Failure::new(format!(
+            "no stream can have the name {name}. Choose another"
+        ))
+    })
+}
+
 /// The connection, the thread that takes its events, and the decider.
 struct Stream {
     client: Arc<Client>,
     reader: JoinHandle<()>,
+    /// The last record that was dealt with, if this is a stream that is kept.
+    goes_on: Option<u64>,
     /// Gives its role up when the stream is closed.
     _decider: Option<Decider>,
 }
@@ -89,7 +113,20 @@ impl Stream {
         sender: SyncSender<Input>,
     ) -> Result<Stream, Failure> {
         let wanted = rights::OBSERVE | rights::COMMAND;
-        let client = Arc::new(service.connect("fltport watch", wanted)?);
+        let client = Arc::new(match &arguments.stream {
+            None => service.connect("fltport watch", wanted)?,
+            Some(name) => {
+                let key = stream_key(name)?;
+                service.connect_with("fltport watch", |options| {
+                    let retention = arguments.retention.unwrap_or(RETENTION);
+                    options
+                        .rights(wanted)
+                        .stream(key, retention)
+                        .take_over(arguments.take_over)
+                        .acknowledge(Acknowledge::Explicitly)
+                })?
+            }
+        });
         if !arguments.exclude.is_empty() {
             exclusions::set(&client, &arguments.exclude)?;
         }
@@ -99,9 +136,10 @@ impl Stream {
             Some(Decider::start(service, &arguments.deny, &sender)?)
         };
         let selections = Arc::new(arguments.selections.clone());
+        let snapshot = arguments.snapshot;
         let mut met = vec![false; selections.len()];
         for provider in client.providers()? {
-            observe(&client, &provider.name, &selections, &mut met)?;
+            observe(&client, &provider.name, snapshot, &selections, &mut met)?;
         }
         let unmet = selections.iter().zip(&met).find(|(_, met)| !**met);
         if let Some((selection, _)) = unmet {
@@ -111,15 +149,17 @@ impl Stream {
             .name("events".into())
             .spawn({
                 let client = client.clone();
-                move || read(&client, &selections, &sender)
+                move || read(&client, snapshot, &selections, &sender)
             })
             .map_err(|e| {
                 Failure::new(format!(
                     "no thread can be started: {e}. Raise the limit on threads"
                 ))
             })?;
+        let goes_on = client.stream()?.map(|stream| stream.acknowledged);
         Ok(Stream {
             client,
+            goes_on,
             reader,
             _decider: decider,
         })
@@ -130,6 +170,7 @@ impl Stream {
         let ending = match end {
             Ok(End::Asked) => self.account(show),
             Ok(End::HostGone(reason)) => Err(reason.into()),
+            Ok(End::TakenOver) => Err(fltport::Error::TakenOver(fltport::Code::None).into()),
             Err(failure) => Err(failure),
         };
         self.client.close();
@@ -160,6 +201,7 @@ impl Stream {
 fn observe(
     client: &Client,
     provider: &str,
+    snapshot: bool,
     selections: &[Selection],
     met: &mut [bool],
 ) -> Result<(), fltport::Error> {
@@ -170,6 +212,13 @@ fn observe(
         if let Some(number) = selection.message_of(&schema) {
             subscription = subscription.filter(number, selection.filter());
             *met = true;
+        }
+    }
+    if snapshot {
+        match client.subscribe_with(subscription.clone().snapshot()) {
+            // Those that have none are observed all the same.
+            Err(fltport::Error::NoSnapshot(_)) => {}
+            subscribed => return subscribed,
         }
     }
     client.subscribe_with(subscription)
@@ -186,14 +235,14 @@ fn registered(event: &Event) -> Option<String> {
     }
 }
 
-fn read(client: &Client, selections: &[Selection], sender: &SyncSender<Input>) {
+fn read(client: &Client, snapshot: bool, selections: &[Selection], sender: &SyncSender<Input>) {
     let mut met = vec![false; selections.len()];
     while !client.is_over() {
         let Some(event) = client.next(Duration::from_secs(3600)) else {
             continue;
         };
         if let Some(provider) = registered(&event)
-            && let Err(error) = observe(client, &provider, selections, &mut met)
+            && let Err(error) = observe(client, &provider, snapshot, selections, &mut met)
         {
             complain(&error.to_string());
         }
@@ -211,18 +260,23 @@ struct Show {
     narrator: Narrator,
     json: bool,
     stop: Stop,
+    /// What is printed is acknowledged.
+    has_stream: bool,
     /// The last sequence number that was printed.
     last: u64,
+    acknowledged: u64,
 }
 
 impl Show {
-    fn new(json: bool, stop: Stop) -> Show {
+    fn new(json: bool, stop: Stop, stream: &Stream) -> Show {
         Show {
             output: Output::new(),
             narrator: Narrator::new(),
             json,
             stop,
-            last: 0,
+            has_stream: stream.goes_on.is_some(),
+            last: stream.goes_on.unwrap_or(0),
+            acknowledged: stream.goes_on.unwrap_or(0),
         }
     }
 
@@ -247,6 +301,7 @@ impl Show {
                 }
             }
             self.output.flush()?;
+            self.acknowledge(stream);
             let over = deadline.is_some_and(|d| Instant::now() >= d);
             if over || self.stop.is_asked() {
                 end = end.or(Some(End::Asked));
@@ -263,7 +318,12 @@ impl Show {
     /// Deals with one input; `None` is the deadline.
     fn take(&mut self, input: Option<Input>) -> io::Result<Option<End>> {
         match input {
+            Some(Input::Event(Event::Disconnected { reason })) if self.has_stream => {
+                complain(&format!("{reason}. The stream is kept; connecting again"));
+                Ok(None)
+            }
             Some(Input::Event(Event::Disconnected { reason })) => Ok(Some(End::HostGone(reason))),
+            Some(Input::Event(Event::TakenOver)) => Ok(Some(End::TakenOver)),
             Some(Input::Event(event)) => self.print(&event).map(|()| None),
             Some(Input::Over) => {
                 let reason = fltport::Error::Disconnected(fltport::Code::None);
@@ -284,17 +344,34 @@ impl Show {
                 Some(Input::Over) | None => break,
             }
         }
-        Ok(self.output.flush()?)
+        self.output.flush()?;
+        self.acknowledge(stream);
+        Ok(())
+    }
+
+    /// What was printed need not come again.
+    fn acknowledge(&mut self, stream: &Stream) {
+        // What fails is due again: with the next, or on the next connection.
+        if self.has_stream
+            && self.last > self.acknowledged
+            && stream.client.acknowledge(self.last).is_ok()
+        {
+            self.acknowledged = self.last;
+        }
     }
 
     fn print(&mut self, event: &Event) -> io::Result<()> {
-        self.last = match event {
-            Event::Notification(record) => record.sequence(),
-            Event::Outcome(outcome) => outcome.record.sequence(),
-            Event::Gap(gap) => gap.last,
-            Event::Missing { last, .. } => *last,
-            _ => self.last,
-        };
+        match event {
+            Event::Resumed { .. } => complain("the stream goes on"),
+            Event::NoStream => complain(
+                "the driver is too old for streams: what comes while this command does not run is lost. Update the driver",
+            ),
+            Event::Reconnected { .. } => {
+                complain("a new stream begins: the former one was not kept");
+                (self.last, self.acknowledged) = (0, 0);
+            }
+            _ => self.last = event.last_sequence().unwrap_or(self.last),
+        }
         if self.json {
             return match self.narrator.json(event) {
                 Some(line) => self.output.line(&line),

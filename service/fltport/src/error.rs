@@ -60,6 +60,8 @@ pub enum Error {
     TakenOver(Code),
     /// There is no such record in the stream.
     NoSuchRecord(Code),
+    /// The provider does not report its present state.
+    NoSnapshot(Code),
     /// There was no answer within this time.
     NoAnswer(Duration),
     /// The driver refused.
@@ -100,6 +102,7 @@ impl Error {
             | Error::StreamInUse(code)
             | Error::TakenOver(code)
             | Error::NoSuchRecord(code)
+            | Error::NoSnapshot(code)
             | Error::Refused(code)
             | Error::Thread(code) => *code,
             _ => Code::None,
@@ -138,6 +141,7 @@ impl Error {
             Fault::StreamInUse => Error::StreamInUse(code),
             Fault::TakenOver => Error::TakenOver(code),
             Fault::NoSuchRecord => Error::NoSuchRecord(code),
+            Fault::NoSnapshot => Error::NoSnapshot(code),
             Fault::NoAnswer => Error::NoAnswer(limit),
             Fault::Protocol(what) => Error::Protocol(what),
             Fault::TooSmall(_) | Fault::Malformed | Fault::Other => Error::Refused(code),
@@ -194,6 +198,9 @@ impl fmt::Display for Error {
             ),
             Error::NoSuchRecord(_) => f.write_str(
                 "there is no such record in the stream. Acknowledge what has come",
+            ),
+            Error::NoSnapshot(_) => f.write_str(
+                "the provider does not report its present state. Subscribe without a snapshot",
             ),
             Error::NoAnswer(limit) => write!(
                 f,

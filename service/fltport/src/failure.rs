@@ -64,6 +64,8 @@ pub(crate) enum Fault {
     TakenOver,
     /// The stream has no such record.
     NoSuchRecord,
+    /// The provider has no snapshots.
+    NoSnapshot,
     /// The driver does not know what it was sent.
     Malformed,
     /// No answer within the time.
@@ -133,6 +135,7 @@ impl Failure {
             nt::CANCELLED => Fault::Cancelled,
             status::NOT_FOUND => Fault::NotFound,
             status::INVALID_PARAMETER => Fault::Malformed,
+            status::NOT_SUPPORTED => Fault::NoSnapshot,
             status::SHARING_VIOLATION => Fault::Taken,
             status::CONNECTION_ACTIVE => Fault::StreamInUse,
             status::CONNECTION_ABORTED => Fault::TakenOver,
@@ -165,6 +168,7 @@ impl Failure {
             0x8007_03E3 => Fault::Cancelled,
             0x8007_0490 => Fault::NotFound,
             0x8007_0057 => Fault::Malformed,
+            0x8007_0032 => Fault::NoSnapshot,
             0x8007_0020 => Fault::Taken,
             0x8007_04CE => Fault::StreamInUse,
             0x8007_04D4 => Fault::TakenOver,
@@ -220,6 +224,7 @@ mod tests {
             (nt::CANCELLED, 0x8007_03E3),
             (status::NOT_FOUND, 0x8007_0490),
             (status::INVALID_PARAMETER, 0x8007_0057),
+            (status::NOT_SUPPORTED, 0x8007_0032),
             (status::SHARING_VIOLATION, 0x8007_0020),
             (status::CONNECTION_ACTIVE, 0x8007_04CE),
             (status::CONNECTION_ABORTED, 0x8007_04D4),

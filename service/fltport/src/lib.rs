@@ -89,7 +89,7 @@ pub use request::Request;
 pub use rows::{ConnectionInfo, ProviderInfo};
 pub use schema::{DefinitionSchema, FieldSchema, FormSchema, MessageSchema, Schema};
 pub use statistics::Statistics;
-pub use stream::{Acknowledge, StreamInfo, StreamKey};
+pub use stream::{Acknowledge, MAX_RETENTION, StreamInfo, StreamKey};
 pub use subscription::{MessageKey, Subscription};
 #[cfg(feature = "tokio")]
 pub use tokio_client::AsyncClient;

@@ -51,6 +51,8 @@ pub struct ConnectionInfo {
     pub version: u16,
     /// It is the connection that asks.
     pub own: bool,
+    /// It has ended, and its stream waits for the service to come back.
+    pub waits: bool,
 }
 
 fn name(bytes: &[u8]) -> String {
@@ -84,7 +86,8 @@ impl From<ConnectionRow> for ConnectionInfo {
             queued_peak: row.queued_peak,
             capacity: row.capacity,
             version: row.version,
-            own: row.own != 0,
+            own: row.own == 1,
+            waits: row.own == 2,
         }
     }
 }

@@ -16,6 +16,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+/// The longest time that a stream is kept without a connection.
+pub const MAX_RETENTION: Duration = Duration::from_millis(MAX_RETENTION_MS as u64);
+
 /// So many events at most are dealt with before that is acknowledged.
 const EVENTS_AT_ONCE: u64 = 256;
 

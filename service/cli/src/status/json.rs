@@ -84,6 +84,7 @@ fn connection_json(json: &mut Json, connection: &ConnectionInfo) {
     json.key("queued_peak").number(connection.queued_peak);
     json.key("queue_bytes").number(connection.capacity);
     json.key("own").bool(connection.own);
+    json.key("waits").bool(connection.waits);
 }
 
 /// Whose account a row is: a number, or a word.

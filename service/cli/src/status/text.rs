@@ -38,7 +38,11 @@ pub(super) fn write(state: &State) -> Vec<String> {
             "  {} {}{}, pid {}, since {}, rights: {}, queue {} of {} bytes (at most {})",
             connection.number,
             table::printable(&connection.name),
-            if connection.own { " (this one)" } else { "" },
+            match (connection.own, connection.waits) {
+                (true, _) => " (this one)",
+                (_, true) => " (ended; its stream waits for it)",
+                _ => "",
+            },
             connection.pid,
             clock::date_and_time(connection.since, &zone),
             rights_of(connection).join(" "),

@@ -17,6 +17,7 @@ mod metrics;
 mod providers;
 mod rights;
 mod stop;
+mod streams;
 mod verdicts;
 mod watch;
 
