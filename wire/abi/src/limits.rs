@@ -17,7 +17,7 @@ pub const MAX_PROVIDERS: usize = 16;
 pub const MAX_MESSAGE_NUMBER: u16 = 63;
 
 /// Services that can be connected at one time, and streams that wait for theirs.
-pub const MAX_CONNECTIONS: usize = 64;
+pub const MAX_CONNECTIONS: usize = 32;
 
 /// The largest frame that the driver sends, header included. A service that posts buffers of this
 /// size (and the Filter Manager's 16-byte header) never meets "buffer too small".
