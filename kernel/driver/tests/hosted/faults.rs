@@ -7,10 +7,11 @@ use crate::life::{Life, Luck};
 use crate::machine::{FLTPORT, MONITOR};
 use crate::security;
 use crate::service::{PATIENCE, Request, Service};
+use crate::streams::wanted;
 use fltport_abi::account::Cause;
-use fltport_abi::command::{LedgerRow, own};
+use fltport_abi::command::{LedgerRow, flags, own};
 use fltport_abi::filter::Op;
-use fltport_abi::hello::rights;
+use fltport_abi::hello::{StreamHello, rights, stream};
 use fltport_abi::limits::MIN_QUEUE;
 use fltport_abi::message::Message;
 use fltport_abi::process_monitor::{PROVIDER, ProcessStart};
@@ -287,14 +288,44 @@ fn a_guarded_life(life: &Life) {
     life.stop(&FLTPORT, common);
 }
 
+/// A service with a stream and a snapshot, which it hands over to another.
+fn a_kept_life(life: &Life) {
+    let common = life.load(&FLTPORT);
+    let image = generator::image(0, BacklogPolicy::KeepOldest);
+    let loaded = life.load(&image);
+    if loaded
+        && let Some(mut first) = life.connect_stream(&wanted())
+        && let Some(provider) = life.provider(&first, "generator")
+    {
+        (0..5).for_each(|n| generator::put(n, &[7; 20_000]));
+        life.twice("a snapshot", || {
+            first.subscribe_flagged(provider, 1 << 1, flags::SNAPSHOT)
+        });
+        let dealt = first.next_if(life.is_marred()).unwrap_or(0);
+        life.command(&first, (0, own::ACKNOWLEDGE), &dealt.to_le_bytes());
+        let take_over = StreamHello {
+            flags: stream::RESUME | stream::TAKE_OVER,
+            ..wanted()
+        };
+        let second = life.connect_stream(&take_over);
+        drop(first);
+        drop(second);
+        generator::put(5, b"kept");
+        drop(life.connect_stream(&wanted()));
+    }
+    life.stop(&image, loaded);
+    life.stop(&FLTPORT, common);
+}
+
 /// How a life begins, and what happens in it.
 type Script = (FilterManagerStart, fn(&Life));
 
-const LIVES: [Script; 4] = [
+const LIVES: [Script; 5] = [
     (FilterManagerStart::Ready, an_ordinary_life),
     (FilterManagerStart::Late, an_early_life),
     (FilterManagerStart::Ready, a_generated_life),
     (FilterManagerStart::Ready, a_guarded_life),
+    (FilterManagerStart::Ready, a_kept_life),
 ];
 
 #[test]

@@ -10,7 +10,7 @@ use crate::service::{PATIENCE, Record, Request, Service};
 use crate::stacks;
 use fltport_abi::command::{LedgerRow, RequestRow, flags, own};
 use fltport_abi::frame::RecordKind;
-use fltport_abi::hello::Hello;
+use fltport_abi::hello::{Hello, StreamHello, rights};
 use fltport_abi::schema::Provider;
 use fltport_nt::bindings::STATUS_INSUFFICIENT_RESOURCES;
 use nt_host::faults::FaultPlan;
@@ -135,6 +135,18 @@ impl Life {
     pub(crate) fn connect(&self, name: &str, rights: u32) -> Option<Service> {
         let hello = Hello::new(name, rights, 0).to_bytes();
         self.twice("connect", || Service::connect_with(&self.machine, &hello))
+    }
+
+    /// Connects with a stream. A first attempt that failed may have had it.
+    pub(crate) fn connect_stream(&self, stream: &StreamHello) -> Option<Service> {
+        let hello = Hello::new("kept", rights::ALL, 0);
+        let context = stream.to_bytes(&hello);
+        let mut service = self.twice("connect with a stream", || {
+            Service::connect_with(&self.machine, &context)
+        })?;
+        let row = self.twice("stream", || service.try_stream())?;
+        service.goes_on_behind(row.acknowledged);
+        Some(service)
     }
 
     /// A command and its result.

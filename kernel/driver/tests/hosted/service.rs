@@ -97,6 +97,28 @@ impl Service {
         Ok(service)
     }
 
+    /// Records up to this number are not sent to it.
+    pub(crate) fn goes_on_behind(&mut self, number: u64) {
+        self.next = number + 1;
+    }
+
+    /// The number of the next record. One that must come is waited for.
+    pub(crate) fn next_if(&mut self, may_not_come: bool) -> Option<u64> {
+        let patience = if may_not_come {
+            Duration::ZERO
+        } else {
+            PATIENCE
+        };
+        while self.records.is_empty() && self.receive(patience) {}
+        Some(self.records.pop_front()?.header.sequence)
+    }
+
+    /// As [`Service::stream`], where calls may fail.
+    pub(crate) fn try_stream(&self) -> Result<StreamRow, i32> {
+        let row = self.command(0, own::STREAM, &[])?;
+        Ok(StreamRow::read(&row).expect("a row"))
+    }
+
     /// What the driver knows of this connection's stream.
     pub(crate) fn stream(&self) -> StreamRow {
         let row = self.command(0, own::STREAM, &[]).expect("a stream");
