@@ -19,7 +19,7 @@ const FLAGS: &str = "--cfg fuzzing -Cpasses=sancov-module -Cllvm-args=-sanitizer
     -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
     -Cllvm-args=-sanitizer-coverage-trace-compares -Ccodegen-units=1";
 
-/// Fuzz whatever is decoded: schemas, records, frames, commands, hellos; and the encoder.
+/// Fuzz whatever is decoded: schemas, records, frames, commands, hellos, filters; and the encoder.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// How long each target runs.
