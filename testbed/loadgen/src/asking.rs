@@ -18,6 +18,8 @@ const DEFAULT: Reply = Reply { number: 0 };
 
 /// One thread's share.
 struct Share {
+    /// The provider that does it.
+    place: usize,
     progress: PoolArc<Progress>,
     thread: u32,
     rounds: u64,
@@ -35,6 +37,7 @@ pub(crate) fn start(load: &Load, ask: &Ask) -> Result<u32> {
     let number = progress.number;
     let share = |thread| {
         Ok(Share {
+            place: load.place,
             progress: progress.clone(),
             thread,
             rounds: part(ask.rounds, ask.threads, thread),
@@ -47,7 +50,7 @@ pub(crate) fn start(load: &Load, ask: &Ask) -> Result<u32> {
 
 impl Share {
     fn run(&self) {
-        if let Ok(provider) = load::provider() {
+        if let Ok(provider) = load::provider(self.place) {
             self.ask(&provider);
         }
         self.progress.share_ended();

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The commands.
 
-use crate::load::Load;
+use crate::load::{self, Load};
 use crate::messages::{
     Ask, AskStarted, Await, Defer, DeferStarted, Echo, Echoed, Fault, Faulted, Flood, FloodStarted,
-    GetStatistics, LoadStatistics, MAX_AWAIT_MS,
+    GetStatistics, LoadStatistics, MAX_AWAIT_MS, Register, Registered,
 };
 use crate::{asking, deferred, flood};
 use core::ffi::c_void;
@@ -70,6 +70,10 @@ impl Handler for Load {
             GetStatistics::NUMBER => {
                 let GetStatistics {} = read(payload)?;
                 write(&self.statistics(), out)
+            }
+            Register::NUMBER => {
+                load::register(self, &read(payload)?)?;
+                write(&Registered {}, out)
             }
             _ => Err(NtError(STATUS_INVALID_DEVICE_REQUEST)),
         }

@@ -19,6 +19,8 @@ const PERIOD_MS: u16 = 1;
 /// What the DPC does again and again until all are sent. It is one DPC, so it does not run twice at a
 /// time.
 pub(crate) struct Burst {
+    /// The provider that does it.
+    place: usize,
     progress: PoolArc<Progress>,
     count: u64,
     sent: AtomicU64,
@@ -32,6 +34,7 @@ pub(crate) fn start(load: &Load, defer: &Defer) -> Result<u32> {
     let progress = Progress::new(load.number(), 1)?;
     let number = progress.number;
     let burst = Burst {
+        place: load.place,
         progress: progress.clone(),
         count: defer.count,
         sent: AtomicU64::new(0),
@@ -65,7 +68,7 @@ impl Burst {
     fn send(&self) -> bool {
         let from = self.sent.load(Ordering::Relaxed);
         let to = self.count.min(from.saturating_add(BATCH));
-        let Ok(provider) = load::provider() else {
+        let Ok(provider) = load::provider(self.place) else {
             return true;
         };
         if self.progress.is_cancelled() || provider.handler().is_stopping() {

@@ -13,6 +13,8 @@ use fltport_nt::{NtError, Result};
 
 /// One thread's share.
 struct Share {
+    /// The provider that does it.
+    place: usize,
     progress: PoolArc<Progress>,
     thread: u32,
     count: u64,
@@ -47,6 +49,7 @@ pub(crate) fn start(load: &Load, flood: &Flood) -> Result<u32> {
     let number = progress.number;
     let share = |thread| {
         Ok(Share {
+            place: load.place,
             progress: progress.clone(),
             thread,
             count: part(flood.count, flood.threads, thread),
@@ -59,7 +62,7 @@ pub(crate) fn start(load: &Load, flood: &Flood) -> Result<u32> {
 
 impl Share {
     fn run(&self) {
-        if let Ok(provider) = load::provider() {
+        if let Ok(provider) = load::provider(self.place) {
             self.send(&provider);
         }
         self.progress.share_ended();

@@ -2,11 +2,12 @@
 //! The driver's state: the provider, and the jobs that run.
 
 use crate::job::{Job, Progress};
-use crate::messages::{EARLY, Early, PROVIDER};
+use crate::messages::{EARLY, Early, PROVIDERS, Register};
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use fltport_client::{BacklogPolicy, Options, Provider};
 use fltport_nt::bindings::{
-    STATUS_DELETE_PENDING, STATUS_INSUFFICIENT_RESOURCES, STATUS_NOT_FOUND,
+    STATUS_DELETE_PENDING, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER,
+    STATUS_NOT_FOUND, STATUS_OBJECT_NAME_COLLISION,
 };
 use fltport_nt::ex::{Global, PoolArc, Rundown, RundownGuard, Tag};
 use fltport_nt::io::DriverObject;
@@ -25,10 +26,14 @@ const STAGING: u32 = 64 * 1024;
 /// So many jobs run at a time, or have ended and not been replaced.
 const MAX_JOBS: usize = 4;
 
-static PROVIDER_OF_THIS: Global<Provider<Load>> = Global::empty();
+/// The providers of this driver: the first one while it is loaded, the others when they are wanted.
+static REGISTERED: [Global<Provider<Load>>; PROVIDERS.len()] =
+    [const { Global::empty() }; PROVIDERS.len()];
 
-/// The driver as its commands see it.
+/// One provider as its commands see it.
 pub(crate) struct Load {
+    /// Its place among [`PROVIDERS`].
+    pub(crate) place: usize,
     jobs: SpinLock<[Option<Job>; MAX_JOBS]>,
     /// Held while a job is started, so that none is when the driver goes.
     starting: Rundown,
@@ -39,15 +44,18 @@ pub(crate) struct Load {
     pub(crate) commands: AtomicU64,
 }
 
-/// IRQL: PASSIVE_LEVEL. Registers the provider and sends the early notifications; [`stop`] is its
-/// mirror.
+/// What the driver object is for: that a command can register another provider.
+static DRIVER: Global<DriverObject> = Global::empty();
+
+/// IRQL: PASSIVE_LEVEL. Registers the first provider and sends the early notifications; [`stop`] is
+/// its mirror.
 pub(crate) fn start(driver: DriverObject) -> Result<()> {
     let options = Options::new(TAG)
         .backlog(BACKLOG, BacklogPolicy::KeepNewest)
         .staging(STAGING);
-    let provider = Provider::register(driver, &PROVIDER, Load::new()?, options)?;
-    let provider = PoolArc::new(TAG, provider)?;
-    PROVIDER_OF_THIS.replace(Some(provider.clone()));
+    DRIVER.replace(Some(PoolArc::new(TAG, driver)?));
+    let registered = register_at(driver, 0, options);
+    let provider = registered.inspect_err(|_| drop(DRIVER.replace(None)))?;
     for number in 0..EARLY {
         // Never refused, for it is one of the provider's own; a loss is in the ledger.
         if provider.notify(&Early { number, of: EARLY }).is_ok() {
@@ -57,23 +65,62 @@ pub(crate) fn start(driver: DriverObject) -> Result<()> {
     Ok(())
 }
 
-/// IRQL: PASSIVE_LEVEL. Ends the jobs, waits for their threads, and gives everything back.
-pub(crate) fn stop() {
-    if let Some(provider) = PROVIDER_OF_THIS.get() {
-        provider.handler().close();
-    }
-    // Nobody else takes it any more: the jobs have ended, and none starts.
-    drop(PROVIDER_OF_THIS.replace(None));
+fn register_at(
+    driver: DriverObject,
+    place: usize,
+    options: Options,
+) -> Result<PoolArc<Provider<Load>>> {
+    let wrong = NtError(STATUS_INVALID_PARAMETER);
+    let schema = PROVIDERS.get(place).ok_or(wrong)?;
+    let registered = REGISTERED.get(place).ok_or(wrong)?;
+    let provider = Provider::register(driver, schema, Load::new(place)?, options)?;
+    let provider = PoolArc::new(TAG, provider)?;
+    registered.replace(Some(provider.clone()));
+    Ok(provider)
 }
 
-/// IRQL: <= DISPATCH_LEVEL. The provider, while the driver is loaded.
-pub(crate) fn provider() -> Result<PoolArc<Provider<Load>>> {
-    PROVIDER_OF_THIS.get().ok_or(NtError(STATUS_DELETE_PENDING))
+/// IRQL: PASSIVE_LEVEL. Registers one of the other providers. `STATUS_OBJECT_NAME_COLLISION` if it
+/// is registered; `STATUS_INVALID_PARAMETER` if `asked`, which was asked to, is not the first one:
+/// that one's handlers are waited for when the driver goes, before the others are looked at.
+pub(crate) fn register(asked: &Load, wanted: &Register) -> Result<()> {
+    if asked.place != 0 || wanted.place == 0 {
+        return Err(NtError(STATUS_INVALID_PARAMETER));
+    }
+    let driver = DRIVER.get().ok_or(NtError(STATUS_DELETE_PENDING))?;
+    let place = wanted.place as usize;
+    if provider(place).is_ok() {
+        return Err(NtError(STATUS_OBJECT_NAME_COLLISION));
+    }
+    let options = Options::new(TAG)
+        .staging(STAGING)
+        .quota(wanted.quota)
+        .rate(wanted.rate, wanted.burst);
+    register_at(*driver, place, options).map(drop)
+}
+
+/// IRQL: PASSIVE_LEVEL. Ends the jobs, waits for their threads, and gives everything back.
+pub(crate) fn stop() {
+    // The first one first: once it has gone, no command can register another one.
+    for registered in &REGISTERED {
+        if let Some(provider) = registered.get() {
+            provider.handler().close();
+        }
+        // Nobody else takes it any more: the jobs have ended, and none starts.
+        drop(registered.replace(None));
+    }
+    drop(DRIVER.replace(None));
+}
+
+/// IRQL: <= DISPATCH_LEVEL. A provider, while it is registered.
+pub(crate) fn provider(place: usize) -> Result<PoolArc<Provider<Load>>> {
+    let registered = REGISTERED.get(place).and_then(Global::get);
+    registered.ok_or(NtError(STATUS_DELETE_PENDING))
 }
 
 impl Load {
-    fn new() -> Result<Self> {
+    fn new(place: usize) -> Result<Self> {
         Ok(Load {
+            place,
             jobs: SpinLock::new([const { None }; MAX_JOBS]),
             starting: Rundown::new(TAG)?,
             stopping: AtomicBool::new(false),

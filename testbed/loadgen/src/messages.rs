@@ -2,6 +2,7 @@
 //! What the load generator tells, asks and takes.
 
 use fltport_abi::message::Status;
+use fltport_abi::schema::Provider;
 
 fltport_abi::messages! {
     /// The load generator as it registers.
@@ -161,6 +162,32 @@ fltport_abi::messages! {
         /// Commands taken, this one included.
         commands: u64,
     }
+
+    /// Registers another one of [`PROVIDERS`], which stays until the driver goes.
+    command 27 "register" Register {
+        /// Its place there: from 1.
+        place: u32,
+        /// Bytes that it may have queued for one service; 0 for no quota.
+        quota: u32,
+        /// Notifications a second; 0 for no limit.
+        rate: u32,
+        /// How many may come at once.
+        burst: u32,
+    } -> /// It has been registered.
+    Registered {}
+}
+
+/// The providers that this driver can be: all tell, ask and take the same.
+pub static PROVIDERS: [Provider; 5] = [
+    PROVIDER,
+    another("loadgen-2"),
+    another("loadgen-3"),
+    another("loadgen-4"),
+    another("loadgen-5"),
+];
+
+const fn another(name: &'static str) -> Provider {
+    Provider { name, ..PROVIDER }
 }
 
 /// The most threads of one job.
