@@ -27,7 +27,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::JoinHandle;
 
 /// Sockets at one time. The driver has its own, smaller limit on connections.
-pub(super) const MAX_SOCKETS: usize = 64;
+pub(super) const MAX_SOCKETS: usize = 96;
 
 /// Of these, how many users other than root and this host's own may have, all together: they cannot
 /// keep the service out.
