@@ -44,6 +44,21 @@ pub(crate) struct Seat {
     /// How many gets it has waiting.
     #[arg(long, default_value_t = 4)]
     pub(crate) gets: u32,
+    /// Bytes of its queue in the driver.
+    #[arg(long)]
+    pub(crate) driver_queue: Option<u32>,
+    /// The stream that it has.
+    #[arg(long, requires = "journal")]
+    pub(crate) stream: Option<String>,
+    /// How long the stream is kept without a service, in milliseconds.
+    #[arg(long, default_value_t = 30_000)]
+    pub(crate) retention: u64,
+    /// It takes the stream from the instance that has it.
+    #[arg(long)]
+    pub(crate) take_over: bool,
+    /// Where it writes what of the stream it has dealt with.
+    #[arg(long)]
+    pub(crate) journal: Option<PathBuf>,
     /// It does not connect again.
     #[arg(long)]
     pub(crate) once: bool,

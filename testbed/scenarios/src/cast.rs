@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The services of a scenario, from the side of who orders them: processes of this program.
 
-use crate::language::Service;
-use crate::orders::{Answer, Order};
+use crate::journal::Journals;
+use crate::language::{Service, Stream};
+use crate::orders::{Answer, Numbers, Order};
 use anyhow::{Context, Result, anyhow, bail};
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
@@ -15,9 +16,12 @@ use std::time::Duration;
 /// What a service may take beyond the time of its order, to answer that it is over.
 const GRACE: Duration = Duration::from_secs(20);
 
-/// The services that are there.
+/// The services that are there, and what was written by those that had a stream.
 #[derive(Default)]
-pub(crate) struct Cast(BTreeMap<String, Member>);
+pub(crate) struct Cast {
+    members: BTreeMap<String, Member>,
+    journals: Journals,
+}
 
 struct Member {
     process: Child,
@@ -29,7 +33,7 @@ impl Cast {
     /// Starts a service and waits until it has connected, or has said why it cannot.
     pub(crate) fn start(&mut self, service: &Service, socket: Option<&Path>) -> Result<Answer> {
         let name = &service.name;
-        if self.0.contains_key(name) {
+        if self.members.contains_key(name) {
             bail!("there is a service {name} already. Call this one otherwise, or end that one");
         }
         let program = std::env::current_exe().context("this program cannot be found")?;
@@ -42,29 +46,57 @@ impl Cast {
             ("--queue", service.queue.map(|n| n.to_string())),
             ("--gets", service.gets.map(|n| n.to_string())),
             ("--watch", service.watch.map(|n| n.to_string())),
+            (
+                "--driver-queue",
+                service.driver_queue.map(|n| n.to_string()),
+            ),
         ] {
             value.map(|value| command.args([option, &value]));
         }
         if service.once {
             command.arg("--once");
         }
+        let journal = self.prepare(service.stream.as_ref(), &mut command)?;
         let mut member = Member::start(command)?;
         let answer = member.answer(name, GRACE)?;
         if let Answer::Done(_) = &answer {
-            self.0.insert(name.clone(), member);
+            self.members.insert(name.clone(), member);
+            if let (Some(stream), Some(journal)) = (&service.stream, journal) {
+                self.journals.add(&stream.name, journal);
+            }
         }
         Ok(answer)
     }
 
+    /// What a service with a stream has to know; where it writes.
+    fn prepare(&self, stream: Option<&Stream>, command: &mut Command) -> Result<Option<PathBuf>> {
+        let Some(stream) = stream else {
+            return Ok(None);
+        };
+        let journal = self.journals.next(&stream.name)?;
+        command.args(["--stream", &stream.name]);
+        command.args(["--retention", &stream.retention.to_string()]);
+        command.arg("--journal").arg(&journal);
+        if stream.take_over {
+            command.arg("--take-over");
+        }
+        Ok(Some(journal))
+    }
+
+    /// What all instances of a stream have dealt with, one after the other.
+    pub(crate) fn stream(&self, name: &str) -> Result<Numbers> {
+        self.journals.sums(name)
+    }
+
     /// Has a service do something.
     pub(crate) fn order(&mut self, name: &str, order: &Order, within: u64) -> Result<Answer> {
-        let member = self.0.get_mut(name).ok_or_else(|| nobody(name))?;
+        let member = self.members.get_mut(name).ok_or_else(|| nobody(name))?;
         let line = serde_json::to_string(order).context("an order cannot be written as JSON")?;
         writeln!(member.orders, "{line}").with_context(|| format!("{name} takes no orders"))?;
         member.orders.flush()?;
         let answer = member.answer(name, Duration::from_millis(within) + GRACE)?;
         if *order == Order::Leave
-            && let Some(member) = self.0.remove(name)
+            && let Some(member) = self.members.remove(name)
         {
             member.wait()?;
         }
@@ -73,7 +105,7 @@ impl Cast {
 
     /// Kills a service's process, and waits until it is gone.
     pub(crate) fn kill(&mut self, name: &str) -> Result<()> {
-        let mut member = self.0.remove(name).ok_or_else(|| nobody(name))?;
+        let mut member = self.members.remove(name).ok_or_else(|| nobody(name))?;
         member.process.kill().context("it cannot be killed")?;
         member.process.wait().context("its end is unknown")?;
         Ok(())
@@ -81,7 +113,7 @@ impl Cast {
 
     /// Who is there.
     pub(crate) fn names(&self) -> Vec<String> {
-        self.0.keys().cloned().collect()
+        self.members.keys().cloned().collect()
     }
 }
 

@@ -5,7 +5,9 @@
 //! about what it shows, in one line
 //!
 //! start DRIVER | stop DRIVER | unload DRIVER      load, stop, or ask to unload (which may be refused)
-//! service NAME [queue=BYTES] [gets=N] [once=yes]  a process that connects
+//! service NAME [queue=BYTES] [gets=N] [once=yes] [driver-queue=BYTES]     a process that connects
+//!     [stream=KEY] [retention=MS] [takes-over=yes]
+//! stream KEY                                      what all instances of a stream have dealt with
 //! kill NAME | leave NAME                          its end, without warning or in order
 //! repeat N ... end                                the steps between, N times
 //!
@@ -14,7 +16,10 @@
 //! registry unsets KEY NAME | registry renames KEY NAME
 //! registry begins KEY [threads=N] | registry ends      threads that set values meanwhile
 //!
+//! NAME registers PROVIDER [quota=BYTES] [rate=N] [burst=N]     another one of the load generator's
 //! NAME subscribes [provider=NAME] [observe=tick,blob,early,question] [decide=question]
+//!     [filter=MESSAGE:PREDICATE]
+//! (of the load generator's providers each starts jobs: provider=NAME, also behind `finishes`)
 //! NAME starts flood count=N [threads=N] [bytes=N]      notifications from threads
 //! NAME starts dpc count=N [by=timer|queue]             notifications from DPCs
 //! NAME starts ask rounds=N [threads=N] [deadline=MS]   questions from threads
@@ -27,9 +32,12 @@
 //! NAME allows | NAME denies        what the registry monitor asks about; it allows at first
 //! NAME echoes bytes=N
 //! NAME faults address=N [write=yes]
+//! NAME uses [provider=NAME]        what the provider takes of this connection
+//! NAME refused                     what the driver has refused, by reason
 //! NAME counts                      what the load generator has done
 //! NAME sends command=N [provider=NAME] [bytes=N]       a command of arbitrary bytes
 //! NAME passes [input=PLACE] [output=PLACE] [input-length=N] [output-length=N]
+//! NAME crowds connections=N         connects so many times more, in place of those before
 //! NAME audits                      the ledger, once nothing is in flight
 //! ```
 //!
@@ -44,7 +52,7 @@ mod words;
 
 use anyhow::{Result, anyhow, bail};
 pub(crate) use registry::Work;
-pub(crate) use step::{Action, Service, Step};
+pub(crate) use step::{Action, Service, Step, Stream};
 use words::Words;
 
 /// A scenario.

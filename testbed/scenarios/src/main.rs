@@ -18,6 +18,7 @@
 mod arguments;
 mod cast;
 mod floor;
+mod journal;
 mod language;
 mod list;
 mod orders;

@@ -16,12 +16,24 @@ pub(crate) enum Order {
         provider: String,
         observe: Vec<u16>,
         decide: Vec<u16>,
+        /// A filter for a message, as the service library reads it.
+        filter: Option<(u16, String)>,
         within: u64,
     },
-    /// Have the load generator start a job; answers with its number.
-    Start(Job),
+    /// Have the load generator register another provider.
+    Register(Provider),
+    /// Have a provider of the load generator start a job; answers with its number.
+    Start { provider: String, job: Job },
     /// Wait for the end of a job; answers with its account.
-    Finish { job: u32, within: u64 },
+    Finish {
+        provider: String,
+        job: u32,
+        within: u64,
+    },
+    /// What this provider takes of this connection.
+    Usage { provider: String },
+    /// What the driver has refused, by reason.
+    Refusals,
     /// Have the load generator give back so many bytes.
     Echo { bytes: usize },
     /// Have the load generator touch an address.
@@ -34,6 +46,8 @@ pub(crate) enum Order {
         command: u16,
         bytes: usize,
     },
+    /// Connect so many times more, and keep these connections; they replace former ones.
+    Crowd { connections: usize },
     /// Send from and to these places in memory, past the library.
     Pass(Pass),
     /// Wait until the tally is as it is to be; answers with it in any case.
@@ -74,6 +88,15 @@ pub(crate) enum Job {
         threads: u32,
         deadline: u32,
     },
+}
+
+/// Another provider of the load generator, and what it declares; 0 for no limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Provider {
+    pub(crate) name: String,
+    pub(crate) quota: u32,
+    pub(crate) rate: u32,
+    pub(crate) burst: u32,
 }
 
 /// A command whose buffers may be anywhere.

@@ -6,32 +6,41 @@ mod events;
 mod orders;
 
 use crate::arguments::Seat;
+use crate::journal::Journal;
 use crate::orders::{Answer, Numbers, Order, Refusal};
 use crate::watching;
 use anyhow::{Context, Result};
 use events::Events;
-use fltport::{Client, Options};
+use fltport::{Acknowledge, Client, Options, StreamKey};
 use std::io::{BufRead, Write};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Runs it until it is told to leave, or nobody is there any more to tell it.
 pub(crate) fn run(seat: &Seat) -> Result<()> {
     if let Some(seconds) = seat.watch {
         return watching::run(seat, seconds);
     }
-    let client = match Client::connect(options(seat)) {
+    let client = match connect(seat) {
         Ok(client) => Arc::new(client),
         Err(error) => return answer(&Answer::Refused(Refusal::from(error))),
     };
-    let events = Events::begin(&client).context("a thread cannot be started")?;
+    let journal = journal(&client, seat)?;
+    let events = Events::begin(&client, journal).context("a thread cannot be started")?;
     answer(&Answer::Done(Numbers::new()))?;
+    let mut crowd = Vec::new();
     while let Some(order) = read_order()? {
         let leaves = order == Order::Leave;
         if leaves {
             client.close();
         }
-        answer(&orders::obey(&client, &events, seat, order))?;
+        answer(&match order {
+            Order::Crowd { connections } => match gather(seat, &mut crowd, connections) {
+                Ok(()) => Answer::Done(Numbers::new()),
+                Err(error) => Answer::Refused(Refusal::from(error)),
+            },
+            order => orders::obey(&client, &events, seat, order),
+        })?;
         if leaves {
             break;
         }
@@ -41,12 +50,67 @@ pub(crate) fn run(seat: &Seat) -> Result<()> {
     Ok(())
 }
 
+/// Connects so many times, in place of those who are there.
+fn gather(seat: &Seat, crowd: &mut Vec<Client>, count: usize) -> Result<(), fltport::Error> {
+    crowd.clear();
+    for _ in 0..count {
+        crowd.push(Client::connect(options(seat))?);
+    }
+    Ok(())
+}
+
+/// How long the driver may take to hear of the end of the process that had the stream.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Connects; a stream whose last instance was killed a moment ago may still be that one's, and
+/// nothing tells a new one when it is not.
+fn connect(seat: &Seat) -> Result<Client, fltport::Error> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match Client::connect(options(seat)) {
+            Err(fltport::Error::StreamInUse(_)) if Instant::now() < deadline => {
+                std::thread::yield_now();
+            }
+            connected => return connected,
+        }
+    }
+}
+
+/// The journal of a service that has a stream.
+fn journal(client: &Client, seat: &Seat) -> Result<Option<Journal>> {
+    let Some(path) = &seat.journal else {
+        return Ok(None);
+    };
+    let stream = client.stream().context("the stream cannot be looked at")?;
+    let stream = stream.context("a service that has no stream")?;
+    let journal = Journal::begin(path, stream.acknowledged);
+    journal.map(Some).context("the journal cannot be written")
+}
+
+/// The key that a stream's name stands for.
+fn key(name: &str) -> Option<StreamKey> {
+    let mut key = [0; 16];
+    for (byte, letter) in key.iter_mut().zip(name.bytes()) {
+        *byte = letter;
+    }
+    StreamKey::new(key)
+}
+
 fn options(seat: &Seat) -> Options {
-    let options = Options::new(&seat.name)
+    let mut options = Options::new(&seat.name)
         .queue(seat.queue)
         .outstanding_gets(seat.gets)
         .backoff(Duration::from_millis(10), Duration::from_millis(200))
         .reconnect(!seat.once);
+    if let Some(key) = seat.stream.as_deref().and_then(key) {
+        options = options
+            .stream(key, Duration::from_millis(seat.retention))
+            .take_over(seat.take_over)
+            .acknowledge(Acknowledge::Explicitly);
+    }
+    if let Some(bytes) = seat.driver_queue {
+        options = options.driver_queue(bytes);
+    }
     #[cfg(unix)]
     if let Some(socket) = &seat.socket {
         return options.socket(socket);

@@ -6,15 +6,15 @@ use fltport::{Cause, Loss, Record};
 use fltport_abi::Message;
 use fltport_abi::command::{BACKLOG, LedgerRow};
 use fltport_abi::{process_monitor, registry_monitor};
-use loadgen::messages::{Blob, Early, PROVIDER, Tick};
+use loadgen::messages::{Blob, Early, PROVIDERS, Tick};
 use std::collections::BTreeMap;
 
 /// The counts of one service, over all its connections.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     numbers: Numbers,
-    /// Each job's threads; the early ones are thread 0 of job 0.
-    threads: BTreeMap<(u32, u32), Thread>,
+    /// The threads of each provider's jobs; the early ones are thread 0 of job 0.
+    threads: BTreeMap<(u16, u32, u32), Thread>,
     gaps: u64,
 }
 
@@ -59,6 +59,11 @@ impl Tally {
         ] {
             numbers.entry(name.to_owned()).or_default();
         }
+        for place in 1..=PROVIDERS.len() {
+            for name in ["ticks-of", "blobs-of", "lost-of", "lost-by"] {
+                numbers.entry(format!("{name}-{place}")).or_default();
+            }
+        }
         let known = |name: &str| numbers.get(name).copied().unwrap_or(0);
         let accounted = known("ticks") + known("blobs") + known("early") + known("lost");
         numbers.insert("accounted".to_owned(), accounted);
@@ -68,25 +73,29 @@ impl Tally {
     /// A notification.
     pub(crate) fn told(&mut self, record: &Record) {
         self.add("since-gap", 1);
-        if let Some(name) = provider_of(record).filter(|name| *name != PROVIDER.name) {
+        let name = provider_of(record).unwrap_or_default();
+        let Some(place) = place_of(name) else {
             self.told_by_another(name, record.message());
             return;
-        }
+        };
+        let provider = record.provider();
         let counted = match record.message() {
             Tick::NUMBER => record.decode::<Tick>().map(|tick| {
                 self.add("ticks", 1);
+                self.add(&format!("ticks-of-{place}"), 1);
                 self.add("dispatch", u64::from(tick.irql >= 2));
-                self.in_order(tick.job, tick.thread, tick.number);
+                self.in_order((provider, tick.job, tick.thread), tick.number);
             }),
             Blob::NUMBER => record.decode::<Blob<'_>>().map(|blob| {
                 let intact = blob.data.iter().all(|byte| *byte == blob.number as u8);
                 self.add("blobs", 1);
+                self.add(&format!("blobs-of-{place}"), 1);
                 self.add("damaged", u64::from(!intact));
-                self.in_order(blob.job, blob.thread, blob.number);
+                self.in_order((provider, blob.job, blob.thread), blob.number);
             }),
             Early::NUMBER => record.decode::<Early>().map(|early| {
                 self.add("early", 1);
-                self.in_order(0, 0, early.number);
+                self.in_order((provider, 0, 0), early.number);
             }),
             _ => Ok(()),
         };
@@ -104,8 +113,8 @@ impl Tally {
         }
     }
 
-    /// A number of a job's thread.
-    pub(crate) fn in_order(&mut self, job: u32, thread: u32, number: u64) {
+    /// A number of the thread of a provider's job.
+    pub(crate) fn in_order(&mut self, thread: (u16, u32, u32), number: u64) {
         let now = Thread {
             next: number + 1,
             gaps: self.gaps,
@@ -115,7 +124,7 @@ impl Tally {
             next: 0,
             gaps: u64::MAX,
         };
-        let before = self.threads.insert((job, thread), now).unwrap_or(first);
+        let before = self.threads.insert(thread, now).unwrap_or(first);
         let skipped = number.saturating_sub(before.next);
         self.add("skipped", skipped);
         self.add("disordered", u64::from(number < before.next));
@@ -139,6 +148,11 @@ impl Tally {
             self.add("lost", loss.count);
             let cause = loss.cause.map_or("another cause", Cause::name);
             self.add(&lost_by(cause), loss.count);
+            for (what, provider) in [("of", loss.provider_name()), ("by", loss.by_name())] {
+                if let Some(place) = provider.and_then(place_of) {
+                    self.add(&format!("lost-{what}-{place}"), loss.count);
+                }
+            }
         }
     }
 }
@@ -146,6 +160,12 @@ impl Tally {
 /// The name of the provider that a record comes from.
 pub(crate) fn provider_of(record: &Record) -> Option<&str> {
     record.schema().map(|schema| schema.provider.as_str())
+}
+
+/// Which of the load generator's providers has this name, counted from 1.
+pub(crate) fn place_of(provider: &str) -> Option<usize> {
+    let place = PROVIDERS.iter().position(|it| it.name == provider)?;
+    Some(place + 1)
 }
 
 /// The name of the count of what was lost by this cause.
@@ -189,11 +209,11 @@ mod tests {
     fn numbers_go_up_within_a_thread_of_a_job() {
         let mut tally = Tally::default();
         for (job, thread, number) in [(1, 0, 0), (1, 1, 0), (1, 0, 1), (2, 0, 0), (1, 0, 5)] {
-            tally.in_order(job, thread, number);
+            tally.in_order((1, job, thread), number);
         }
         let numbers = tally.numbers();
         assert_eq!((numbers["disordered"], numbers["skipped"]), (0, 3));
-        tally.in_order(1, 0, 5);
+        tally.in_order((1, 1, 0), 5);
         assert_eq!(tally.numbers()["disordered"], 1);
     }
 
@@ -201,13 +221,13 @@ mod tests {
     fn what_is_missing_is_announced_where_it_was_lost() {
         let mut tally = Tally::default();
         // Subscribed in the middle.
-        tally.in_order(1, 0, 5);
+        tally.in_order((1, 1, 0), 5);
         tally.gap(&[]);
-        tally.in_order(1, 0, 7);
-        tally.in_order(1, 1, 3);
+        tally.in_order((1, 1, 0), 7);
+        tally.in_order((1, 1, 1), 3);
         assert_eq!(tally.numbers()["unannounced"], 0);
         // Too late.
-        tally.in_order(1, 0, 9);
+        tally.in_order((1, 1, 0), 9);
         tally.gap(&[]);
         assert_eq!(tally.numbers()["unannounced"], 1);
     }

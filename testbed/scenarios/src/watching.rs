@@ -129,11 +129,11 @@ impl Watching {
         ) {
             (Some("tick"), Some(n)) if own => {
                 self.tally.add("ticks", 1);
-                self.tally.in_order(small("job"), small("thread"), n);
+                self.tally.in_order((1, small("job"), small("thread")), n);
             }
             (Some("early"), Some(n)) if own => {
                 self.tally.add("early", 1);
-                self.tally.in_order(0, 0, n);
+                self.tally.in_order((1, 0, 0), n);
             }
             (Some("gap"), _) => self.tally.add("gaps", 1),
             (Some("missing"), _) => self.tally.add("missing", 1),

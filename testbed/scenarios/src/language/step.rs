@@ -3,8 +3,8 @@
 
 use super::registry::{self, Work};
 use super::words::Words;
-use crate::orders::{Expected, Job, Order, Pass, Place};
-use anyhow::{Result, anyhow, bail};
+use crate::orders::{self, Expected, Job, Order, Pass, Place};
+use anyhow::{Context, Result, anyhow, bail};
 use fltport_abi::schema::Provider;
 use fltport_abi::{process_monitor, registry_monitor};
 
@@ -44,8 +44,10 @@ pub(crate) enum Action {
     Registry(Work),
     /// Has a service do something.
     Order(String, Order),
-    /// Waits, in a service, for the end of the job that was started last.
-    Finish(String),
+    /// Waits, in a service, for the end of the job that this provider has started last.
+    Finish { service: String, provider: String },
+    /// Looks at what all instances of a stream have dealt with, one after the other.
+    Stream(String),
 }
 
 /// A service to be.
@@ -55,8 +57,22 @@ pub(crate) struct Service {
     pub(crate) queue: Option<usize>,
     pub(crate) gets: Option<u32>,
     pub(crate) once: bool,
+    pub(crate) stream: Option<Stream>,
+    /// Bytes of its queue in the driver.
+    pub(crate) driver_queue: Option<u32>,
     /// It is `fltport watch --json`; where no signal can end it, for so many seconds.
     pub(crate) watch: Option<u64>,
+}
+
+/// The stream that a service has.
+#[derive(Clone, Debug)]
+pub(crate) struct Stream {
+    /// Of which its key is made.
+    pub(crate) name: String,
+    /// How long it is kept without a service, in milliseconds.
+    pub(crate) retention: u64,
+    /// It is taken from the instance that has it.
+    pub(crate) take_over: bool,
 }
 
 /// Reads a line.
@@ -71,6 +87,7 @@ pub(super) fn read(line: u32, text: &str, words: &mut Words<'_>) -> Result<Step>
         "kill" => Action::Kill(object("the service")?),
         "leave" => Action::Order(object("the service")?, Order::Leave),
         "service" => Action::Service(service(words)?),
+        "stream" => Action::Stream(object("the stream")?),
         "registry" => Action::Registry(registry::read(words)?),
         name => by_a_service(name, words, within)?,
     };
@@ -94,8 +111,21 @@ fn service(words: &mut Words<'_>) -> Result<Service> {
         queue: optional(words, "queue")?,
         gets: optional(words, "gets")?,
         once: words.yes("once")?,
+        driver_queue: optional(words, "driver-queue")?,
+        stream: stream(words)?,
         watch: optional(words, "watch")?,
     })
+}
+
+fn stream(words: &mut Words<'_>) -> Result<Option<Stream>> {
+    let Some(name) = words.option("stream") else {
+        return Ok(None);
+    };
+    Ok(Some(Stream {
+        name: name.to_owned(),
+        retention: words.number_of("retention", 30_000)?,
+        take_over: words.yes("takes-over")?,
+    }))
 }
 
 /// A number that is passed on if it is given.
@@ -112,17 +142,36 @@ fn optional<N: TryFrom<u64>>(words: &mut Words<'_>, name: &str) -> Result<Option
 fn by_a_service(name: &str, words: &mut Words<'_>, within: u64) -> Result<Action> {
     let verb = words.next(&format!("what {name} does"))?;
     let order = match verb {
-        "finishes" => return Ok(Action::Finish(name.to_owned())),
+        "finishes" => {
+            return Ok(Action::Finish {
+                service: name.to_owned(),
+                provider: provider(words.option("provider"))?.name.to_owned(),
+            });
+        }
         "subscribes" => {
             let provider = provider(words.option("provider"))?;
             Order::Subscribe {
                 provider: provider.name.to_owned(),
                 observe: messages(provider, words.option("observe"))?,
                 decide: messages(provider, words.option("decide"))?,
+                filter: filter(provider, words.option("filter"))?,
                 within,
             }
         }
-        "starts" => Order::Start(job(words)?),
+        "registers" => Order::Register(orders::Provider {
+            name: words.next("the provider")?.to_owned(),
+            quota: words.number_of("quota", 0)?,
+            rate: words.number_of("rate", 0)?,
+            burst: words.number_of("burst", 0)?,
+        }),
+        "starts" => Order::Start {
+            provider: provider(words.option("provider"))?.name.to_owned(),
+            job: job(words)?,
+        },
+        "uses" => Order::Usage {
+            provider: provider(words.option("provider"))?.name.to_owned(),
+        },
+        "refused" => Order::Refusals,
         "sees" => {
             let (expected, _) = words.expectations();
             if expected.is_empty() {
@@ -162,9 +211,12 @@ fn by_a_service(name: &str, words: &mut Words<'_>, within: u64) -> Result<Action
             input_length: optional(words, "input-length")?,
             output_length: words.number_of("output-length", 4096)?,
         }),
+        "crowds" => Order::Crowd {
+            connections: words.required("connections")?,
+        },
         "audits" => Order::Audit { within },
         other => bail!(
-            "nobody can do \"{other}\". A line begins with start, stop, unload, service, registry, kill, leave, repeat or end, or with the name of a service and what it does: subscribes, starts, finishes, sees, answers, mutes, wakes, sleeps, replies, watches, allows, denies, echoes, faults, counts, sends, passes, audits"
+            "nobody can do \"{other}\". A line begins with start, stop, unload, service, stream, registry, kill, leave, repeat or end, or with the name of a service and what it does: subscribes, starts, finishes, sees, answers, mutes, wakes, sleeps, replies, watches, allows, denies, registers, uses, refused, echoes, faults, counts, sends, passes, crowds, audits"
         ),
     };
     Ok(Action::Order(name.to_owned(), order))
@@ -196,15 +248,11 @@ fn job(words: &mut Words<'_>) -> Result<Job> {
 
 /// A provider whose messages scenarios know; the load generator if none is named.
 fn provider(name: Option<&str>) -> Result<&'static Provider> {
-    static PROVIDERS: [Provider; 3] = [
-        loadgen::messages::PROVIDER,
-        registry_monitor::PROVIDER,
-        process_monitor::PROVIDER,
-    ];
+    static OTHERS: [Provider; 2] = [registry_monitor::PROVIDER, process_monitor::PROVIDER];
     let name = name.unwrap_or(loadgen::messages::PROVIDER.name);
-    let found = PROVIDERS.iter().find(|known| known.name == name);
-    found.ok_or_else(|| {
-        let known: Vec<&str> = PROVIDERS.iter().map(|known| known.name).collect();
+    let all = || loadgen::messages::PROVIDERS.iter().chain(&OTHERS);
+    all().find(|known| known.name == name).ok_or_else(|| {
+        let known: Vec<&str> = all().map(|known| known.name).collect();
         anyhow!(
             "no provider is called \"{name}\". There are {}",
             known.join(", ")
@@ -227,6 +275,17 @@ fn messages(provider: &Provider, names: Option<&str>) -> Result<Vec<u16>> {
         numbers.push(message.number);
     }
     Ok(numbers)
+}
+
+/// A filter, `MESSAGE:PREDICATE` without blanks.
+fn filter(provider: &Provider, text: Option<&str>) -> Result<Option<(u16, String)>> {
+    let Some(text) = text else { return Ok(None) };
+    let parts = text.split_once(':');
+    let (name, filter) =
+        parts.context("a filter is MESSAGE:PREDICATE, as in filter=tick:number<9")?;
+    let message = messages(provider, Some(name))?;
+    let message = message.first().context("a filter is for a message")?;
+    Ok(Some((*message, filter.to_owned())))
 }
 
 fn place(name: Option<&str>) -> Result<Place> {

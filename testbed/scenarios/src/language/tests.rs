@@ -22,7 +22,7 @@ fn lines_become_steps() {
     assert_eq!(parts, [(3, 1), (1, 2)]);
     let flood = &scenario.parts[0].steps[0];
     assert_eq!((flood.line, flood.within), (4, 500));
-    let Action::Order(who, Order::Start(job)) = &flood.action else {
+    let Action::Order(who, Order::Start { provider, job }) = &flood.action else {
         panic!("{:?}", flood.action);
     };
     let (count, threads, bytes) = (100_000, 2, 0);
@@ -32,6 +32,7 @@ fn lines_become_steps() {
         bytes,
     };
     assert_eq!((who.as_str(), *job), ("a", expected));
+    assert_eq!(provider, "loadgen");
     let finish = &scenario.parts[1].steps[0];
     assert_eq!(finish.expected[0].number, 16);
     assert_eq!(finish.expected[1].relation, Relation::AtMost);

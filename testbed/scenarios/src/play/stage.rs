@@ -27,7 +27,8 @@ pub(super) struct Stage {
     floor: Floor,
     /// In the order of their loading.
     drivers: Vec<String>,
-    job: Option<u32>,
+    /// The last job of each provider.
+    jobs: BTreeMap<String, u32>,
     /// Threads of a program that set values.
     busy: Option<Busy>,
     measured: BTreeMap<String, Numbers>,
@@ -39,7 +40,7 @@ impl Stage {
             cast: Cast::default(),
             floor: Floor::open()?,
             drivers: Vec::new(),
-            job: None,
+            jobs: BTreeMap::new(),
             busy: None,
             measured: BTreeMap::new(),
         })
@@ -72,13 +73,19 @@ impl Stage {
                 self.cast.kill(name)?;
                 Answer::Done(Numbers::new())
             }
-            Action::Finish(name) => {
-                let job = self.job.ok_or_else(|| {
-                    anyhow!("no job was started. Write `{name} starts flood count=100` before")
+            Action::Finish { service, provider } => {
+                let job = self.jobs.get(provider).copied().ok_or_else(|| {
+                    anyhow!("no job was started. Write `{service} starts flood count=100` before")
                 })?;
                 let within = step.within;
-                self.order(name, &Order::Finish { job, within }, within)?
+                let finish = Order::Finish {
+                    provider: provider.clone(),
+                    job,
+                    within,
+                };
+                self.order(service, &finish, within)?
             }
+            Action::Stream(name) => Answer::Done(self.stream(name)?),
             Action::Order(name, Order::Leave) => {
                 self.look_at(name)?;
                 self.order(name, &Order::Leave, step.within)?
@@ -133,7 +140,11 @@ impl Stage {
         let answer = self.cast.order(name, order, within)?;
         if let Answer::Done(numbers) = &answer {
             match order {
-                Order::Start(_) => self.job = numbers.get("job").and_then(|n| (*n).try_into().ok()),
+                Order::Start { provider, .. } => {
+                    if let Some(job) = numbers.get("job").and_then(|n| (*n).try_into().ok()) {
+                        self.jobs.insert(provider.clone(), job);
+                    }
+                }
                 Order::See { .. } | Order::Finish { .. } | Order::Audit { .. } => {
                     self.measure(name, order, numbers);
                 }
@@ -141,6 +152,18 @@ impl Stage {
             }
         }
         Ok(answer)
+    }
+
+    /// What all instances of a stream have dealt with; it must be one stream.
+    fn stream(&mut self, name: &str) -> Result<Numbers> {
+        let numbers = self.cast.stream(name)?;
+        for never in ["holes", "twice"] {
+            if let Some(count) = numbers.get(never).filter(|count| **count != 0) {
+                bail!("the stream {name} has {count} {never}: {}", list(&numbers));
+            }
+        }
+        self.measured.insert(name.to_owned(), numbers.clone());
+        Ok(numbers)
     }
 
     /// Keeps numbers for the report: the last of a service and of the ledger, and the sums of jobs.
@@ -208,6 +231,8 @@ impl Stage {
             gets: None,
             once: true,
             watch: None,
+            stream: None,
+            driver_queue: None,
         };
         if let Answer::Refused(refusal) = self.cast.start(&auditor, self.floor.socket())? {
             bail!("the auditor cannot connect: {}", status::describe(&refusal));

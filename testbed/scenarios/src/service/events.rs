@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a service is told, and what it does about it: a thread that counts and answers.
 
+use crate::journal::Journal;
 use crate::orders::{Expected, Numbers};
 use crate::tally::{self, Tally};
 use fltport::{Client, Event, Record, Request};
 use fltport_abi::Message;
 use fltport_abi::registry_monitor::ChangeVerdict;
-use loadgen::messages::{PROVIDER, Question, Reply, answer_to};
+use loadgen::messages::{Question, Reply, answer_to};
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -90,11 +91,11 @@ impl Shared {
 
 impl Events {
     /// Starts the thread.
-    pub(super) fn begin(client: &Arc<Client>) -> io::Result<Events> {
+    pub(super) fn begin(client: &Arc<Client>, journal: Option<Journal>) -> io::Result<Events> {
         let shared = Arc::new(Shared::default());
         let (client, inner) = (client.clone(), shared.clone());
         let named = thread::Builder::new().name("events".into());
-        let thread = named.spawn(move || inner.take_from(&client))?;
+        let thread = named.spawn(move || inner.take_from(&client, journal))?;
         Ok(Events { shared, thread })
     }
 
@@ -159,23 +160,45 @@ impl Events {
 }
 
 impl Shared {
-    fn take_from(&self, client: &Client) {
+    fn take_from(&self, client: &Client, journal: Option<Journal>) {
+        let mut stream = journal.map(Stream::of);
         while !client.is_over() {
             drop(self.wait_while(None, |state| !state.takes));
-            // Woken when the client is closed.
-            if let Some(event) = client.next(Duration::from_secs(3600)) {
-                self.take(event);
+            let event = client.next(Duration::ZERO).or_else(|| {
+                if let Some(stream) = &mut stream {
+                    self.written(stream.acknowledge(client));
+                }
+                // Woken when the client is closed.
+                client.next(Duration::from_secs(3600))
+            });
+            if let Some(event) = event {
+                self.take(event, client, stream.as_mut());
             }
         }
         self.change(|state| state.ended = true);
     }
 
-    fn take(&self, event: Event) {
+    /// A journal that cannot be written is no journal.
+    fn written(&self, written: io::Result<()>) {
+        if written.is_err() {
+            self.change(|state| state.tally.add("damaged", 1));
+        }
+    }
+
+    fn take(&self, event: Event, client: &Client, mut stream: Option<&mut Stream>) {
+        if let Some(stream) = &mut stream {
+            self.written(stream.add(&event, client));
+        }
         match event {
             Event::Notification(record) => self.change(|state| state.told(&record)),
             Event::Gap(gap) => self.change(|state| state.tally.gap(&gap.losses)),
             Event::Outcome(_) => self.change(|state| state.tally.add("outcomes", 1)),
-            Event::Request(request) => self.asked(request),
+            Event::Request(request) => {
+                let answered = self.asked(request);
+                if let Some(stream) = stream.filter(|_| answered) {
+                    self.written(stream.journal.answered());
+                }
+            }
             Event::Missing { first, last } => {
                 self.change(|state| state.tally.add("missing", last - first + 1));
             }
@@ -187,6 +210,11 @@ impl Shared {
                 state.tally.begin_anew();
                 state.providers += 1;
             }),
+            Event::Resumed { .. } => self.change(|state| {
+                state.tally.add("resumed", 1);
+                state.providers += 1;
+            }),
+            Event::TakenOver => self.change(|state| state.tally.add("taken-over", 1)),
             Event::SubscriptionFailed { .. } => {
                 self.change(|state| state.tally.add("unsubscribed", 1));
             }
@@ -194,17 +222,17 @@ impl Shared {
         }
     }
 
-    fn asked(&self, request: Request) {
+    /// Whether it was answered, and the driver has taken the answer.
+    fn asked(&self, request: Request) -> bool {
+        let mut accepted = false;
         let mut unanswered = Some(request);
         let (answers, denies) = {
             let state = self.state();
             (state.answers, state.denies)
         };
         if answers && let Some(request) = unanswered.take() {
-            let answered = match reply(request, denies) {
-                Ok(()) => "answered",
-                Err(_) => "unanswered",
-            };
+            accepted = reply(request, denies).is_ok();
+            let answered = if accepted { "answered" } else { "unanswered" };
             self.change(|state| state.tally.add(answered, 1));
         }
         self.change(|state| {
@@ -212,6 +240,51 @@ impl Shared {
             state.tally.add("kept", u64::from(unanswered.is_some()));
             state.kept.extend(unanswered);
         });
+        accepted
+    }
+}
+
+/// So many events at most are dealt with before that is acknowledged.
+const EVENTS_AT_ONCE: u32 = 128;
+
+/// A stream whose records are acknowledged when they stand in the journal.
+struct Stream {
+    journal: Journal,
+    acknowledged: u64,
+    since: u32,
+}
+
+impl Stream {
+    fn of(journal: Journal) -> Stream {
+        Stream {
+            acknowledged: journal.last,
+            journal,
+            since: 0,
+        }
+    }
+
+    fn add(&mut self, event: &Event, client: &Client) -> io::Result<()> {
+        self.journal.add(event)?;
+        self.since += 1;
+        if self.since < EVENTS_AT_ONCE {
+            return Ok(());
+        }
+        self.acknowledge(client)
+    }
+
+    /// Whatever stands in the journal.
+    fn acknowledge(&mut self, client: &Client) -> io::Result<()> {
+        self.since = 0;
+        let last = self.journal.last;
+        if last > self.acknowledged {
+            self.journal.flush()?;
+            // Refused if another instance has the stream, or the connection has ended: then the
+            // records come again, to whoever has it next.
+            if client.acknowledge(last).is_ok() {
+                self.acknowledged = last;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -227,7 +300,8 @@ impl State {
 
 /// Answers a question of the load generator rightly, and one of another driver by a verdict.
 fn reply(request: Request, denies: bool) -> Result<(), fltport::Error> {
-    if tally::provider_of(&request.record) != Some(PROVIDER.name) {
+    let provider = tally::provider_of(&request.record);
+    if provider.and_then(tally::place_of).is_none() {
         // All of them have the same reply.
         return request.reply(&ChangeVerdict { deny: denies });
     }

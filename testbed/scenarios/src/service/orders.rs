@@ -3,15 +3,15 @@
 
 use super::events::Events;
 use crate::arguments::Seat;
-use crate::orders::{Answer, Code, Job, Numbers, Order, Refusal};
-use crate::{pass, registry, tally};
-use fltport::{Client, Error};
+use crate::orders::{Answer, Code, Job, Numbers, Order, Provider, Refusal};
+use crate::{pass, registry, status, tally};
+use fltport::{Client, Error, MessageSet, Refusal as Reason, Subscription};
 use fltport_abi::registry_monitor::{self, SetWatched, WatchedSet};
-use fltport_abi::status;
+use fltport_abi::status as nt;
 use fltport_abi::text::TextList;
 use loadgen::messages::{
     Ask, AskStarted, Await, Defer, DeferStarted, Echo, Echoed, Fault, Faulted, Flood, FloodStarted,
-    GetStatistics, JobReport, LoadStatistics, MAX_AWAIT_MS, PROVIDER,
+    GetStatistics, JobReport, LoadStatistics, MAX_AWAIT_MS, PROVIDER, PROVIDERS, Register,
 };
 use std::time::{Duration, Instant};
 
@@ -25,18 +25,33 @@ pub(super) fn obey(client: &Client, events: &Events, seat: &Seat, order: Order) 
             provider,
             observe,
             decide,
+            filter,
             within,
         } => {
-            let wanted = (provider.as_str(), observe.as_slice(), decide.as_slice());
-            subscribe(client, events, wanted, after(within))
+            let mut wanted = Subscription::to(provider)
+                .observe(observe.into_iter().collect::<MessageSet>())
+                .decide(decide.into_iter().collect::<MessageSet>());
+            if let Some((message, filter)) = filter {
+                wanted = wanted.filter(message, filter);
+            }
+            subscribe(client, events, &wanted, after(within))
         }
+        Order::Register(provider) => register(client, &provider),
+        Order::Usage { provider } => usage(client, &provider),
+        Order::Refusals => refusals(client),
         Order::Watch { keys } => watch(client, &keys),
         Order::Deny(denies) => {
             events.deny(denies);
             Ok(Numbers::new())
         }
-        Order::Start(job) => start(client, job).map(|job| one("job", job.into())),
-        Order::Finish { job, within } => finish(client, job, after(within)),
+        Order::Start { provider, job } => {
+            start(client, &provider, job).map(|job| one("job", job.into()))
+        }
+        Order::Finish {
+            provider,
+            job,
+            within,
+        } => finish(client, &provider, job, after(within)),
         Order::Echo { bytes } => echo(client, bytes),
         Order::Fault { address, write } => fault(client, address, write),
         Order::Statistics => statistics(client),
@@ -56,7 +71,8 @@ pub(super) fn obey(client: &Client, events: &Events, seat: &Seat, order: Order) 
         }
         Order::ReplyToKept => reply_to_kept(events),
         Order::Audit { within } => audit(client, after(within)),
-        Order::Leave => Ok(Numbers::new()),
+        // Done by whoever has the connections.
+        Order::Crowd { .. } | Order::Leave => Ok(Numbers::new()),
     };
     match outcome {
         Ok(numbers) => Answer::Done(numbers),
@@ -77,15 +93,13 @@ fn one(name: &str, number: u64) -> Numbers {
 fn subscribe(
     client: &Client,
     events: &Events,
-    (provider, observe, decide): (&str, &[u16], &[u16]),
+    wanted: &Subscription,
     deadline: Instant,
 ) -> Outcome {
     loop {
         let known = events.providers();
         events.begin_anew();
-        let observe: fltport::MessageSet = observe.iter().copied().collect();
-        let decide: fltport::MessageSet = decide.iter().copied().collect();
-        match client.subscribe(provider, observe, decide) {
+        match client.subscribe_with(wanted.clone()) {
             Ok(()) => return Ok(Numbers::new()),
             Err(Error::NoProvider(_) | Error::Disconnected(_))
                 if events.wait_for_provider(known, deadline) => {}
@@ -104,7 +118,67 @@ fn watch(client: &Client, keys: &[String]) -> Outcome {
     Ok(one("watched", set.decode::<WatchedSet>()?.count.into()))
 }
 
-fn start(client: &Client, job: Job) -> Result<u32, Refusal> {
+fn register(client: &Client, provider: &Provider) -> Outcome {
+    let place = PROVIDERS.iter().position(|it| it.name == provider.name);
+    let place = place.and_then(|place| u32::try_from(place).ok());
+    let wanted = Register {
+        place: place.unwrap_or(u32::MAX),
+        quota: provider.quota,
+        rate: provider.rate,
+        burst: provider.burst,
+    };
+    client.command(PROVIDER.name, &wanted)?;
+    Ok(Numbers::new())
+}
+
+/// The number of a provider that is registered.
+fn number_of(client: &Client, provider: &str) -> Result<u32, Refusal> {
+    let known = client.providers()?;
+    let found = known.iter().find(|known| known.name == provider);
+    let found = found.ok_or_else(|| Refusal::new(status::NO_PROVIDER))?;
+    Ok(found.number.into())
+}
+
+fn usage(client: &Client, provider: &str) -> Outcome {
+    let number = number_of(client, provider)?;
+    let own = client.info()?.number;
+    let rows = client.usage()?;
+    let row = rows
+        .iter()
+        .find(|row| row.connection == own && row.provider == number);
+    let row = row.ok_or_else(|| Refusal::new("the provider has nothing of this connection"))?;
+    let numbers = [
+        ("bytes", row.bytes.into()),
+        ("bytes-peak", row.bytes_peak.into()),
+        ("booked", row.booked.into()),
+        ("blamed", row.blamed),
+        ("filtered", row.filtered),
+        ("muted", row.muted),
+        ("unjudged", row.unjudged),
+    ];
+    Ok(numbers.map(|(name, n)| (name.to_owned(), n)).into())
+}
+
+fn refusals(client: &Client) -> Outcome {
+    let mut numbers: Numbers = Reason::ALL
+        .iter()
+        .map(|reason| (reason_name(reason.name()), 0))
+        .collect();
+    for row in client.refusals()? {
+        let reason = u16::try_from(row.reason).ok().and_then(Reason::from_wire);
+        numbers.insert(
+            reason_name(reason.map_or("unknown", Reason::name)),
+            row.count,
+        );
+    }
+    Ok(numbers)
+}
+
+fn reason_name(name: &str) -> String {
+    name.replace(' ', "-")
+}
+
+fn start(client: &Client, provider: &str, job: Job) -> Result<u32, Refusal> {
     Ok(match job {
         Job::Flood {
             count,
@@ -116,7 +190,7 @@ fn start(client: &Client, job: Job) -> Result<u32, Refusal> {
                 threads,
                 bytes,
             };
-            let started = client.command(PROVIDER.name, &flood)?;
+            let started = client.command(provider, &flood)?;
             started.decode::<FloodStarted>()?.job
         }
         Job::Dpc { count, by_timer } => {
@@ -125,7 +199,7 @@ fn start(client: &Client, job: Job) -> Result<u32, Refusal> {
                 by_timer,
                 reserved: 0,
             };
-            let started = client.command(PROVIDER.name, &defer)?;
+            let started = client.command(provider, &defer)?;
             started.decode::<DeferStarted>()?.job
         }
         Job::Ask {
@@ -138,7 +212,7 @@ fn start(client: &Client, job: Job) -> Result<u32, Refusal> {
                 threads,
                 deadline_ms: deadline,
             };
-            let started = client.command(PROVIDER.name, &ask)?;
+            let started = client.command(provider, &ask)?;
             started.decode::<AskStarted>()?.job
         }
     })
@@ -149,19 +223,19 @@ fn goes_on(error: &Error) -> bool {
     let busy = Refusal::from(error.clone()).code;
     // ERROR_SEM_TIMEOUT is what fltlib.dll makes of STATUS_IO_TIMEOUT.
     let known = [
-        Code::Status(status::IO_TIMEOUT),
+        Code::Status(nt::IO_TIMEOUT),
         Code::Hresult(0x8007_0079_u32 as i32),
     ];
     busy.is_some_and(|code| known.contains(&code))
 }
 
-fn finish(client: &Client, job: u32, deadline: Instant) -> Outcome {
+fn finish(client: &Client, provider: &str, job: u32, deadline: Instant) -> Outcome {
     let wanted = Await {
         job,
         timeout_ms: MAX_AWAIT_MS,
     };
     loop {
-        match client.command(PROVIDER.name, &wanted) {
+        match client.command(provider, &wanted) {
             Ok(result) => return Ok(account(&result.decode::<JobReport>()?)),
             Err(error) if goes_on(&error) && Instant::now() < deadline => {}
             Err(error) => return Err(error.into()),
@@ -204,7 +278,7 @@ fn fault(client: &Client, address: u64, write: bool) -> Outcome {
     };
     let result = client.command(PROVIDER.name, &fault)?;
     match result.decode::<Faulted>()?.status.0 {
-        status::SUCCESS => Ok(Numbers::new()),
+        nt::SUCCESS => Ok(Numbers::new()),
         code => Err(Refusal {
             text: format!("NTSTATUS {code:#010x} in the driver"),
             code: Some(Code::Status(code)),
