@@ -38,6 +38,7 @@
 //! NAME sends command=N [provider=NAME] [bytes=N]       a command of arbitrary bytes
 //! NAME passes [input=PLACE] [output=PLACE] [input-length=N] [output-length=N]
 //! NAME crowds connections=N         connects so many times more, in place of those before
+//! NAME tries WRONG [stream=KEY]       a handle of its own, with bytes that are wrong in this way
 //! NAME audits                      the ledger, once nothing is in flight
 //! ```
 //!

@@ -50,6 +50,12 @@ pub(crate) enum Order {
     Crowd { connections: usize },
     /// Send from and to these places in memory, past the library.
     Pass(Pass),
+    /// Connect and send, past the library, with this wrong.
+    Try {
+        wrong: String,
+        /// The stream whose key is used.
+        stream: String,
+    },
     /// Wait until the tally is as it is to be; answers with it in any case.
     See {
         expected: Vec<Expected>,

@@ -2,6 +2,8 @@
 //! A command with hostile buffers, past the service library: a handle of its own on the port, and
 //! addresses as the scenario wants them.
 
+mod wrong;
+
 #[cfg(unix)]
 mod hosted;
 #[cfg(windows)]
@@ -13,6 +15,8 @@ use crate::orders::{Answer, Pass, Place, Refusal};
 use fltport_abi::command::{CommandHeader, own};
 use fltport_abi::fixed::Fixed;
 use fltport_abi::hello::{Hello, rights};
+
+pub(crate) use wrong::{attempt, names};
 
 #[cfg(unix)]
 use hosted::send;

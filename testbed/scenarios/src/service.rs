@@ -88,12 +88,12 @@ fn journal(client: &Client, seat: &Seat) -> Result<Option<Journal>> {
 }
 
 /// The key that a stream's name stands for.
-fn key(name: &str) -> Option<StreamKey> {
+pub(crate) fn key(name: &str) -> [u8; 16] {
     let mut key = [0; 16];
     for (byte, letter) in key.iter_mut().zip(name.bytes()) {
         *byte = letter;
     }
-    StreamKey::new(key)
+    key
 }
 
 fn options(seat: &Seat) -> Options {
@@ -102,7 +102,7 @@ fn options(seat: &Seat) -> Options {
         .outstanding_gets(seat.gets)
         .backoff(Duration::from_millis(10), Duration::from_millis(200))
         .reconnect(!seat.once);
-    if let Some(key) = seat.stream.as_deref().and_then(key) {
+    if let Some(key) = seat.stream.as_deref().map(key).and_then(StreamKey::new) {
         options = options
             .stream(key, Duration::from_millis(seat.retention))
             .take_over(seat.take_over)

@@ -14,7 +14,7 @@ struct Word {
     hresult: u32,
 }
 
-const WORDS: [Word; 13] = [
+const WORDS: [Word; 20] = [
     word("access-violation", status::ACCESS_VIOLATION, 0x8007_03E6),
     word("invalid-parameter", status::INVALID_PARAMETER, 0x8007_0057),
     word(
@@ -30,6 +30,14 @@ const WORDS: [Word; 13] = [
     word("no-resources", status::INSUFFICIENT_RESOURCES, 0x8007_05AA),
     word("too-many", 0xC000_0246_u32 as i32, 0x8007_04D6),
     word("not-running", 0xC000_0034_u32 as i32, 0x8007_0002),
+    word("no-common-version", status::REVISION_MISMATCH, 0x8007_051A),
+    word("stream-in-use", status::CONNECTION_ACTIVE, 0x8007_04CE),
+    word("taken-over", status::CONNECTION_ABORTED, 0x8007_04D4),
+    word("no-stream", status::CONNECTION_INVALID, 0x8007_04CD),
+    word("no-such-record", status::END_OF_FILE, 0x8007_0026),
+    word("collision", status::OBJECT_NAME_COLLISION, 0x8007_00B7),
+    // The Win32 code of a status that has none: ERROR_MR_MID_NOT_FOUND.
+    word("other-schema", status::INVALID_MESSAGE, 0x8007_013D),
     word("too-late", 0xC01C_0020_u32 as i32, 0x801F_0020),
     word("do-not-detach", 0xC01C_0010_u32 as i32, 0x801F_0010),
 ];

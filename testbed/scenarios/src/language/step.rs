@@ -4,6 +4,7 @@
 use super::registry::{self, Work};
 use super::words::Words;
 use crate::orders::{self, Expected, Job, Order, Pass, Place};
+use crate::pass;
 use anyhow::{Context, Result, anyhow, bail};
 use fltport_abi::schema::Provider;
 use fltport_abi::{process_monitor, registry_monitor};
@@ -211,12 +212,16 @@ fn by_a_service(name: &str, words: &mut Words<'_>, within: u64) -> Result<Action
             input_length: optional(words, "input-length")?,
             output_length: words.number_of("output-length", 4096)?,
         }),
+        "tries" => Order::Try {
+            wrong: wrong(words.next("what is wrong")?)?,
+            stream: words.option("stream").unwrap_or("nobody").to_owned(),
+        },
         "crowds" => Order::Crowd {
             connections: words.required("connections")?,
         },
         "audits" => Order::Audit { within },
         other => bail!(
-            "nobody can do \"{other}\". A line begins with start, stop, unload, service, stream, registry, kill, leave, repeat or end, or with the name of a service and what it does: subscribes, starts, finishes, sees, answers, mutes, wakes, sleeps, replies, watches, allows, denies, registers, uses, refused, echoes, faults, counts, sends, passes, crowds, audits"
+            "nobody can do \"{other}\". A line begins with start, stop, unload, service, stream, registry, kill, leave, repeat or end, or with the name of a service and what it does: subscribes, starts, finishes, sees, answers, mutes, wakes, sleeps, replies, watches, allows, denies, registers, uses, refused, echoes, faults, counts, sends, passes, tries, crowds, audits"
         ),
     };
     Ok(Action::Order(name.to_owned(), order))
@@ -286,6 +291,17 @@ fn filter(provider: &Provider, text: Option<&str>) -> Result<Option<(u16, String
     let message = messages(provider, Some(name))?;
     let message = message.first().context("a filter is for a message")?;
     Ok(Some((*message, filter.to_owned())))
+}
+
+fn wrong(name: &str) -> Result<String> {
+    if pass::names().any(|known| known == name) {
+        return Ok(name.to_owned());
+    }
+    let known: Vec<&str> = pass::names().collect();
+    bail!(
+        "nothing is wrong in the way \"{name}\". There are {}",
+        known.join(", ")
+    )
 }
 
 fn place(name: Option<&str>) -> Result<Place> {

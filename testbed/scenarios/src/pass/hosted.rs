@@ -45,11 +45,9 @@ fn try_send(seat: &Seat, hello: &[u8], buffers: Buffers) -> Result<CompletionHea
     };
     let connect = [bytes(&connect), name, hello.to_vec()].concat();
     let connected = exchange(&mut socket, op::CONNECT, 1, &connect)?;
-    ensure!(
-        connected.status == 0,
-        "the port cannot be connected to: NTSTATUS {:#010x}",
-        connected.status
-    );
+    if connected.status != 0 {
+        return Ok(connected);
+    }
     let send = Send {
         input: buffers.input,
         output: buffers.output,

@@ -21,6 +21,7 @@ type Outcome = Result<Numbers, Refusal>;
 pub(super) fn obey(client: &Client, events: &Events, seat: &Seat, order: Order) -> Answer {
     let outcome = match order {
         Order::Pass(buffers) => return pass::pass(seat, &buffers),
+        Order::Try { wrong, stream } => return attempt(client, seat, &wrong, &stream),
         Order::Subscribe {
             provider,
             observe,
@@ -129,6 +130,14 @@ fn register(client: &Client, provider: &Provider) -> Outcome {
     };
     client.command(PROVIDER.name, &wanted)?;
     Ok(Numbers::new())
+}
+
+/// Sends what is wrong; filters are for the load generator as it is registered now.
+fn attempt(client: &Client, seat: &Seat, wrong: &str, stream: &str) -> Answer {
+    match number_of(client, PROVIDER.name) {
+        Ok(provider) => pass::attempt(seat, wrong, provider, stream),
+        Err(refusal) => Answer::Refused(refusal),
+    }
 }
 
 /// The number of a provider that is registered.
