@@ -55,6 +55,7 @@ struct State {
     answers: Vec<Vec<u8>>,
     reply_status: i32,
     silent: bool,
+    disconnected: bool,
     gets_at_first_info: Option<usize>,
     register_while_subscribing: bool,
     acknowledged: Vec<u64>,
@@ -384,9 +385,13 @@ impl Connection {
         self.state.lock().unwrap().silent = true;
     }
 
-    /// The driver closes the client port: gets complete with "disconnected".
+    /// The driver closes the client port: gets complete with "disconnected", and so do those that the
+    /// service has sent already and that are only read later.
     pub(crate) fn disconnect(&self) {
-        let gets = std::mem::take(&mut self.state.lock().unwrap().gets);
+        let mut state = self.state.lock().unwrap();
+        state.disconnected = true;
+        let gets = std::mem::take(&mut state.gets);
+        drop(state);
         for (id, _) in gets {
             self.complete(id, DISCONNECTED, 0, &[]);
         }
@@ -426,7 +431,12 @@ fn serve(driver: &Driver, mut socket: UnixStream) {
         match request {
             Request::Get(capacity) => {
                 let mut state = connection.state.lock().unwrap();
-                state.gets.push_back((header.id, capacity));
+                if !state.disconnected {
+                    state.gets.push_back((header.id, capacity));
+                } else {
+                    drop(state);
+                    connection.complete(header.id, DISCONNECTED, 0, &[]);
+                }
             }
             Request::Reply(bytes) => {
                 let mut state = connection.state.lock().unwrap();
