@@ -92,6 +92,22 @@ pub(crate) fn c_compiler() -> Result<()> {
         .map_err(|error| anyhow!("`cc` compiles no C and C++: {error:#}"))
 }
 
+/// Gets the other compilers that the header for client drivers is held against. Where they cannot be
+/// had the test says so, and counts them as skipped.
+pub(crate) fn other_compilers() {
+    for (program, package) in [
+        ("clang", "clang"),
+        ("x86_64-w64-mingw32-gcc", "gcc-mingw-w64-x86-64"),
+        ("x86_64-w64-mingw32-g++", "g++-mingw-w64-x86-64"),
+    ] {
+        if !command::answers(Command::new(program).arg("--version"))
+            && let Err(error) = packages(&[package])
+        {
+            println!("{program} is missing: {error:#}");
+        }
+    }
+}
+
 fn apt(arguments: &[&str]) -> Result<()> {
     let mut apt = Command::new("apt-get");
     command::run_within(

@@ -183,6 +183,7 @@ fn check_functions(workspace: &Workspace, _: &mut Counts) -> Result<Outcome> {
 }
 
 fn unit(workspace: &Workspace, counts: &mut Counts) -> Result<Outcome> {
+    provision::other_compilers();
     tests(
         command::cargo(workspace).args([
             "test",

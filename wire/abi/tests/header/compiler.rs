@@ -51,7 +51,10 @@ impl Compiler {
         let is_present = answers.is_ok_and(|output| output.status.success());
         if !is_present {
             assert_ne!(self.program, "cc", "install gcc or clang");
-            eprintln!("not compared by {}, which is not installed", self.program);
+            eprintln!(
+                "SKIPPED header by {} {}: it is not installed",
+                self.program, self.standard
+            );
         }
         is_present
     }
