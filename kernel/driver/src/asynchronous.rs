@@ -399,8 +399,8 @@ impl Routes {
         }
     }
 
-    /// A batch of this connection's stream has its numbers: notes those of the requests in it.
-    pub(crate) fn note_numbers(&mut self, connection: u32, records: &[u8]) {
+    /// A batch of a stream has its numbers: notes those of the requests in it.
+    pub(crate) fn note_numbers(&mut self, records: &[u8]) {
         let mut rest = records;
         while let Some(header) = RecordHeader::read(rest) {
             let Some((record, behind)) = rest.split_at_checked(header.size as usize) else {
@@ -413,9 +413,6 @@ impl Routes {
             let request = record
                 .get(RecordHeader::SIZE..)
                 .and_then(AsyncRequestHeader::read);
-            if let Some(receiver) = self.connection(connection) {
-                receiver.queued_requests = receiver.queued_requests.saturating_sub(1);
-            }
             if let (Some(request), Some(slot)) = (request, self.provider(header.provider))
                 && let Some(waiting) = slot.pending.find(request.request)
             {

@@ -317,7 +317,12 @@ impl Receiver {
     /// Moves records out of the queue, up to this position; whether there are none left.
     fn take_queue(&mut self, batch: &mut Batch<'_>, until: u64) -> bool {
         let subscriptions = &mut self.subscriptions;
+        let requests = &mut self.queued_requests;
         batch.take_queue(&mut self.queue, u64::MAX, until, |header, _| {
+            // Here, and not where their numbers are noted: what is sent again has been counted.
+            if header.kind == RecordKind::AsyncRequest as u16 {
+                *requests = requests.saturating_sub(1);
+            }
             // A gap record is nobody's.
             let mut all = taken_mut(subscriptions);
             if header.kind != RecordKind::Gap as u16

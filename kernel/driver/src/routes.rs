@@ -568,7 +568,7 @@ impl Routes {
         let asks = receiver.queued_requests != 0;
         let taken = receiver.take(out);
         if asks {
-            self.note_numbers(connection, out.get(..taken.1).unwrap_or(&[]));
+            self.note_numbers(out.get(..taken.1).unwrap_or(&[]));
         }
         taken
     }

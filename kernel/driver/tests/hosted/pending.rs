@@ -590,6 +590,44 @@ fn who_takes_the_stream_over_is_asked_what_was_not_answered() {
     machine.check();
 }
 
+/// What a new connection is sent again is not what waits in the queue: a request behind it is still
+/// known to have been read, and so is asked again by the next one to take over.
+#[test]
+fn a_request_behind_what_is_sent_again_is_asked_again_as_well() {
+    let machine = Machine::bare();
+    machine.load(&FLTPORT);
+    let asker = Asker::new();
+    let mut old = Service::with_stream(&machine, &wanted()).unwrap();
+    let provider = old.provider("generator").unwrap();
+    old.subscribe(provider, 0, 1 << 2).unwrap();
+    // Two gets wait, and are not followed by others; the third one's frame waits for a get.
+    for n in 0..3 {
+        asker.ask(n, 60_000);
+        while old.info().queued != 0 || old.info().next_sequence != n + 2 {
+            thread::yield_now();
+        }
+    }
+    asker.ask(3, 60_000);
+    let taking_over = StreamHello {
+        flags: stream::RESUME | stream::TAKE_OVER,
+        ..wanted()
+    };
+    let mut new = Service::with_stream(&machine, &taking_over).unwrap();
+    let numbers: Vec<_> = (0..4).map(|_| next(&mut new).number).collect();
+    assert_eq!(numbers, [0, 1, 2, 3]);
+    new.acknowledge(new.last()).unwrap();
+    let mut newest = Service::with_stream(&machine, &taking_over).unwrap();
+    for _ in 0..4 {
+        let question = next(&mut newest);
+        assert_eq!(answer(&newest, &question), Ok(()));
+    }
+    let all = asker.take(4);
+    assert!(all.values().all(|c| c.outcome == Outcome::Answered as u32));
+    old.receive(Duration::ZERO);
+    drop((old, new, newest, asker));
+    machine.check();
+}
+
 /// The thread that asked the former instance asks the new one by itself: its request is in the books
 /// of both.
 #[test]
