@@ -15,6 +15,14 @@ use fltport_nt::bindings::{
 use fltport_nt::ex::PoolBox;
 use fltport_nt::{NtError, Result};
 
+/// What a service that connects gets.
+enum Claimed {
+    /// The stream that this connection has, or had.
+    Stream(u32),
+    /// A place of its own. The stream of this connection is over when it has it.
+    Place { instead_of: Option<u32> },
+}
+
 impl Routes {
     /// Gives a service that connects its place: a new one, or that of the stream that it wants to go
     /// on with. Then what is returned has the connection that the stream had, to be ended.
@@ -26,48 +34,60 @@ impl Routes {
         mut receiver: PoolBox<Receiver>,
         hello: Option<&StreamHello>,
     ) -> core::result::Result<Option<PoolBox<Receiver>>, (PoolBox<Receiver>, NtError)> {
-        let claimed = hello.map(|hello| self.claim(&receiver, hello)).transpose();
-        match (claimed, hello) {
-            (Err(error), _) => Err((receiver, error)),
-            (Ok(Some(Some(former))), Some(hello)) => Ok(Some(self.resume(former, receiver, hello))),
-            _ => {
-                receiver.lane = self.free_lane();
-                match self.connections.iter_mut().find(|place| place.is_none()) {
-                    Some(place) => {
-                        *place = Some(receiver);
-                        Ok(None)
-                    }
-                    None => Err((receiver, NtError(STATUS_CONNECTION_COUNT_LIMIT))),
-                }
+        let claimed = match hello {
+            Some(hello) => self.claim(&receiver, hello),
+            None => Ok(Claimed::Place { instead_of: None }),
+        };
+        let instead_of = match (claimed, hello) {
+            (Err(error), _) => return Err((receiver, error)),
+            (Ok(Claimed::Stream(former)), Some(hello)) => {
+                return Ok(Some(self.resume(former, receiver, hello)));
             }
+            (Ok(Claimed::Place { instead_of }), _) => instead_of,
+            (Ok(Claimed::Stream(_)), None) => None,
+        };
+        receiver.lane = self.free_lane();
+        let Some(place) = self.connections.iter_mut().find(|place| place.is_none()) else {
+            return Err((receiver, NtError(STATUS_CONNECTION_COUNT_LIMIT)));
+        };
+        *place = Some(receiver);
+        // Not before the new one certainly begins.
+        let former = instead_of.and_then(|former| self.connection(former));
+        if let Some(stream) = former.and_then(|former| former.stream.as_mut()) {
+            stream.finish();
         }
+        Ok(None)
     }
 
-    /// Which connection's stream the service gets; `None` for a new one.
-    fn claim(&mut self, receiver: &Receiver, hello: &StreamHello) -> Result<Option<u32>> {
+    /// What the service gets.
+    fn claim(&mut self, receiver: &Receiver, hello: &StreamHello) -> Result<Claimed> {
         let is_it = |r: &&mut Receiver| r.stream.as_ref().is_some_and(|s| s.is(&hello.key));
+        let mut instead_of = None;
         if let Some(existing) = taken_mut(&mut self.connections).find(is_it) {
             let (owner, next) = (existing.connection.identity, existing.next_sequence);
             let (service, former) = (&receiver.connection, &existing.connection);
-            if let Some(stream) = &mut existing.stream {
-                match stream.claim(&owner, &service.identity, hello, next)? {
-                    // What lies in it, and its subscriptions, were granted by the owner's rights.
-                    Claim::Granted if !service.access.covers(&former.access, owner.rights) => {
-                        return Err(NtError(STATUS_ACCESS_DENIED));
-                    }
-                    Claim::Granted => return Ok(Some(owner.number)),
-                    Claim::New => stream.finish(),
+            if let Some(stream) = &existing.stream {
+                let claim = stream.claim(&owner, &service.identity, hello, next)?;
+                // What lies in it, and its subscriptions, were granted by the owner's rights; who has
+                // not got them may not end it either.
+                if !service.access.covers(&former.access, owner.rights) {
+                    return Err(NtError(STATUS_ACCESS_DENIED));
                 }
+                if let Claim::Granted = claim {
+                    return Ok(Claimed::Stream(owner.number));
+                }
+                instead_of = Some(owner.number);
             }
         } else if hello.flags & hello::stream::MUST_EXIST != 0 {
             return Err(NtError(status::CONNECTION_INVALID));
         }
         let windows = |r: &Receiver| r.stream.as_ref().map_or(0, Stream::capacity);
-        let taken: usize = self.connections().map(windows).sum();
+        let stay = |r: &&Receiver| Some(r.connection.identity.number) != instead_of;
+        let taken: usize = self.connections().filter(stay).map(windows).sum();
         if taken + windows(receiver) > MAX_WINDOWS {
             return Err(NtError(STATUS_INSUFFICIENT_RESOURCES));
         }
-        Ok(None)
+        Ok(Claimed::Place { instead_of })
     }
 
     /// Moves a stream, with its subscriptions, its accounts and the roles that it decides in, to a

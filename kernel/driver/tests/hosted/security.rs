@@ -265,9 +265,16 @@ fn a_stream_goes_to_nobody_with_fewer_rights() {
         Some(STATUS_ACCESS_DENIED),
         "nor a detached one"
     );
+    let anew = StreamHello { flags: 0, ..stream };
+    let anew = anew.to_bytes(&Hello::new("x", OBSERVE, 0));
+    assert_eq!(
+        Service::connect_from(user(&machine, UID), &anew).err(),
+        Some(STATUS_ACCESS_DENIED),
+        "nor ends one by beginning anew"
+    );
     let third = connect(0).unwrap();
     assert_eq!(third.stream().former, 2 + 1);
-    assert_eq!(try_refusals(&third), Ok(vec![(Refusal::ProviderRight, 2)]));
+    assert_eq!(try_refusals(&third), Ok(vec![(Refusal::ProviderRight, 3)]));
     drop((first, second, third));
     machine.check();
 }

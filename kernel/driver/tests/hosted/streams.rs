@@ -9,12 +9,13 @@ use fltport_abi::account::{Cause, Outcome};
 use fltport_abi::command::{ENDED, LedgerRow};
 use fltport_abi::frame::RecordKind;
 use fltport_abi::hello::{Hello, StreamHello, rights, stream};
-use fltport_abi::limits::{MAX_RETENTION_MS, MAX_WINDOW, MIN_WINDOW};
+use fltport_abi::limits::{MAX_CONNECTIONS, MAX_RETENTION_MS, MAX_WINDOW, MIN_WINDOW};
 use fltport_abi::message::Message;
 use fltport_abi::status;
 use fltport_client::BacklogPolicy;
 use fltport_nt::bindings::{
-    STATUS_ACCESS_DENIED, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER,
+    STATUS_ACCESS_DENIED, STATUS_CONNECTION_COUNT_LIMIT, STATUS_INSUFFICIENT_RESOURCES,
+    STATUS_INVALID_PARAMETER,
 };
 use std::thread;
 use std::time::Instant;
@@ -408,6 +409,39 @@ fn an_instance_that_was_taken_over_is_told_so_and_the_new_one_is_not() {
     drop(Service::with_stream(&machine, &returning(second)).unwrap());
     drop(Service::with_stream(&machine, &returning(second)).unwrap());
     drop(old);
+    machine.check();
+}
+
+#[test]
+fn a_stream_is_not_ended_by_who_does_not_get_a_new_one() {
+    let machine = machine(0);
+    let anew = StreamHello {
+        flags: 0,
+        window: MAX_WINDOW,
+        ..wanted()
+    };
+    let large = |n: u8| StreamHello {
+        key: [n; 16],
+        ..anew
+    };
+    let mut others: Vec<_> = (1..4)
+        .map(|n| Service::with_stream(&machine, &large(n)).unwrap())
+        .collect();
+    drop(Service::with_stream(&machine, &anew).unwrap());
+    let service = Service::with_stream(&machine, &anew).expect("the former one's window is free");
+    until("the former stream is not ended", || {
+        service.connections().len() == 4
+    });
+    let own = service.info().connection;
+    drop(service);
+    while others.len() < MAX_CONNECTIONS - 1 {
+        others.push(Service::connect(&machine));
+    }
+    let refused = Service::with_stream(&machine, &anew).err();
+    assert_eq!(refused, Some(STATUS_CONNECTION_COUNT_LIMIT));
+    let service = Service::with_stream(&machine, &wanted()).unwrap();
+    assert_eq!(service.stream().former, own, "it is still there");
+    drop((service, others));
     machine.check();
 }
 
