@@ -49,9 +49,19 @@ pub(crate) struct Stream {
     sent_again: u64,
 }
 
-/// The connection that the instance which says this began with, as far as it knows.
+/// The connection that the instance which says this had the stream with before, if it connects with
+/// this number now; 0 if it says none. One that is not earlier was of a former life of the driver.
+fn former_of(hello: &StreamHello, connection: u32) -> u32 {
+    if hello.former < connection {
+        hello.former
+    } else {
+        0
+    }
+}
+
+/// The connection that it began with, as far as it knows.
 fn instance_of(hello: &StreamHello, connection: u32) -> u32 {
-    match hello.former {
+    match former_of(hello, connection) {
         0 => connection,
         former => former,
     }
@@ -59,7 +69,7 @@ fn instance_of(hello: &StreamHello, connection: u32) -> u32 {
 
 /// Whose stream a service that connects gets.
 pub(crate) enum Claim {
-    /// Nobody's: a new one begins.
+    /// Nobody's: a new one begins in place of this one.
     New,
     /// The one that it asked for.
     Granted,
@@ -136,10 +146,11 @@ impl Stream {
         hello: &StreamHello,
         next: u64,
     ) -> Result<Claim> {
-        if hello.former != 0 && hello.former < self.instance {
+        let former = former_of(hello, service.number);
+        let is_its_own = former != 0;
+        if is_its_own && former < self.instance {
             return Err(NtError(status::CONNECTION_ABORTED));
         }
-        let is_its_own = hello.former != 0;
         let may_take = self.is_detached() || is_its_own || hello.flags & stream::TAKE_OVER != 0;
         if !may_take {
             return Err(NtError(status::CONNECTION_ACTIVE));
@@ -162,7 +173,7 @@ impl Stream {
 
     /// A service whose claim was granted has it from now on, with this connection; `former` had it.
     pub(crate) fn resume(&mut self, hello: &StreamHello, connection: u32, former: u32) {
-        if hello.former == 0 {
+        if former_of(hello, connection) == 0 {
             self.instance = connection;
         }
         self.retention = u64::from(hello.retention_ms) * 10_000;

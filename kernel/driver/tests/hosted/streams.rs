@@ -412,6 +412,25 @@ fn an_instance_that_was_taken_over_is_told_so_and_the_new_one_is_not() {
     machine.check();
 }
 
+/// A service outlives the driver: the number that it had from it before means nothing to the next one.
+#[test]
+fn a_number_from_a_former_life_of_the_driver_makes_no_instance() {
+    let machine = machine(0);
+    let returning = |former| StreamHello { former, ..wanted() };
+    let first = Service::with_stream(&machine, &returning(1000)).unwrap();
+    let own = first.info().connection;
+    assert_eq!(
+        Service::with_stream(&machine, &returning(1000)).err(),
+        Some(status::CONNECTION_ACTIVE),
+        "nor does it make an owner"
+    );
+    drop(first);
+    let second = Service::with_stream(&machine, &returning(own)).expect("its own stream");
+    assert_eq!(second.stream().former, own);
+    drop(second);
+    machine.check();
+}
+
 #[test]
 fn a_stream_is_not_ended_by_who_does_not_get_a_new_one() {
     let machine = machine(0);
