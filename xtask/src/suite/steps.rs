@@ -183,7 +183,6 @@ fn check_functions(workspace: &Workspace, _: &mut Counts) -> Result<Outcome> {
 }
 
 fn unit(workspace: &Workspace, counts: &mut Counts) -> Result<Outcome> {
-    provision::other_compilers();
     tests(
         command::cargo(workspace).args([
             "test",
@@ -197,6 +196,7 @@ fn unit(workspace: &Workspace, counts: &mut Counts) -> Result<Outcome> {
 }
 
 fn integration(workspace: &Workspace, counts: &mut Counts) -> Result<Outcome> {
+    provision::other_compilers();
     tests(
         command::cargo(workspace).args(["test", "--workspace", "--all-features", "--test", "*"]),
         counts,

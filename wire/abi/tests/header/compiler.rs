@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! C and C++ compilers.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -51,10 +52,12 @@ impl Compiler {
         let is_present = answers.is_ok_and(|output| output.status.success());
         if !is_present {
             assert_ne!(self.program, "cc", "install gcc or clang");
-            eprintln!(
-                "SKIPPED header by {} {}: it is not installed",
+            // Past the test harness, which shows nothing of a test that passes.
+            let line = format!(
+                "SKIPPED header by {} {}: it is not installed\n",
                 self.program, self.standard
             );
+            let _told = std::io::stderr().write_all(line.as_bytes());
         }
         is_present
     }
