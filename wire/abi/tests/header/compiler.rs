@@ -57,7 +57,7 @@ impl Compiler {
                 "SKIPPED header by {} {}: it is not installed\n",
                 self.program, self.standard
             );
-            let _told = std::io::stderr().write_all(line.as_bytes());
+            let _told = std::io::stdout().write_all(line.as_bytes());
         }
         is_present
     }
