@@ -49,10 +49,10 @@ crate::fixed! {
         /// was acknowledged. Of no meaning if a new stream begins.
         pub acknowledged: u64,
         /// How long the stream is kept without a connection, in milliseconds; at most
-        /// [`MAX_RETENTION_MS`](crate::limits::MAX_RETENTION_MS).
+        /// [`MAX_RETENTION_MS`].
         pub retention_ms: u32,
         /// Bytes of records that may wait to be acknowledged: at most
-        /// [`MAX_WINDOW`](crate::limits::MAX_WINDOW), rounded up to a power of two and at least
+        /// [`MAX_WINDOW`], rounded up to a power of two and at least
         /// [`MIN_WINDOW`](crate::limits::MIN_WINDOW). A stream that goes on keeps what it has.
         pub window: u32,
         /// 0.
