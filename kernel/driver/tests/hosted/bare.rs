@@ -17,7 +17,14 @@ use fltport_nt::utf16;
 /// The common driver's functions, asked for as a client does. It must be there; a test that unloads
 /// it does not use them afterwards.
 pub(crate) fn interface() -> &'static Interface {
-    let object = CallbackObject::open_or_create(utf16!(CALLBACK_NAME)).expect("opens");
+    let table = try_interface().expect("opens");
+    table.expect("the common driver answers")
+}
+
+/// As [`interface`], where calls may fail and the common driver may not be there.
+pub(crate) fn try_interface() -> Result<Option<&'static Interface>, i32> {
+    let object = CallbackObject::open_or_create(utf16!(CALLBACK_NAME));
+    let object = object.map_err(|error| error.status())?;
     let mut ask = Ask {
         size: size_of::<Ask>() as u32,
         version: VERSION,
@@ -26,7 +33,7 @@ pub(crate) fn interface() -> &'static Interface {
     object.notify(ASK, (&raw mut ask).addr());
     let table = std::hint::black_box(&ask).interface;
     // SAFETY: null, or the table of the driver, which is linked into this program.
-    unsafe { table.as_ref() }.expect("the common driver answers")
+    Ok(unsafe { table.as_ref() })
 }
 
 /// A provider with this encoded schema and without commands.
@@ -75,6 +82,14 @@ impl BareClient {
     /// Registers by this description; the status if it is refused.
     pub(crate) fn describe(description: &ProviderDescription) -> Result<Self, i32> {
         let table = interface();
+        Self::describe_to(table, description)
+    }
+
+    /// As [`BareClient::describe`], to the common driver with this table.
+    pub(crate) fn describe_to(
+        table: &'static Interface,
+        description: &ProviderDescription,
+    ) -> Result<Self, i32> {
         let mut handle = ProviderHandle(0);
         let register = table.register;
         // SAFETY: a valid description and place.

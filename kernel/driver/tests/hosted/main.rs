@@ -21,6 +21,7 @@ mod filters;
 mod hand_over;
 mod hostile;
 mod lane;
+mod lasting;
 mod laws;
 mod monitor;
 mod pending;

@@ -218,6 +218,11 @@ fn answer(service: &Service, question: &Question) -> Result<(), i32> {
     answer_as(service, header(question), &reply.to_le_bytes())
 }
 
+/// Answers the asynchronous request that this record is, rightly; the status.
+pub(crate) fn answer_record(service: &Service, record: &Record) -> Result<(), i32> {
+    answer(service, &read(record))
+}
+
 /// The accounts by who was asked; each must balance.
 fn accounts(service: &Service) -> Vec<RequestAccountRow> {
     let rows: Vec<RequestAccountRow> = service.try_rows(own::REQUEST_ACCOUNTS).unwrap();

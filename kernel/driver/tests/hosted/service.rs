@@ -93,7 +93,7 @@ impl Service {
     pub(crate) fn with_stream(machine: &Machine, stream: &StreamHello) -> Result<Self, i32> {
         let hello = Hello::new("test", rights::ALL, 0);
         let mut service = Self::connect_with(machine, &stream.to_bytes(&hello))?;
-        service.next = service.stream().acknowledged + 1;
+        service.goes_on_behind(service.stream().acknowledged);
         Ok(service)
     }
 
