@@ -26,6 +26,7 @@ impl Journal {
     pub(crate) fn begin(path: &Path, behind: u64) -> io::Result<Journal> {
         let mut file = BufWriter::new(File::create(path)?);
         writeln!(file, "begun {behind}")?;
+        file.flush()?;
         let last = behind;
         Ok(Journal { file, last })
     }

@@ -7,6 +7,7 @@
 //! start DRIVER | stop DRIVER | unload DRIVER      load, stop, or ask to unload (which may be refused)
 //! service NAME [queue=BYTES] [gets=N] [once=yes] [driver-queue=BYTES]     a process that connects
 //!     [stream=KEY] [retention=MS] [takes-over=yes]
+//! status                                          what `fltport status --json` says
 //! stream KEY                                      what all instances of a stream have dealt with
 //! kill NAME | leave NAME                          its end, without warning or in order
 //! repeat N ... end                                the steps between, N times

@@ -21,6 +21,7 @@ mod floor;
 mod journal;
 mod language;
 mod list;
+mod operator;
 mod orders;
 mod pass;
 mod play;

@@ -14,6 +14,15 @@ struct Word {
     hresult: u32,
 }
 
+impl Word {
+    fn stands_for(&self, code: Code) -> bool {
+        match code {
+            Code::Status(status) => self.status == status,
+            Code::Hresult(hresult) => self.hresult == hresult as u32,
+        }
+    }
+}
+
 const WORDS: [Word; 20] = [
     word("access-violation", status::ACCESS_VIOLATION, 0x8007_03E6),
     word("invalid-parameter", status::INVALID_PARAMETER, 0x8007_0057),
@@ -36,8 +45,8 @@ const WORDS: [Word; 20] = [
     word("no-stream", status::CONNECTION_INVALID, 0x8007_04CD),
     word("no-such-record", status::END_OF_FILE, 0x8007_0026),
     word("collision", status::OBJECT_NAME_COLLISION, 0x8007_00B7),
-    // The Win32 code of a status that has none: ERROR_MR_MID_NOT_FOUND.
-    word("other-schema", status::INVALID_MESSAGE, 0x8007_013D),
+    // What Wine makes of it; Windows has not been asked.
+    word("other-schema", status::INVALID_MESSAGE, 0x8007_0057),
     word("too-late", 0xC01C_0020_u32 as i32, 0x801F_0020),
     word("do-not-detach", 0xC01C_0010_u32 as i32, 0x801F_0010),
 ];
@@ -75,16 +84,16 @@ pub(crate) fn is(refusal: &Refusal, word: &str) -> bool {
         Some(code) if word == BAD_POINTER => {
             INVALID_USER_BUFFER.contains(&code) || name(code) == Some("access-violation")
         }
-        Some(code) => name(code) == Some(word),
+        // Not by its name: one HRESULT stands for several statuses.
+        Some(code) => WORDS
+            .iter()
+            .any(|it| it.word == word && it.stands_for(code)),
     }
 }
 
 /// The NTSTATUS that this number is, as a word.
 pub(crate) fn name(code: Code) -> Option<&'static str> {
-    let found = WORDS.iter().find(|word| match code {
-        Code::Status(status) => word.status == status,
-        Code::Hresult(hresult) => word.hresult == hresult as u32,
-    });
+    let found = WORDS.iter().find(|word| word.stands_for(code));
     found.map(|word| word.word)
 }
 

@@ -41,6 +41,8 @@ pub(crate) enum Action {
     Service(Service),
     /// Kills its process.
     Kill(String),
+    /// Asks as an operator does.
+    Status,
     /// Has a program work on the registry.
     Registry(Work),
     /// Has a service do something.
@@ -88,6 +90,7 @@ pub(super) fn read(line: u32, text: &str, words: &mut Words<'_>) -> Result<Step>
         "kill" => Action::Kill(object("the service")?),
         "leave" => Action::Order(object("the service")?, Order::Leave),
         "service" => Action::Service(service(words)?),
+        "status" => Action::Status,
         "stream" => Action::Stream(object("the stream")?),
         "registry" => Action::Registry(registry::read(words)?),
         name => by_a_service(name, words, within)?,
@@ -221,7 +224,7 @@ fn by_a_service(name: &str, words: &mut Words<'_>, within: u64) -> Result<Action
         },
         "audits" => Order::Audit { within },
         other => bail!(
-            "nobody can do \"{other}\". A line begins with start, stop, unload, service, stream, registry, kill, leave, repeat or end, or with the name of a service and what it does: subscribes, starts, finishes, sees, answers, mutes, wakes, sleeps, replies, watches, allows, denies, registers, uses, refused, echoes, faults, counts, sends, passes, tries, crowds, audits"
+            "nobody can do \"{other}\". A line begins with start, stop, unload, service, stream, status, registry, kill, leave, repeat or end, or with the name of a service and what it does: subscribes, starts, finishes, sees, answers, mutes, wakes, sleeps, replies, watches, allows, denies, registers, uses, refused, echoes, faults, counts, sends, passes, tries, crowds, audits"
         ),
     };
     Ok(Action::Order(name.to_owned(), order))

@@ -47,6 +47,12 @@ fn refused(what: &str, hresult: i32) -> Answer {
 
 fn connect(hello: &[u8]) -> Result<OwnedHandle, i32> {
     let name: Vec<u16> = PORT_NAME.encode_utf16().chain([0]).collect();
+    // A pointer without a size is refused by fltlib.dll itself.
+    let context = if hello.is_empty() {
+        null()
+    } else {
+        hello.as_ptr().cast()
+    };
     let mut handle: HANDLE = INVALID_HANDLE_VALUE;
     // SAFETY: the name is terminated, the context has the size that is passed, and the handle is a
     // variable of ours.
@@ -54,7 +60,7 @@ fn connect(hello: &[u8]) -> Result<OwnedHandle, i32> {
         FilterConnectCommunicationPort(
             name.as_ptr(),
             0,
-            hello.as_ptr().cast(),
+            context,
             hello.len() as u16,
             null(),
             &mut handle,

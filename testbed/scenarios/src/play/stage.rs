@@ -4,6 +4,7 @@
 use crate::cast::Cast;
 use crate::floor::{Floor, Outcome};
 use crate::language::{Action, Service, Step, Work};
+use crate::operator;
 use crate::orders::{Answer, Numbers, Order};
 use crate::registry::Busy;
 use crate::status;
@@ -16,6 +17,9 @@ const PATIENCE: u64 = 30_000;
 
 /// What a service must not have seen in any scenario.
 const NEVER: [&str; 5] = ["missing", "disordered", "unannounced", "damaged", "unknown"];
+
+/// Why the command cannot be part of a scenario.
+const NO_COMMAND: &str = "there is no fltport beside this program; build fltport-cli";
 
 /// The common driver, without which there is no ledger.
 const COMMON_DRIVER: &str = "fltport";
@@ -61,8 +65,7 @@ impl Stage {
             Action::Service(service)
                 if service.watch.is_some() && watching::command().is_none() =>
             {
-                let why = "there is no fltport beside this program; build fltport-cli";
-                return Ok(Some(why.to_owned()));
+                return Ok(Some(NO_COMMAND.to_owned()));
             }
             Action::Service(service) => self.cast.start(service, self.floor.socket())?,
             Action::Registry(_) if let Some(why) = Floor::registry_lacks() => {
@@ -85,6 +88,10 @@ impl Stage {
                 };
                 self.order(service, &finish, within)?
             }
+            Action::Status if watching::command().is_none() => {
+                return Ok(Some(NO_COMMAND.to_owned()));
+            }
+            Action::Status => Answer::Done(operator::status(self.floor.socket())?),
             Action::Stream(name) => Answer::Done(self.stream(name)?),
             Action::Order(name, Order::Leave) => {
                 self.look_at(name)?;
