@@ -22,7 +22,7 @@ use fltport_nt::bindings::{
     STATUS_INTERNAL_ERROR, STATUS_INVALID_PARAMETER, STATUS_NOT_SUPPORTED,
 };
 use fltport_nt::ex::{
-    CallbackObject, CallbackRegistration, Listener, PoolArc, PoolBox, PoolBytes, Rundown,
+    CallbackObject, CallbackRegistration, Listener, PoolArc, PoolBox, PoolBytes, Rundown, Tag,
 };
 use fltport_nt::io::{DriverObject, WorkItem};
 use fltport_nt::ke::{SpinLock, current_irql, system_time};
@@ -247,6 +247,15 @@ impl<H: Handler> Provider<H> {
     }
 }
 
+#[inline(never)]
+fn encoded(tag: Tag, provider: &schema::Provider) -> Result<PoolBytes> {
+    let mut encoded = PoolBytes::zeroed(tag, MAX_SCHEMA)?;
+    let length = provider
+        .encode(&mut encoded)
+        .map_err(|_| NtError(STATUS_INTERNAL_ERROR))?;
+    PoolBytes::copy_of(tag, encoded.get(..length).unwrap_or(&[]))
+}
+
 pub(crate) fn decode_reply<R: for<'r> Message<'r>>(bytes: &[u8]) -> Option<R> {
     R::decode(bytes).ok()
 }
@@ -261,13 +270,11 @@ impl<H: Handler> Drop for Provider<H> {
 }
 
 impl<H: Handler> Client<H> {
+    // Not in DriverEntry, whose stack is somebody else's further down.
+    #[inline(never)]
     fn new(provider: &schema::Provider, handler: H, options: Options) -> Result<PoolArc<Self>> {
         let tag = options.tag;
-        let mut encoded = PoolBytes::zeroed(tag, MAX_SCHEMA)?;
-        let length = provider
-            .encode(&mut encoded)
-            .map_err(|_| NtError(STATUS_INTERNAL_ERROR))?;
-        let schema = PoolBytes::copy_of(tag, encoded.get(..length).unwrap_or(&[]))?;
+        let schema = encoded(tag, provider)?;
         let staging = Staging::new(tag, options.staging as usize)?;
         let state = State {
             bound: None,
@@ -278,17 +285,16 @@ impl<H: Handler> Client<H> {
             staging,
             owed: None,
         };
-        PoolArc::new(
-            tag,
-            Client {
-                options,
-                schema,
-                handler: PoolArc::new(tag, handler)?,
-                gate: Rundown::new(tag)?,
-                state: SpinLock::new(state),
-                interest: AtomicU64::new(EVERYTHING),
-            },
-        )
+        let handler = PoolArc::new(tag, handler)?;
+        let gate = Rundown::new(tag)?;
+        PoolArc::new_with(tag, || Client {
+            options,
+            schema,
+            handler,
+            gate,
+            state: SpinLock::new(state),
+            interest: AtomicU64::new(EVERYTHING),
+        })
     }
 
     pub(crate) fn bound(&self) -> Option<Bound> {

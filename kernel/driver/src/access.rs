@@ -25,6 +25,7 @@ pub(crate) struct Access {
 impl Access {
     /// IRQL: PASSIVE_LEVEL, in the connecting thread. Judges whether the process may connect with
     /// these rights.
+    #[inline(never)]
     pub(crate) fn judge(driver: &Driver, wanted: u32) -> Result<Self> {
         let process = Process::current();
         let refuse = |reason, status| Err(driver.refusals().refuse(reason, status));

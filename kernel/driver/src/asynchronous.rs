@@ -151,12 +151,13 @@ pub(crate) enum Step {
 impl Routes {
     /// Takes a request on: asks the decider, or notes with what it ends. What it takes out of
     /// `question` is pending; it takes it only if it succeeds.
+    #[inline(never)]
     fn take_on(
         &mut self,
         provider: u16,
         number: u64,
         question: &mut Option<PoolBox<Question>>,
-        fresh: &mut Option<PoolBox<Chunk>>,
+        fresh: &mut Option<Chunk>,
     ) -> core::result::Result<(), Refused> {
         let slot = self.provider(provider).ok_or(Refused::Gone)?;
         let place = slot.pending.free_place(fresh).map_err(Refused::NoPlace)?;
@@ -345,6 +346,7 @@ impl Routes {
         }
     }
 
+    #[inline(never)]
     fn move_pending_of(
         &mut self,
         provider: u16,
@@ -358,8 +360,9 @@ impl Routes {
             return;
         };
         let types = slot.provider.requests;
-        let mut table = core::mem::replace(&mut slot.pending, pending::Pending::new());
-        let mut moved = [0_u64; crate::provider::TYPES];
+        let mut table = slot.pending.take_out();
+        // No more than may be pending.
+        let mut moved = [0_u16; crate::provider::TYPES];
         let theirs = table.iter_mut();
         for waiting in theirs.filter(|w| w.connection == former && w.outcome.is_none()) {
             waiting.connection = new;
@@ -384,14 +387,14 @@ impl Routes {
 
     /// What a connection that another one has followed was asked synchronously is in the account of
     /// those that have ended.
-    fn leave_behind(&mut self, provider: u16, new: u32, types: u64, moved: &[u64]) {
+    fn leave_behind(&mut self, provider: u16, new: u32, types: u64, moved: &[u16]) {
         for (message, moved) in (0_u16..).zip(moved) {
             if types & crate::ledger::bit(message) == 0 {
                 continue;
             }
             let mut left = 0;
             self.account_request(new, provider, |accounts: &mut Accounts| {
-                left = accounts.leave(message, *moved);
+                left = accounts.leave(message, (*moved).into());
             });
             if let Some(slot) = self.provider(provider) {
                 slot.ended_requests.take_over(message, left);

@@ -26,6 +26,7 @@ pub(crate) struct Backlog {
 
 impl Backlog {
     /// IRQL: <= DISPATCH_LEVEL. An empty one of so many bytes.
+    #[inline(never)]
     pub(crate) fn new(bytes: usize, policy: BacklogPolicy) -> Result<Self> {
         Ok(Backlog {
             queue: Queue::new(bytes)?,
@@ -118,6 +119,7 @@ pub(crate) struct ProviderSlot {
 
 impl ProviderSlot {
     /// IRQL: <= DISPATCH_LEVEL.
+    #[inline(never)]
     pub(crate) fn new(
         provider: PoolArc<Provider>,
         backlog: Option<Backlog>,
@@ -130,23 +132,22 @@ impl ProviderSlot {
         let rate = TokenBucket::new(provider.rate, provider.burst, now);
         let undecided = request_account::Accounts::new(provider.requests)?;
         let ended_requests = request_account::Accounts::new(provider.requests)?;
-        PoolBox::new(
-            tag::PROVIDER,
-            ProviderSlot {
-                provider,
-                backlog,
-                unheard,
-                ended,
-                requests,
-                rate,
-                bookings: Bookings::new(now),
-                blamed: 0,
-                interest,
-                undecided,
-                ended_requests,
-                pending: Pending::new(),
-            },
-        )
+        let bookings = Bookings::new(now)?;
+        let pending = Pending::new()?;
+        PoolBox::new_with(tag::PROVIDER, || ProviderSlot {
+            provider,
+            backlog,
+            unheard,
+            ended,
+            requests,
+            rate,
+            bookings,
+            blamed: 0,
+            interest,
+            undecided,
+            ended_requests,
+            pending,
+        })
     }
 
     /// Accounts for a loss that no connection has to be told of now; a later first subscriber is.

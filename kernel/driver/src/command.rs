@@ -244,6 +244,7 @@ fn page(command: &Command<'_>) -> Result<u32> {
     }
 }
 
+#[inline(never)]
 fn providers(routes: &Routes, rows: &mut Rows<'_>) {
     for slot in routes.providers() {
         let provider = &slot.provider;
@@ -302,6 +303,7 @@ fn stream_row(receiver: &Receiver) -> StreamRow {
 
 /// For every provider: the backlog's account, each connection's, and that of the connections that
 /// have ended; then what connections had from providers that are gone.
+#[inline(never)]
 fn ledger(routes: &mut Routes, caller: &Connection, rows: &mut Rows<'_>) {
     let access = &caller.access;
     let mut number = 0;
@@ -344,6 +346,7 @@ fn ledger(routes: &mut Routes, caller: &Connection, rows: &mut Rows<'_>) {
     }
 }
 
+#[inline(never)]
 fn requests(routes: &Routes, access: &Access, rows: &mut Rows<'_>) {
     for slot in routes
         .providers()
@@ -360,6 +363,7 @@ fn requests(routes: &Routes, access: &Access, rows: &mut Rows<'_>) {
 /// For every provider: the requests that nobody decides, those that each connection decides or was
 /// asked, and those that connections were asked which have ended; then what connections were asked by
 /// providers that are gone.
+#[inline(never)]
 fn request_accounts(routes: &Routes, caller: &Connection, rows: &mut Rows<'_>) {
     let access = &caller.access;
     let seen = |receiver: &&Receiver| access.sees_connection(&caller.identity, receiver);
@@ -394,6 +398,7 @@ fn request_accounts(routes: &Routes, caller: &Connection, rows: &mut Rows<'_>) {
     }
 }
 
+#[inline(never)]
 fn schema(driver: &Driver, command: &Command<'_>, out: &mut [u8]) -> Result<usize> {
     let number = u16::try_from(payload::<u32>(command)?).map_err(|_| NtError(STATUS_NOT_FOUND))?;
     let provider = driver
@@ -410,6 +415,7 @@ fn schema(driver: &Driver, command: &Command<'_>, out: &mut [u8]) -> Result<usiz
 }
 
 /// A request's declared default; nothing if none was.
+#[inline(never)]
 fn default_reply(driver: &Driver, command: &Command<'_>, out: &mut [u8]) -> Result<usize> {
     let [number, message] = payload::<[u32; 2]>(command)?;
     let not_found = |_| NtError(STATUS_NOT_FOUND);
@@ -430,6 +436,7 @@ fn default_reply(driver: &Driver, command: &Command<'_>, out: &mut [u8]) -> Resu
     Ok(place.len())
 }
 
+#[inline(never)]
 fn subscribe(driver: &Driver, caller: &Identity, command: &Command<'_>) -> Result<()> {
     let wanted: Wanted = payload(command)?;
     let (_, mut prepared) = prepare(driver, wanted.provider)?;
@@ -462,6 +469,7 @@ fn enter(
     routes.subscribe(caller.number, wanted, prepared)
 }
 
+#[inline(never)]
 fn subscribe_filtered(driver: &Driver, caller: &Identity, command: &Command<'_>) -> Result<()> {
     let wanted = FilteredSubscription::read(command.payload).ok_or(MALFORMED)?;
     let filters = command

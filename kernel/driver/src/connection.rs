@@ -66,6 +66,7 @@ impl Drop for Alive {
 
 impl Connection {
     /// IRQL: PASSIVE_LEVEL. A connection, not yet accepted and without its sender.
+    #[inline(never)]
     pub(crate) fn new(
         driver: &PoolArc<Driver>,
         identity: Identity,

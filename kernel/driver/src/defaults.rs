@@ -33,6 +33,7 @@ pub(crate) struct Defaults {
 impl Defaults {
     /// IRQL: <= DISPATCH_LEVEL. Fails with `STATUS_INVALID_PARAMETER` if one is not for one of these
     /// `requests`, is the second for one, or is longer than a reply may be.
+    #[inline(never)]
     pub(crate) fn new(declared: &[Declared<'_>], requests: u64) -> Result<Self> {
         let mut seen = 0;
         let mut length = 0;

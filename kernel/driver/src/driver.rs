@@ -66,27 +66,42 @@ pub(crate) struct Driver {
 impl Driver {
     /// IRQL: PASSIVE_LEVEL. A driver with this service key that is not registered with anybody yet;
     /// its own messages are its first provider.
+    #[inline(never)]
     pub(crate) fn new(service_key: ServiceKey) -> Result<PoolArc<Self>> {
-        let driver = PoolArc::new(
-            tag::DRIVER,
-            Driver {
-                routes: SpinLock::new(Routes::new()),
-                next_connection: AtomicU32::new(1),
-                next_request: AtomicU64::new(1),
-                census: Census::new(),
-                refusals: Refusals::new(),
-                service_key,
-                no_connections: Event::new(tag::DRIVER, EventKind::Notification)?,
-                filter: SpinLock::new(None),
-                registration: FastMutex::new(tag::DRIVER, Registration::Dormant)?,
-                retry: FastMutex::new(tag::DRIVER, None)?,
-                upper_case: FastMutex::new(tag::DRIVER, None)?,
-                following: Following::new()?,
-                announcement: FastMutex::new(tag::DRIVER, None)?,
-                retention: FastMutex::new(tag::DRIVER, None)?,
-                deadlines: FastMutex::new(tag::DRIVER, None)?,
-            },
-        )?;
+        let routes = SpinLock::new(Routes::new()?);
+        let refusals = Refusals::new()?;
+        let no_connections = Event::new(tag::DRIVER, EventKind::Notification)?;
+        let registration = FastMutex::new(tag::DRIVER, Registration::Dormant)?;
+        let retry = FastMutex::new(tag::DRIVER, None)?;
+        let upper_case = FastMutex::new(tag::DRIVER, None)?;
+        let following = Following::new()?;
+        let announcement = FastMutex::new(tag::DRIVER, None)?;
+        let retention = FastMutex::new(tag::DRIVER, None)?;
+        let deadlines = FastMutex::new(tag::DRIVER, None)?;
+        let driver = PoolArc::new_with(tag::DRIVER, || Driver {
+            routes,
+            next_connection: AtomicU32::new(1),
+            next_request: AtomicU64::new(1),
+            census: Census::new(),
+            refusals,
+            service_key,
+            no_connections,
+            filter: SpinLock::new(None),
+            registration,
+            retry,
+            upper_case,
+            following,
+            announcement,
+            retention,
+            deadlines,
+        })?;
+        driver.register_itself()?;
+        Ok(driver)
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Its own messages are its first provider.
+    #[inline(never)]
+    fn register_itself(&self) -> Result<()> {
         let mut schema = PoolBytes::zeroed(tag::BUFFER, MAX_SCHEMA)?;
         let length = common_driver::PROVIDER
             .encode(&mut schema)
@@ -104,8 +119,7 @@ impl Driver {
             interest: None,
             defaults: &[],
         };
-        driver.register(own)?;
-        Ok(driver)
+        self.register(own).map(drop)
     }
 
     pub(crate) fn routes(&self) -> &SpinLock<Routes> {
@@ -223,7 +237,6 @@ impl Driver {
                 }
                 other => other,
             })?;
-        let provider = PoolArc::new(tag::PROVIDER, provider)?;
         let backlog = match description.backlog {
             0 => None,
             bytes => Some(Backlog::new(bytes, description.policy)?),

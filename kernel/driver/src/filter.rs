@@ -51,6 +51,7 @@ impl Filters {
     ///
     /// Errors: `STATUS_INVALID_MESSAGE` if they were made for another schema or name a field that
     /// it does not have, `STATUS_INVALID_PARAMETER` if they are no filters or too many.
+    #[inline(never)]
     pub(crate) fn new(
         provider: &Provider,
         hash: u64,

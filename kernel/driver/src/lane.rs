@@ -16,7 +16,7 @@ use fltport_abi::fixed::Fixed;
 use fltport_abi::frame::{GapEntry, GapHeader, record_size};
 use fltport_abi::limits::{MAX_BOOKINGS, MAX_CONNECTIONS};
 use fltport_nt::bindings::{STATUS_INSUFFICIENT_RESOURCES, STATUS_QUOTA_EXCEEDED};
-use fltport_nt::ex::PoolBox;
+use fltport_nt::ex::PoolSlice;
 use fltport_nt::{NtError, Result};
 
 /// Entries of the gap record that a booked record has room for in front of it. What was lost of more
@@ -64,12 +64,12 @@ impl Booking {
 }
 
 /// Places for bookings.
-pub(crate) struct Chunk([Booking; CHUNK]);
+pub(crate) struct Chunk(PoolSlice<Booking>);
 
 impl Chunk {
     /// IRQL: <= DISPATCH_LEVEL.
-    pub(crate) fn new() -> Result<PoolBox<Self>> {
-        PoolBox::new(tag::PROVIDER, Chunk([Booking::default(); CHUNK]))
+    pub(crate) fn new() -> Result<Self> {
+        PoolSlice::filled(tag::PROVIDER, CHUNK, Booking::default()).map(Chunk)
     }
 }
 
@@ -78,7 +78,7 @@ impl Chunk {
 /// A booking's number holds the place and a serial number, which begins with the time at which the
 /// provider registered, so that a number of a former registration is nobody's.
 pub(crate) struct Bookings {
-    chunks: [Option<PoolBox<Chunk>>; CHUNKS],
+    chunks: PoolSlice<Option<Chunk>>,
     /// The first free place; one more than its index, 0 if there is none.
     free: u16,
     serial: u64,
@@ -91,14 +91,14 @@ const PLACE_BITS: u32 = 16;
 const SERIAL: u64 = u64::MAX >> PLACE_BITS;
 
 impl Bookings {
-    /// None, for a provider that registers at this interrupt time.
-    pub(crate) const fn new(now: u64) -> Self {
-        Bookings {
-            chunks: [const { None }; CHUNKS],
+    /// IRQL: <= DISPATCH_LEVEL. None, for a provider that registers at this interrupt time.
+    pub(crate) fn new(now: u64) -> Result<Self> {
+        Ok(Bookings {
+            chunks: PoolSlice::filled_with(tag::PROVIDER, CHUNKS, || None)?,
             free: 0,
             serial: now & SERIAL,
             count: 0,
-        }
+        })
     }
 
     fn place(&mut self, index: usize) -> Option<&mut Booking> {
@@ -108,13 +108,14 @@ impl Bookings {
 
     /// All that exist.
     fn all(&mut self) -> impl Iterator<Item = &mut Booking> {
-        taken_mut(&mut self.chunks)
+        let chunks = self.chunks.iter_mut().flatten();
+        chunks
             .flat_map(|chunk| chunk.0.iter_mut())
             .filter(|booking| booking.serial != 0)
     }
 
     /// Makes room for more with a fresh chunk, if no place is free; false if there can be no more.
-    fn has_place(&mut self, fresh: &mut Option<PoolBox<Chunk>>) -> bool {
+    fn has_place(&mut self, fresh: &mut Option<Chunk>) -> bool {
         if self.free != 0 {
             return true;
         }
@@ -198,7 +199,7 @@ impl Routes {
         provider: u16,
         message: u16,
         payload: usize,
-        fresh: &mut Option<PoolBox<Chunk>>,
+        fresh: &mut Option<Chunk>,
     ) -> Result<Booked> {
         let full = NtError(STATUS_INSUFFICIENT_RESOURCES);
         let mut slots = taken_mut(&mut self.providers);

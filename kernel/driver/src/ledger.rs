@@ -126,6 +126,7 @@ impl Unreported {
 
 impl Account {
     /// IRQL: <= DISPATCH_LEVEL. Empty accounts for message numbers below `types`.
+    #[inline(never)]
     pub(crate) fn new(types: usize) -> Result<Self> {
         let counters = PoolSlice::filled(tag::LEDGER, types, Counters::default())?;
         Ok(Account {

@@ -9,7 +9,7 @@ use crate::tag;
 use fltport_abi::account::Outcome;
 use fltport_abi::limits::MAX_PENDING;
 use fltport_nt::Result;
-use fltport_nt::ex::{PoolBox, PoolBytes};
+use fltport_nt::ex::{PoolBox, PoolBytes, PoolSlice};
 
 /// Bits of a request's id that say where it lies.
 const PLACE_BITS: u32 = MAX_PENDING.trailing_zeros();
@@ -20,8 +20,8 @@ pub(crate) const fn id(number: u64, place: usize) -> u64 {
     1 << 63 | number << PLACE_BITS | place as u64
 }
 
-/// Places of one piece of the table; small, because it is made on the stack of whoever asks.
-const PLACES: usize = 32;
+/// Places of one piece of the table.
+const PLACES: usize = 64;
 
 const CHUNKS: usize = MAX_PENDING / PLACES;
 
@@ -61,12 +61,12 @@ pub(crate) struct Waiting {
 }
 
 /// A piece of the table.
-pub(crate) struct Chunk([Option<Waiting>; PLACES]);
+pub(crate) struct Chunk(PoolSlice<Option<Waiting>>);
 
 impl Chunk {
     /// IRQL: <= DISPATCH_LEVEL.
-    pub(crate) fn new() -> Result<PoolBox<Self>> {
-        PoolBox::new(tag::PENDING, Chunk([const { None }; PLACES]))
+    pub(crate) fn new() -> Result<Self> {
+        PoolSlice::filled_with(tag::PENDING, PLACES, || None).map(Chunk)
     }
 }
 
@@ -82,7 +82,7 @@ pub(crate) enum NoPlace {
 /// The table.
 pub(crate) struct Pending {
     /// Those that are there come first.
-    chunks: [Option<PoolBox<Chunk>>; CHUNKS],
+    chunks: PoolSlice<Option<Chunk>>,
     count: usize,
 }
 
@@ -97,17 +97,27 @@ pub(crate) enum Walk {
 }
 
 impl Pending {
-    pub(crate) const fn new() -> Self {
-        Pending {
-            chunks: [const { None }; CHUNKS],
+    /// IRQL: <= DISPATCH_LEVEL. An empty one.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Pending {
+            chunks: PoolSlice::filled_with(tag::PENDING, CHUNKS, || None)?,
             count: 0,
-        }
+        })
+    }
+
+    /// The table, to be put back; one that has no places is left there.
+    pub(crate) fn take_out(&mut self) -> Self {
+        let none = Pending {
+            chunks: PoolSlice::empty(tag::PENDING),
+            count: 0,
+        };
+        core::mem::replace(self, none)
     }
 
     /// A place that is free; takes a piece for the table out of `fresh` if it needs one.
     pub(crate) fn free_place(
         &mut self,
-        fresh: &mut Option<PoolBox<Chunk>>,
+        fresh: &mut Option<Chunk>,
     ) -> core::result::Result<usize, NoPlace> {
         if self.count < MAX_PENDING {
             for (n, place) in self.chunks.iter_mut().enumerate() {
@@ -175,7 +185,7 @@ impl Pending {
             return Walk::End;
         };
         let mut first = u64::MAX;
-        for place in &mut places.0 {
+        for place in places.0.iter_mut() {
             if let Some(over) = place.take_if(|w| w.due <= now) {
                 self.count -= 1;
                 return Walk::Over(over);

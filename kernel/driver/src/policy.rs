@@ -108,6 +108,7 @@ impl ServiceKey {
 
     /// IRQL: PASSIVE_LEVEL. The rights of the process whose thread runs. Fails only if the
     /// configuration could not be read.
+    #[inline(never)]
     pub(crate) fn grants(&self) -> Result<Grants> {
         let subjects = Subjects::capture();
         let default = subjects.granted(&default_list()?);
@@ -136,6 +137,7 @@ impl ServiceKey {
 
     /// IRQL: PASSIVE_LEVEL. Who the port is to let in, if that is anybody besides SYSTEM and
     /// Administrators. What he may do there is judged when he connects.
+    #[inline(never)]
     pub(crate) fn admitted(&self) -> Result<Option<SecurityDescriptor>> {
         let Some(access) = self.access()? else {
             return Ok(None);
@@ -156,7 +158,7 @@ impl ServiceKey {
             let Some(key) = key else {
                 continue;
             };
-            each(&key, |sid, _| {
+            each(&key, &mut |sid, _| {
                 if ADMINISTRATORS.contains(&sid) || admitted == MAX_ADMITTED {
                     return Ok(());
                 }
@@ -169,6 +171,7 @@ impl ServiceKey {
 
     /// IRQL: PASSIVE_LEVEL. What the configuration says of the program that a process runs. Fails only
     /// if that could not be found out.
+    #[inline(never)]
     pub(crate) fn judge_image(&self, process: &Process) -> Result<ImageVerdict> {
         let Some(parameters) = self.parameters()? else {
             return Ok(ImageVerdict::Allowed);
@@ -219,7 +222,7 @@ impl Grants {
             return Ok(());
         };
         let mut list = SecurityDescriptor::new(tag::BUFFER, OWNER.as_bytes(), MAX_ENTRIES)?;
-        each(&key, |sid, rights| {
+        each(&key, &mut |sid, rights| {
             list.allow(tag::BUFFER, sid.as_bytes(), rights)
         })?;
         let rights = subjects.granted(&list);
@@ -273,7 +276,7 @@ fn default_list() -> Result<SecurityDescriptor> {
 }
 
 /// The SIDs of a key with their rights. What is neither SID nor number gives nobody anything.
-fn each(key: &Key, mut give: impl FnMut(Sid, u32) -> Result<()>) -> Result<()> {
+fn each(key: &Key, give: &mut dyn FnMut(Sid, u32) -> Result<()>) -> Result<()> {
     let mut values = Entries::new(tag::BUFFER)?;
     for index in 0..MAX_ENTRIES as u32 {
         match values.value(key, index)? {

@@ -20,7 +20,7 @@ use fltport_nt::bindings::{
     STATUS_DELETE_PENDING, STATUS_DEVICE_NOT_READY, STATUS_INVALID_PARAMETER,
     STATUS_PORT_DISCONNECTED, STATUS_REVISION_MISMATCH,
 };
-use fltport_nt::ex::{PoolBox, PoolBytes};
+use fltport_nt::ex::{PoolArc, PoolBox, PoolBytes};
 use fltport_nt::flt::{ClientPort, PendingPort, PortCallbacks};
 use fltport_nt::ke::system_time;
 use fltport_nt::linked::STATUS_INVALID_MESSAGE;
@@ -54,6 +54,53 @@ fn refused_place(driver: &Driver, error: NtError) -> NtError {
     driver.refusals().refuse(reason, error.status())
 }
 
+/// Gives a service its place, and takes its port. The second half of a connect, and not one function
+/// with the first: what that has on the stack is of no use any more.
+#[inline(never)]
+fn admit(
+    driver: &PoolArc<Driver>,
+    port: PendingPort,
+    (hello, version): (&Hello, u16),
+    access: Access,
+    wanted: Option<&StreamHello>,
+) -> Result<usize> {
+    let filter = driver.filter().ok_or(NtError(STATUS_DEVICE_NOT_READY))?;
+    let client_port = ClientPort::new(tag::CONNECTION, &filter)?;
+    let identity = Identity {
+        number: driver.next_connection(),
+        pid: ps::current_process_id(),
+        since: system_time(),
+        rights: hello.rights,
+        generation: hello.generation,
+        version,
+        name: hello.name,
+    };
+    let connection = Connection::new(driver, identity, access, client_port)?;
+    let stream = wanted.map(|wanted| Stream::new(wanted, identity.number));
+    let receiver = Receiver::new(connection.clone(), stream.transpose()?)?;
+    Connection::start_sender(&connection)?;
+    let attached = driver.routes().lock().attach(receiver, wanted);
+    let refusal = match attached {
+        Ok(former) => {
+            go_on(driver, &identity, former);
+            // The port is taken last: once it is taken, this must not fail any more. And this
+            // look comes after the connection can be found, while the unload closes the census
+            // before it looks for connections: one of the two ends this one.
+            if !driver.is_closing() && connection.accept(port) {
+                return Ok(identity.number as usize);
+            }
+            STATUS_DELETE_PENDING
+        }
+        Err((receiver, error)) => {
+            drop(receiver);
+            let error = refused_place(driver, error);
+            error.status()
+        }
+    };
+    driver.end_connection(&connection);
+    Err(NtError(refusal))
+}
+
 /// The server port's callbacks. The cookie is the connection's number.
 pub(crate) struct Callbacks;
 
@@ -76,41 +123,7 @@ impl PortCallbacks for Callbacks {
         if wanted.is_some() {
             Retention::ensure(&driver)?;
         }
-        let filter = driver.filter().ok_or(NtError(STATUS_DEVICE_NOT_READY))?;
-        let client_port = ClientPort::new(tag::CONNECTION, &filter)?;
-        let identity = Identity {
-            number: driver.next_connection(),
-            pid: ps::current_process_id(),
-            since: system_time(),
-            rights: hello.rights,
-            generation: hello.generation,
-            version,
-            name: hello.name,
-        };
-        let connection = Connection::new(&driver, identity, access, client_port)?;
-        let stream = wanted.map(|wanted| Stream::new(&wanted, identity.number));
-        let receiver = Receiver::new(connection.clone(), stream.transpose()?)?;
-        Connection::start_sender(&connection)?;
-        let attached = driver.routes().lock().attach(receiver, wanted.as_ref());
-        let refusal = match attached {
-            Ok(former) => {
-                go_on(&driver, &identity, former);
-                // The port is taken last: once it is taken, this must not fail any more. And this
-                // look comes after the connection can be found, while the unload closes the census
-                // before it looks for connections: one of the two ends this one.
-                if !driver.is_closing() && connection.accept(port) {
-                    return Ok(identity.number as usize);
-                }
-                STATUS_DELETE_PENDING
-            }
-            Err((receiver, error)) => {
-                drop(receiver);
-                let error = refused_place(&driver, error);
-                error.status()
-            }
-        };
-        driver.end_connection(&connection);
-        Err(NtError(refusal))
+        admit(&driver, port, (&hello, version), access, wanted.as_ref())
     }
 
     fn disconnect(cookie: usize) {

@@ -15,7 +15,7 @@ use fltport_abi::schema::{
 use fltport_nt::bindings::{
     STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER, STATUS_NOT_FOUND, STATUS_NOT_SUPPORTED,
 };
-use fltport_nt::ex::{PoolBytes, PoolSlice, Rundown};
+use fltport_nt::ex::{PoolArc, PoolBytes, PoolSlice, Rundown};
 use fltport_nt::ke::{Event, EventKind, Timeout};
 use fltport_nt::{NtError, Result};
 
@@ -65,7 +65,7 @@ pub(crate) struct Provider {
     drained: Event,
     /// Types whose notifications came at an IRQL at which no lock can be taken, and how many came
     /// so in all; the routes collect them.
-    pub(crate) too_high: [AtomicU32; TYPES],
+    pub(crate) too_high: PoolSlice<AtomicU32>,
     pub(crate) too_high_total: AtomicU64,
 }
 
@@ -169,7 +169,12 @@ impl Provider {
     /// IRQL: PASSIVE_LEVEL. Checks the schema and copies it. Fails with `STATUS_INVALID_PARAMETER`
     /// if it is not one that makes sense ([`schema::check`] says what that is), or a default reply is
     /// not one of its requests'.
-    pub(crate) fn new(number: u16, description: &Description<'_>, now: i64) -> Result<Self> {
+    #[inline(never)]
+    pub(crate) fn new(
+        number: u16,
+        description: &Description<'_>,
+        now: i64,
+    ) -> Result<PoolArc<Self>> {
         let mut summary = Summary {
             name: [0; MAX_PROVIDER_NAME],
             hash: 0,
@@ -183,7 +188,12 @@ impl Provider {
         if !sound || schema::read(description.schema, &mut summary).is_err() {
             return Err(NtError(STATUS_INVALID_PARAMETER));
         }
-        Ok(Provider {
+        let schema = PoolBytes::copy_of(tag::PROVIDER, description.schema)?;
+        let defaults = Defaults::new(description.defaults, summary.requests)?;
+        let calls = Rundown::new(tag::PROVIDER)?;
+        let drained = Event::new(tag::PROVIDER, EventKind::Notification)?;
+        let too_high = PoolSlice::filled_with(tag::PROVIDER, TYPES, || AtomicU32::new(0))?;
+        PoolArc::new_with(tag::PROVIDER, || Provider {
             number,
             since: now,
             name: summary.name,
@@ -192,16 +202,16 @@ impl Provider {
             requests: summary.requests,
             commands: summary.commands,
             pid_at: summary.pid_at,
-            schema: PoolBytes::copy_of(tag::PROVIDER, description.schema)?,
+            schema,
             quota: description.quota,
             rate: description.rate,
             burst: description.burst,
-            defaults: Defaults::new(description.defaults, summary.requests)?,
+            defaults,
             handler: description.handler,
             reporter: description.reporter,
-            calls: Rundown::new(tag::PROVIDER)?,
-            drained: Event::new(tag::PROVIDER, EventKind::Notification)?,
-            too_high: [const { AtomicU32::new(0) }; TYPES],
+            calls,
+            drained,
+            too_high,
             too_high_total: AtomicU64::new(0),
         })
     }
@@ -213,6 +223,7 @@ impl Provider {
 
     /// IRQL: PASSIVE_LEVEL. Whether a message has a field of this kind at this place, with a mark
     /// that says whether it is there, or without one.
+    #[inline(never)]
     pub(crate) fn has_field(&self, message: u16, kind: FieldKind, offset: u16, mark: bool) -> bool {
         let mut search = FieldSearch {
             wanted: (message, kind as u8, offset, mark),

@@ -26,7 +26,7 @@ use fltport_abi::fixed::Fixed;
 use fltport_abi::frame::{Frame, GapEntry, GapHeader, RecordHeader, RecordKind, record_size};
 use fltport_abi::hello;
 use fltport_nt::bindings::STATUS_INSUFFICIENT_RESOURCES;
-use fltport_nt::ex::{PoolArc, PoolBox};
+use fltport_nt::ex::{PoolArc, PoolBox, PoolSlice};
 use fltport_nt::{NtError, Result};
 
 /// Bytes of records that a connection's queue holds.
@@ -53,6 +53,7 @@ pub(crate) struct Subscription {
 
 impl Subscription {
     /// IRQL: <= DISPATCH_LEVEL. One that wants nothing yet, of a provider with these requests.
+    #[inline(never)]
     pub(crate) fn new(provider: u16, requests: u64) -> Result<PoolBox<Self>> {
         let account = Account::new(TYPES)?;
         let requests = request_account::Accounts::new(requests)?;
@@ -91,7 +92,7 @@ impl Subscription {
 /// A connection's place.
 pub(crate) struct Receiver {
     pub(crate) connection: PoolArc<Connection>,
-    pub(crate) subscriptions: [Option<PoolBox<Subscription>>; PROVIDER_SLOTS],
+    pub(crate) subscriptions: PoolSlice<Option<PoolBox<Subscription>>>,
     pub(crate) queue: Queue,
     pub(crate) next_sequence: u64,
     /// The processes that subscriptions of this connection mute.
@@ -145,11 +146,12 @@ impl Offer<'_> {
 impl Receiver {
     /// IRQL: <= DISPATCH_LEVEL. For a connection that has nothing yet; subscribed to the driver's
     /// own messages if it may observe.
+    #[inline(never)]
     pub(crate) fn new(
         connection: PoolArc<Connection>,
         stream: Option<Stream>,
     ) -> Result<PoolBox<Self>> {
-        let mut subscriptions = [const { None }; PROVIDER_SLOTS];
+        let mut subscriptions = PoolSlice::filled_with(tag::CONNECTION, PROVIDER_SLOTS, || None)?;
         let observes = connection.identity.rights & hello::rights::OBSERVE != 0;
         if let Some(first) = subscriptions.first_mut().filter(|_| observes) {
             let mut own = Subscription::new(common_driver::NUMBER, 0)?;
@@ -174,12 +176,14 @@ impl Receiver {
         )
     }
 
+    #[inline(never)]
     pub(crate) fn subscription(&mut self, provider: u16) -> Option<&mut Subscription> {
         taken_mut(&mut self.subscriptions).find(|s| s.provider == provider)
     }
 
     /// This connection's subscription to a provider; a new one if there is none, in the place of
     /// one to a provider that is gone if need be.
+    #[inline(never)]
     pub(crate) fn subscription_or_new(
         &mut self,
         provider: u16,
@@ -281,6 +285,7 @@ impl Receiver {
 
     /// Fills `out` with the next records; their number and bytes. Those that a new connection must
     /// be sent again come first.
+    #[inline(never)]
     pub(crate) fn take(&mut self, out: &mut [u8]) -> (u32, usize) {
         let mut room = out.len();
         if let Some(stream) = &mut self.stream {

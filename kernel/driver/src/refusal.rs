@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The account of what was refused, for the operator.
 
+use crate::tag;
 use core::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};
 use fltport_abi::account::{REFUSALS, Refusal};
 use fltport_abi::command::RefusalRow;
 use fltport_nt::bindings::NTSTATUS;
+use fltport_nt::ex::PoolSlice;
 use fltport_nt::ke::system_time;
-use fltport_nt::{NtError, ps};
+use fltport_nt::{NtError, Result, ps};
 
 /// How often something was refused for one reason, to whom and when the last time.
 struct Tally {
@@ -26,11 +28,12 @@ impl Tally {
 }
 
 /// A tally for each reason.
-pub(crate) struct Refusals([Tally; REFUSALS]);
+pub(crate) struct Refusals(PoolSlice<Tally>);
 
 impl Refusals {
-    pub(crate) const fn new() -> Self {
-        Refusals([const { Tally::none() }; REFUSALS])
+    /// IRQL: <= DISPATCH_LEVEL.
+    pub(crate) fn new() -> Result<Self> {
+        PoolSlice::filled_with(tag::DRIVER, REFUSALS, Tally::none).map(Refusals)
     }
 
     /// IRQL: any. Counts a refusal to the current process; the error to answer with.
@@ -48,7 +51,7 @@ impl Refusals {
     pub(crate) fn rows(&self) -> impl Iterator<Item = RefusalRow> {
         let rows = Refusal::ALL
             .iter()
-            .zip(&self.0)
+            .zip(self.0.iter())
             .map(|(reason, tally)| RefusalRow {
                 reason: *reason as u32,
                 pid: tally.pid.load(Ordering::Relaxed),

@@ -106,6 +106,7 @@ struct Signals {
 }
 
 impl Retry {
+    #[inline(never)]
     fn start(driver: &PoolArc<Driver>, object: DriverObject) -> Result<Self> {
         let now = Event::new(tag::DRIVER, EventKind::Synchronization)?;
         let stop = Event::new(tag::DRIVER, EventKind::Notification)?;

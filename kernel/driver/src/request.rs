@@ -218,6 +218,7 @@ const NEW_DECIDER_MS: u32 = 50;
 ///
 /// Nobody answers twice: once a send has ended with "disconnected", the Filter Manager takes no reply
 /// to it.
+#[inline(never)]
 fn ask_deciders(
     driver: &Driver,
     provider: &Provider,

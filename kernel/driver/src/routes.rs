@@ -19,6 +19,7 @@ use crate::queue::Queue;
 use crate::receiver::{KeptSnapshot, Offer, Receiver, Replay, Subscription};
 use crate::request_account;
 use crate::screen::Wishes;
+use crate::tag;
 use core::sync::atomic::Ordering;
 use fltport_abi::account::Cause;
 use fltport_abi::command::Subscription as Wanted;
@@ -30,7 +31,7 @@ use fltport_nt::bindings::{
     STATUS_ACCESS_DENIED, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER,
     STATUS_NOT_FOUND, STATUS_OBJECT_NAME_COLLISION, STATUS_RETRY,
 };
-use fltport_nt::ex::{PoolArc, PoolBox};
+use fltport_nt::ex::{PoolArc, PoolBox, PoolSlice};
 use fltport_nt::linked::STATUS_SHARING_VIOLATION;
 use fltport_nt::{NtError, Result};
 
@@ -39,8 +40,8 @@ pub(crate) const PROVIDER_SLOTS: usize = MAX_PROVIDERS + 1;
 
 /// The switchboard.
 pub(crate) struct Routes {
-    pub(crate) providers: [Option<PoolBox<ProviderSlot>>; PROVIDER_SLOTS],
-    pub(crate) connections: [Option<PoolBox<Receiver>>; MAX_CONNECTIONS],
+    pub(crate) providers: PoolSlice<Option<PoolBox<ProviderSlot>>>,
+    pub(crate) connections: PoolSlice<Option<PoolBox<Receiver>>>,
     next_provider: u16,
     /// When the next asynchronous request is over.
     pub(crate) alarm: Alarm,
@@ -68,6 +69,7 @@ pub(crate) struct Prepared {
 
 impl Prepared {
     /// IRQL: PASSIVE_LEVEL. For a provider with these requests, that declared this backlog.
+    #[inline(never)]
     pub(crate) fn new(
         provider: u16,
         requests: u64,
@@ -86,13 +88,14 @@ impl Prepared {
 }
 
 impl Routes {
-    pub(crate) const fn new() -> Self {
-        Routes {
-            providers: [const { None }; PROVIDER_SLOTS],
-            connections: [const { None }; MAX_CONNECTIONS],
+    /// IRQL: <= DISPATCH_LEVEL.
+    pub(crate) fn new() -> Result<Self> {
+        Ok(Routes {
+            providers: PoolSlice::filled_with(tag::DRIVER, PROVIDER_SLOTS, || None)?,
+            connections: PoolSlice::filled_with(tag::DRIVER, MAX_CONNECTIONS, || None)?,
             next_provider: 0,
             alarm: Alarm::new(),
-        }
+        })
     }
 
     pub(crate) fn providers(&self) -> impl Iterator<Item = &ProviderSlot> {
@@ -107,6 +110,7 @@ impl Routes {
         taken(&self.connections)
     }
 
+    #[inline(never)]
     pub(crate) fn provider(&mut self, number: u16) -> Option<&mut ProviderSlot> {
         taken_mut(&mut self.providers).find(|slot| slot.provider.number == number)
     }
@@ -119,6 +123,7 @@ impl Routes {
             .min()
     }
 
+    #[inline(never)]
     pub(crate) fn connection(&mut self, number: u32) -> Option<&mut Receiver> {
         taken_mut(&mut self.connections).find(|slot| slot.connection.identity.number == number)
     }
@@ -194,6 +199,7 @@ impl Routes {
 
     /// Takes a connection out of its place and settles its accounts: what it had not received is
     /// lost to it, and the next subscriber of a provider that keeps a backlog is told.
+    #[inline(never)]
     pub(crate) fn remove_connection(
         &mut self,
         number: u32,
@@ -214,6 +220,7 @@ impl Routes {
         Some(receiver)
     }
 
+    #[inline(never)]
     fn settle(&mut self, subscription: &mut Subscription, cause: Cause) {
         let number = subscription.provider;
         let mut heard_by_others = 0;
@@ -354,6 +361,7 @@ impl Routes {
     }
 
     /// Hands the provider's backlog to the connection, if it observes and there is anything in it.
+    #[inline(never)]
     fn hand_over(&mut self, connection: u32, provider: u16, observe: u64, prepared: &mut Prepared) {
         if observe == 0 {
             return;
@@ -551,7 +559,7 @@ impl Routes {
         if provider.too_high_total.swap(0, Ordering::Relaxed) == 0 {
             return;
         }
-        for (message, counter) in (0_u16..).zip(&provider.too_high) {
+        for (message, counter) in (0_u16..).zip(provider.too_high.iter()) {
             let count = counter.swap(0, Ordering::Relaxed);
             if count != 0 {
                 self.lost(provider.number, message, Cause::WrongIrql, count.into());

@@ -77,6 +77,7 @@ pub(crate) enum Claim {
 
 impl Stream {
     /// IRQL: <= DISPATCH_LEVEL. A new one, as a service wants it that connects with this number.
+    #[inline(never)]
     pub(crate) fn new(hello: &StreamHello, connection: u32) -> Result<Self> {
         Ok(Stream {
             key: hello.key,

@@ -19,6 +19,7 @@ use fltport_nt::{NtError, Result};
 
 /// For every provider: what it may do as a whole, then what it takes of each connection. As far as
 /// `caller` may see that.
+#[inline(never)]
 pub(crate) fn rows(routes: &Routes, caller: &Connection, mut add: impl FnMut(UsageRow)) {
     let access = &caller.access;
     let seen = |receiver: &&Receiver| access.sees_connection(&caller.identity, receiver);
@@ -82,6 +83,7 @@ fn row(slot: &ProviderSlot, receiver: &Receiver, subscription: &Subscription) ->
 /// Errors: `STATUS_INVALID_PARAMETER` for a size that a queue cannot have;
 /// `STATUS_INVALID_DEVICE_STATE` if more is queued than is moved to another queue under the lock, or
 /// than fits into it.
+#[inline(never)]
 pub(crate) fn set_limits(driver: &Driver, connection: u32, limits: &Limits) -> Result<()> {
     let sizes = MIN_QUEUE..=MAX_QUEUE;
     if limits.reserved != 0 || limits.queue != 0 && !sizes.contains(&limits.queue) {

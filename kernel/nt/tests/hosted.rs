@@ -462,6 +462,12 @@ fn pool_slices_of_any_length() {
     for empty in [PoolBytes::zeroed(TAG, 0), PoolBytes::copy_of(TAG, &[])] {
         assert!(empty.unwrap().is_empty());
     }
+    let drops = AtomicU32::new(0);
+    let counted = PoolSlice::filled_with(TAG, 4, || CountsDrops(&drops)).unwrap();
+    drop(PoolSlice::<CountsDrops>::empty(TAG));
+    assert_eq!((counted.len(), drops.load(Ordering::SeqCst)), (4, 0));
+    drop(counted);
+    assert_eq!(drops.load(Ordering::SeqCst), 4, "each, once");
     let overflow = PoolSlice::filled(TAG, usize::MAX / 2, 0_u64).err();
     assert_eq!(overflow, Some(NtError(STATUS_INSUFFICIENT_RESOURCES)));
     drop((sevens, copy));

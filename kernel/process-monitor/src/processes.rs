@@ -11,7 +11,7 @@ use fltport_abi::message::Message;
 use fltport_abi::process_monitor::ProcessStart;
 use fltport_client::{Booking, Snapshot};
 use fltport_nt::bindings::STATUS_INSUFFICIENT_RESOURCES;
-use fltport_nt::ex::{FastMutex, PoolBox, PoolBytes};
+use fltport_nt::ex::{FastMutex, PoolBox, PoolBytes, PoolSlice};
 use fltport_nt::{NtError, Result};
 
 /// So many are known at one time; of more than that the exits are ordinary notifications.
@@ -33,10 +33,10 @@ pub(crate) struct Process {
 type Chain = Option<PoolBox<Process>>;
 
 /// See the module.
-pub(crate) struct Processes(FastMutex<PoolBox<Table>>);
+pub(crate) struct Processes(FastMutex<Table>);
 
 struct Table {
-    buckets: [Chain; BUCKETS],
+    buckets: PoolSlice<Chain>,
     count: usize,
     /// There was no memory or no place for a process: snapshots would lack it.
     lacks_one: bool,
@@ -46,11 +46,11 @@ impl Processes {
     /// IRQL: PASSIVE_LEVEL. None yet.
     pub(crate) fn new() -> Result<Self> {
         let table = Table {
-            buckets: [const { None }; BUCKETS],
+            buckets: PoolSlice::filled_with(TAG, BUCKETS, || None)?,
             count: 0,
             lacks_one: false,
         };
-        Ok(Processes(FastMutex::new(TAG, PoolBox::new(TAG, table)?)?))
+        Ok(Processes(FastMutex::new(TAG, table)?))
     }
 
     /// IRQL: PASSIVE_LEVEL. A process has been created: remembers it, with the room for its exit, and
@@ -98,7 +98,7 @@ impl Processes {
         if table.lacks_one {
             return Err(NtError(STATUS_INSUFFICIENT_RESOURCES));
         }
-        for bucket in &table.buckets {
+        for bucket in table.buckets.iter() {
             let mut place = bucket.as_ref();
             while let Some(process) = place {
                 if let Ok(start) = ProcessStart::decode(&process.start) {
@@ -149,7 +149,7 @@ impl Table {
 impl Drop for Table {
     fn drop(&mut self) {
         // One by one: a chain that drops itself would need stack for each.
-        for bucket in &mut self.buckets {
+        for bucket in self.buckets.iter_mut() {
             while let Some(mut process) = bucket.take() {
                 *bucket = process.next.take();
             }

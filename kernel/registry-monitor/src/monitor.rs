@@ -47,11 +47,9 @@ pub(crate) fn start(driver: DriverObject, service: &Key) -> Result<()> {
     let options = Options::new(TAG)
         .backlog(BACKLOG, BacklogPolicy::KeepNewest)
         .staging(STAGING);
+    let paths = Paths::new()?;
     let provider = Provider::register(driver, &PROVIDER, WatchedKeys::new()?, options)?;
-    let monitor = Monitor {
-        provider,
-        paths: Paths::new(),
-    };
+    let monitor = Monitor { provider, paths };
     let parameters = service.create(utf16!("Parameters"))?;
     let altitude = parameters.get_text(utf16!("Altitude"));
     let altitude = match &altitude {

@@ -5,7 +5,10 @@
 //! because an operation that somebody else refuses may never be told of again. Such a path stays
 //! until its place is needed, or the driver goes.
 
+use crate::monitor::TAG;
+use fltport_nt::Result;
 use fltport_nt::cm::KeyPath;
+use fltport_nt::ex::PoolSlice;
 use fltport_nt::ke::SpinLock;
 
 /// So many operations of these kinds can be on their way; of more, the oldest loses its path.
@@ -17,7 +20,7 @@ struct Place {
 }
 
 struct Places {
-    places: [Place; PLACES],
+    places: PoolSlice<Place>,
     last_number: usize,
 }
 
@@ -25,15 +28,16 @@ struct Places {
 pub(crate) struct Paths(SpinLock<Places>);
 
 impl Paths {
-    pub(crate) fn new() -> Self {
-        const EMPTY: Place = Place {
+    /// IRQL: <= DISPATCH_LEVEL. None yet.
+    pub(crate) fn new() -> Result<Self> {
+        let empty = || Place {
             number: 0,
             path: None,
         };
-        Paths(SpinLock::new(Places {
-            places: [EMPTY; PLACES],
+        Ok(Paths(SpinLock::new(Places {
+            places: PoolSlice::filled_with(TAG, PLACES, empty)?,
             last_number: 0,
-        }))
+        })))
     }
 
     /// IRQL: PASSIVE_LEVEL. Keeps a path; its number, which is never 0.

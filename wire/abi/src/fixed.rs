@@ -78,11 +78,14 @@ macro_rules! fixed {
         impl $crate::fixed::Fixed for $name {
             const SIZE: usize = $size;
             fn write(&self, out: &mut [u8]) -> ::core::option::Option<()> {
+                // Of a length that the compiler knows, so no field is looked at whether it fits.
+                let out = out.first_chunk_mut::<$size>()?;
                 let mut at = 0;
                 $(self.$field.write(out.get_mut(at..)?)?; at += <$ty as $crate::fixed::Fixed>::SIZE;)*
                 (at == $size).then_some(())
             }
             fn read(bytes: &[u8]) -> ::core::option::Option<Self> {
+                let bytes = bytes.first_chunk::<$size>()?;
                 let mut at = 0;
                 $(let $field = <$ty as $crate::fixed::Fixed>::read(bytes.get(at..)?)?; at += <$ty as $crate::fixed::Fixed>::SIZE;)*
                 (at == $size).then_some(Self { $($field),* })

@@ -84,7 +84,8 @@ impl Sid {
             *to = *from;
         }
         let mut count = 0;
-        while text.next_if_eq(&'-').is_some() {
+        while text.peek() == Some(&'-') {
+            text.next();
             let sub = number(&mut text, u32::MAX.into())? as u32;
             let place = sid.bytes.get_mut(HEAD + 4 * count..)?.get_mut(..4)?;
             for (to, from) in place.iter_mut().zip(sub.to_le_bytes()) {
@@ -124,7 +125,9 @@ fn number(text: &mut core::iter::Peekable<impl Iterator<Item = char>>, most: u64
     let mut value: u64 = text.next()?.to_digit(10)?.into();
     let mut base = 10;
     let mut digits = 1;
-    if value == 0 && text.next_if(|c| matches!(c, 'x' | 'X')).is_some() {
+    // Not `next_if`, which asserts.
+    if value == 0 && matches!(text.peek(), Some('x' | 'X')) {
+        text.next();
         (base, digits) = (16, 0);
     }
     while let Some(digit) = text.peek().and_then(|c| c.to_digit(base)) {

@@ -2,7 +2,7 @@
 //! Which place a service gets that connects, and what becomes of it when the connection ends:
 //! streams that outlive their connections, and go on with another.
 
-use super::{PROVIDER_SLOTS, Routes, taken, taken_mut};
+use super::{Routes, taken_mut};
 use crate::receiver::Receiver;
 use crate::stream::{Claim, Stream};
 use fltport_abi::hello::{self, StreamHello};
@@ -60,6 +60,7 @@ impl Routes {
     }
 
     /// What the service gets.
+    #[inline(never)]
     fn claim(&mut self, receiver: &Receiver, hello: &StreamHello) -> Result<Claimed> {
         let is_it = |r: &&mut Receiver| r.stream.as_ref().is_some_and(|s| s.is(&hello.key));
         let mut instead_of = None;
@@ -93,6 +94,7 @@ impl Routes {
     /// Moves a stream, with its subscriptions, its accounts and the roles that it decides in, to a
     /// new connection: at one moment, before which they are the former one's. Roles that somebody
     /// else has taken meanwhile are that one's. What the former one was asked asynchronously goes along.
+    #[inline(never)]
     fn resume(
         &mut self,
         former: u32,
@@ -100,31 +102,36 @@ impl Routes {
         hello: &StreamHello,
     ) -> PoolBox<Receiver> {
         let number = receiver.connection.identity.number;
-        let mut roles = [(0_u16, 0_u64); PROVIDER_SLOTS];
         if let Some(existing) = self.connection(former) {
             existing.change_connection(&mut receiver.connection);
             if let Some(stream) = &mut existing.stream {
                 stream.resume(hello, number, former);
             }
-            for (role, subscription) in roles.iter_mut().zip(taken(&existing.subscriptions)) {
-                *role = (subscription.provider, subscription.decide);
-            }
         }
-        for (provider, decide) in roles.into_iter().filter(|(_, decide)| *decide != 0) {
-            let theirs = self.decided_by_others(number, provider);
-            let existing = self.connection(number);
-            if let Some(subscription) = existing.and_then(|r| r.subscription(provider)) {
-                subscription.decide &= !theirs;
-            }
-            if let Some(slot) = self.provider(provider) {
-                slot.requests.close_circuits(decide & !theirs);
-            }
+        let mut next = 0;
+        while let Some(provider) = self.next_provider_number(next) {
+            next = provider + 1;
+            self.resume_roles(number, provider);
         }
         let stream = self.connection(number).and_then(|r| r.stream.as_ref());
         let read = stream.map_or(0, Stream::read_up_to);
         self.move_pending(former, number, read);
         self.tell_interest();
         receiver
+    }
+
+    /// What a stream's new connection decides of a provider: what nobody else does.
+    fn resume_roles(&mut self, connection: u32, provider: u16) {
+        let theirs = self.decided_by_others(connection, provider);
+        let existing = self.connection(connection);
+        let Some(subscription) = existing.and_then(|r| r.subscription(provider)) else {
+            return;
+        };
+        subscription.decide &= !theirs;
+        let decided = subscription.decide;
+        if let Some(slot) = self.provider(provider) {
+            slot.requests.close_circuits(decided);
+        }
     }
 
     /// The service has dealt with the records of its stream up to this number;

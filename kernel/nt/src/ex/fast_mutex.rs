@@ -18,6 +18,24 @@ pub struct FastMutex<T> {
     data: UnsafeCell<T>,
 }
 
+/// NT's part of a mutex, initialised.
+#[inline(never)]
+fn free_mutex(tag: Tag) -> Result<PoolBox<UnsafeCell<FAST_MUTEX>>> {
+    // What ExInitializeFastMutex, an inline function of the header, sets: a count of 1 is free.
+    let mutex = PoolBox::new(
+        tag,
+        UnsafeCell::new(FAST_MUTEX {
+            Count: 1,
+            ..FAST_MUTEX::default()
+        }),
+    )?;
+    // SAFETY: projects to a field of memory that is valid and not yet shared.
+    let event = unsafe { &raw mut (*mutex.get()).Event };
+    // SAFETY: non-paged, not yet shared, and it will not move.
+    unsafe { KeInitializeEvent(event, SynchronizationEvent, false) };
+    Ok(mutex)
+}
+
 // SAFETY: the mutex gives one thread at a time access to the data.
 unsafe impl<T: Send> Send for FastMutex<T> {}
 // SAFETY: as above; `&FastMutex` gives access to the data only through the mutex.
@@ -26,20 +44,8 @@ unsafe impl<T: Send> Sync for FastMutex<T> {}
 impl<T> FastMutex<T> {
     /// IRQL: <= DISPATCH_LEVEL. A free mutex. Fails with `STATUS_INSUFFICIENT_RESOURCES`.
     pub fn new(tag: Tag, data: T) -> Result<Self> {
-        // What ExInitializeFastMutex, an inline function of the header, sets: a count of 1 is free.
-        let mutex = PoolBox::new(
-            tag,
-            UnsafeCell::new(FAST_MUTEX {
-                Count: 1,
-                ..FAST_MUTEX::default()
-            }),
-        )?;
-        // SAFETY: projects to a field of memory that is valid and not yet shared.
-        let event = unsafe { &raw mut (*mutex.get()).Event };
-        // SAFETY: non-paged, not yet shared, and it will not move.
-        unsafe { KeInitializeEvent(event, SynchronizationEvent, false) };
         Ok(FastMutex {
-            mutex,
+            mutex: free_mutex(tag)?,
             data: UnsafeCell::new(data),
         })
     }

@@ -26,6 +26,7 @@ impl Tag {
 const NO_MEMORY: NtError = NtError(STATUS_INSUFFICIENT_RESOURCES);
 
 /// Pool memory of this size; alignment is 16, what the pool gives on 64-bit systems.
+#[inline(never)]
 fn allocate(tag: Tag, size: usize, flags: u64) -> Result<NonNull<u8>> {
     // SAFETY: the size is not zero (callers see to it) and the flags ask for non-paged memory,
     // which any IRQL up to DISPATCH_LEVEL may.
@@ -48,10 +49,16 @@ impl<T> PoolBox<T> {
     /// IRQL: <= DISPATCH_LEVEL. Fails with `STATUS_INSUFFICIENT_RESOURCES`; the value is dropped
     /// then.
     pub fn new(tag: Tag, value: T) -> Result<Self> {
+        Self::new_with(tag, || value)
+    }
+
+    /// As [`PoolBox::new`], with a value that is made when there is a place for it: a large one need
+    /// not be on the stack.
+    pub fn new_with(tag: Tag, value: impl FnOnce() -> T) -> Result<Self> {
         const { assert!(align_of::<T>() <= 16, "the pool aligns to 16 bytes") };
         let memory = allocate(tag, size_of::<T>().max(1), POOL_FLAG_UNINITIALIZED)?.cast::<T>();
         // SAFETY: fresh memory, large enough and aligned.
-        unsafe { memory.write(value) };
+        unsafe { memory.write(value()) };
         Ok(PoolBox { memory, tag })
     }
 
@@ -96,6 +103,8 @@ impl<T> DerefMut for PoolBox<T> {
 }
 
 impl<T> Drop for PoolBox<T> {
+    // A driver has one for each type, and not one wherever a value may have to go.
+    #[inline(never)]
     fn drop(&mut self) {
         // SAFETY: the value is valid and nobody uses it after this.
         unsafe { self.memory.drop_in_place() };
@@ -105,7 +114,7 @@ impl<T> Drop for PoolBox<T> {
 }
 
 /// A slice in non-paged pool.
-pub struct PoolSlice<T: Copy> {
+pub struct PoolSlice<T> {
     memory: NonNull<T>,
     length: usize,
     tag: Tag,
@@ -115,26 +124,39 @@ pub struct PoolSlice<T: Copy> {
 pub type PoolBytes = PoolSlice<u8>;
 
 // SAFETY: it owns its values alone, like `Box<[T]>`.
-unsafe impl<T: Copy + Send> Send for PoolSlice<T> {}
+unsafe impl<T: Send> Send for PoolSlice<T> {}
 // SAFETY: as above.
-unsafe impl<T: Copy + Sync> Sync for PoolSlice<T> {}
+unsafe impl<T: Sync> Sync for PoolSlice<T> {}
 
-impl<T: Copy> PoolSlice<T> {
-    /// IRQL: <= DISPATCH_LEVEL. `length` copies of `value`. Fails with
-    /// `STATUS_INSUFFICIENT_RESOURCES`.
-    pub fn filled(tag: Tag, length: usize, value: T) -> Result<Self> {
+impl<T> PoolSlice<T> {
+    /// No values, and no memory.
+    pub const fn empty(tag: Tag) -> Self {
+        PoolSlice {
+            memory: NonNull::dangling(),
+            length: 0,
+            tag,
+        }
+    }
+
+    /// Memory for so many values; a dangling pointer if they need none.
+    fn room(tag: Tag, length: usize) -> Result<NonNull<T>> {
         const { assert!(align_of::<T>() <= 16, "the pool aligns to 16 bytes") };
         let size = length.checked_mul(size_of::<T>()).ok_or(NO_MEMORY)?;
-        let memory = if size == 0 {
-            NonNull::dangling()
-        } else {
-            allocate(tag, size, POOL_FLAG_UNINITIALIZED)?.cast::<T>()
-        };
+        if size == 0 {
+            return Ok(NonNull::dangling());
+        }
+        Ok(allocate(tag, size, POOL_FLAG_UNINITIALIZED)?.cast())
+    }
+
+    /// IRQL: <= DISPATCH_LEVEL. `length` values, each made in its place: a table of any size costs
+    /// no more of the stack than one of them. Fails with `STATUS_INSUFFICIENT_RESOURCES`.
+    pub fn filled_with(tag: Tag, length: usize, mut value: impl FnMut() -> T) -> Result<Self> {
+        let memory = Self::room(tag, length)?;
         for i in 0..length {
             // SAFETY: within the allocation.
             let place = unsafe { memory.add(i) };
             // SAFETY: fresh, aligned memory for one value.
-            unsafe { place.write(value) };
+            unsafe { place.write(value()) };
         }
         Ok(PoolSlice {
             memory,
@@ -142,19 +164,25 @@ impl<T: Copy> PoolSlice<T> {
             tag,
         })
     }
+}
+
+impl<T: Copy> PoolSlice<T> {
+    /// IRQL: <= DISPATCH_LEVEL. `length` copies of `value`. Fails with
+    /// `STATUS_INSUFFICIENT_RESOURCES`.
+    pub fn filled(tag: Tag, length: usize, value: T) -> Result<Self> {
+        Self::filled_with(tag, length, || value)
+    }
 
     /// IRQL: <= DISPATCH_LEVEL. A copy of `values`.
     pub fn copy_of(tag: Tag, values: &[T]) -> Result<Self> {
-        let Some(first) = values.first() else {
-            return Ok(PoolSlice {
-                memory: NonNull::dangling(),
-                length: 0,
-                tag,
-            });
-        };
-        let mut copy = Self::filled(tag, values.len(), *first)?;
-        copy.copy_from_slice(values);
-        Ok(copy)
+        let memory = Self::room(tag, values.len())?;
+        // SAFETY: as many values as there is room for, in memory that nobody else has.
+        unsafe { memory.copy_from_nonoverlapping(NonNull::from(values).cast(), values.len()) };
+        Ok(PoolSlice {
+            memory,
+            length: values.len(),
+            tag,
+        })
     }
 }
 
@@ -174,7 +202,7 @@ impl PoolBytes {
     }
 }
 
-impl<T: Copy> Deref for PoolSlice<T> {
+impl<T> Deref for PoolSlice<T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
         // SAFETY: `length` initialised values, or a dangling pointer with length 0.
@@ -182,17 +210,21 @@ impl<T: Copy> Deref for PoolSlice<T> {
     }
 }
 
-impl<T: Copy> DerefMut for PoolSlice<T> {
+impl<T> DerefMut for PoolSlice<T> {
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as in `deref`, and borrowed mutably.
         unsafe { core::slice::from_raw_parts_mut(self.memory.as_ptr(), self.length) }
     }
 }
 
-impl<T: Copy> Drop for PoolSlice<T> {
+impl<T> Drop for PoolSlice<T> {
+    #[inline(never)]
     fn drop(&mut self) {
+        let values = NonNull::slice_from_raw_parts(self.memory, self.length);
+        // SAFETY: the values are valid and nobody uses them after this.
+        unsafe { values.drop_in_place() };
         if self.length != 0 && size_of::<T>() != 0 {
-            // SAFETY: allocated with this tag, freed once; `T: Copy` has no drop.
+            // SAFETY: allocated with this tag, freed once.
             unsafe { ExFreePoolWithTag(self.memory.as_ptr().cast(), self.tag.raw()) };
         }
     }

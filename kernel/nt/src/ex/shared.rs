@@ -30,13 +30,16 @@ impl<T> PoolArc<T> {
     /// IRQL: <= DISPATCH_LEVEL. Fails with `STATUS_INSUFFICIENT_RESOURCES`; the value is dropped
     /// then.
     pub fn new(tag: Tag, value: T) -> Result<Self> {
-        let counted = PoolBox::new(
-            tag,
-            Counted {
-                owners: Owners::one(),
-                value,
-            },
-        )?;
+        Self::new_with(tag, || value)
+    }
+
+    /// As [`PoolArc::new`], with a value that is made when there is a place for it: a large one need
+    /// not be on the stack.
+    pub fn new_with(tag: Tag, value: impl FnOnce() -> T) -> Result<Self> {
+        let counted = PoolBox::new_with(tag, || Counted {
+            owners: Owners::one(),
+            value: value(),
+        })?;
         Ok(PoolArc {
             memory: counted.into_raw(),
             tag,
@@ -72,6 +75,7 @@ impl<T> Deref for PoolArc<T> {
 }
 
 impl<T> Drop for PoolArc<T> {
+    #[inline(never)]
     fn drop(&mut self) {
         if self.counted().owners.remove() {
             // SAFETY: this was the last owner; the memory came from `into_raw` of a box with this

@@ -48,6 +48,7 @@ unsafe impl Sync for Event {}
 
 impl Event {
     /// IRQL: <= DISPATCH_LEVEL. A new event, not set.
+    #[inline(never)]
     pub fn new(tag: Tag, kind: EventKind) -> Result<Self> {
         let event = PoolBox::new(tag, UnsafeCell::new(KEVENT::default()))?;
         let kind = match kind {

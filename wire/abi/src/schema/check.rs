@@ -62,6 +62,7 @@ impl core::error::Error for SchemaError {
 /// Whether `bytes` are a schema that makes sense; what else is read of it can rely on that.
 ///
 /// IRQL: any; its time grows with the square of the schema's size.
+#[inline(never)]
 pub fn check(bytes: &[u8]) -> Result<(), SchemaError> {
     if bytes.len() > MAX_SCHEMA {
         return Err(SchemaError::TooLarge);
@@ -98,7 +99,7 @@ enum Known {
     Unknown,
     Enum,
     Flags,
-    Record { depth: usize },
+    Record { depth: u8 },
 }
 
 struct Check<'a> {
@@ -106,6 +107,7 @@ struct Check<'a> {
     wrong: Option<SchemaError>,
     place: Place,
     numbers: u64,
+    /// On the stack, and of a driver: each is small.
     definitions: [Known; MAX_DEFINITIONS],
     /// Where the last field ends.
     end: usize,
@@ -155,7 +157,7 @@ impl Check<'_> {
             _ => field.definition == 0,
         };
         let below = match known {
-            Some(Known::Record { depth }) => *depth,
+            Some(Known::Record { depth }) => usize::from(*depth),
             _ => 0,
         };
         self.require(fits, SchemaError::BadDefinition);
@@ -175,7 +177,8 @@ impl Check<'_> {
         self.require(to <= MAX_DEPTH, SchemaError::TooDeep);
         let last = self.place.definitions.saturating_sub(1);
         if let Some(Known::Record { depth }) = self.definitions.get_mut(last) {
-            *depth = (*depth).max(to);
+            // Deeper than may be is refused, whatever is noted here.
+            *depth = (*depth).max(u8::try_from(to).unwrap_or(u8::MAX));
         }
     }
 }

@@ -273,7 +273,8 @@ impl<'a> Reader<'a> {
 
 /// Reads an encoded schema, part by part; refuses what cannot be read. Whether what it tells makes
 /// sense is for [`check`](super::check) to say.
-pub fn read(bytes: &[u8], visitor: &mut impl SchemaVisitor) -> Result<(), DecodeError> {
+// One reader for all visitors: it is large, and nobody is in a hurry who reads a schema.
+pub fn read(bytes: &[u8], visitor: &mut dyn SchemaVisitor) -> Result<(), DecodeError> {
     let mut r = Reader { rest: bytes };
     if r.get::<u32>()? != MAGIC {
         return Err(DecodeError::BadValue);
@@ -297,7 +298,7 @@ fn checked_number(number: u16) -> Result<u16, DecodeError> {
 fn read_version_1(
     mut r: Reader<'_>,
     messages: u16,
-    visitor: &mut impl SchemaVisitor,
+    visitor: &mut dyn SchemaVisitor,
 ) -> Result<(), DecodeError> {
     for _ in 0..messages {
         let number = checked_number(r.get()?)?;
@@ -341,7 +342,7 @@ fn read_items(
     mut r: Reader<'_>,
     version: u16,
     messages: u16,
-    visitor: &mut impl SchemaVisitor,
+    visitor: &mut dyn SchemaVisitor,
 ) -> Result<(), DecodeError> {
     let newer = version > VERSION;
     if r.get::<u32>()? as usize != r.rest.len() {
