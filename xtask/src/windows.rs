@@ -12,6 +12,7 @@ mod image;
 mod inf;
 pub(crate) mod linker;
 mod lint;
+mod map;
 mod package;
 mod panics;
 mod sign;
@@ -28,6 +29,7 @@ use build::{Artifact, DriverImage, LinkedDriver, UserImage};
 use image::imports::{self, Known};
 use image::{Expectation, Fault, Image};
 use linker::Linker;
+use map::Map;
 use sign::Signer;
 use toolchain::Toolchain;
 
@@ -61,6 +63,13 @@ pub(crate) struct Shipped {
     is_filter: bool,
 }
 
+/// Bytes of stack that one function of a driver may take.
+///
+/// A kernel stack has 24 KiB on x64 (Microsoft, "How do I keep my driver from running out of
+/// kernel-mode stack?"), of which a notification finds what those above it have left. 1 KiB is where
+/// Microsoft's own analysis warns of a driver's function (C6262).
+const FRAME_LIMIT: u32 = 1024;
+
 /// What client drivers may import by name from fltport.sys; `fltport_abi::import::FUNCTIONS`.
 const IMPORTED_BY_CLIENTS: [&str; 16] = [
     "FltPortBook",
@@ -89,7 +98,7 @@ pub(crate) const DRIVERS: [Shipped; 3] = [
             exports: &IMPORTED_BY_CLIENTS,
             force_integrity: false,
         },
-        limit: 64 * 1024,
+        limit: 128 * 1024,
         static_client: false,
         inf: "kernel/driver/fltport.inf",
         is_filter: true,
@@ -101,7 +110,7 @@ pub(crate) const DRIVERS: [Shipped; 3] = [
             exports: &[],
             force_integrity: true,
         },
-        limit: 32 * 1024,
+        limit: 40 * 1024,
         static_client: false,
         inf: "kernel/process-monitor/process-monitor.inf",
         is_filter: false,
@@ -113,7 +122,7 @@ pub(crate) const DRIVERS: [Shipped; 3] = [
             exports: &[],
             force_integrity: false,
         },
-        limit: 32 * 1024,
+        limit: 40 * 1024,
         static_client: false,
         inf: "kernel/registry-monitor/registry-monitor.inf",
         is_filter: false,
@@ -144,7 +153,7 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     let mut files = drivers(workspace, arguments, toolchain, &linker, &known, &folder)?;
     for program in &PROGRAMS {
         let path = build::user(workspace, toolchain, program, &folder)?;
-        report(&path, &judge(&path, &known)?);
+        report(&path, &judge(&path, &known, None)?);
         files.push(path);
     }
     let packages = DRIVERS.each_ref().map(|each| each.driver.package);
@@ -177,7 +186,7 @@ fn package(
         for path in files {
             signer.sign(path)?;
             // The signature is part of the file: its checksum, to name one, is another.
-            if !judge(path, known)?.signed {
+            if !judge(path, known, None)?.signed {
                 bail!("{} has no signature", path.display());
             }
         }
@@ -207,9 +216,10 @@ fn drivers(
     let mut panicking = 0;
     for Shipped { driver, .. } in &DRIVERS {
         let linked = build::driver(workspace, toolchain, linker, driver, folder)?;
-        let image = judge(&linked.path, known)?;
+        let map = Map::read(&linked.map)?;
+        let image = judge(&linked.path, known, Some(&map))?;
         report(&linked.path, &image);
-        panicking += can_panic(&image, driver, &linked)?;
+        panicking += can_panic(&image, driver, &linked, &map)?;
         images.push(image);
         paths.push(linked.path);
     }
@@ -234,7 +244,7 @@ fn drivers(
 fn check_files(files: &[PathBuf], known: &Known) -> Result<()> {
     let mut wrong = 0;
     for path in files {
-        match judge(path, known) {
+        match judge(path, known, None) {
             Ok(image) => report(path, &image),
             Err(error) => {
                 println!("{error:#}");
@@ -249,12 +259,12 @@ fn check_files(files: &[PathBuf], known: &Known) -> Result<()> {
 }
 
 /// Checks a file as what it is named: a driver or a program.
-fn judge(path: &Path, known: &Known) -> Result<Image> {
+fn judge(path: &Path, known: &Known, map: Option<&Map>) -> Result<Image> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let extension = path.extension().unwrap_or_default().to_string_lossy();
     let outcome = match extension.to_ascii_lowercase().as_str() {
-        "sys" => image::driver(&bytes, &expectation(&name, known)),
+        "sys" => image::driver(&bytes, &expectation(&name, known, map)),
         "exe" => image::program(&bytes),
         _ => bail!(
             "{} is neither a driver (.sys) nor a program (.exe)",
@@ -268,9 +278,9 @@ fn judge(path: &Path, known: &Known) -> Result<Image> {
     })
 }
 
-/// What is known of a driver of ours; another one may be of any size, export anything, and be a
-/// static client.
-fn expectation<'a>(name: &'a str, known: &'a Known) -> Expectation<'a> {
+/// What is known of a driver of ours; another one may be of any size, take any stack, export
+/// anything, and be a static client.
+fn expectation<'a>(name: &'a str, known: &'a Known, map: Option<&'a Map>) -> Expectation<'a> {
     let shipped = DRIVERS.iter().find(|each| each.driver.image == name);
     Expectation {
         name,
@@ -278,6 +288,8 @@ fn expectation<'a>(name: &'a str, known: &'a Known) -> Expectation<'a> {
         static_client: shipped.is_none_or(|each| each.static_client),
         exports: shipped.map(|each| each.driver.exports),
         limit: shipped.map_or(usize::MAX, |each| each.limit),
+        frame_limit: shipped.map_or(u32::MAX, |_| FRAME_LIMIT),
+        map,
     }
 }
 
@@ -286,6 +298,12 @@ fn report(path: &Path, image: &Image) {
     println!("{}: {} bytes{signed}", path.display(), image.size);
     for (library, functions) in &image.imports {
         println!("  imports from {library}: {}", functions.len());
+    }
+    if image.deepest > 0 {
+        println!(
+            "  stack: no function takes more than {} bytes",
+            image.deepest
+        );
     }
     if image.guarded > 0 {
         println!(
@@ -296,8 +314,12 @@ fn report(path: &Path, image: &Image) {
 }
 
 /// Prints the functions of an image that can panic; their number.
-fn can_panic(image: &Image, driver: &DriverImage, linked: &LinkedDriver) -> Result<usize> {
-    let map = panics::Map::read(&linked.map)?;
+fn can_panic(
+    image: &Image,
+    driver: &DriverImage,
+    linked: &LinkedDriver,
+    map: &Map,
+) -> Result<usize> {
     if map.name_at(image.entry) != Some("DriverEntry") {
         bail!(
             "the entry point of {} is not DriverEntry; does {} define it?",
@@ -307,7 +329,7 @@ fn can_panic(image: &Image, driver: &DriverImage, linked: &LinkedDriver) -> Resu
     }
     let bytes =
         fs::read(&linked.path).with_context(|| format!("cannot read {}", linked.path.display()))?;
-    let culprits = panics::culprits(&bytes, &map)?;
+    let culprits = panics::culprits(&bytes, map)?;
     println!("  panic sites: {}", culprits.len());
     for culprit in &culprits {
         println!("  can panic: {culprit}");
@@ -322,11 +344,12 @@ mod tests {
     #[test]
     fn our_drivers_have_their_limits_and_others_have_none() {
         let known = Known::read(&Workspace::locate()).unwrap();
-        let ours = expectation("fltport.sys", &known);
-        assert_eq!(ours.limit, 64 * 1024);
+        let ours = expectation("fltport.sys", &known, None);
+        assert_eq!(ours.limit, 128 * 1024);
         assert!(!ours.static_client && ours.exports.is_some());
-        let another = expectation("somebodys.sys", &known);
-        assert_eq!(another.limit, usize::MAX);
+        let another = expectation("somebodys.sys", &known, None);
+        assert_eq!(ours.frame_limit, FRAME_LIMIT);
+        assert_eq!((another.limit, another.frame_limit), (usize::MAX, u32::MAX));
         assert!(another.static_client && another.exports.is_none());
     }
 

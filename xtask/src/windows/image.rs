@@ -9,6 +9,7 @@ mod guard;
 mod headers;
 pub(crate) mod imports;
 mod sections;
+mod stack;
 
 use std::collections::BTreeMap;
 
@@ -18,6 +19,7 @@ use object::read::pe::{PeFile64, ResourceDirectoryEntryData};
 
 pub(crate) use fault::Fault;
 
+use super::map::Map;
 use super::version::{RT_VERSION, Version};
 use imports::Known;
 
@@ -37,6 +39,10 @@ pub(crate) struct Expectation<'a> {
     pub(crate) exports: Option<&'a [&'a str]>,
     /// The size that the file must stay below, in bytes.
     pub(crate) limit: usize,
+    /// The bytes of stack that one function may take.
+    pub(crate) frame_limit: u32,
+    /// The names of its functions, if they are known.
+    pub(crate) map: Option<&'a Map>,
 }
 
 /// An image that passed.
@@ -52,6 +58,8 @@ pub(crate) struct Image {
     pub(crate) signed: bool,
     /// Functions that may be called through a pointer, by control flow guard's table.
     pub(crate) guarded: u64,
+    /// Bytes of stack that the function takes which takes most; 0 for a program, where nobody looks.
+    pub(crate) deepest: u32,
 }
 
 /// Checks a driver.
@@ -76,13 +84,24 @@ pub(crate) fn driver(bytes: &[u8], expectation: &Expectation) -> Result<Image, V
     faults.extend(imports::of_driver(&imports, expectation));
     faults.extend(imports::exports(&file, expectation.exports));
     faults.extend(version(&file, expectation.name));
+    let frames = stack::frames(&file).unwrap_or_else(|fault| {
+        faults.push(fault);
+        Vec::new()
+    });
+    faults.extend(stack::faults(&frames, expectation));
+    let deepest = frames.iter().map(|frame| frame.bytes).max().unwrap_or(0);
     if bytes.len() >= expectation.limit {
         faults.push(Fault::TooLarge {
             size: bytes.len(),
             limit: expectation.limit,
         });
     }
-    judge(bytes, &file, imports, guarded, faults)
+    let image = judge(bytes, &file, imports, faults)?;
+    Ok(Image {
+        guarded,
+        deepest,
+        ..image
+    })
 }
 
 /// Checks a program for user mode.
@@ -97,14 +116,13 @@ pub(crate) fn program(bytes: &[u8]) -> Result<Image, Vec<Fault>> {
     faults.extend(sections::of_all(&file));
     faults.extend(imports::delayed(&file));
     faults.extend(imports::of_program(&imports));
-    judge(bytes, &file, imports, 0, faults)
+    judge(bytes, &file, imports, faults)
 }
 
 fn judge(
     bytes: &[u8],
     file: &PeFile64<'_>,
     imports: BTreeMap<String, Vec<String>>,
-    guarded: u64,
     faults: Vec<Fault>,
 ) -> Result<Image, Vec<Fault>> {
     if !faults.is_empty() {
@@ -117,7 +135,8 @@ fn judge(
         signed: signature.is_some_and(|place| place.size.get(LE) > 0),
         entry: header.image_base.get(LE) + u64::from(header.address_of_entry_point.get(LE)),
         imports,
-        guarded,
+        guarded: 0,
+        deepest: 0,
     })
 }
 

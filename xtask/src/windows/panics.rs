@@ -7,89 +7,23 @@
 //! Rust's own libraries, to the first functions that are ours.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::path::Path;
 
 use anyhow::{Context, Result};
 use object::LittleEndian as LE;
 use object::pe;
 use object::read::pe::PeFile64;
 
+use super::map::Map;
+
 /// The compiler's name for the function marked `#[panic_handler]`.
 const HANDLER: &str = "rust_begin_unwind";
 /// Crates whose functions only pass a panic on; who called them is the one to name.
 const LIBRARIES: [&str; 4] = ["core", "alloc", "compiler_builtins", "__rustc"];
 
-/// The functions and data of an image, by address.
-#[derive(Debug, Default)]
-pub(crate) struct Map {
-    names: BTreeMap<u64, String>,
-}
-
-impl Map {
-    /// Reads the file that the linker's /MAP wrote.
-    pub(crate) fn read(path: &Path) -> Result<Map> {
-        let text =
-            fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(Map::parse(&text))
-    }
-
-    /// A symbol's line is `section:offset  name  address  object`; other lines are passed over.
-    fn parse(text: &str) -> Map {
-        let mut names = BTreeMap::new();
-        for line in text.lines() {
-            let mut words = line.split_whitespace();
-            let (Some(place), Some(name), Some(address)) =
-                (words.next(), words.next(), words.next())
-            else {
-                continue;
-            };
-            let is_symbol = place
-                .split_once(':')
-                .is_some_and(|(section, _)| section != "0000");
-            let Ok(address) = u64::from_str_radix(address, 16) else {
-                continue;
-            };
-            if is_symbol && address != 0 {
-                // The public name comes first; names folded into the same address do not replace
-                // it.
-                names.entry(address).or_insert_with(|| name.to_string());
-            }
-        }
-        Map { names }
-    }
-
-    /// The symbol that starts at an address.
-    pub(crate) fn name_at(&self, address: u64) -> Option<&str> {
-        self.names.get(&address).map(String::as_str)
-    }
-
-    /// The start of the function that an address is in.
-    fn function_of(&self, address: u64) -> Option<u64> {
-        self.names
-            .range(..=address)
-            .next_back()
-            .map(|(start, _)| *start)
-    }
-
-    fn handler(&self) -> Option<u64> {
-        self.names
-            .iter()
-            .find(|(_, name)| name.contains(HANDLER))
-            .map(|(start, _)| *start)
-    }
-
-    /// As in source code, without the hash.
-    fn readable(&self, address: u64) -> String {
-        let name = self.name_at(address).unwrap_or("?");
-        format!("{:#}", rustc_demangle::demangle(name))
-    }
-}
-
 /// The functions of ours from which a panic can be reached, as in source code; none when the
 /// handler is gone.
 pub(crate) fn culprits(image: &[u8], map: &Map) -> Result<Vec<String>> {
-    let Some(handler) = map.handler() else {
+    let Some(handler) = map.find(HANDLER) else {
         return Ok(Vec::new());
     };
     let callers = callers(image, map)?;
@@ -171,32 +105,6 @@ fn is_of_library(name: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const MAP: &str = "\
- hello
-
-  Address         Publics by Value              Rva+Base               Lib:Object
-
- 0000:00000000       _fltused                   0000000140000000     <linker-defined>
- 0001:00000000       DriverEntry                0000000140001000     hello:hello.o
- 0001:00000000       Folded                     0000000140001000     hello:hello.o
-
- entry point at         0001:00000000
-
- Static symbols
-
- 0001:00000020       _RNvNtCs87IRza36Yn2_4core6option13unwrap_failed 0000000140001020 hello.o
- 0001:00000040       _RNvCsfgHYwM92fyn_7___rustc17rust_begin_unwind 0000000140001040 hello.o
-";
-
-    #[test]
-    fn a_map_gives_names_by_address() {
-        let map = Map::parse(MAP);
-        assert_eq!(map.name_at(0x1_4000_1000), Some("DriverEntry"));
-        assert_eq!(map.name_at(0x1_4000_0000), None);
-        assert_eq!(map.function_of(0x1_4000_1030), Some(0x1_4000_1020));
-        assert_eq!(map.handler(), Some(0x1_4000_1040));
-    }
 
     #[test]
     fn calls_and_jumps_are_found_with_their_targets() {

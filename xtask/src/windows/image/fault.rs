@@ -47,6 +47,12 @@ pub(crate) enum Fault {
         wanted: Vec<String>,
     },
     Version(String),
+    Unwind(&'static str),
+    Frame {
+        function: String,
+        bytes: u32,
+        limit: u32,
+    },
     TooLarge {
         size: usize,
         limit: usize,
@@ -152,6 +158,22 @@ impl fmt::Display for Fault {
                 write!(f, "it exports {found:?}, and should export {wanted:?}")
             }
             Fault::Version(cause) => write!(f, "its version resource is not right: {cause}"),
+            Fault::Unwind(cause) => write!(
+                f,
+                "what unwinds its stack is not whole: {cause}; link without /MERGE or /SECTION for \
+                 .pdata and .xdata"
+            ),
+            Fault::Frame {
+                function,
+                bytes,
+                limit,
+            } => write!(
+                f,
+                "{function} takes {bytes} bytes of the kernel's stack, and may take {limit}; put \
+                 tables and buffers into pool memory, make large values in their places (new_with, \
+                 filled_with), and what is inlined there but done only now and then into a function \
+                 of its own (#[inline(never)])"
+            ),
             Fault::TooLarge { size, limit } => write!(
                 f,
                 "it has {size} bytes, and is to stay below {limit}; the linker's map says what is \

@@ -252,6 +252,7 @@ mod tests {
             imports: [("ntoskrnl.exe".to_string(), functions.to_vec())].into(),
             signed: false,
             guarded: 0,
+            deepest: 0,
         };
         let halves = [image(&all[..1]), image(&all[1..])];
         assert!(unused(&halves).is_empty());

@@ -29,6 +29,10 @@ const CONFIGURATION_SIZE: u32 = 0xC0;
 /// Behind it there is room.
 const SPARE: u32 = RDATA + 0x100;
 
+/// Two functions and what unwinds them, the first chained to the second.
+const FUNCTIONS: u32 = RDATA + 0x200;
+const UNWIND: u32 = FUNCTIONS + 24;
+
 const READ: SectionFlags = pe::IMAGE_SCN_MEM_READ;
 
 struct Sample {
@@ -44,6 +48,7 @@ struct Sample {
     exports: Vec<&'static str>,
     limit: usize,
     static_client: bool,
+    frame_limit: u32,
 }
 
 impl Default for Sample {
@@ -69,6 +74,7 @@ impl Default for Sample {
             exports: Vec::new(),
             limit: 1 << 20,
             static_client: false,
+            frame_limit: 64,
         }
     }
 }
@@ -113,6 +119,7 @@ impl Sample {
         if self.version.is_some() {
             writer.set_data_directory(2, resources.virtual_address, resources.virtual_size);
         }
+        writer.set_data_directory(3, FUNCTIONS, 24);
         writer.set_data_directory(10, CONFIGURATION, CONFIGURATION_SIZE);
 
         writer.write_empty_dos_header().unwrap();
@@ -204,6 +211,8 @@ impl Sample {
                 static_client: self.static_client,
                 exports: Some(&self.exports),
                 limit: self.limit,
+                frame_limit: self.frame_limit,
+                map: None,
             },
         )
     }
@@ -234,6 +243,24 @@ fn guard() -> Vec<u8> {
     bytes.extend(configuration);
     // The checks may look at the fields of later versions.
     bytes.resize(0x200, 0);
+    bytes.extend(unwinding());
+    bytes
+}
+
+/// In .text a function that takes 40 bytes, and the entry point, chained to it, that takes 24 more.
+fn unwinding() -> Vec<u8> {
+    let chained = UNWIND + 8;
+    let mut bytes = Vec::new();
+    for field in [TEXT, TEXT + 8, UNWIND, INIT, INIT + 0x20, chained] {
+        bytes.extend(field.to_le_bytes());
+    }
+    // push rbx; sub rsp, 32
+    bytes.extend([1, 5, 2, 0, 5, 0x32, 1, 0x30]);
+    // sub rsp, 24; one code for the padding; the other function
+    bytes.extend([1 | 4 << 3, 4, 1, 0, 4, 0x22, 0, 0]);
+    for field in [TEXT, TEXT + 8, UNWIND] {
+        bytes.extend(field.to_le_bytes());
+    }
     bytes
 }
 
@@ -290,6 +317,7 @@ fn a_driver_passes_and_its_imports_are_counted() {
     assert_eq!(image.imports["ntoskrnl.exe"], ["ZwClose", "KeSetEvent"]);
     assert_eq!(image.imports["FLTMGR.SYS"], ["FltSendMessage"]);
     assert_eq!(image.guarded, 2);
+    assert_eq!(image.deepest, 64);
 }
 
 #[test]
@@ -315,6 +343,7 @@ fn a_program_for_user_mode_has_every_fault_reported() {
         Fault::NoEntry,
         Fault::Unguarded,
         Fault::Guard("the table of functions lacks the entry point".to_string()),
+        Fault::Unwind("the table of functions lacks the entry point"),
     ];
     assert_eq!(sample.faults(), expected);
 }
@@ -466,6 +495,41 @@ fn a_driver_has_a_version_of_its_own() {
     sample.version = Some(other);
     let faults = sample.faults();
     assert!(matches!(&faults[..], [Fault::Version(_)]), "{faults:?}");
+}
+
+#[test]
+fn a_function_that_takes_too_much_of_the_stack_is_named() {
+    let sample = Sample {
+        frame_limit: 63,
+        ..Sample::default()
+    };
+    let function = format!("the function at {:#x}", BASE + u64::from(INIT));
+    let fault = Fault::Frame {
+        function,
+        bytes: 64,
+        limit: 63,
+    };
+    assert_eq!(sample.faults(), [fault]);
+}
+
+#[test]
+fn what_unwinds_the_stack_is_whole() {
+    for (address, with, words) in [
+        // The entry point's own row.
+        (FUNCTIONS + 16, INIT, "lacks the entry point"),
+        (FUNCTIONS + 8, 0x70_0000, "cut off"),
+        // A later version; a chain that leads to itself.
+        (UNWIND, 3, "version"),
+        (UNWIND + 8 + 16, UNWIND + 8, "no end"),
+    ] {
+        let faults = Sample::default()
+            .inspect(&patched(address, &with.to_le_bytes()))
+            .unwrap_err();
+        let [Fault::Unwind(cause)] = &faults[..] else {
+            panic!("{faults:?}");
+        };
+        assert!(cause.contains(words), "{cause}");
+    }
 }
 
 #[test]
