@@ -40,11 +40,15 @@ impl Batch<'_> {
         mut wants: impl FnMut(&RecordHeader, &[u8]) -> bool,
     ) -> bool {
         while let Some(header) = queue.front().filter(|_| queue.start() < until) {
+            if self.passed_over >= MAX_PASSED_OVER {
+                return false;
+            }
             if header.kind != RecordKind::Gap as u16 && types & bit(header.message) == 0 {
+                self.passed_over += header.size as usize;
                 queue.drop_front();
                 continue;
             }
-            if self.passed_over >= MAX_PASSED_OVER || !self.has_room(header.payload as usize) {
+            if !self.has_room(header.payload as usize) {
                 return false;
             }
             let at = self.at;
@@ -121,5 +125,57 @@ impl Batch<'_> {
         self.next = last + 1;
         self.at += header.size as usize;
         self.records += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nt_host::{Config, Kernel};
+
+    /// A backlog of eight megabytes of types that its first subscriber does not want is not passed over
+    /// while the lock is held, all at once.
+    #[test]
+    fn of_types_that_nobody_wants_a_bounded_number_is_passed_over_for_one_batch() {
+        // For its pool.
+        let kernel = Kernel::boot(Config::default());
+        let Ok(mut queue) = Queue::new(16 * MAX_PASSED_OVER) else {
+            panic!("no memory");
+        };
+        let header = |message| RecordHeader {
+            size: record_size(0) as u32,
+            payload: 0,
+            sequence: 0,
+            time: 0,
+            provider: 1,
+            message,
+            kind: RecordKind::Notification as u16,
+            fixed: 0,
+        };
+        while queue.free() > 2 * record_size(0) {
+            assert!(queue.push(&header(2), &[]));
+        }
+        assert!(queue.push(&header(1), &[]));
+        let (mut out, mut batches) = ([0; 1024], 1);
+        loop {
+            let before = queue.used();
+            let mut batch = Batch {
+                out: &mut out,
+                at: 0,
+                records: 0,
+                next: 1,
+                passed_over: 0,
+            };
+            let emptied = batch.take_queue(&mut queue, bit(1), u64::MAX, |_, _| true);
+            assert!(before - queue.used() <= MAX_PASSED_OVER + 2 * record_size(0));
+            if emptied {
+                assert_eq!((batch.records, batches), (1, 16));
+                break;
+            }
+            assert!(batch.passed_over >= MAX_PASSED_OVER && batch.records == 0);
+            batches += 1;
+        }
+        drop(queue);
+        drop(kernel);
     }
 }
