@@ -25,6 +25,7 @@ use fltport_abi::common_driver;
 use fltport_abi::fixed::Fixed;
 use fltport_abi::frame::{Frame, GapEntry, GapHeader, RecordHeader, RecordKind, record_size};
 use fltport_abi::hello;
+use fltport_abi::limits::MIN_QUEUE;
 use fltport_nt::bindings::STATUS_INSUFFICIENT_RESOURCES;
 use fltport_nt::ex::{PoolArc, PoolBox, PoolSlice};
 use fltport_nt::{NtError, Result};
@@ -428,16 +429,21 @@ impl Receiver {
         true
     }
 
-    /// Takes back what gap records in the queue would have told.
-    pub(crate) fn recall_gaps(&mut self) {
+    /// Takes back what gap records in the queue would have told, looking at so many records at most;
+    /// whether many are left. For a receiver whose accounts are about to be settled.
+    pub(crate) fn recall_gaps(&mut self, most: usize) -> bool {
         let mut record = [0; record_size(Gap::MAX_PAYLOAD)];
-        while let Some(header) = self.queue.front() {
+        for _ in 0..most {
+            let Some(header) = self.queue.front() else {
+                return false;
+            };
             if header.kind == RecordKind::Gap as u16 && self.queue.pop(&mut record) {
                 self.recall(payload_of(&record, &header));
             } else {
                 self.queue.drop_front();
             }
         }
+        self.queue.used() > MIN_QUEUE as usize
     }
 
     fn recall(&mut self, payload: &[u8]) {

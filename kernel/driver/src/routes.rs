@@ -212,7 +212,8 @@ impl Routes {
         let mut receiver = self.connections.iter_mut().find(found)?.take()?;
         self.forget_lane(&receiver);
         self.disconnect_pending(number);
-        receiver.recall_gaps();
+        // What `wind_up` has left: what came since, and no more than a small queue.
+        receiver.recall_gaps(usize::MAX);
         for subscription in receiver.subscriptions.iter_mut().flatten() {
             self.settle(subscription, cause);
         }

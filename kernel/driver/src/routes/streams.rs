@@ -4,7 +4,7 @@
 
 use super::{Routes, taken_mut};
 use crate::receiver::Receiver;
-use crate::stream::{Claim, Stream};
+use crate::stream::{Claim, SETTLED_AT_ONCE, Stream};
 use fltport_abi::hello::{self, StreamHello};
 use fltport_abi::limits::MAX_WINDOWS;
 use fltport_abi::status;
@@ -177,8 +177,9 @@ impl Routes {
         Some(receiver.connection.identity.number)
     }
 
-    /// Before [`Routes::remove_connection`]: takes a stream's window apart, some of it; whether more
-    /// is left.
+    /// Before [`Routes::remove_connection`]: takes a stream's window and the queue apart, some of it, so
+    /// that not all of it is done while the lock is held; whether more is left. What is offered
+    /// meanwhile is queued behind that, and in flight like all of it until the connection is removed.
     pub(crate) fn wind_up(&mut self, connection: u32) -> bool {
         let Some(receiver) = self.connection(connection) else {
             return false;
@@ -186,6 +187,6 @@ impl Routes {
         if let Some(stream) = &mut receiver.stream {
             stream.finish();
         }
-        receiver.recall_window()
+        receiver.recall_window() || receiver.recall_gaps(SETTLED_AT_ONCE)
     }
 }

@@ -226,6 +226,41 @@ fn what_a_stream_was_told_of_losses_and_did_not_acknowledge_is_told_again() {
     machine.check();
 }
 
+/// A full queue is taken apart in many pieces; what gap records anywhere in it would have told is told
+/// to a successor, and each loss once.
+#[test]
+fn what_a_full_queue_would_have_told_is_told_to_a_successor() {
+    let machine = machine(64 * 1024);
+    let mut service = Service::connect(&machine);
+    let provider = service.provider("generator").unwrap();
+    service.subscribe(provider, 1 << 1, 0).unwrap();
+    service.stall(|| generator::blob(0, b"data"));
+    for n in 0..20_000 {
+        generator::blob(n, b"data");
+        if n % 100 == 0 {
+            generator::blob(n, &[0; 70_000]);
+        }
+    }
+    let before = account(&service, service.info().connection);
+    assert!(before.lost[Cause::RingFull.index()] > 0, "{before:?}");
+    drop(service);
+    let mut other = Service::connect(&machine);
+    until("the connection is not ended", || {
+        other.connections().len() == 1
+    });
+    let row = account(&other, ENDED);
+    assert_eq!(row.offered, row.delivered + row.lost_total());
+    assert_eq!(row.lost[Cause::TooLarge.index()], 200);
+    other.subscribe(provider, 1 << 1, 0).unwrap();
+    let gap = other.next().unwrap().gap;
+    let told = |cause: Cause| gap.iter().find(|e| e.cause == cause as u16).unwrap().count;
+    for cause in [Cause::RingFull, Cause::TooLarge, Cause::Disconnected] {
+        assert_eq!(told(cause), row.lost[cause.index()], "{cause:?}");
+    }
+    drop(other);
+    machine.check();
+}
+
 #[test]
 fn a_driver_goes_with_streams_that_wait() {
     let (machine, service, _) = observed();
