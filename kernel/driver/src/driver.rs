@@ -247,6 +247,13 @@ impl Driver {
             drop(slot);
             error
         })?;
+        // The unload closes the census before it looks for providers: either it finds this one, or this
+        // finds it closing. One that imports by name has no stub that would wait for it, and would be
+        // waited for in vain when it unregisters.
+        if self.is_closing() {
+            self.unregister(&provider);
+            return Err(NtError(STATUS_DELETE_PENDING));
+        }
         self.tell_provider_change(&provider, true);
         Ok(provider)
     }
