@@ -10,9 +10,10 @@ use crate::receiver::{Receiver, Subscription};
 use crate::routes::{Routes, taken};
 use fltport_abi::command::{BACKLOG, Limits, UsageRow};
 use fltport_abi::interface::ProviderStatistics;
-use fltport_abi::limits::{MAX_QUEUE, MIN_QUEUE};
+use fltport_abi::limits::{MAX_QUEUE, MAX_QUEUES, MIN_QUEUE};
 use fltport_nt::bindings::{
-    STATUS_INVALID_DEVICE_STATE, STATUS_INVALID_PARAMETER, STATUS_NOT_FOUND,
+    STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_STATE, STATUS_INVALID_PARAMETER,
+    STATUS_NOT_FOUND,
 };
 use fltport_nt::ke::interrupt_time;
 use fltport_nt::{NtError, Result};
@@ -81,6 +82,7 @@ fn row(slot: &ProviderSlot, receiver: &Receiver, subscription: &Subscription) ->
 /// IRQL: PASSIVE_LEVEL. Sets a connection's limits.
 ///
 /// Errors: `STATUS_INVALID_PARAMETER` for a size that a queue cannot have;
+/// `STATUS_INSUFFICIENT_RESOURCES` for a larger queue than is left for all together;
 /// `STATUS_INVALID_DEVICE_STATE` if more is queued than is moved to another queue under the lock, or
 /// than fits into it.
 #[inline(never)]
@@ -95,10 +97,15 @@ pub(crate) fn set_limits(driver: &Driver, connection: u32, limits: &Limits) -> R
     };
     // The former queue is freed after the lock has been released.
     let mut routes = driver.routes().lock();
+    let all: usize = routes.connections().map(|it| it.queue.capacity()).sum();
     let receiver = routes
         .connection(connection)
         .ok_or(NtError(STATUS_NOT_FOUND))?;
     if let Some(fresh) = &mut fresh {
+        let (former, wanted) = (receiver.queue.capacity(), fresh.capacity());
+        if wanted > former && all - former + wanted > MAX_QUEUES {
+            return Err(NtError(STATUS_INSUFFICIENT_RESOURCES));
+        }
         let moves = receiver.queue.used() <= MIN_QUEUE as usize && receiver.queue.move_to(fresh);
         if !moves {
             return Err(NtError(STATUS_INVALID_DEVICE_STATE));

@@ -68,6 +68,10 @@ pub const MIN_QUEUE: u32 = 64 * 1024;
 /// See [`MIN_QUEUE`].
 pub const MAX_QUEUE: u32 = 16 * 1024 * 1024;
 
+/// Bytes beyond which no connection may choose a larger queue, for all queues together. What
+/// connections begin with is far less.
+pub const MAX_QUEUES: usize = 128 * 1024 * 1024;
+
 /// The most that a snapshot may hold.
 pub const MAX_SNAPSHOT: usize = 8 * 1024 * 1024;
 

@@ -8,9 +8,11 @@ use crate::service::{Record, Service};
 use fltport_abi::account::Cause;
 use fltport_abi::command::{BACKLOG, LedgerRow, own};
 use fltport_abi::frame::BLAME_NONE;
-use fltport_abi::limits::{MAX_QUEUE, MIN_QUEUE};
+use fltport_abi::limits::{MAX_QUEUE, MAX_QUEUES, MIN_QUEUE};
 use fltport_abi::message::Message;
-use fltport_nt::bindings::{STATUS_INVALID_DEVICE_STATE, STATUS_INVALID_PARAMETER};
+use fltport_nt::bindings::{
+    STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_STATE, STATUS_INVALID_PARAMETER,
+};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
@@ -413,6 +415,27 @@ fn a_word_says_who_listens() {
     let keeper = BareClient::register_with(&schema, 4096, |d| d.interest = word.as_ptr());
     assert_eq!(now(), blob, "a backlog takes notifications");
     drop((service, second, keeper, kept));
+    machine.check();
+}
+
+/// The default is always to be had; what services choose beyond that has a bound together.
+#[test]
+fn queues_take_no_more_memory_than_all_together_may() {
+    let machine = machine();
+    let services: Vec<_> = (0..9).map(|_| Service::connect(&machine)).collect();
+    let refused = services
+        .iter()
+        .map(|service| service.limit(MAX_QUEUE, 0, 0).err());
+    let most = MAX_QUEUES / MAX_QUEUE as usize - 1;
+    let refused: Vec<_> = refused.collect();
+    assert!(refused[..most].iter().all(Option::is_none), "{refused:?}");
+    assert_eq!(refused[8], Some(STATUS_INSUFFICIENT_RESOURCES));
+    services[8].limit(MIN_QUEUE, 0, 0).expect("less");
+    services[0].limit(MIN_QUEUE, 0, 0).expect("less");
+    services[8]
+        .limit(MAX_QUEUE, 0, 0)
+        .expect("what is free now");
+    drop((Service::connect(&machine), services));
     machine.check();
 }
 
