@@ -180,7 +180,12 @@ impl Routes {
             .providers
             .iter_mut()
             .find(|p| p.as_ref().is_some_and(|s| s.provider.number == number))?;
-        place.take()
+        let slot = place.take();
+        if let Some(word) = slot.as_ref().and_then(|slot| slot.interest.as_ref()) {
+            // For the last time. If the driver goes, a stub stages everything from now on.
+            word.set(u64::MAX);
+        }
+        slot
     }
 
     /// Any provider but the driver itself, for the unload to remove one after the other.

@@ -418,6 +418,21 @@ fn a_word_says_who_listens() {
     machine.check();
 }
 
+/// From there on a stub keeps everything for the next common driver; a word of before would have its
+/// client driver not even build what nobody listened to.
+#[test]
+fn a_word_says_that_everything_is_wanted_when_the_driver_lets_go_of_it() {
+    let word: &'static AtomicU64 = Box::leak(Box::new(AtomicU64::new(0)));
+    let machine = machine();
+    let schema = named(&PROVIDER, "stays".to_owned());
+    let client = BareClient::register_with(&schema, 0, |d| d.interest = word.as_ptr());
+    assert_eq!(word.load(Ordering::Relaxed), 0, "nobody");
+    machine.stop(&FLTPORT);
+    assert_eq!(word.load(Ordering::Relaxed), u64::MAX);
+    drop(client);
+    machine.check();
+}
+
 /// The default is always to be had; what services choose beyond that has a bound together.
 #[test]
 fn queues_take_no_more_memory_than_all_together_may() {
