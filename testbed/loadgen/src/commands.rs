@@ -3,14 +3,15 @@
 
 use crate::load::{self, Load};
 use crate::messages::{
-    Ask, AskStarted, Await, Defer, DeferStarted, Echo, Echoed, Fault, Faulted, Flood, FloodStarted,
-    GetStatistics, LoadStatistics, MAX_AWAIT_MS, Register, Registered,
+    Ask, AskStarted, Await, Change, ChangeStarted, Defer, DeferStarted, Echo, Echoed, Fault,
+    Faulted, Flood, FloodStarted, GetStatistics, LoadStatistics, MAX_AWAIT_MS, Pairs, PairsStarted,
+    Register, RegisterWrong, Registered, RegisteredWrong,
 };
-use crate::{asking, deferred, flood};
+use crate::{asking, deferred, flood, objects, pairs};
 use core::ffi::c_void;
 use core::sync::atomic::Ordering;
 use fltport_abi::message::{Message, Status};
-use fltport_client::{CommandCaller, Handler};
+use fltport_client::{CommandCaller, Handler, Snapshot};
 use fltport_nt::bindings::{
     STATUS_BUFFER_TOO_SMALL, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER,
     STATUS_IO_TIMEOUT,
@@ -75,8 +76,24 @@ impl Handler for Load {
                 load::register(self, &read(payload)?)?;
                 write(&Registered {}, out)
             }
+            RegisterWrong::NUMBER => {
+                load::register_wrong(&read(payload)?)?;
+                write(&RegisteredWrong {}, out)
+            }
+            Change::NUMBER => {
+                let job = objects::start(self, &read(payload)?)?;
+                write(&ChangeStarted { job }, out)
+            }
+            Pairs::NUMBER => {
+                let job = pairs::start(self, &read(payload)?)?;
+                write(&PairsStarted { job }, out)
+            }
             _ => Err(NtError(STATUS_INVALID_DEVICE_REQUEST)),
         }
+    }
+
+    fn snapshot(&self, snapshot: &Snapshot) -> Result<()> {
+        self.objects.report(snapshot)
     }
 }
 

@@ -43,6 +43,7 @@ struct Counts {
     disconnected: AtomicU64,
     failed: AtomicU64,
     wrong: AtomicU64,
+    unbooked: AtomicU64,
     longest: AtomicU64,
 }
 
@@ -126,6 +127,11 @@ impl Progress {
         }
     }
 
+    /// IRQL: any. There was no room to be booked.
+    pub(crate) fn unbooked(&self) {
+        add(&self.counts.unbooked);
+    }
+
     /// IRQL: any. A question has been answered, in so many 100-nanosecond intervals; whether by
     /// what belongs to it.
     pub(crate) fn asked(&self, outcome: Outcome, right: bool, took: u64) {
@@ -166,6 +172,7 @@ impl Progress {
             disconnected: read(&counts.disconnected),
             failed: read(&counts.failed),
             wrong: read(&counts.wrong),
+            unbooked: read(&counts.unbooked),
             longest_us: read(&counts.longest) / 10,
             elapsed_us: read(&self.elapsed) / 10,
         })

@@ -33,6 +33,12 @@ mod job;
 #[cfg(feature = "driver")]
 mod load;
 pub mod messages;
+#[cfg(feature = "driver")]
+mod objects;
+#[cfg(feature = "driver")]
+mod pairs;
+#[cfg(feature = "driver")]
+mod wrong;
 
 #[cfg(feature = "driver")]
 pub use entry::driver_entry;

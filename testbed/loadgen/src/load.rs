@@ -2,7 +2,9 @@
 //! The driver's state: the provider, and the jobs that run.
 
 use crate::job::{Job, Progress};
-use crate::messages::{EARLY, Early, PROVIDERS, Register};
+use crate::messages::{EARLY, Early, PROVIDERS, Register, RegisterWrong};
+use crate::objects::Objects;
+use crate::wrong;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use fltport_client::{BacklogPolicy, Options, Provider};
 use fltport_nt::bindings::{
@@ -41,6 +43,7 @@ pub(crate) struct Load {
     stopping: AtomicBool,
     started: AtomicU32,
     pub(crate) early: AtomicU64,
+    pub(crate) objects: Objects,
     pub(crate) commands: AtomicU64,
 }
 
@@ -98,6 +101,12 @@ pub(crate) fn register(asked: &Load, wanted: &Register) -> Result<()> {
     register_at(*driver, place, options).map(drop)
 }
 
+/// IRQL: PASSIVE_LEVEL. Tries to register what is wrong.
+pub(crate) fn register_wrong(wanted: &RegisterWrong) -> Result<()> {
+    let driver = DRIVER.get().ok_or(NtError(STATUS_DELETE_PENDING))?;
+    wrong::register(*driver, wanted.how)
+}
+
 /// IRQL: PASSIVE_LEVEL. Ends the jobs, waits for their threads, and gives everything back.
 pub(crate) fn stop() {
     // The first one first: once it has gone, no command can register another one.
@@ -118,7 +127,7 @@ pub(crate) fn provider(place: usize) -> Result<PoolArc<Provider<Load>>> {
 }
 
 impl Load {
-    fn new(place: usize) -> Result<Self> {
+    pub(crate) fn new(place: usize) -> Result<Self> {
         Ok(Load {
             place,
             jobs: SpinLock::new([const { None }; MAX_JOBS]),
@@ -126,6 +135,7 @@ impl Load {
             stopping: AtomicBool::new(false),
             started: AtomicU32::new(0),
             early: AtomicU64::new(0),
+            objects: Objects::new()?,
             commands: AtomicU64::new(0),
         })
     }

@@ -42,6 +42,34 @@ fltport_abi::messages! {
         of: u64,
     }
 
+    /// An object has changed, or is there.
+    notification 4 "object" Object {
+        /// Which: below [`MAX_OBJECTS`].
+        number: u64,
+        /// How often it has changed.
+        version: u64,
+    }
+
+    /// The first half of a pair.
+    notification 5 "begun" Begun {
+        /// Counts from 0 within its job and thread.
+        number: u64,
+        /// The job.
+        job: u32,
+        /// Which of the job's threads.
+        thread: u32,
+    }
+
+    /// The second half, for which there was room before the first one was told.
+    notification 6 "ended" Ended {
+        /// That of the first half.
+        number: u64,
+        /// The job.
+        job: u32,
+        /// Which of the job's threads.
+        thread: u32,
+    }
+
     /// A question; [`answer_to`] is its answer.
     request 10 "question" Question {
         /// Counts from 0 within its job and thread.
@@ -122,6 +150,8 @@ fltport_abi::messages! {
         failed: u64,
         /// Answers that belong to another question, and defaults that are not the default.
         wrong: u64,
+        /// Pairs that were not begun, for there was no room for their second half.
+        unbooked: u64,
         /// The longest that a question took, in microseconds.
         longest_us: u64,
         /// From the start to the end of the job, in microseconds.
@@ -175,6 +205,43 @@ fltport_abi::messages! {
         burst: u32,
     } -> /// It has been registered.
     Registered {}
+
+    /// Tries to register a provider whose schema is wrong, and fails with the common driver's status.
+    command 28 "register-wrong" RegisterWrong {
+        /// In which way.
+        how: u32,
+        /// Zero.
+        reserved: u32,
+    } -> /// It was registered all the same.
+    RegisteredWrong {}
+
+    /// Starts a job that changes objects from threads.
+    command 29 "change" Change {
+        /// How often, by all threads together.
+        count: u64,
+        /// How many threads; at most [`MAX_THREADS`].
+        threads: u32,
+        /// Zero.
+        reserved: u32,
+    } -> /// It has been started.
+    ChangeStarted {
+        /// The job.
+        job: u32,
+    }
+
+    /// Starts a job that tells of pairs from threads.
+    command 30 "pairs" Pairs {
+        /// How many, by all threads together.
+        count: u64,
+        /// How many threads; at most [`MAX_THREADS`].
+        threads: u32,
+        /// Zero.
+        reserved: u32,
+    } -> /// It has been started.
+    PairsStarted {
+        /// The job.
+        job: u32,
+    }
 }
 
 /// The providers that this driver can be: all tell, ask and take the same.
@@ -192,6 +259,12 @@ const fn another(name: &'static str) -> Provider {
 
 /// The most threads of one job.
 pub const MAX_THREADS: usize = 8;
+
+/// How many objects a provider has.
+pub const MAX_OBJECTS: usize = 64;
+
+/// How many ways [`RegisterWrong`] knows.
+pub const WAYS_TO_BE_WRONG: u32 = 8;
 
 /// The longest that [`Await`] waits: a command should be brief.
 pub const MAX_AWAIT_MS: u32 = 1_000;

@@ -19,11 +19,14 @@
 //!
 //! NAME registers PROVIDER [quota=BYTES] [rate=N] [burst=N]     another one of the load generator's
 //! NAME subscribes [provider=NAME] [observe=tick,blob,early,question] [decide=question]
-//!     [filter=MESSAGE:PREDICATE]
+//!     [filter=MESSAGE:PREDICATE] [snapshot=yes]
 //! (of the load generator's providers each starts jobs: provider=NAME, also behind `finishes`)
 //! NAME starts flood count=N [threads=N] [bytes=N]      notifications from threads
 //! NAME starts dpc count=N [by=timer|queue]             notifications from DPCs
 //! NAME starts ask rounds=N [threads=N] [deadline=MS]   questions from threads
+//! NAME starts change count=N [threads=N]               changes of objects, which snapshots report
+//! NAME starts pairs count=N [threads=N]                pairs, of which the second half is booked
+//! NAME misregisters how=N          a provider whose schema is wrong in this way
 //! NAME finishes                    waits for the job that was started last; its account
 //! NAME sees                        waits until the expectations hold; its tally
 //! NAME answers | NAME mutes        requests, from now on; it answers at first

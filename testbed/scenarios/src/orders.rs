@@ -18,10 +18,14 @@ pub(crate) enum Order {
         decide: Vec<u16>,
         /// A filter for a message, as the service library reads it.
         filter: Option<(u16, String)>,
+        /// The present state first.
+        snapshot: bool,
         within: u64,
     },
     /// Have the load generator register another provider.
     Register(Provider),
+    /// Have the load generator try to register what is wrong in this way.
+    RegisterWrong { how: u32 },
     /// Have a provider of the load generator start a job; answers with its number.
     Start { provider: String, job: Job },
     /// Wait for the end of a job; answers with its account.
@@ -93,6 +97,14 @@ pub(crate) enum Job {
         rounds: u64,
         threads: u32,
         deadline: u32,
+    },
+    Change {
+        count: u64,
+        threads: u32,
+    },
+    Pairs {
+        count: u64,
+        threads: u32,
     },
 }
 

@@ -6,7 +6,7 @@ use fltport::{Cause, Loss, Record};
 use fltport_abi::Message;
 use fltport_abi::command::{BACKLOG, LedgerRow};
 use fltport_abi::{process_monitor, registry_monitor};
-use loadgen::messages::{Blob, Early, PROVIDERS, Tick};
+use loadgen::messages::{Begun, Blob, Early, Ended, Object, PROVIDERS, Tick};
 use std::collections::BTreeMap;
 
 /// The counts of one service, over all its connections.
@@ -16,6 +16,17 @@ pub(crate) struct Tally {
     /// The threads of each provider's jobs; the early ones are thread 0 of job 0.
     threads: BTreeMap<(u16, u32, u32), Thread>,
     gaps: u64,
+    /// What is known of each provider's objects.
+    objects: BTreeMap<u16, Known>,
+}
+
+/// What is known of a provider's objects.
+#[derive(Debug, Default)]
+struct Known {
+    /// Object, version, and how many gaps had been told then.
+    versions: BTreeMap<u64, (u64, u64)>,
+    /// There was a snapshot: what was not in it was not there.
+    complete: bool,
 }
 
 /// How far one thread of a job has come.
@@ -51,6 +62,13 @@ impl Tally {
             "unannounced",
             "damaged",
             "missing",
+            "objects",
+            "reported",
+            "snapshots",
+            "begun",
+            "ended",
+            "lost-begun",
+            "lost-ended",
             "requests",
             "answered",
             "kept",
@@ -93,6 +111,12 @@ impl Tally {
                 self.add("damaged", u64::from(!intact));
                 self.in_order((provider, blob.job, blob.thread), blob.number);
             }),
+            Object::NUMBER => record.decode::<Object>().map(|object| {
+                self.add("objects", 1);
+                self.changed(provider, &object);
+            }),
+            Begun::NUMBER => record.decode::<Begun>().map(|_| self.add("begun", 1)),
+            Ended::NUMBER => record.decode::<Ended>().map(|_| self.add("ended", 1)),
             Early::NUMBER => record.decode::<Early>().map(|early| {
                 self.add("early", 1);
                 self.in_order((provider, 0, 0), early.number);
@@ -100,6 +124,43 @@ impl Tally {
             _ => Ok(()),
         };
         self.add("damaged", u64::from(counted.is_err()));
+    }
+
+    /// An object as it is when a snapshot is taken.
+    pub(crate) fn reported(&mut self, record: &Record) {
+        self.add("reported", 1);
+        match record.decode::<Object>() {
+            Ok(object) => {
+                let known = self.objects.entry(record.provider()).or_default();
+                let now = (object.version, self.gaps);
+                known.versions.insert(object.number, now);
+            }
+            Err(_) => self.add("damaged", 1),
+        }
+    }
+
+    /// A provider's snapshot is complete.
+    pub(crate) fn snapshot_ended(&mut self, provider: u16) {
+        self.add("snapshots", 1);
+        self.objects.entry(provider).or_default().complete = true;
+    }
+
+    /// An object has changed: from the version that is known to the next one, unless a gap says that
+    /// something was lost in between.
+    fn changed(&mut self, provider: u16, object: &Object) {
+        let gaps = self.gaps;
+        let known = self.objects.entry(provider).or_default();
+        let before = known.versions.insert(object.number, (object.version, gaps));
+        let before = before.or(known.complete.then_some((0, 0)));
+        let Some((version, gaps_then)) = before else {
+            return;
+        };
+        self.add("disordered", u64::from(object.version <= version));
+        let skipped = object.version.saturating_sub(version + 1);
+        self.add("skipped", skipped);
+        if gaps_then == gaps {
+            self.add("unannounced", skipped);
+        }
     }
 
     /// A notification of another driver, counted by its name: `value-set`.
@@ -137,6 +198,7 @@ impl Tally {
     /// A new connection or another load generator: its numbers begin anew.
     pub(crate) fn begin_anew(&mut self) {
         self.threads.clear();
+        self.objects.clear();
     }
 
     /// Losses that the stream tells of.
@@ -148,6 +210,9 @@ impl Tally {
             self.add("lost", loss.count);
             let cause = loss.cause.map_or("another cause", Cause::name);
             self.add(&lost_by(cause), loss.count);
+            if let Some(message) = loss.message_name() {
+                self.add(&format!("lost-{message}"), loss.count);
+            }
             for (what, provider) in [("of", loss.provider_name()), ("by", loss.by_name())] {
                 if let Some(place) = provider.and_then(place_of) {
                     self.add(&format!("lost-{what}-{place}"), loss.count);

@@ -159,6 +159,7 @@ fn by_a_service(name: &str, words: &mut Words<'_>, within: u64) -> Result<Action
                 observe: messages(provider, words.option("observe"))?,
                 decide: messages(provider, words.option("decide"))?,
                 filter: filter(provider, words.option("filter"))?,
+                snapshot: words.yes("snapshot")?,
                 within,
             }
         }
@@ -168,6 +169,9 @@ fn by_a_service(name: &str, words: &mut Words<'_>, within: u64) -> Result<Action
             rate: words.number_of("rate", 0)?,
             burst: words.number_of("burst", 0)?,
         }),
+        "misregisters" => Order::RegisterWrong {
+            how: words.required("how")?,
+        },
         "starts" => Order::Start {
             provider: provider(words.option("provider"))?.name.to_owned(),
             job: job(words)?,
@@ -224,34 +228,46 @@ fn by_a_service(name: &str, words: &mut Words<'_>, within: u64) -> Result<Action
         },
         "audits" => Order::Audit { within },
         other => bail!(
-            "nobody can do \"{other}\". A line begins with start, stop, unload, service, stream, status, registry, kill, leave, repeat or end, or with the name of a service and what it does: subscribes, starts, finishes, sees, answers, mutes, wakes, sleeps, replies, watches, allows, denies, registers, uses, refused, echoes, faults, counts, sends, passes, tries, crowds, audits"
+            "nobody can do \"{other}\". A line begins with start, stop, unload, service, stream, status, registry, kill, leave, repeat or end, or with the name of a service and what it does: subscribes, starts, finishes, sees, answers, mutes, wakes, sleeps, replies, watches, allows, denies, registers, misregisters, uses, refused, echoes, faults, counts, sends, passes, tries, crowds, audits"
         ),
     };
     Ok(Action::Order(name.to_owned(), order))
 }
 
 fn job(words: &mut Words<'_>) -> Result<Job> {
-    Ok(match words.next("the job: flood, dpc or ask")? {
-        "flood" => Job::Flood {
-            count: words.required("count")?,
-            threads: words.number_of("threads", 1)?,
-            bytes: words.number_of("bytes", 0)?,
-        },
-        "dpc" => Job::Dpc {
-            count: words.required("count")?,
-            by_timer: match words.option("by") {
-                None | Some("timer") => true,
-                Some("queue") => false,
-                Some(other) => bail!("by={other} queues no DPC. Write by=timer or by=queue"),
+    Ok(
+        match words.next("the job: flood, dpc, ask, change or pairs")? {
+            "flood" => Job::Flood {
+                count: words.required("count")?,
+                threads: words.number_of("threads", 1)?,
+                bytes: words.number_of("bytes", 0)?,
             },
+            "dpc" => Job::Dpc {
+                count: words.required("count")?,
+                by_timer: match words.option("by") {
+                    None | Some("timer") => true,
+                    Some("queue") => false,
+                    Some(other) => bail!("by={other} queues no DPC. Write by=timer or by=queue"),
+                },
+            },
+            "ask" => Job::Ask {
+                rounds: words.required("rounds")?,
+                threads: words.number_of("threads", 1)?,
+                deadline: words.number_of("deadline", 10_000)?,
+            },
+            "change" => Job::Change {
+                count: words.required("count")?,
+                threads: words.number_of("threads", 1)?,
+            },
+            "pairs" => Job::Pairs {
+                count: words.required("count")?,
+                threads: words.number_of("threads", 1)?,
+            },
+            other => {
+                bail!("no job is called \"{other}\". There are flood, dpc, ask, change and pairs")
+            }
         },
-        "ask" => Job::Ask {
-            rounds: words.required("rounds")?,
-            threads: words.number_of("threads", 1)?,
-            deadline: words.number_of("deadline", 10_000)?,
-        },
-        other => bail!("no job is called \"{other}\". There are flood, dpc and ask"),
-    })
+    )
 }
 
 /// A provider whose messages scenarios know; the load generator if none is named.

@@ -191,6 +191,10 @@ impl Shared {
         }
         match event {
             Event::Notification(record) => self.change(|state| state.told(&record)),
+            Event::Snapshot(record) => self.change(|state| state.tally.reported(&record)),
+            Event::SnapshotEnd { provider, .. } => {
+                self.change(|state| state.tally.snapshot_ended(provider));
+            }
             Event::Gap(gap) => self.change(|state| state.tally.gap(&gap.losses)),
             Event::Outcome(_) => self.change(|state| state.tally.add("outcomes", 1)),
             Event::Request(request) => {

@@ -10,8 +10,9 @@ use fltport_abi::registry_monitor::{self, SetWatched, WatchedSet};
 use fltport_abi::status as nt;
 use fltport_abi::text::TextList;
 use loadgen::messages::{
-    Ask, AskStarted, Await, Defer, DeferStarted, Echo, Echoed, Fault, Faulted, Flood, FloodStarted,
-    GetStatistics, JobReport, LoadStatistics, MAX_AWAIT_MS, PROVIDER, PROVIDERS, Register,
+    Ask, AskStarted, Await, Change, ChangeStarted, Defer, DeferStarted, Echo, Echoed, Fault,
+    Faulted, Flood, FloodStarted, GetStatistics, JobReport, LoadStatistics, MAX_AWAIT_MS, PROVIDER,
+    PROVIDERS, Pairs, PairsStarted, Register, RegisterWrong,
 };
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,7 @@ pub(super) fn obey(client: &Client, events: &Events, seat: &Seat, order: Order) 
             observe,
             decide,
             filter,
+            snapshot,
             within,
         } => {
             let mut wanted = Subscription::to(provider)
@@ -35,8 +37,12 @@ pub(super) fn obey(client: &Client, events: &Events, seat: &Seat, order: Order) 
             if let Some((message, filter)) = filter {
                 wanted = wanted.filter(message, filter);
             }
+            if snapshot {
+                wanted = wanted.snapshot();
+            }
             subscribe(client, events, &wanted, after(within))
         }
+        Order::RegisterWrong { how } => register_wrong(client, how),
         Order::Register(provider) => register(client, &provider),
         Order::Usage { provider } => usage(client, &provider),
         Order::Refusals => refusals(client),
@@ -140,6 +146,12 @@ fn attempt(client: &Client, seat: &Seat, wrong: &str, stream: &str) -> Answer {
     }
 }
 
+fn register_wrong(client: &Client, how: u32) -> Outcome {
+    let wanted = RegisterWrong { how, reserved: 0 };
+    client.command(PROVIDER.name, &wanted)?;
+    Ok(Numbers::new())
+}
+
 /// The number of a provider that is registered.
 fn number_of(client: &Client, provider: &str) -> Result<u32, Refusal> {
     let known = client.providers()?;
@@ -224,6 +236,24 @@ fn start(client: &Client, provider: &str, job: Job) -> Result<u32, Refusal> {
             let started = client.command(provider, &ask)?;
             started.decode::<AskStarted>()?.job
         }
+        Job::Change { count, threads } => {
+            let change = Change {
+                count,
+                threads,
+                reserved: 0,
+            };
+            let started = client.command(provider, &change)?;
+            started.decode::<ChangeStarted>()?.job
+        }
+        Job::Pairs { count, threads } => {
+            let pairs = Pairs {
+                count,
+                threads,
+                reserved: 0,
+            };
+            let started = client.command(provider, &pairs)?;
+            started.decode::<PairsStarted>()?.job
+        }
     })
 }
 
@@ -262,6 +292,7 @@ fn account(report: &JobReport) -> Numbers {
         ("disconnected", report.disconnected),
         ("failed", report.failed),
         ("wrong", report.wrong),
+        ("unbooked", report.unbooked),
         ("longest-ms", report.longest_us / 1000),
         ("elapsed-ms", report.elapsed_us / 1000),
     ];
@@ -352,11 +383,12 @@ mod tests {
             disconnected: 6,
             failed: 7,
             wrong: 8,
-            longest_us: 9_000,
-            elapsed_us: 10_000,
+            unbooked: 9,
+            longest_us: 10_000,
+            elapsed_us: 11_000,
         };
         let numbers: Vec<u64> = account(&report).into_values().collect();
         assert_eq!(numbers.len(), JobReport::FIELDS.len());
-        assert_eq!(numbers.iter().sum::<u64>(), 55);
+        assert_eq!(numbers.iter().sum::<u64>(), 66);
     }
 }

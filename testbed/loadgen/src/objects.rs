@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Objects that change: each change and its notification are one, so that a snapshot and the stream
+//! behind it are the state.
+
+use crate::flood::{check_threads, part};
+use crate::job::{Job, Progress};
+use crate::load::{self, Load, TAG};
+use crate::messages::{Change, MAX_OBJECTS, Object};
+use fltport_client::{Provider, Snapshot};
+use fltport_nt::bindings::STATUS_INVALID_PARAMETER;
+use fltport_nt::ex::{FastMutex, PoolArc};
+use fltport_nt::{NtError, Result};
+
+/// How often each object has changed; one that never has is not there.
+pub(crate) struct Objects(FastMutex<[u64; MAX_OBJECTS]>);
+
+impl Objects {
+    /// IRQL: <= DISPATCH_LEVEL. None yet.
+    pub(crate) fn new() -> Result<Self> {
+        FastMutex::new(TAG, [0; MAX_OBJECTS]).map(Objects)
+    }
+
+    /// IRQL: PASSIVE_LEVEL. All that are there.
+    pub(crate) fn report(&self, snapshot: &Snapshot) -> Result<()> {
+        let objects = self.0.lock();
+        for (number, version) in (0..).zip(objects.iter().copied()) {
+            if version != 0 {
+                snapshot.add(&Object { number, version })?;
+            }
+        }
+        // Under the lock that orders the notifications.
+        snapshot.live()
+    }
+
+    /// IRQL: <= APC_LEVEL. One of them changes, and that is told.
+    fn change(&self, provider: &Provider<Load>, number: u64) -> Result<()> {
+        let mut objects = self.0.lock();
+        let place = usize::try_from(number).ok();
+        let version = place.and_then(|place| objects.get_mut(place));
+        let version = version.ok_or(NtError(STATUS_INVALID_PARAMETER))?;
+        *version += 1;
+        provider.notify(&Object {
+            number,
+            version: *version,
+        })
+    }
+}
+
+/// One thread's share.
+struct Share {
+    place: usize,
+    progress: PoolArc<Progress>,
+    thread: u32,
+    count: u64,
+}
+
+/// IRQL: PASSIVE_LEVEL. Starts the job; its number.
+pub(crate) fn start(load: &Load, change: &Change) -> Result<u32> {
+    let _starting = load.begin()?;
+    check_threads(change.threads)?;
+    let progress = Progress::new(load.number(), change.threads)?;
+    let number = progress.number;
+    let share = |thread| {
+        Ok(Share {
+            place: load.place,
+            progress: progress.clone(),
+            thread,
+            count: part(change.count, change.threads, thread),
+        })
+    };
+    let job = Job::in_threads(progress.clone(), change.threads, share, Share::run)?;
+    load.keep(job).map(|()| number)
+}
+
+impl Share {
+    fn run(&self) {
+        if let Ok(provider) = load::provider(self.place) {
+            let load = provider.handler();
+            for n in 0..self.count {
+                if self.progress.is_cancelled() || load.is_stopping() {
+                    break;
+                }
+                let number = (n * 7 + u64::from(self.thread)) % MAX_OBJECTS as u64;
+                let told = load.objects.change(&provider, number);
+                self.progress.offered(told);
+            }
+        }
+        self.progress.share_ended();
+    }
+}
