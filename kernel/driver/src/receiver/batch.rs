@@ -129,6 +129,7 @@ impl Batch<'_> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
 mod tests {
     use super::*;
     use nt_host::{Config, Kernel};
@@ -139,9 +140,7 @@ mod tests {
     fn of_types_that_nobody_wants_a_bounded_number_is_passed_over_for_one_batch() {
         // For its pool.
         let kernel = Kernel::boot(Config::default());
-        let Ok(mut queue) = Queue::new(16 * MAX_PASSED_OVER) else {
-            panic!("no memory");
-        };
+        let mut queue = Queue::new(16 * MAX_PASSED_OVER).unwrap();
         let header = |message| RecordHeader {
             size: record_size(0) as u32,
             payload: 0,
