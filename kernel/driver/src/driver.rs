@@ -38,11 +38,16 @@ use fltport_nt::{NtError, Result, ps};
 /// The one instance, for callbacks to which NT passes no context.
 pub(crate) static DRIVER: Global<Driver> = Global::empty();
 
+/// How often the driver has been started: a client driver that imports from this image may outlive
+/// one and meet the next.
+static LIVES: AtomicU32 = AtomicU32::new(0);
+
 /// The largest backlog that a provider may declare.
 const MAX_BACKLOG: usize = 8 * 1024 * 1024;
 
 /// The driver's state.
 pub(crate) struct Driver {
+    life: u32,
     routes: SpinLock<Routes>,
     next_connection: AtomicU32,
     next_request: AtomicU64,
@@ -78,7 +83,10 @@ impl Driver {
         let announcement = FastMutex::new(tag::DRIVER, None)?;
         let retention = FastMutex::new(tag::DRIVER, None)?;
         let deadlines = FastMutex::new(tag::DRIVER, None)?;
+        // Relaxed: only a number.
+        let life = LIVES.fetch_add(1, Ordering::Relaxed);
         let driver = PoolArc::new_with(tag::DRIVER, || Driver {
+            life,
             routes,
             next_connection: AtomicU32::new(1),
             next_request: AtomicU64::new(1),
@@ -120,6 +128,11 @@ impl Driver {
             defaults: &[],
         };
         self.register(own).map(drop)
+    }
+
+    /// Which of the drivers that this image has been it is.
+    pub(crate) fn life(&self) -> u32 {
+        self.life
     }
 
     pub(crate) fn routes(&self) -> &SpinLock<Routes> {
@@ -231,11 +244,13 @@ impl Driver {
         }
         let number = self.routes.lock().number_provider()?;
         let provider =
-            Provider::new(number, &description, system_time()).map_err(|error| match error {
-                NtError(STATUS_INVALID_PARAMETER) => {
-                    self.refusals.refuse(Refusal::BadSchema, error.status())
+            Provider::new(number, self.life, &description, system_time()).map_err(|error| {
+                match error {
+                    NtError(STATUS_INVALID_PARAMETER) => {
+                        self.refusals.refuse(Refusal::BadSchema, error.status())
+                    }
+                    other => other,
                 }
-                other => other,
             })?;
         let backlog = match description.backlog {
             0 => None,

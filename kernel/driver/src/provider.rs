@@ -45,6 +45,8 @@ pub(crate) struct Description<'a> {
 /// constant.
 pub(crate) struct Provider {
     pub(crate) number: u16,
+    /// That of the driver with which it registered.
+    pub(crate) life: u32,
     pub(crate) since: i64,
     pub(crate) name: [u8; MAX_PROVIDER_NAME],
     pub(crate) hash: u64,
@@ -172,6 +174,7 @@ impl Provider {
     #[inline(never)]
     pub(crate) fn new(
         number: u16,
+        life: u32,
         description: &Description<'_>,
         now: i64,
     ) -> Result<PoolArc<Self>> {
@@ -195,6 +198,7 @@ impl Provider {
         let too_high = PoolSlice::filled_with(tag::PROVIDER, TYPES, || AtomicU32::new(0))?;
         PoolArc::new_with(tag::PROVIDER, || Provider {
             number,
+            life,
             since: now,
             name: summary.name,
             hash: summary.hash,

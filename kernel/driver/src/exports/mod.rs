@@ -12,6 +12,7 @@ mod request;
 mod reservation;
 mod snapshot;
 
+use crate::driver::{DRIVER, Driver};
 use crate::provider::Provider;
 use core::mem::{MaybeUninit, size_of};
 use core::slice;
@@ -69,6 +70,12 @@ pub(crate) fn answer(ask: usize) {
 unsafe fn registered<'a>(handle: ProviderHandle) -> Option<&'a PoolArc<Provider>> {
     // SAFETY: `register` gave out a pointer to a provider reference that lives until `unregister`.
     unsafe { (handle.0 as *const PoolArc<Provider>).as_ref() }
+}
+
+/// IRQL: <= DISPATCH_LEVEL. The driver that the provider registered with, if it is still there. Who
+/// imports by name is not told when it goes; with the next one its number is another provider's.
+fn driver_of(provider: &Provider) -> Option<PoolArc<Driver>> {
+    DRIVER.get().filter(|driver| driver.life() == provider.life)
 }
 
 /// The bytes at `pointer`.

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Notifications: offered, or lost before they could be.
 
-use super::{bytes, registered, revised};
-use crate::driver::DRIVER;
+use super::{bytes, driver_of, registered, revised};
 use crate::ledger::bit;
 use crate::receiver::Offer;
 use crate::screen::{Subject, offering_process};
 use fltport_abi::account::Cause;
 use fltport_abi::frame::RecordKind;
 use fltport_abi::interface::{Notification, ProviderHandle};
-use fltport_nt::bindings::{NTSTATUS, STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
+use fltport_nt::bindings::{
+    NTSTATUS, STATUS_DELETE_PENDING, STATUS_INVALID_PARAMETER, STATUS_SUCCESS,
+};
 use fltport_nt::ke::{current_irql, system_time};
 use fltport_nt::linked::DISPATCH_LEVEL;
 use fltport_nt::status::to_status;
@@ -38,8 +39,8 @@ pub(super) unsafe extern "system" fn notify(
         provider.count_too_high(notification.message);
         return STATUS_SUCCESS;
     }
-    let Some(driver) = DRIVER.get() else {
-        return STATUS_INVALID_PARAMETER;
+    let Some(driver) = driver_of(provider) else {
+        return STATUS_DELETE_PENDING;
     };
     let offer = Offer {
         message: notification.message,
@@ -69,9 +70,9 @@ pub(super) unsafe extern "system" fn lost(
 ) {
     // SAFETY: the client driver passes a handle that is registered.
     let provider = unsafe { registered(handle) };
-    if let (Some(provider), Some(cause), Some(driver)) =
-        (provider, Cause::from_wire(cause), DRIVER.get())
+    if let (Some(provider), Some(cause)) = (provider, Cause::from_wire(cause))
         && provider.notifications & bit(message) != 0
+        && let Some(driver) = driver_of(provider)
     {
         driver
             .routes()

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Registering, and what is asked about a provider as a whole.
 
-use super::{Registered, bytes, registered, revised};
+use super::{Registered, bytes, driver_of, registered, revised};
 use crate::defaults::Declared;
 use crate::driver::DRIVER;
 use crate::ffi::{Handler, InterestWord, Reporter};
@@ -127,7 +127,7 @@ pub(super) unsafe extern "system" fn unregister(handle: ProviderHandle) {
     };
     // SAFETY: `register` gave this pointer up with this tag, and a handle is unregistered once.
     let registered: Registered = unsafe { PoolBox::from_raw(raw, crate::tag::PROVIDER) };
-    match DRIVER.get() {
+    match driver_of(&registered) {
         Some(driver) => driver.unregister(&registered),
         None => registered.drain(false),
     }
@@ -136,7 +136,10 @@ pub(super) unsafe extern "system" fn unregister(handle: ProviderHandle) {
 pub(super) unsafe extern "system" fn listening(handle: ProviderHandle, message: u16) -> u8 {
     // SAFETY: the client driver passes a handle that is registered.
     let provider = unsafe { registered(handle) };
-    let (Some(provider), Some(driver)) = (provider, DRIVER.get()) else {
+    let Some(provider) = provider else {
+        return 0;
+    };
+    let Some(driver) = driver_of(provider) else {
         return 0;
     };
     driver
@@ -154,8 +157,11 @@ pub(super) unsafe extern "system" fn statistics(
     let provider = unsafe { registered(handle) };
     // SAFETY: and valid statistics that nobody else touches during the call.
     let wanted = unsafe { revised(place.cast_const()) };
-    let (Some(provider), Some(wanted), Some(driver)) = (provider, wanted, DRIVER.get()) else {
+    let (Some(provider), Some(wanted)) = (provider, wanted) else {
         return STATUS_INVALID_PARAMETER;
+    };
+    let Some(driver) = driver_of(provider) else {
+        return STATUS_DELETE_PENDING;
     };
     let known = provider.notifications | provider.requests;
     if wanted.message != 0 && known & bit(wanted.message) == 0 {

@@ -1,15 +1,16 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Requests.
 
-use super::{bytes, registered, revised};
+use super::{bytes, driver_of, registered, revised};
 use crate::asynchronous;
-use crate::driver::DRIVER;
 use crate::ffi::Completer;
 use crate::request::{self, Asked};
 use core::slice;
 use fltport_abi::interface::{AsyncRequest, ProviderHandle, REQUEST_DECLARED_DEFAULT, Request};
 use fltport_abi::limits::MAX_DEADLINE_MS;
-use fltport_nt::bindings::{NTSTATUS, STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
+use fltport_nt::bindings::{
+    NTSTATUS, STATUS_DELETE_PENDING, STATUS_INVALID_PARAMETER, STATUS_SUCCESS,
+};
 use fltport_nt::ke::current_irql;
 use fltport_nt::linked::{APC_LEVEL, DISPATCH_LEVEL, STATUS_INVALID_LEVEL};
 use fltport_nt::status::to_status;
@@ -26,8 +27,11 @@ pub(super) unsafe extern "system" fn request(
     let provider = unsafe { registered(handle) };
     // SAFETY: and a valid request that nobody else touches during the call.
     let request = unsafe { revised(place.cast_const()) };
-    let (Some(provider), Some(request), Some(driver)) = (provider, request, DRIVER.get()) else {
+    let (Some(provider), Some(request)) = (provider, request) else {
         return STATUS_INVALID_PARAMETER;
+    };
+    let Some(driver) = driver_of(provider) else {
+        return STATUS_DELETE_PENDING;
     };
     if request.deadline_ms == 0
         || request.deadline_ms > MAX_DEADLINE_MS
@@ -94,7 +98,7 @@ unsafe fn ask_async(handle: ProviderHandle, request: &AsyncRequest) -> Result<()
     let invalid = NtError(STATUS_INVALID_PARAMETER);
     // SAFETY: as the caller vouches.
     let provider = unsafe { registered(handle) }.ok_or(invalid)?;
-    let driver = DRIVER.get().ok_or(invalid)?;
+    let driver = driver_of(provider).ok_or(NtError(STATUS_DELETE_PENDING))?;
     let routine = request.on_completion.ok_or(invalid)?;
     if request.deadline_ms == 0
         || request.deadline_ms > MAX_DEADLINE_MS

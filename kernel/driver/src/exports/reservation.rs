@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What comes before a notification: memory to fill in, and room that is kept.
 
-use super::{registered, revised};
-use crate::driver::DRIVER;
+use super::{driver_of, registered, revised};
 use crate::lane::{Booked, Chunk};
 use crate::ledger::bit;
 use crate::provider::Provider;
@@ -40,7 +39,7 @@ fn memory(provider: &Provider, message: u16, length: u32) -> Result<PoolBox<Rese
         provider.count_too_high(message);
         return Err(NtError(STATUS_INVALID_LEVEL));
     }
-    let driver = DRIVER.get().filter(|driver| !driver.is_closing());
+    let driver = driver_of(provider).filter(|driver| !driver.is_closing());
     let driver = driver.ok_or(NtError(STATUS_DELETE_PENDING))?;
     let lost = |cause| {
         let mut routes = driver.routes().lock();
@@ -108,8 +107,11 @@ pub(super) unsafe extern "system" fn commit(
     };
     let payload = reserved.payload.get(..length as usize);
     let payload = payload.filter(|payload| usize::from(fixed) <= payload.len());
-    let (Some(payload), Some(driver)) = (payload, DRIVER.get()) else {
+    let Some(payload) = payload else {
         return STATUS_INVALID_PARAMETER;
+    };
+    let Some(driver) = driver_of(provider) else {
+        return STATUS_DELETE_PENDING;
     };
     let offer = Offer {
         message: reserved.message,
@@ -165,7 +167,7 @@ fn booked(provider: &Provider, message: u16, length: u32) -> Result<u64> {
     if length as usize > MAX_PAYLOAD {
         return Err(NtError(STATUS_BUFFER_OVERFLOW));
     }
-    let driver = DRIVER.get().filter(|driver| !driver.is_closing());
+    let driver = driver_of(provider).filter(|driver| !driver.is_closing());
     let driver = driver.ok_or(NtError(STATUS_DELETE_PENDING))?;
     // What is left of it is freed after the lock has been released.
     let mut fresh = None;
@@ -184,7 +186,9 @@ fn booked(provider: &Provider, message: u16, length: u32) -> Result<u64> {
 pub(super) unsafe extern "system" fn unbook(handle: ProviderHandle, number: u64) {
     // SAFETY: the client driver passes a handle that is registered.
     let provider = unsafe { registered(handle) };
-    if let (Some(provider), Some(driver)) = (provider, DRIVER.get()) {
+    if let Some(provider) = provider
+        && let Some(driver) = driver_of(provider)
+    {
         driver.routes().lock().unbook(provider.number, number);
     }
 }

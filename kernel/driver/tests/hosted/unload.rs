@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Unloading: refused, forced, while everything is busy, again and again.
 
+use crate::bare::{BareClient, named};
 use crate::generator::{self, Blob, Echo};
 use crate::machine::{FLTPORT, MONITOR, Machine};
 use crate::service::{PATIENCE, Record, Service};
 use fltport_abi::account::Outcome;
 use fltport_abi::message::Message;
 use fltport_client::BacklogPolicy;
-use fltport_nt::bindings::STATUS_FLT_DO_NOT_DETACH;
+use fltport_nt::bindings::{STATUS_DELETE_PENDING, STATUS_FLT_DO_NOT_DETACH, STATUS_SUCCESS};
 use nt_host::Unload;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -167,5 +168,35 @@ fn a_hundred_rounds_leave_nothing_behind() {
         let left = machine.kernel.pool_usage();
         assert!(left.is_empty(), "round {round}: {left:?}");
     }
+    machine.check();
+}
+
+/// As one that imports by name does, which nobody tells when the driver goes: what it registered with a
+/// former driver is not what has its number with the next one.
+#[test]
+fn a_provider_of_a_former_life_of_the_driver_is_nobody() {
+    let machine = Machine::bare();
+    machine.load(&FLTPORT);
+    let schema = |name: &str| named(&generator::PROVIDER, name.to_owned());
+    let stays = BareClient::register(&schema("stays"), 0);
+    machine.stop(&FLTPORT);
+    let blob = Blob {
+        number: 1,
+        data: b"data",
+    };
+    assert_eq!(stays.notify_at(0, &blob), STATUS_DELETE_PENDING, "without");
+    machine.load(&FLTPORT);
+    let other = BareClient::register(&schema("other"), 0);
+    let mut service = Service::connect(&machine);
+    let provider = service.provider("other").unwrap();
+    service.subscribe(provider, 1 << Blob::NUMBER, 0).unwrap();
+    assert_eq!(stays.notify_at(0, &blob), STATUS_DELETE_PENDING);
+    assert_eq!(stays.book(Blob::NUMBER, 8), Err(STATUS_DELETE_PENDING));
+    assert!(!stays.is_listening(Blob::NUMBER));
+    drop(stays);
+    assert_eq!(service.provider("other"), Some(provider), "still there");
+    assert_eq!(other.notify_at(0, &blob), STATUS_SUCCESS);
+    assert_eq!(service.drain().len(), 1, "that alone");
+    drop((other, service));
     machine.check();
 }
