@@ -13,7 +13,7 @@ use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use fltport_abi::message::Message;
 use fltport_abi::text::Text;
-use fltport_client::{BacklogPolicy, CommandCaller, Handler, Options, Provider};
+use fltport_client::{BacklogPolicy, CommandCaller, DefaultReply, Handler, Options, Provider};
 use fltport_nt::bindings::{
     DRIVER_OBJECT, NTSTATUS, STATUS_BUFFER_TOO_SMALL, STATUS_INVALID_PARAMETER, UNICODE_STRING,
 };
@@ -72,6 +72,8 @@ pub const IMAGE_NAME: &str = "hello-rs";
 
 const TAG: Tag = Tag::new(b"HelR");
 const DEADLINE_MS: u32 = 2000;
+/// Without a decider one is fine.
+const DEFAULTS: &[DefaultReply] = &[DefaultReply::to::<Question>(&Mood { fine: true })];
 /// Nothing waits for ever; the thread looks again then, and sees nothing.
 const LONG: Timeout = Timeout::from_millis(60_000);
 
@@ -149,10 +151,9 @@ impl Work {
         }
     }
 
-    /// Without a decider one is fine.
+    /// Answered with [`DEFAULTS`] if nobody decides.
     fn ask_how(&self, count: u32) {
-        let default = Mood { fine: true };
-        let Ok(answer) = self.provider.ask(&Question { count }, DEADLINE_MS, default) else {
+        let Ok(answer) = self.provider.ask(&Question { count }, DEADLINE_MS, None) else {
             return;
         };
         let (outcome, fine) = (answer.outcome as u32, answer.reply.fine);
@@ -174,7 +175,9 @@ fn start(driver: DriverObject) -> Result<()> {
             wake: Event::new(TAG, EventKind::Synchronization)?,
         },
     )?;
-    let options = Options::new(TAG).backlog(64 * 1024, BacklogPolicy::KeepNewest);
+    let options = Options::new(TAG)
+        .backlog(64 * 1024, BacklogPolicy::KeepNewest)
+        .default_replies(DEFAULTS);
     let provider = Provider::register(driver, &PROVIDER, Commands(orders.clone()), options)?;
     let provider = PoolArc::new(TAG, provider)?;
     let work = Work {

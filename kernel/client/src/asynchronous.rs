@@ -2,14 +2,12 @@
 //! Requests whose answers come in a callback.
 
 use crate::ffi::Completer;
-use crate::provider::{Answer, Client, Handler, Provider, decode_reply};
+use crate::provider::{Answer, Client, Handler, Provider};
 use fltport_abi::account::Outcome;
-use fltport_abi::limits::{MAX_DEADLINE_MS, MAX_REPLY};
-use fltport_abi::message::Message;
-use fltport_nt::bindings::{STATUS_DELETE_PENDING, STATUS_INVALID_PARAMETER};
+use fltport_abi::message::{Message, Request};
+use fltport_nt::bindings::STATUS_DELETE_PENDING;
 use fltport_nt::ex::{PoolBox, PoolBytes};
-use fltport_nt::ke::current_irql;
-use fltport_nt::linked::{DISPATCH_LEVEL, STATUS_INVALID_LEVEL};
+use fltport_nt::linked::DISPATCH_LEVEL;
 use fltport_nt::{NtError, Result};
 
 /// An answer that is owed by this side, because there is no common driver.
@@ -24,37 +22,28 @@ impl<H: Handler> Provider<H> {
     /// IRQL: <= DISPATCH_LEVEL. Asks the decider without waiting. `then` is called once with the
     /// answer, at PASSIVE_LEVEL, in a thread of the common driver or of a service, at the latest
     /// after `deadline_ms` milliseconds; with `default` whenever the decider gives no answer, also
-    /// when there is no common driver. It must be brief, for others wait meanwhile, and so does
+    /// when there is no common driver; `None` stands for the declared one. `then` must be brief, for others wait meanwhile, and so does
     /// dropping the provider, which it must not do itself.
     ///
     /// Errors, with which `then` is dropped and not called: `STATUS_INVALID_LEVEL`,
     /// `STATUS_INVALID_PARAMETER`, `STATUS_BUFFER_OVERFLOW`, `STATUS_INSUFFICIENT_RESOURCES` (also if
     /// too many are pending), `STATUS_NOT_SUPPORTED` with a common driver of the first revision.
-    pub fn ask_async<'m, M: Message<'m>, R: for<'r> Message<'r> + Copy + Send + 'static>(
+    pub fn ask_async<'m, M>(
         &self,
         message: &M,
         deadline_ms: u32,
-        default: R,
-        then: impl FnOnce(Answer<R>) + Send + 'static,
-    ) -> Result<()> {
-        if current_irql() > DISPATCH_LEVEL {
-            return Err(NtError(STATUS_INVALID_LEVEL));
-        }
-        if deadline_ms == 0 || deadline_ms > MAX_DEADLINE_MS || default.encoded_len() > MAX_REPLY {
-            return Err(NtError(STATUS_INVALID_PARAMETER));
-        }
+        default: impl Into<Option<M::Reply>>,
+        then: impl FnOnce(Answer<M::Reply>) + Send + 'static,
+    ) -> Result<()>
+    where
+        M: Message<'m> + Request<Reply: for<'r> Message<'r> + Copy + Send + 'static>,
+    {
+        let default = self.check_ask::<M>(DISPATCH_LEVEL, deadline_ms, default.into())?;
         let client = &self.client;
         let payload = client.encode(message)?;
         let reply = client.encode(&default)?;
         let completer = Completer::new(client.options.tag, move |reply: &[u8], outcome| {
-            // A decider can answer with bytes of the right length that are not a reply.
-            then(match decode_reply(reply) {
-                Some(reply) => Answer { reply, outcome },
-                None => Answer {
-                    reply: default,
-                    outcome: Outcome::BadReply,
-                },
-            })
+            then(Answer::decode(reply, outcome, default));
         })?;
         let inside = client.gate.acquire();
         let bound = inside.as_ref().and_then(|_| client.bound());

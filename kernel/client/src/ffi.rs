@@ -2,6 +2,7 @@
 //! The common driver's function table, called safely: a [`Table`] is valid while its holder has
 //! protection from the rundown that the revocation waits for.
 
+use crate::default_reply::Encoded;
 use crate::options::Options;
 use crate::provider::{Client, Handler};
 use crate::snapshot::Snapshot;
@@ -87,6 +88,8 @@ impl Table {
         client: &Client<H>,
     ) -> Result<Bound> {
         let context: *const Client<H> = client;
+        // Copied by the call.
+        let defaults = Encoded::new(options.tag, options.default_replies)?;
         let description = ProviderDescription {
             schema: schema.as_ptr(),
             schema_length: u32::try_from(schema.len())
@@ -97,6 +100,8 @@ impl Table {
             quota: options.quota,
             rate: options.rate,
             burst: options.burst,
+            defaults: defaults.rows.as_ptr(),
+            default_count: defaults.rows.len() as u32,
             on_command: Some(on_command::<H>),
             on_snapshot: Some(on_snapshot::<H>),
             context: context.cast_mut().cast(),

@@ -66,6 +66,7 @@
 
 mod asynchronous;
 mod booking;
+mod default_reply;
 #[allow(
     unsafe_code,
     reason = "calls through the common driver's function table"
@@ -77,6 +78,7 @@ mod snapshot;
 mod staging;
 
 pub use booking::{Booking, Reservation};
+pub use default_reply::DefaultReply;
 pub use fltport_abi::interface::{BacklogPolicy, CommandCaller, ProviderStatistics};
 pub use options::Options;
 pub use provider::{Answer, Handler, Provider};

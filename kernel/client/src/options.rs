@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! How a provider registers.
 
+use crate::default_reply::DefaultReply;
 use fltport_abi::interface::BacklogPolicy;
 use fltport_nt::ex::Tag;
 
@@ -15,7 +16,7 @@ use fltport_nt::ex::Tag;
 ///     .backlog(65536, BacklogPolicy::KeepNewest)
 ///     .rate(1000, 200);
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Options {
     pub(crate) tag: Tag,
     pub(crate) backlog: u32,
@@ -24,6 +25,7 @@ pub struct Options {
     pub(crate) quota: u32,
     pub(crate) rate: u32,
     pub(crate) burst: u32,
+    pub(crate) default_replies: &'static [DefaultReply],
 }
 
 impl Options {
@@ -38,6 +40,7 @@ impl Options {
             quota: 0,
             rate: 0,
             burst: 0,
+            default_replies: &[],
         }
     }
 
@@ -78,6 +81,30 @@ impl Options {
         Options {
             rate: per_second,
             burst,
+            ..self
+        }
+    }
+
+    /// What requests are answered with when nobody answers them, at most one for each:
+    ///
+    /// ```
+    /// # extern crate nt_host; // the linker's other half on Linux
+    /// # use fltport_client::{DefaultReply, Options};
+    /// # use fltport_nt::ex::Tag;
+    /// # fltport_abi::messages! {
+    /// #     /// Doors.
+    /// #     provider MESSAGES = "door-monitor";
+    /// #     /// May it be opened?
+    /// #     request 2 "open" Open { /** Which. */ door: u32, }
+    /// #         -> /** The verdict. */ Verdict { /** No. */ deny: bool, }
+    /// # }
+    /// const DEFAULTS: &[DefaultReply] = &[DefaultReply::to::<Open>(&Verdict { deny: false })];
+    /// const OPTIONS: Options = Options::new(Tag::new(b"Door")).default_replies(DEFAULTS);
+    /// ```
+    #[must_use]
+    pub const fn default_replies(self, replies: &'static [DefaultReply]) -> Self {
+        Options {
+            default_replies: replies,
             ..self
         }
     }

@@ -7,6 +7,7 @@
 
 use crate::asynchronous::Owed;
 use crate::booking::Room;
+use crate::default_reply;
 use crate::ffi::{Bound, Table};
 use crate::options::Options;
 use crate::snapshot::Snapshot;
@@ -15,7 +16,7 @@ use core::sync::atomic::{AtomicU64, Ordering};
 use fltport_abi::account::{Cause, Outcome};
 use fltport_abi::interface::{ANNOUNCE, CALLBACK_NAME, CommandCaller, ProviderStatistics, REVOKE};
 use fltport_abi::limits::{MAX_DEADLINE_MS, MAX_REPLY, MAX_SCHEMA};
-use fltport_abi::message::Message;
+use fltport_abi::message::{Message, Request};
 use fltport_abi::schema;
 use fltport_nt::bindings::{
     STATUS_DELETE_PENDING, STATUS_DEVICE_NOT_READY, STATUS_INSUFFICIENT_RESOURCES,
@@ -121,13 +122,15 @@ impl<H: Handler> Provider<H> {
     /// IRQL: PASSIVE_LEVEL. Registers with the common driver, now or whenever it comes up.
     ///
     /// Errors: `STATUS_OBJECT_NAME_COLLISION` if the common driver is there and has a provider of
-    /// this name, `STATUS_INSUFFICIENT_RESOURCES`.
+    /// this name, `STATUS_INVALID_PARAMETER` if a default reply is not for one of its requests or the
+    /// second for one, `STATUS_INSUFFICIENT_RESOURCES`.
     pub fn register(
         driver: DriverObject,
         provider: &schema::Provider,
         handler: H,
         options: Options,
     ) -> Result<Self> {
+        default_reply::check(provider, options.default_replies)?;
         let client = Client::new(provider, handler, options)?;
         let work = WorkItem::new(driver, options.tag, client.clone(), Client::bind_later)?;
         let binder = PoolArc::new(options.tag, Binder(work))?;
@@ -161,22 +164,22 @@ impl<H: Handler> Provider<H> {
 
     /// IRQL: <= APC_LEVEL, with special kernel APCs enabled. Asks the decider and waits for its
     /// answer, at most `deadline_ms` milliseconds. `default` is the answer whenever the decider
-    /// gives none, also when there is no common driver.
+    /// gives none, also when there is no common driver; `None` stands for the one that was declared
+    /// with [`Options::default_replies`].
     ///
-    /// Errors: `STATUS_INVALID_LEVEL`, `STATUS_INSUFFICIENT_RESOURCES`, `STATUS_INVALID_PARAMETER`,
-    /// `STATUS_BUFFER_OVERFLOW`; nobody was asked then, and the caller goes on with its default.
-    pub fn ask<'m, M: Message<'m>, R: for<'r> Message<'r> + Copy>(
+    /// Errors: `STATUS_INVALID_LEVEL`, `STATUS_INSUFFICIENT_RESOURCES`, `STATUS_INVALID_PARAMETER`
+    /// (also if no default was declared), `STATUS_BUFFER_OVERFLOW`; nobody was asked then, and the
+    /// caller goes on with its default.
+    pub fn ask<'m, M>(
         &self,
         message: &M,
         deadline_ms: u32,
-        default: R,
-    ) -> Result<Answer<R>> {
-        if current_irql() > APC_LEVEL {
-            return Err(NtError(STATUS_INVALID_LEVEL));
-        }
-        if deadline_ms == 0 || deadline_ms > MAX_DEADLINE_MS || default.encoded_len() > MAX_REPLY {
-            return Err(NtError(STATUS_INVALID_PARAMETER));
-        }
+        default: impl Into<Option<M::Reply>>,
+    ) -> Result<Answer<M::Reply>>
+    where
+        M: Message<'m> + Request<Reply: for<'r> Message<'r> + Copy>,
+    {
+        let default = self.check_ask::<M>(APC_LEVEL, deadline_ms, default.into())?;
         let nobody = Ok(Answer {
             reply: default,
             outcome: Outcome::NoDecider,
@@ -198,15 +201,28 @@ impl<H: Handler> Provider<H> {
             deadline_ms,
             &mut reply,
         )?;
-        // A decider can answer with bytes of the right length that are not a reply.
-        let decoded = decode_reply(&reply);
-        Ok(match decoded {
-            Some(reply) => Answer { reply, outcome },
-            None => Answer {
-                reply: default,
-                outcome: Outcome::BadReply,
-            },
-        })
+        Ok(Answer::decode(&reply, outcome, default))
+    }
+
+    /// Checks a question; the default that it is asked with.
+    pub(crate) fn check_ask<'m, M>(
+        &self,
+        highest: u8,
+        deadline_ms: u32,
+        default: Option<M::Reply>,
+    ) -> Result<M::Reply>
+    where
+        M: Message<'m> + Request<Reply: Copy>,
+    {
+        if current_irql() > highest {
+            return Err(NtError(STATUS_INVALID_LEVEL));
+        }
+        let declared = || default_reply::of::<M>(self.client.options.default_replies);
+        let default = default.map_or_else(declared, Ok)?;
+        if deadline_ms == 0 || deadline_ms > MAX_DEADLINE_MS || default.encoded_len() > MAX_REPLY {
+            return Err(NtError(STATUS_INVALID_PARAMETER));
+        }
+        Ok(default)
     }
 
     /// IRQL: any. Whether a message with this number would reach anybody: a load of one word, to be
@@ -256,8 +272,17 @@ fn encoded(tag: Tag, provider: &schema::Provider) -> Result<PoolBytes> {
     PoolBytes::copy_of(tag, encoded.get(..length).unwrap_or(&[]))
 }
 
-pub(crate) fn decode_reply<R: for<'r> Message<'r>>(bytes: &[u8]) -> Option<R> {
-    R::decode(bytes).ok()
+impl<R: for<'r> Message<'r>> Answer<R> {
+    /// A decider can answer with bytes of the right length that are not a reply.
+    pub(crate) fn decode(bytes: &[u8], outcome: Outcome, default: R) -> Self {
+        match R::decode(bytes) {
+            Ok(reply) => Answer { reply, outcome },
+            Err(_) => Answer {
+                reply: default,
+                outcome: Outcome::BadReply,
+            },
+        }
+    }
 }
 
 impl<H: Handler> Drop for Provider<H> {

@@ -8,7 +8,7 @@ use fltport_abi::process_monitor::{
     ImageLoad, PROVIDER, ProcessCreate, ProcessExit, ProcessStart, ProcessVerdict, ThreadChange,
 };
 use fltport_abi::text::Text;
-use fltport_client::{BacklogPolicy, Booking, Options, Provider, Snapshot};
+use fltport_client::{BacklogPolicy, Booking, DefaultReply, Options, Provider, Snapshot};
 use fltport_nt::bindings::{
     NTSTATUS, STATUS_ACCESS_DENIED, STATUS_INVALID_PARAMETER, STATUS_NOT_SUPPORTED,
 };
@@ -31,6 +31,10 @@ const STAGING: u32 = 64 * 1024;
 
 /// How long a process creation may wait for a verdict, in milliseconds. Without one it is allowed.
 const DEADLINE_MS: u32 = 500;
+/// What nobody forbids happens.
+const DEFAULTS: &[DefaultReply] = &[DefaultReply::to::<ProcessCreate>(&ProcessVerdict {
+    deny: false,
+})];
 
 /// Longer image paths and command lines are cut, in UTF-16 units; together they fit into a request.
 const MAX_IMAGE: usize = 8 * 1024;
@@ -56,7 +60,8 @@ struct Registrations {
 pub(crate) fn start(driver: DriverObject) -> Result<()> {
     let options = Options::new(TAG)
         .backlog(BACKLOG, BacklogPolicy::KeepNewest)
-        .staging(STAGING);
+        .staging(STAGING)
+        .default_replies(DEFAULTS);
     let processes = PoolArc::new(TAG, Processes::new()?)?;
     let provider = Provider::register(driver, &PROVIDER, ExclusionList::new()?, options)?;
     PROVIDER_OF_THIS.replace(Some(PoolArc::new(TAG, provider)?));
@@ -207,7 +212,7 @@ fn verdict(provider: &Provider<ExclusionList>, pid: u32, info: &CreateInfo<'_>) 
         command_line,
         truncated: image_cut || line_cut,
     };
-    let answer = provider.ask(&question, DEADLINE_MS, ProcessVerdict { deny: false });
+    let answer = provider.ask(&question, DEADLINE_MS, None);
     answer.is_ok_and(|answer| answer.reply.deny)
 }
 

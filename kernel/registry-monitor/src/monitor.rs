@@ -9,7 +9,7 @@ use fltport_abi::registry_monitor::{
     ValueDeleted, ValueSet, ValueType,
 };
 use fltport_abi::text::Text;
-use fltport_client::{BacklogPolicy, Options, Provider};
+use fltport_client::{BacklogPolicy, DefaultReply, Options, Provider};
 use fltport_nt::bindings::{NTSTATUS, STATUS_ACCESS_DENIED};
 use fltport_nt::cm::{Change, Completed, KeyPath, Operation, RegistryCallback, RegistryObserver};
 use fltport_nt::ex::{Global, PoolArc, Tag, is_called_by_user_mode};
@@ -29,6 +29,10 @@ const STAGING: u32 = 64 * 1024;
 
 /// How long a change may wait for a verdict, in milliseconds. Without one it is allowed.
 const DEADLINE_MS: u32 = 500;
+/// What nobody forbids happens.
+const DEFAULTS: &[DefaultReply] = &[DefaultReply::to::<KeyChange>(&ChangeVerdict {
+    deny: false,
+})];
 
 /// Longer paths and names are cut, in UTF-16 units; together they fit into a request.
 const MAX_PATH: usize = 8 * 1024;
@@ -46,7 +50,8 @@ static CALLBACK: Global<RegistryCallback<Monitor>> = Global::empty();
 pub(crate) fn start(driver: DriverObject, service: &Key) -> Result<()> {
     let options = Options::new(TAG)
         .backlog(BACKLOG, BacklogPolicy::KeepNewest)
-        .staging(STAGING);
+        .staging(STAGING)
+        .default_replies(DEFAULTS);
     let paths = Paths::new()?;
     let provider = Provider::register(driver, &PROVIDER, WatchedKeys::new()?, options)?;
     let monitor = Monitor { provider, paths };
@@ -173,8 +178,7 @@ impl Monitor {
             data: first(data),
             truncated: key_cut || name.is_some_and(|(_, name_cut)| name_cut),
         };
-        let default = ChangeVerdict { deny: false };
-        let answer = self.provider.ask(&question, DEADLINE_MS, default);
+        let answer = self.provider.ask(&question, DEADLINE_MS, None);
         answer.is_ok_and(|answer| answer.reply.deny)
     }
 

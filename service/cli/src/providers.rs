@@ -6,20 +6,28 @@ use crate::clock;
 use crate::failure::Failure;
 use crate::json::Json;
 use crate::output::Output;
+use crate::plain::plain;
 use crate::service::Service;
 use crate::table::printable;
 use fltport::{
-    Client, DefinitionSchema, Error, FieldSchema, FormSchema, MessageSchema, ProviderInfo, Schema,
-    rights,
+    Client, CommandResult, DefinitionSchema, Error, FieldSchema, FormSchema, MessageSchema,
+    ProviderInfo, Role, Schema, rights,
 };
 use jiff::tz::TimeZone;
+use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 /// A provider, and its schema or why there is none.
-type Known = (ProviderInfo, Result<Arc<Schema>, Error>);
+type Known = (ProviderInfo, Result<Described, Error>);
+
+/// A schema, and what requests are answered with when nobody answers, by number.
+struct Described {
+    schema: Arc<Schema>,
+    defaults: BTreeMap<u16, CommandResult>,
+}
 
 /// Prints them.
 pub(crate) fn run(
@@ -55,13 +63,34 @@ fn ask(client: &Client, name: Option<&str>) -> Result<Vec<Known>, Failure> {
             Err(Error::NoProvider(_) | Error::NotFound(_)) => {}
             Err(error @ Error::Schema(_)) => known.push((provider, Err(error))),
             Err(error) => return Err(error.into()),
-            Ok(schema) => known.push((provider, Ok(schema))),
+            Ok(schema) => match defaults(client, &provider.name, &schema) {
+                Err(Error::NoProvider(_) | Error::NotFound(_)) => {}
+                Err(error) => return Err(error.into()),
+                Ok(defaults) => known.push((provider, Ok(Described { schema, defaults }))),
+            },
         }
     }
     match name.filter(|_| known.is_empty()) {
         Some(name) => Err(Error::NoProvider(name.to_owned()).into()),
         None => Ok(known),
     }
+}
+
+/// The default replies that the provider declared.
+fn defaults(
+    client: &Client,
+    provider: &str,
+    schema: &Schema,
+) -> Result<BTreeMap<u16, CommandResult>, Error> {
+    let mut declared = BTreeMap::new();
+    let requests = schema.messages.iter().filter(|m| m.role == Role::Request);
+    for request in requests {
+        let reply = client.default_reply(provider, request.number)?;
+        if !reply.bytes().is_empty() {
+            declared.insert(request.number, reply);
+        }
+    }
+    Ok(declared)
 }
 
 fn to_text((provider, schema): &Known, zone: &TimeZone) -> Vec<String> {
@@ -75,9 +104,11 @@ fn to_text((provider, schema): &Known, zone: &TimeZone) -> Vec<String> {
         provider.name, provider.number, provider.hash
     )];
     match schema {
-        Ok(schema) => {
+        Ok(Described { schema, defaults }) => {
             for message in &schema.messages {
                 message_lines(message, &mut lines);
+                let default = defaults.get(&message.number);
+                lines.extend(default.map(|reply| default_line(message, reply.bytes())));
             }
             let definitions = schema.definitions.iter();
             lines.extend(definitions.flat_map(|d| definition_lines(d)));
@@ -94,6 +125,17 @@ fn message_lines(message: &MessageSchema, lines: &mut Vec<String>) {
     lines.push(format!("  {} {number} {name}", role.name()));
     lines.extend(message.fields.iter().map(|f| field_line("    ", f)));
     lines.extend(message.reply.iter().map(|f| field_line("    -> ", f)));
+}
+
+/// What the request is answered with when nobody answers it.
+fn default_line(request: &MessageSchema, reply: &[u8]) -> String {
+    let mut line = "    by default:".to_owned();
+    for (name, value) in request.reply_fields(reply) {
+        let value = value.map_or_else(|_| "?".to_owned(), |value| plain(&value));
+        // Writing to a string does not fail.
+        let _written = write!(line, " {name}={value}");
+    }
+    line
 }
 
 fn field_line(before: &str, field: &FieldSchema) -> String {
@@ -152,7 +194,7 @@ fn to_json(known: &[Known]) -> String {
     json.take()
 }
 
-fn provider_json(json: &mut Json, provider: &ProviderInfo, schema: &Result<Arc<Schema>, Error>) {
+fn provider_json(json: &mut Json, provider: &ProviderInfo, schema: &Result<Described, Error>) {
     json.key("name").text(&provider.name);
     json.key("number").number(provider.number);
     let since = clock::utc(provider.since);
@@ -161,12 +203,12 @@ fn provider_json(json: &mut Json, provider: &ProviderInfo, schema: &Result<Arc<S
     json.key("backlog").number(provider.backlog);
     json.key("backlog_used").number(provider.backlog_used);
     match schema {
-        Ok(schema) => schema_json(json, schema),
+        Ok(described) => schema_json(json, described),
         Err(error) => json.key("error").text(&error.to_string()),
     }
 }
 
-fn schema_json(json: &mut Json, schema: &Schema) {
+fn schema_json(json: &mut Json, Described { schema, defaults }: &Described) {
     json.key("messages").list(|json| {
         for message in &schema.messages {
             json.object(|json| {
@@ -175,6 +217,13 @@ fn schema_json(json: &mut Json, schema: &Schema) {
                 json.key("name").text(&message.name);
                 fields_json(json.key("fields"), &message.fields);
                 fields_json(json.key("reply"), &message.reply);
+                if let Some(reply) = defaults.get(&message.number) {
+                    json.key("default").object(|json| {
+                        for (name, value) in message.reply_fields(reply.bytes()) {
+                            json.key(name).value(&value);
+                        }
+                    });
+                }
             });
         }
     });

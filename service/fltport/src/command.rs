@@ -23,6 +23,12 @@ const MAX_PAGES: u32 = 4096;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CommandResult(pub(crate) Vec<u8>);
 
+impl From<Vec<u8>> for CommandResult {
+    fn from(bytes: Vec<u8>) -> Self {
+        CommandResult(bytes)
+    }
+}
+
 impl CommandResult {
     /// The bytes.
     pub fn bytes(&self) -> &[u8] {

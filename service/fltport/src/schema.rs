@@ -3,7 +3,7 @@
 //! of.
 
 use crate::message_set::MessageSet;
-use crate::value::{Value, read_fields, verify};
+use crate::value::{Value, fixed_part, read_fields, verify};
 use fltport_abi::DecodeError;
 use fltport_abi::schema::{
     self, DefinitionForm, FieldKind, FieldRow, Owner, Role, SchemaError, SchemaVisitor, field_flags,
@@ -173,6 +173,14 @@ impl MessageSchema {
     /// What is wrong with it.
     pub fn verify(&self, payload: &[u8], fixed: usize) -> Result<(), DecodeError> {
         verify(&self.fields, payload, fixed)
+    }
+
+    /// The fields of a reply to this request, or of this command's result, with their values.
+    pub fn reply_fields<'a>(
+        &'a self,
+        reply: &'a [u8],
+    ) -> impl Iterator<Item = (&'a str, Result<Value<'a>, DecodeError>)> {
+        read_fields(&self.reply, reply, fixed_part(&self.reply, reply))
     }
 }
 

@@ -118,5 +118,11 @@ pub trait Message<'a>: Sized {
     }
 }
 
+/// A request of a definition, which knows what it is answered with.
+pub trait Request {
+    /// The reply.
+    type Reply: Message<'static> + 'static;
+}
+
 #[cfg(test)]
 mod tests;

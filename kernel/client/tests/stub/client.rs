@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A client driver that does what a test tells it.
 
-use fltport_client::{Answer, CommandCaller, Handler, Options, Provider};
+use fltport_client::{Answer, CommandCaller, DefaultReply, Handler, Options, Provider};
 use fltport_nt::bindings::{
     DRIVER_OBJECT, NTSTATUS, STATUS_INVALID_DEVICE_REQUEST, UNICODE_STRING,
 };
@@ -30,6 +30,16 @@ fltport_abi::messages! {
         /// Yes or no.
         yes: bool,
     }
+
+    /// A question without a declared answer.
+    request 4 "other" OtherQuestion {
+        /// Counted by the test.
+        number: u64,
+    } -> /// Its answer.
+    Other {
+        /// Yes or no.
+        yes: bool,
+    }
 }
 
 pub(crate) const IMAGE: DriverImage = DriverImage {
@@ -39,6 +49,7 @@ pub(crate) const IMAGE: DriverImage = DriverImage {
 };
 
 const TAG: Tag = Tag::new(b"Clie");
+const DEFAULTS: &[DefaultReply] = &[DefaultReply::to::<Question>(&Reply { yes: true })];
 static CLIENT: Global<Provider<Echo>> = Global::empty();
 
 pub(crate) struct Echo;
@@ -64,7 +75,7 @@ unsafe extern "system" fn entry(driver: *mut DRIVER_OBJECT, _: *const UNICODE_ST
     let driver = unsafe { DriverObject::new(driver) };
     driver.set_unload(unload);
     // Room for ten numbers.
-    let options = Options::new(TAG).staging(240);
+    let options = Options::new(TAG).staging(240).default_replies(DEFAULTS);
     let registered = Provider::register(driver, &PROVIDER, Echo, options);
     to_status(registered.and_then(|provider| {
         CLIENT.replace(Some(PoolArc::new(TAG, provider)?));
@@ -89,7 +100,68 @@ pub(crate) fn offer(numbers: std::ops::Range<u64>) {
     }
 }
 
-/// Asks; the default is yes.
+/// Asks; the declared default is yes.
 pub(crate) fn ask(deadline_ms: u32) -> Result<Answer<Reply>> {
-    provider().ask(&Question { number: 1 }, deadline_ms, Reply { yes: true })
+    provider().ask(&Question { number: 1 }, deadline_ms, None)
+}
+
+/// Asks with another default than the declared one.
+pub(crate) fn ask_or(yes: bool) -> Result<Answer<Reply>> {
+    provider().ask(&Question { number: 1 }, 1, Reply { yes })
+}
+
+/// Asks what there is no declared default for.
+pub(crate) fn ask_undeclared() -> Result<Answer<Other>> {
+    provider().ask(&OtherQuestion { number: 1 }, 1, None)
+}
+
+/// Drivers with default replies that they cannot have.
+pub(crate) const REFUSED: [DriverImage; 2] = [
+    DriverImage {
+        name: "twice",
+        entry: refused::<0>,
+        force_integrity: false,
+    },
+    DriverImage {
+        name: "foreign",
+        entry: refused::<1>,
+        force_integrity: false,
+    },
+];
+
+unsafe extern "system" fn refused<const N: usize>(
+    driver: *mut DRIVER_OBJECT,
+    _: *const UNICODE_STRING,
+) -> NTSTATUS {
+    // SAFETY: the hosted kernel passes this driver's object.
+    let driver = unsafe { DriverObject::new(driver) };
+    let options = Options::new(TAG).default_replies([TWICE, FOREIGN][N]);
+    to_status(Provider::register(driver, &PROVIDER, Echo, options).map(drop))
+}
+
+/// The second for one request.
+const TWICE: &[DefaultReply] = &[
+    DefaultReply::to::<Question>(&Reply { yes: true }),
+    DefaultReply::to::<Question>(&Reply { yes: false }),
+];
+/// One for another provider's.
+const FOREIGN: &[DefaultReply] = &[DefaultReply::to::<elsewhere::Ask>(&elsewhere::Answered {
+    number: 1,
+})];
+
+mod elsewhere {
+    fltport_abi::messages! {
+        /// Another provider.
+        provider _PROVIDER = "elsewhere";
+
+        /// A request whose number is a notification here.
+        request 1 "ask" Ask {
+            /// Counted.
+            number: u64,
+        } -> /// Its answer.
+        Answered {
+            /// Counted.
+            number: u64,
+        }
+    }
 }

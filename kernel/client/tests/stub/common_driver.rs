@@ -43,6 +43,8 @@ struct Behaviour {
     /// The calls that were here before the last announcement are another driver's.
     registered: u32,
     handler: Option<(CommandHandler, usize)>,
+    /// The default replies that were declared.
+    defaults: Vec<(u16, Vec<u8>)>,
     gone: bool,
     /// So many notifications are taken, then it is being unloaded.
     takes: Option<u32>,
@@ -124,6 +126,11 @@ fn table() -> usize {
         unsafe { std::slice::from_raw_parts(bytes, Interface::FIRST) }
     });
     first.as_ptr().addr()
+}
+
+/// The default replies of the last registration.
+pub(crate) fn declared() -> Vec<(u16, Vec<u8>)> {
+    with(|b| b.defaults.clone())
 }
 
 /// The driver. Dropping it revokes the table, if that has not been done.
@@ -319,6 +326,17 @@ unsafe extern "system" fn register(
     if !first {
         return STATUS_OBJECT_NAME_COLLISION;
     }
+    let defaults = (0..description.default_count as usize).map(|n| {
+        // SAFETY: there are so many rows, all of them of this revision.
+        let row = unsafe { description.defaults.add(n) };
+        // SAFETY: within these.
+        let row = unsafe { &*row };
+        // SAFETY: which say where so many bytes are.
+        let reply = unsafe { std::slice::from_raw_parts(row.reply, row.length as usize) };
+        (row.message, reply.to_vec())
+    });
+    let defaults = defaults.collect();
+    with(|b| b.defaults = defaults);
     // A second registration at the same time would come now.
     if with(|b| b.announces_when_asked) {
         wait_until(|b| b.registered > 1, Duration::from_millis(300));

@@ -4,8 +4,8 @@
 mod client;
 mod common_driver;
 
-use client::{IMAGE, Number, Reply};
-use common_driver::{Call, CommonDriver, PATIENCE, calls, wait_for, wait_for_total};
+use client::{IMAGE, Number, REFUSED, Reply};
+use common_driver::{Call, CommonDriver, PATIENCE, calls, declared, wait_for, wait_for_total};
 use fltport_abi::account::{Cause, Outcome};
 use fltport_abi::message::Message;
 use fltport_client::Answer;
@@ -109,6 +109,34 @@ fn without_a_common_driver_the_default_answers_and_everything_is_wanted() {
     assert_eq!(client::ask(60_000), Ok(nobody));
     assert!(client::provider().is_listening(1) && client::provider().is_listening(63));
     stop(&kernel);
+    kernel.shutdown_clean();
+}
+
+#[test]
+fn a_declared_default_is_told_and_used_unless_another_is_given() {
+    let kernel = boot();
+    let driver = CommonDriver::announced();
+    kernel.load(&IMAGE).unwrap();
+    assert_eq!(declared(), [(2, vec![1, 0, 0, 0])]);
+    driver.answers(&[], Outcome::Missed as u32);
+    assert_eq!(client::ask(1).map(|a| a.reply), Ok(Reply { yes: true }));
+    for yes in [false, true] {
+        assert_eq!(client::ask_or(yes).map(|a| a.reply), Ok(Reply { yes }));
+    }
+    let undeclared = client::ask_undeclared().unwrap_err();
+    assert_eq!(undeclared.status(), STATUS_INVALID_PARAMETER);
+    stop(&kernel);
+    drop(driver);
+    kernel.shutdown_clean();
+}
+
+#[test]
+fn default_replies_that_it_cannot_have_are_refused() {
+    let kernel = boot();
+    for image in &REFUSED {
+        let refused = kernel.load(image);
+        assert_eq!(refused, Err(STATUS_INVALID_PARAMETER), "{}", image.name);
+    }
     kernel.shutdown_clean();
 }
 

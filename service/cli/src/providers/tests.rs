@@ -51,6 +51,16 @@ fltport_abi::messages! {
         head: &'a [u8],
     }
 
+    /// May it pass?
+    request 3 "judge" Judge {
+        /// Its length.
+        length: u32,
+    } -> /// What is to become of it.
+    Judged {
+        /// What becomes of it.
+        verdict: Verdict,
+    }
+
     /// Forget the rules.
     command 2 "reset" Reset {} -> /// It did.
     ResetDone {
@@ -63,6 +73,17 @@ fn schema() -> Arc<Schema> {
     let mut bytes = vec![0; 16 * 1024];
     let length = PROVIDER.encode(&mut bytes).unwrap();
     Arc::new(Schema::decode(&bytes[..length]).unwrap())
+}
+
+fn described() -> Described {
+    let mut reply = vec![0; 4];
+    let verdict = Verdict::Drop;
+    Judged { verdict }.encode(&mut reply).unwrap();
+    let defaults = BTreeMap::from([(3, reply.into())]);
+    Described {
+        schema: schema(),
+        defaults,
+    }
 }
 
 fn provider() -> ProviderInfo {
@@ -81,7 +102,7 @@ fn provider() -> ProviderInfo {
 
 #[test]
 fn a_provider_is_told_as_text() {
-    let lines = to_text(&(provider(), Ok(schema())), &TimeZone::UTC);
+    let lines = to_text(&(provider(), Ok(described())), &TimeZone::UTC);
     let text = lines.join("\n");
     let expected = "\
 wall: provider 3, since 1601-01-01 00:00:00, schema 00000000000000ab, backlog 96 of 4096 bytes
@@ -91,6 +112,10 @@ wall: provider 3, since 1601-01-01 00:00:00, schema 00000000000000ab, backlog 96
     remote: Address
     rules: List Rule
     head: Bytes
+  request 3 judge
+    length: U32
+    -> verdict: Enum Verdict
+    by default: verdict=drop
   command 2 reset
     -> count: U32
   enum Verdict
@@ -110,7 +135,7 @@ wall: provider 3, since 1601-01-01 00:00:00, schema 00000000000000ab, backlog 96
 
 #[test]
 fn a_provider_is_told_as_json() {
-    let told = to_json(&[(provider(), Ok(schema()))]);
+    let told = to_json(&[(provider(), Ok(described()))]);
     let told: serde_json::Value = serde_json::from_str(&told).unwrap();
     let provider = &told["providers"][0];
     assert_eq!(provider["hash"], "00000000000000ab");
@@ -118,7 +143,11 @@ fn a_provider_is_told_as_json() {
         provider["messages"][0]["fields"][0],
         json!({"name": "verdict", "type": "Enum", "offset": 0, "optional": false, "definition": "Verdict"})
     );
-    assert_eq!(provider["messages"][1]["reply"][0]["name"], "count");
+    assert_eq!(
+        provider["messages"][1]["default"],
+        json!({"verdict": "drop"})
+    );
+    assert_eq!(provider["messages"][2]["reply"][0]["name"], "count");
     assert_eq!(
         provider["definitions"][1],
         json!({"name": "Access", "form": "flags",

@@ -16,6 +16,7 @@ fn the_process_monitor_says_what_it_tells() {
         "    command_line: Text, optional",
         "  request 5 create",
         "    -> deny: Bool",
+        "    by default: deny=false",
     ] {
         assert!(ended.lines.iter().any(|l| l == line), "{line}");
     }

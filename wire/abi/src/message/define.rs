@@ -150,6 +150,7 @@ macro_rules! messages {
         $(
             $crate::messages!(@message $number $name $(#[$doc])* $ty [$($lt)?] { $($body)* });
             $($crate::messages!(@message 0 $name $(#[$rdoc])* $rty [$($rlt)?] { $($rbody)* });)?
+            $crate::messages!(@answer $role [$ty $(<$lt>)?] [$($lt)?] $($rty [$($rlt)?])?);
         )*
         $(#[$pdoc])*
         pub const $provider: $crate::schema::Provider = $crate::schema::Provider {
@@ -168,6 +169,18 @@ macro_rules! messages {
     (@role notification) => { $crate::schema::Role::Notification };
     (@role request) => { $crate::schema::Role::Request };
     (@role command) => { $crate::schema::Role::Command };
+    (@answer request [$whole:ty] [$($lt:lifetime)?] $rty:ident []) => {
+        impl $(<$lt>)? $crate::message::Request for $whole {
+            type Reply = $rty;
+        }
+    };
+    (@answer request [$whole:ty] [$($lt:lifetime)?] $rty:ident [$rlt:lifetime]) => {
+        impl $(<$lt>)? $crate::message::Request for $whole {
+            type Reply = $rty<'static>;
+        }
+    };
+    // A notification, a command, or a request without a reply.
+    (@answer $($other:tt)*) => {};
     (@reply) => { &[] };
     (@reply $rty:ident) => { <$rty as $crate::message::Message>::FIELDS };
 
