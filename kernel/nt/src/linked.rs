@@ -21,6 +21,14 @@ unsafe extern "system" {
     pub fn KeReleaseSpinLockFromDpcLevel(lock: *mut usize);
     /// IRQL: any; `irql` must not be above the present one.
     pub fn KeLowerIrql(irql: u8);
+    /// IRQL: PASSIVE_LEVEL. What Microsoft documents as ZwQuerySystemInformation; the metadata has the
+    /// name of user mode only.
+    pub fn ZwQuerySystemInformation(
+        class: u32,
+        information: *mut c_void,
+        length: u32,
+        returned: *mut u32,
+    ) -> NTSTATUS;
 }
 
 /// The lowest IRQL: a thread that can do anything.
@@ -41,6 +49,9 @@ pub const STATUS_INVALID_LEVEL: NTSTATUS = 0xC000_0148_u32 as NTSTATUS;
 pub const STATUS_INVALID_MESSAGE: NTSTATUS = 0xC000_0702_u32 as NTSTATUS;
 /// Somebody else has it, and it cannot be shared.
 pub const STATUS_SHARING_VIOLATION: NTSTATUS = 0xC000_0043_u32 as NTSTATUS;
+
+/// `SystemProcessInformation`: all processes, for `ZwQuerySystemInformation`.
+pub const SYSTEM_PROCESS_INFORMATION: u32 = 5;
 
 /// All access to a port: `FLT_PORT_CONNECT | STANDARD_RIGHTS_ALL`.
 pub const FLT_PORT_ALL_ACCESS: u32 = 0x001F_0001;

@@ -715,6 +715,9 @@ NTSTATUS ZwQueryValueKey(_In_ HANDLE KeyHandle, _In_ PUNICODE_STRING ValueName,
     _In_ ULONG Length, _Out_ PULONG ResultLength);
 NTSTATUS ZwSetValueKey(_In_ HANDLE KeyHandle, _In_ PUNICODE_STRING ValueName,
     _In_ ULONG TitleIndex, _In_ ULONG Type, _In_opt_ PVOID Data, _In_ ULONG DataSize);
+NTSTATUS ZwQuerySystemInformation(_In_ ULONG SystemInformationClass,
+    _Inout_ PVOID SystemInformation, _In_ ULONG SystemInformationLength,
+    _Out_opt_ PULONG ReturnLength);
 NTSTATUS ZwClose(_In_ HANDLE Handle);
 NTSTATUS ZwWaitForSingleObject(_In_ HANDLE Handle, _In_ BOOLEAN Alertable,
     _In_opt_ PLARGE_INTEGER Timeout);

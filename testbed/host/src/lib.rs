@@ -173,6 +173,7 @@ static EXPORTS: &[&[Export]] = &[
     se::token::EXPORTS,
     zw::enumerate::EXPORTS,
     zw::key::EXPORTS,
+    zw::system::EXPORTS,
     zw::wait::EXPORTS,
 ];
 

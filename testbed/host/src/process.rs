@@ -145,6 +145,13 @@ impl ProcessTable {
         self.running.lock().get(&pid).cloned()
     }
 
+    /// All there are, by number.
+    pub(crate) fn all(&self) -> Vec<Arc<Process>> {
+        let mut all: Vec<_> = self.running.lock().values().cloned().collect();
+        all.sort_by_key(|process| process.pid);
+        all
+    }
+
     /// Finds a process of a user, or makes one that was running before anybody looked. A process
     /// known under another user is an older one of the same id, or has changed its user: its
     /// rights must not be inherited.

@@ -24,6 +24,8 @@ pub use fltport_nt::bindings::{
 /// The second object of a wait for any satisfied it.
 pub const STATUS_WAIT_1: NTSTATUS = 0x1;
 /// The information class is unknown or not supported.
+pub const STATUS_INFO_LENGTH_MISMATCH: NTSTATUS = 0xC000_0004_u32 as i32;
+/// As Windows defines it.
 pub const STATUS_INVALID_INFO_CLASS: NTSTATUS = 0xC000_0003_u32 as i32;
 /// The second argument is not valid.
 pub const STATUS_INVALID_PARAMETER_2: NTSTATUS = 0xC000_00F0_u32 as i32;

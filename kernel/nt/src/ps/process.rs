@@ -3,8 +3,8 @@
 //! somebody holds on to it.
 
 use crate::bindings::{
-    ExFreePool, IoGetCurrentProcess, ObfDereferenceObject, ObfReferenceObject, PEPROCESS,
-    SeLocateProcessImageName, UNICODE_STRING,
+    ExFreePool, HANDLE, IoGetCurrentProcess, ObfDereferenceObject, ObfReferenceObject, PEPROCESS,
+    PsLookupProcessByProcessId, SeLocateProcessImageName, UNICODE_STRING,
 };
 use crate::rtl::units_of;
 use crate::status::{Result, check};
@@ -21,6 +21,15 @@ impl Process {
         // SAFETY: the current process lives while its thread runs, and longer by this reference.
         unsafe { ObfReferenceObject(process as *const _) };
         Process(process)
+    }
+
+    /// IRQL: <= APC_LEVEL. The process with this number. Fails with `STATUS_INVALID_CID` if there is none.
+    pub fn find(pid: u32) -> Result<Self> {
+        let mut process = 0;
+        // SAFETY: a number, and memory for the pointer.
+        check(unsafe { PsLookupProcessByProcessId(pid as usize as HANDLE, &raw mut process) })?;
+        // Referenced by the call.
+        Ok(Process(process))
     }
 
     /// IRQL: any. Whether the thread that runs is one of this process.

@@ -96,6 +96,13 @@ impl Kernel {
         events::process_created(self.state(), event)
     }
 
+    /// A process ran before anybody looked: drivers find it from now on, and are told of its end. No
+    /// notify routine is called.
+    pub fn process_running(&self, event: &ProcessCreated) {
+        sched::point("a process that ran before");
+        events::process_running(self.state(), event);
+    }
+
     /// A process has ended. Ignored for a process that is not known.
     pub fn process_exited(&self, pid: u64, exit_status: i32) {
         sched::point("a process's end");

@@ -57,6 +57,15 @@ pub struct ImageLoaded {
     pub system_mode: bool,
 }
 
+/// Makes a process known that ran before anybody looked. No routine is called.
+pub(crate) fn process_running(state: &State, event: &ProcessCreated) {
+    let token = Token::of_user(event.uid.unwrap_or(0));
+    let image = event.image.clone().unwrap_or_default();
+    state
+        .processes
+        .create(state, event.pid, event.parent_pid, token, image);
+}
+
 /// Calls the create routines, in this thread attached to the creator; the creation status.
 pub(crate) fn process_created(state: &State, event: &ProcessCreated) -> NTSTATUS {
     let creator = creator_of(state, event);
