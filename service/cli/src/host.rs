@@ -2,9 +2,9 @@
 //! `fltport host`: the hosted kernel with the common driver and the process monitor in it, fed with
 //! this machine's real processes.
 //!
-//! The one place where product code meets the hosted kernel. Up: kernel, drivers, sensor, socket;
-//! down in the opposite order, but that the socket stays until the drivers are gone, so that
-//! services see the port end and not the socket.
+//! The one place where product code meets the hosted kernel. Up: kernel, sensor, drivers, socket.
+//! Down: the sensor, then the drivers, and the socket last, so that services see the port end and not the
+//! socket.
 
 use crate::arguments::{Host, Verifier};
 use crate::failure::{Failure, complain};
@@ -84,7 +84,7 @@ fn configure(kernel: &Kernel, grants: &[Grant]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Drivers up, sensor, socket, wait, and all of it down again.
+/// Sensor up, drivers, socket, wait, and all of it down again.
 fn serve(
     kernel: &Kernel,
     endpoint: Endpoint,
@@ -93,11 +93,12 @@ fn serve(
 ) -> Result<(), Failure> {
     let mut loaded = Vec::new();
     let served = (|| {
+        // First, so that the drivers find the processes that run already.
+        let sensor = watch_processes(kernel)?;
         for image in &IMAGES {
             load(kernel, image)?;
             loaded.push(image.name);
         }
-        let sensor = watch_processes(kernel)?;
         let server = listen(endpoint, &sensor)?;
         tell_ready(&server, private)?;
         // An error means that nobody is left to tell; then it is time to stop, too.
@@ -170,17 +171,25 @@ fn utf16(text: Option<&OsStr>) -> Option<Vec<u16>> {
     Some(text?.to_string_lossy().encode_utf16().collect())
 }
 
+fn creation(start: &ProcessStart) -> ProcessCreated {
+    ProcessCreated {
+        pid: start.pid.into(),
+        parent_pid: start.parent_pid.into(),
+        creator_pid: start.creating_pid.into(),
+        creator_tid: start.creating_tid.into(),
+        image: utf16(start.image.as_deref()),
+        command_line: utf16(start.command_line.as_deref()),
+        uid: start.uid,
+    }
+}
+
 impl ProcessEvents for Feeder {
+    fn running(&self, process: ProcessStart) {
+        self.0.process_running(&creation(&process));
+    }
+
     fn start(&self, start: ProcessStart) -> Verdict {
-        let status = self.0.process_created(&ProcessCreated {
-            pid: start.pid.into(),
-            parent_pid: start.parent_pid.into(),
-            creator_pid: start.creating_pid.into(),
-            creator_tid: start.creating_tid.into(),
-            image: utf16(start.image.as_deref()),
-            command_line: utf16(start.command_line.as_deref()),
-            uid: start.uid,
-        });
+        let status = self.0.process_created(&creation(&start));
         if status < 0 {
             Verdict::Deny
         } else {

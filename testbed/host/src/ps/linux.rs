@@ -33,6 +33,10 @@ impl From<&ProcessStart> for ProcessCreated {
 /// A [`Sensor`](crate::sensor::Sensor) that is given a kernel feeds its process notify routines;
 /// a driver that refuses a process makes its exec fail.
 impl ProcessEvents for Kernel {
+    fn running(&self, process: ProcessStart) {
+        self.process_running(&ProcessCreated::from(&process));
+    }
+
     fn start(&self, start: ProcessStart) -> Verdict {
         if is_success(self.process_created(&ProcessCreated::from(&start))) {
             Verdict::Allow

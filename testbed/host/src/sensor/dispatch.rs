@@ -18,6 +18,8 @@ use std::thread;
 use std::time::Duration;
 
 use super::process::{self, Birth, Delivery, Image, ImageCell, Origin, Process, Sighting};
+use super::procfs::Status;
+use super::{ProcessStart, StartCause};
 
 /// So many callbacks may block at once; what comes then waits (and is let through by the watchdog).
 const MOST_WORKERS: usize = 256;
@@ -86,8 +88,22 @@ impl Dispatcher {
         }
     }
 
-    /// A process that runs `image` is known from now on.
-    pub(super) fn running(&self, pid: u32, serial: u64, image: Image) {
+    /// A process that runs `image` is known from now on; `status` unless it has just ended.
+    pub(super) fn running(&self, pid: u32, serial: u64, image: Image, status: Option<Status>) {
+        // Here and now: when the sensor has started, all that ran are known.
+        if let Some(status) = status {
+            self.0.delivery.running(ProcessStart {
+                pid,
+                parent_pid: status.parent,
+                creating_pid: 0,
+                creating_tid: 0,
+                uid: Some(status.uid),
+                image: image.path.clone(),
+                command_line: image.command_line.clone(),
+                held: false,
+                how: StartCause::RanBefore,
+            });
+        }
         let image = ImageCell::new(Arc::new(image));
         let birth = Birth {
             origin: Origin::Running,

@@ -66,9 +66,13 @@ use self::statistics::Counters;
 
 /// Receives the starts and exits of processes.
 ///
-/// Both methods run on worker threads: for one process in order and one at a time, for different
-/// processes side by side. Neither may drop the [`Sensor`], which waits for them.
+/// Starts and exits come on worker threads: for one process in order and one at a time, for different
+/// processes side by side. None may drop the [`Sensor`], which waits for them.
 pub trait ProcessEvents: Send + Sync + 'static {
+    /// A process ran already when the sensor started. All of them are told of before
+    /// [`Sensor::start`] returns, in a thread of the sensor; it must not block.
+    fn running(&self, process: ProcessStart);
+
     /// A process has a new image: its first exec, or a later one that replaces its image, or it
     /// lives on as a fork of its creator. It may block, for several seconds if it must: only this
     /// process waits.
@@ -100,6 +104,8 @@ pub enum StartCause {
     /// It is a copy of its creator and has ended, or gone on for a second, without executing a
     /// program.
     ForkWithoutExec,
+    /// Nobody knows: it ran before.
+    RanBefore,
 }
 
 /// The start of a process, or of a new image in a process.

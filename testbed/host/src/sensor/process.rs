@@ -25,6 +25,12 @@ pub(super) struct Delivery {
 }
 
 impl Delivery {
+    pub(super) fn running(&self, process: ProcessStart) {
+        if panic::catch_unwind(AssertUnwindSafe(|| self.events.running(process))).is_err() {
+            self.counters.callback_panics.add_one();
+        }
+    }
+
     fn start(&self, start: ProcessStart) -> Verdict {
         self.counters.starts.add_one();
         if start.held {

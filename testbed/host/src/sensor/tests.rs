@@ -54,6 +54,8 @@ type Decide = dyn Fn(&ProcessStart) -> Verdict + Send + Sync;
 /// Remembers everything, and answers starts as the test wants.
 struct Recorder {
     seen: Mutex<Vec<Seen>>,
+    /// What ran before.
+    running: Mutex<Vec<ProcessStart>>,
     more: Condvar,
     decide: Box<Decide>,
 }
@@ -110,6 +112,10 @@ fn last(seen: &[Seen]) -> &[Seen] {
 }
 
 impl ProcessEvents for Recorder {
+    fn running(&self, process: ProcessStart) {
+        self.running.lock().unwrap().push(process);
+    }
+
     fn start(&self, start: ProcessStart) -> Verdict {
         let verdict = (self.decide)(&start);
         self.record(Seen::Start(start));
@@ -137,6 +143,7 @@ impl Scene {
         let decide = Box::new(decide);
         let recorder = Arc::new(Recorder {
             seen: Mutex::default(),
+            running: Mutex::default(),
             more: Condvar::new(),
             decide,
         });

@@ -327,7 +327,8 @@ impl Tracker {
             path: walked.image.clone(),
             command_line,
         };
-        self.dispatcher.running(pid, serial, image);
+        let status = procfs::status(pid);
+        self.dispatcher.running(pid, serial, image, status);
     }
 
     fn know_new(

@@ -10,6 +10,28 @@ use std::thread;
 use super::*;
 
 #[test]
+fn what_ran_before_is_told_of_once_and_its_end_too() {
+    needs_root!();
+    let mut before = Command::new("/bin/sleep").arg("600").spawn().unwrap();
+    let scene = Scene::allowing();
+    let running = std::mem::take(&mut *scene.recorder.running.lock().unwrap());
+    let of = |pid| {
+        let mut found = running.iter().filter(|process| process.pid == pid);
+        let one = found.next().expect("a process that runs").clone();
+        assert!(found.next().is_none(), "{pid} was told of twice");
+        one
+    };
+    let this = of(std::process::id());
+    assert_eq!(this.image, Some(std::env::current_exe().unwrap().into()));
+    assert_eq!((this.uid, this.how), (Some(0), StartCause::RanBefore));
+    assert_eq!(of(before.id()).parent_pid, std::process::id());
+    before.kill().unwrap();
+    before.wait().unwrap();
+    let life = scene.recorder.life_of(before.id(), 1);
+    assert!(matches!(life.as_slice(), [Seen::Exit(_)]), "{life:?}");
+}
+
+#[test]
 fn five_hundred_processes_start_and_end_exactly_once() {
     needs_root!();
     let scene = Scene::allowing();

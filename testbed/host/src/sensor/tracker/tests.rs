@@ -20,6 +20,8 @@ enum Seen {
 struct Log(Mutex<Sender<Seen>>);
 
 impl ProcessEvents for Log {
+    fn running(&self, _process: ProcessStart) {}
+
     fn start(&self, start: ProcessStart) -> Verdict {
         self.0.lock().unwrap().send(Seen::Start(start)).unwrap();
         Verdict::Allow
