@@ -63,6 +63,11 @@ impl ExclusionList {
         place.map(|place| *place = 0).is_some()
     }
 
+    /// IRQL: <= DISPATCH_LEVEL. Whether a process that runs is hidden.
+    pub(crate) fn is_hidden(&self, pid: u32) -> bool {
+        self.running.lock().contains(&pid)
+    }
+
     fn covers(&self, image: &[u16]) -> bool {
         let list = self.snapshot();
         TextList::Wire(&list)

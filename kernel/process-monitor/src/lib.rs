@@ -23,6 +23,7 @@
 #[allow(unsafe_code, reason = "the image's entry points")]
 mod entry;
 mod exclusions;
+mod listing;
 mod monitor;
 mod processes;
 

@@ -2,6 +2,7 @@
 //! What NT tells of, and what becomes of it.
 
 use crate::exclusions::ExclusionList;
+use crate::listing;
 use crate::processes::Processes;
 use fltport_abi::message::{Message, Pid, Status};
 use fltport_abi::process_monitor::{
@@ -10,10 +11,12 @@ use fltport_abi::process_monitor::{
 use fltport_abi::text::Text;
 use fltport_client::{BacklogPolicy, Booking, DefaultReply, Options, Provider, Snapshot};
 use fltport_nt::bindings::{
-    NTSTATUS, STATUS_ACCESS_DENIED, STATUS_INVALID_PARAMETER, STATUS_NOT_SUPPORTED,
+    NTSTATUS, STATUS_ACCESS_DENIED, STATUS_DEVICE_NOT_READY, STATUS_INVALID_PARAMETER,
+    STATUS_NOT_SUPPORTED,
 };
 use fltport_nt::ex::{Global, PoolArc, PoolBytes, Tag};
 use fltport_nt::io::DriverObject;
+use fltport_nt::ke::{Event, EventKind, Timeout};
 use fltport_nt::ps::{
     CreateInfo, ImageInfo, ImageNotify, ImageObserver, ProcessNotify, ProcessObserver,
     ThreadNotify, ThreadObserver,
@@ -36,6 +39,10 @@ const DEFAULTS: &[DefaultReply] = &[DefaultReply::to::<ProcessCreate>(&ProcessVe
     deny: false,
 })];
 
+/// How long a snapshot waits for a driver that starts, in milliseconds; it has only to put its provider
+/// where it is found.
+const START_MS: u32 = 1000;
+
 /// Longer image paths and command lines are cut, in UTF-16 units; together they fit into a request.
 const MAX_IMAGE: usize = 8 * 1024;
 const MAX_COMMAND_LINE: usize = 15 * 1024;
@@ -46,6 +53,8 @@ const MAX_KEPT_IMAGE: usize = 512;
 
 static PROVIDER_OF_THIS: Global<Provider<ExclusionList>> = Global::empty();
 static PROCESSES: Global<Processes> = Global::empty();
+/// Set when the provider can be found, which a service may ask for a snapshot before.
+static STARTED: Global<Event> = Global::empty();
 static REGISTRATIONS: Global<Registrations> = Global::empty();
 
 /// What NT calls this driver for. Dropping it waits for callbacks in flight.
@@ -55,18 +64,29 @@ struct Registrations {
     _image: ImageNotify<Monitor>,
 }
 
-/// IRQL: PASSIVE_LEVEL. Registers the provider, then the callbacks; [`stop`] is its mirror, and
-/// undoes what was done if this fails on the way.
+/// IRQL: PASSIVE_LEVEL. Registers the callbacks, takes a list of what runs, and registers the provider, so
+/// that the first snapshot has all processes; what starts before that has run before. [`stop`] is its
+/// mirror, and undoes what was done if this fails on the way.
 pub(crate) fn start(driver: DriverObject) -> Result<()> {
+    begin(driver).inspect_err(|_| stop())
+}
+
+fn begin(driver: DriverObject) -> Result<()> {
+    let started = PoolArc::new(TAG, Event::new(TAG, EventKind::Notification)?)?;
+    STARTED.replace(Some(started.clone()));
+    let processes = PoolArc::new(TAG, Processes::new()?)?;
+    PROCESSES.replace(Some(processes.clone()));
+    register_callbacks()?;
+    // Without a list there are notifications all the same; each snapshot tries again.
+    let _listed = listing::take(&processes, |_| false);
     let options = Options::new(TAG)
         .backlog(BACKLOG, BacklogPolicy::KeepNewest)
         .staging(STAGING)
         .default_replies(DEFAULTS);
-    let processes = PoolArc::new(TAG, Processes::new()?)?;
     let provider = Provider::register(driver, &PROVIDER, ExclusionList::new()?, options)?;
     PROVIDER_OF_THIS.replace(Some(PoolArc::new(TAG, provider)?));
-    PROCESSES.replace(Some(processes));
-    register_callbacks().inspect_err(|_| stop())
+    started.set();
+    Ok(())
 }
 
 fn register_callbacks() -> Result<()> {
@@ -86,6 +106,7 @@ pub(crate) fn stop() {
     drop(REGISTRATIONS.replace(None));
     drop(PROCESSES.replace(None));
     drop(PROVIDER_OF_THIS.replace(None));
+    drop(STARTED.replace(None));
 }
 
 /// The observer.
@@ -102,18 +123,19 @@ fn cut(text: Option<&[u16]>, limit: usize) -> (Option<Text<'_>>, bool) {
 
 impl ProcessObserver for Monitor {
     fn created(pid: u32, info: &mut CreateInfo<'_>) {
-        let Some(provider) = PROVIDER_OF_THIS.get() else {
-            return;
-        };
-        if info
-            .image()
-            .is_some_and(|image| provider.handler().hides(pid, image))
-        {
-            return;
-        }
-        if verdict(&provider, pid, info) {
-            info.deny(STATUS_ACCESS_DENIED);
-            return;
+        // None while the driver starts: then the process is only noted.
+        let provider = PROVIDER_OF_THIS.get();
+        if let Some(provider) = &provider {
+            if info
+                .image()
+                .is_some_and(|image| provider.handler().hides(pid, image))
+            {
+                return;
+            }
+            if verdict(provider, pid, info) {
+                info.deny(STATUS_ACCESS_DENIED);
+                return;
+            }
         }
         let (image, image_cut) = cut(info.image(), MAX_IMAGE);
         let (command_line, line_cut) = cut(info.command_line(), MAX_COMMAND_LINE);
@@ -128,6 +150,10 @@ impl ProcessObserver for Monitor {
             truncated: image_cut || line_cut,
         };
         let tell = || {
+            // Asked again: a service that has seen the table without this process is to be told.
+            let Some(provider) = PROVIDER_OF_THIS.get() else {
+                return;
+            };
             // Always one of the provider's own notifications, so never refused; a loss is in the
             // ledger.
             let _accounted = provider.notify(&start);
@@ -137,22 +163,23 @@ impl ProcessObserver for Monitor {
         };
         // Before the start is offered: where there is no room for the exit, the start is not to take
         // the last of it. Without room the exit is as any other notification.
-        let exit = provider.book::<ProcessExit>(ProcessExit::FIXED).ok();
+        let room = provider.as_ref();
+        let exit = room.and_then(|provider| provider.book::<ProcessExit>(ProcessExit::FIXED).ok());
         processes.started(pid, exit, encode(&kept(&start)), tell);
     }
 
     fn exited(pid: u32, exit_status: NTSTATUS) {
-        let Some(provider) = PROVIDER_OF_THIS.get() else {
-            return;
-        };
         let exit = ProcessExit {
             pid: Pid(pid),
             exit_status: Status(exit_status),
         };
-        let is_hidden = provider.handler().hid(pid);
         let tell = |booked: Option<Booking<ExclusionList>>| {
+            // As for a start.
+            let Some(provider) = PROVIDER_OF_THIS.get() else {
+                return;
+            };
             let _accounted = match booked {
-                _ if is_hidden => Ok(()),
+                _ if provider.handler().hid(pid) => Ok(()),
                 Some(room) => room.notify(&exit),
                 None => provider.notify(&exit),
             };
@@ -164,17 +191,26 @@ impl ProcessObserver for Monitor {
     }
 }
 
-/// IRQL: PASSIVE_LEVEL. Reports the processes that run to a service that begins to observe.
+/// IRQL: PASSIVE_LEVEL. Reports the processes that run to a service that begins to observe. If one had to be
+/// forgotten, they are listed anew; one that is being created at that moment may be in the snapshot, and
+/// told of as well.
 pub(crate) fn report(snapshot: &Snapshot) -> Result<()> {
-    let processes = PROCESSES.get();
-    processes
-        .ok_or(NtError(STATUS_NOT_SUPPORTED))?
-        .report(snapshot)
+    let started = STARTED.get().ok_or(NtError(STATUS_NOT_SUPPORTED))?;
+    if !started.wait(Timeout::from_millis(START_MS)) {
+        return Err(NtError(STATUS_DEVICE_NOT_READY));
+    }
+    let not_now = NtError(STATUS_NOT_SUPPORTED);
+    let processes = PROCESSES.get().ok_or(not_now)?;
+    if processes.lacks_some() {
+        let provider = PROVIDER_OF_THIS.get().ok_or(not_now)?;
+        listing::take(&processes, |pid| provider.handler().is_hidden(pid))?;
+    }
+    processes.report(snapshot)
 }
 
 /// The start as it is kept for snapshots, in as many bytes as all that may run have room for: without
 /// its command line if that is long, and with an image that is cut if that is.
-fn kept<'a>(start: &ProcessStart<'a>) -> ProcessStart<'a> {
+pub(crate) fn kept<'a>(start: &ProcessStart<'a>) -> ProcessStart<'a> {
     let mut kept = *start;
     if kept.encoded_len() > MAX_KEPT && kept.command_line.take().is_some() {
         kept.truncated = true;
@@ -188,7 +224,7 @@ fn kept<'a>(start: &ProcessStart<'a>) -> ProcessStart<'a> {
     kept
 }
 
-fn encode(start: &ProcessStart<'_>) -> Result<PoolBytes> {
+pub(crate) fn encode(start: &ProcessStart<'_>) -> Result<PoolBytes> {
     let mut bytes = PoolBytes::zeroed(TAG, start.encoded_len())?;
     // The length is the message's own, so it fits.
     start

@@ -1,21 +1,28 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The processes that run and whose start was reported, each with the room that was booked for its
-//! exit, and with its start for snapshots.
+//! The processes that run, each with the room that was booked for its exit, if its start was reported,
+//! and with its start for snapshots.
 //!
 //! A process and its notification are one for whoever holds the lock: what a snapshot reports under
 //! it, and what is offered behind it, is exact.
+//!
+//! Those that ran before the driver come from a list that NT makes ([`crate::listing`]) while processes
+//! start and end. Who ends meanwhile is remembered, so that it does not come back with the list; who starts
+//! meanwhile is here already, or replaces what the list said when its start is told.
 
 use crate::exclusions::ExclusionList;
 use crate::monitor::TAG;
 use fltport_abi::message::Message;
 use fltport_abi::process_monitor::ProcessStart;
 use fltport_client::{Booking, Snapshot};
-use fltport_nt::bindings::STATUS_INSUFFICIENT_RESOURCES;
+use fltport_nt::bindings::{STATUS_DEVICE_NOT_READY, STATUS_INSUFFICIENT_RESOURCES};
 use fltport_nt::ex::{FastMutex, PoolBox, PoolBytes, PoolSlice};
 use fltport_nt::{NtError, Result};
 
 /// So many are known at one time; of more than that the exits are ordinary notifications.
 const MAX_PROCESSES: usize = 4096;
+
+/// So many may end while a list is made, or it is made again.
+const MAX_ENDED: usize = 1024;
 
 /// A power of two.
 const BUCKETS: usize = 128;
@@ -32,14 +39,68 @@ pub(crate) struct Process {
 
 type Chain = Option<PoolBox<Process>>;
 
+/// Processes that were found in a list.
+#[derive(Default)]
+pub(crate) struct Found(Chain);
+
 /// See the module.
 pub(crate) struct Processes(FastMutex<Table>);
 
 struct Table {
     buckets: PoolSlice<Chain>,
     count: usize,
-    /// There was no memory or no place for a process: snapshots would lack it.
-    lacks_one: bool,
+    /// There was no memory or no place for a process, or no list yet: snapshots would lack some.
+    lacks_some: bool,
+    /// While a list is made: which processes have ended since that began.
+    ended: Option<Ended>,
+}
+
+struct Ended {
+    pids: PoolSlice<u32>,
+    count: usize,
+}
+
+impl Ended {
+    /// `None` if not all are known.
+    fn all(&self) -> Option<&[u32]> {
+        self.pids.get(..self.count)
+    }
+
+    fn add(&mut self, pid: u32) {
+        if let Some(place) = self.pids.get_mut(self.count) {
+            *place = pid;
+        }
+        self.count = self.count.saturating_add(1);
+    }
+}
+
+impl Found {
+    /// IRQL: <= DISPATCH_LEVEL. Adds a process. Fails with `STATUS_INSUFFICIENT_RESOURCES`.
+    pub(crate) fn add(&mut self, pid: u32, start: PoolBytes) -> Result<()> {
+        let process = Process {
+            pid,
+            exit: None,
+            start,
+            next: None,
+        };
+        let mut process = PoolBox::new(TAG, process)?;
+        process.next = self.0.take();
+        self.0 = Some(process);
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Chain {
+        let mut first = self.0.take()?;
+        self.0 = first.next.take();
+        Some(first)
+    }
+}
+
+impl Drop for Found {
+    fn drop(&mut self) {
+        // One by one, as the table.
+        while self.pop().is_some() {}
+    }
 }
 
 impl Processes {
@@ -48,7 +109,8 @@ impl Processes {
         let table = Table {
             buckets: PoolSlice::filled_with(TAG, BUCKETS, || None)?,
             count: 0,
-            lacks_one: false,
+            lacks_some: true,
+            ended: None,
         };
         Ok(Processes(FastMutex::new(TAG, table)?))
     }
@@ -75,7 +137,7 @@ impl Processes {
         let mut table = self.0.lock();
         let former = table.remove(pid);
         let no_place = process.map(|process| table.insert(process).err());
-        table.lacks_one |= !matches!(no_place, Ok(None));
+        table.lacks_some |= !matches!(no_place, Ok(None));
         tell();
         drop(table);
         drop((former, no_place));
@@ -86,16 +148,76 @@ impl Processes {
     pub(crate) fn ended(&self, pid: u32, tell: impl FnOnce(Option<Booking<ExclusionList>>)) {
         let mut table = self.0.lock();
         let mut known = table.remove(pid);
+        if let Some(ended) = &mut table.ended {
+            ended.add(pid);
+        }
         tell(known.as_mut().and_then(|process| process.exit.take()));
         drop(table);
         drop(known);
     }
 
+    /// IRQL: PASSIVE_LEVEL. Whether a snapshot would lack processes.
+    pub(crate) fn lacks_some(&self) -> bool {
+        self.0.lock().lacks_some
+    }
+
+    /// IRQL: PASSIVE_LEVEL. From here to [`Self::merge`], who ends is remembered: a list of processes is
+    /// made. Fails with `STATUS_DEVICE_NOT_READY` if somebody else makes one, and with
+    /// `STATUS_INSUFFICIENT_RESOURCES`.
+    pub(crate) fn begin_list(&self) -> Result<()> {
+        let ended = Ended {
+            pids: PoolSlice::filled(TAG, MAX_ENDED, 0)?,
+            count: 0,
+        };
+        let mut table = self.0.lock();
+        if table.ended.is_some() {
+            drop(table);
+            return Err(NtError(STATUS_DEVICE_NOT_READY));
+        }
+        table.ended = Some(ended);
+        // Whoever starts from now on and finds no place says so again.
+        table.lacks_some = false;
+        Ok(())
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Ends what [`Self::begin_list`] began, and takes the processes over that have
+    /// not ended since and are not known; `None` if there was no list. False if more have ended than are
+    /// remembered: then none are taken over, and the list is to be made again.
+    pub(crate) fn merge(&self, found: Option<Found>) -> bool {
+        let mut dropped = Found::default();
+        let mut found = found;
+        let mut table = self.0.lock();
+        let ended = table.ended.take();
+        let all = ended.as_ref().and_then(Ended::all);
+        if let (Some(ended), Some(found)) = (all, &mut found) {
+            while let Some(process) = found.pop() {
+                let pid = process.pid;
+                let refused = if ended.contains(&pid) || table.knows(pid) {
+                    Some(process)
+                } else {
+                    let no_place = table.insert(process).err();
+                    table.lacks_some |= no_place.is_some();
+                    no_place
+                };
+                if let Some(mut process) = refused {
+                    process.next = dropped.0.take();
+                    dropped.0 = Some(process);
+                }
+            }
+        } else {
+            table.lacks_some = true;
+        }
+        let is_whole = all.is_some();
+        // What is not needed is dropped after the lock has been released.
+        drop(table);
+        is_whole
+    }
+
     /// IRQL: PASSIVE_LEVEL. Reports the processes that run. Fails with `STATUS_INSUFFICIENT_RESOURCES`
-    /// if one of them had to be forgotten.
+    /// if not all of them are known.
     pub(crate) fn report(&self, snapshot: &Snapshot) -> Result<()> {
         let table = self.0.lock();
-        if table.lacks_one {
+        if table.lacks_some {
             return Err(NtError(STATUS_INSUFFICIENT_RESOURCES));
         }
         for bucket in table.buckets.iter() {
@@ -132,6 +254,17 @@ impl Table {
         *bucket = Some(process);
         self.count += 1;
         Ok(())
+    }
+
+    fn knows(&mut self, pid: u32) -> bool {
+        let mut place = self.bucket(pid).and_then(|bucket| bucket.as_ref());
+        while let Some(process) = place {
+            if process.pid == pid {
+                return true;
+            }
+            place = process.next.as_ref();
+        }
+        false
     }
 
     fn remove(&mut self, pid: u32) -> Chain {

@@ -17,11 +17,12 @@ crate::messages! {
         pid: Pid,
         /// Its parent, from which it inherits; not necessarily its creator.
         parent_pid: Pid,
-        /// The process whose thread created it.
+        /// The process whose thread created it; 0 in a snapshot if it ran before the driver.
         creating_pid: Pid,
-        /// That thread.
+        /// That thread; 0 as well.
         creating_tid: Pid,
-        /// The path of the image; absent if NT does not know it.
+        /// The path of the image; in a snapshot the name of its file, if NT no longer says the path;
+        /// absent if NT does not know it.
         image: Option<Text<'a>>,
         /// The command line; absent if it could not be read.
         command_line: Option<Text<'a>>,

@@ -318,10 +318,27 @@ fn a_kept_life(life: &Life) {
     life.stop(&FLTPORT, common);
 }
 
+/// A service that wants to know what runs.
+fn a_watched_life(life: &Life) {
+    let common = life.load(&FLTPORT);
+    let loaded = life.load(&MONITOR);
+    life.machine.start_process(2000, "/bin/watched");
+    if loaded
+        && let Some(service) = life.connect("watched", rights::ALL)
+        && let Some(provider) = life.provider(&service, "process-monitor")
+    {
+        life.twice("a snapshot", || {
+            service.subscribe_flagged(provider, 1 << 1, flags::SNAPSHOT)
+        });
+    }
+    life.stop(&MONITOR, loaded);
+    life.stop(&FLTPORT, common);
+}
+
 /// How a life begins, and what happens in it.
 type Script = (FilterManagerStart, fn(&Life));
 
-const LIVES: [Script; 7] = [
+const LIVES: [Script; 8] = [
     (FilterManagerStart::Ready, an_ordinary_life),
     (FilterManagerStart::Late, an_early_life),
     (FilterManagerStart::Ready, a_generated_life),
@@ -329,6 +346,7 @@ const LIVES: [Script; 7] = [
     (FilterManagerStart::Ready, a_kept_life),
     (FilterManagerStart::Ready, a_lasting_life),
     (FilterManagerStart::Ready, a_declared_life),
+    (FilterManagerStart::Ready, a_watched_life),
 ];
 
 #[test]

@@ -29,6 +29,7 @@ mod registration;
 mod registry;
 mod request_accounts;
 mod requests;
+mod running;
 mod security;
 mod snapshot;
 mod stream;

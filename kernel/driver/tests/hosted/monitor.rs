@@ -119,7 +119,7 @@ fn a_snapshot_has_the_processes_that_run() {
         .subscribe_flagged(provider, wanted, flags::SNAPSHOT)
         .unwrap();
     machine.end_process(2000, 7);
-    let records = service.drain_until(5);
+    let records = service.drain_until(6);
     let mut running: Vec<(u32, Option<String>, bool)> = records
         .iter()
         .filter(|r| r.kind == RecordKind::Snapshot)
@@ -127,13 +127,15 @@ fn a_snapshot_has_the_processes_that_run() {
         .map(|s| (s.pid.0, s.image.map(|i| i.to_string()), s.truncated))
         .collect();
     running.sort();
+    // System ran before the driver.
+    assert_eq!(running.remove(0).0, 4);
     assert_eq!(running.len(), 3);
     assert_eq!(running[0], (2000, Some("/bin/2000".to_owned()), false));
     assert_eq!(running[1].0, 2008);
     assert_eq!(running[2], (2012, Some("x".repeat(512)), true), "cut");
-    let kinds: Vec<_> = records[3..].iter().map(|r| r.kind).collect();
+    let kinds: Vec<_> = records[4..].iter().map(|r| r.kind).collect();
     assert_eq!(kinds, [RecordKind::SnapshotEnd, RecordKind::Notification]);
-    let exit = ProcessExit::decode(&records[4].payload).unwrap();
+    let exit = ProcessExit::decode(&records[5].payload).unwrap();
     assert_eq!((exit.pid.0, exit.exit_status.0), (2000, 7));
     drop((service, other));
     machine.check();

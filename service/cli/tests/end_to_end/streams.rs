@@ -84,6 +84,7 @@ fn a_snapshot_shows_what_runs() {
         return;
     }
     let directory = Directory::new();
+    let mut before = Command::new("/bin/sleep").arg("600").spawn().unwrap();
     let host = host(&directory);
     let mut sleeping = Command::new("/bin/sleep").arg("600").spawn().unwrap();
     let program = directory.program("gone");
@@ -98,6 +99,9 @@ fn a_snapshot_shows_what_runs() {
     sleeping.kill().unwrap();
     sleeping.wait().unwrap();
     until_exit(&second, sleeping.id().into());
+    before.kill().unwrap();
+    before.wait().unwrap();
+    until_exit(&second, before.id().into());
     second.interrupt();
     let ended = second.end();
     assert!(ended.status.success(), "{}", ended.errors);
@@ -115,6 +119,16 @@ fn a_snapshot_shows_what_runs() {
     };
     assert!(is_present(sleeping.id().into()), "it ran");
     assert!(!is_present(gone), "it had ended");
+    assert!(
+        is_present(std::process::id().into()),
+        "it ran before the host"
+    );
+    let older = present
+        .iter()
+        .filter(|l| l["message"] == "start" && l["pid"] == before.id());
+    let images: Vec<_> = older.map(|l| l["image"].as_str()).collect();
+    assert_eq!(images.len(), 1, "{images:?}");
+    assert!(images[0].is_some_and(|image| image.ends_with("/sleep")));
     assert!(live.iter().all(|l| l["snapshot"] != true));
     drop((first, host));
 }

@@ -55,7 +55,7 @@ impl Listed {
         let mut bytes = vec![0; ENTRY + self.threads as usize * THREAD];
         let name_at = bytes.len();
         bytes.extend(self.name.iter().flat_map(|unit| unit.to_le_bytes()));
-        let length = u16::try_from(bytes.len() - name_at).unwrap_or(u16::MAX & !1);
+        let length = u16::try_from(bytes.len() - name_at).unwrap_or(u16::MAX - 1);
         // The name ends with a zero, as others do, which does not count.
         bytes.resize((bytes.len() + 2).next_multiple_of(8), 0);
         let next = if is_last { 0 } else { bytes.len() as u32 };

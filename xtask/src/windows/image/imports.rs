@@ -22,7 +22,7 @@ const KERNEL_IMAGES: [&str; 3] = ["ntoskrnl.exe", "fltmgr.sys", "hal.dll"];
 const COMMON_DRIVER: &str = "fltport.sys";
 
 /// What drivers import without its being documented as a function of that name, and why.
-const LISTED: [(&str, &str); 3] = [
+const LISTED: [(&str, &str); 4] = [
     (
         "KeAcquireSpinLockRaiseToDpc",
         "what the documented macro KeAcquireSpinLock is on x64 (wdm.h)",
@@ -30,6 +30,10 @@ const LISTED: [(&str, &str); 3] = [
     (
         "KeReleaseSpinLock",
         "documented, but not in the metadata, which has the 32-bit name KfReleaseSpinLock",
+    ),
+    (
+        "ZwQuerySystemInformation",
+        "documented by Microsoft; the metadata has it as NtQuerySystemInformation of ntdll.dll only",
     ),
     (
         "__C_specific_handler",
