@@ -61,7 +61,7 @@ fn errors_name_the_place_and_the_cure() {
         (
             "a starts rain count=1",
             ":2:",
-            "There are flood, dpc and ask",
+            "There are flood, dpc, ask, change and pairs",
         ),
         ("a sees", ":2:", "sees expect ticks=100"),
         ("a sees expect ticks", ":2:", "name>=100"),
