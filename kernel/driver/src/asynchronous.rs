@@ -195,7 +195,9 @@ impl Routes {
             return (0, Some(Outcome::NoDecider));
         };
         let identity = receiver.connection.identity;
-        let at_once = if asked.process == Some(identity.pid) {
+        // This is the thread that asks; at DISPATCH_LEVEL that says nothing, and there is no process.
+        let is_own = asked.process.is_some() && receiver.connection.access.is_own_process();
+        let at_once = if is_own {
             Some(Outcome::FromDecider)
         } else if identity.version < ASYNCHRONOUS_SINCE {
             Some(Outcome::Failed)
