@@ -9,9 +9,11 @@ use crate::machine::{FLTPORT, MONITOR};
 use crate::security;
 use crate::service::{PATIENCE, Request, Service};
 use crate::streams::wanted;
-use fltport_abi::account::Cause;
+use fltport_abi::account::{Cause, Outcome};
 use fltport_abi::command::{LedgerRow, flags, own};
 use fltport_abi::filter::Op;
+use fltport_abi::fixed::Fixed;
+use fltport_abi::frame::{AsyncRequestHeader, REPLY_MAGIC, RecordKind, ReplyHeader};
 use fltport_abi::hello::{StreamHello, rights, stream};
 use fltport_abi::limits::MIN_QUEUE;
 use fltport_abi::message::Message;
@@ -22,7 +24,8 @@ use fltport_nt::bindings::{STATUS_ACCESS_DENIED, STATUS_FLT_DO_NOT_DETACH};
 use nt_host::faults::{FaultPlan, Sweep};
 use nt_host::{Config, FilterManagerStart, Unload};
 use std::io::Write;
-use std::time::Instant;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
 
 /// The process monitor's notifications and its request.
 const EVERYTHING: u64 = 0b11_1110;
@@ -262,12 +265,58 @@ fn a_generated_life(life: &Life) {
                     let _late = service.reply(request, &1_u64.to_le_bytes());
                 },
             );
+            asked_without_waiting(life, &mut service);
+            let declared = [provider.to_le_bytes(), 2_u32.to_le_bytes()].concat();
+            let reply = life.command(&service, (0, own::DEFAULT_REPLY), &declared);
+            assert!(reply.is_none_or(|reply| reply == [0; 8]));
             life.command(&service, (provider, 3), &[8, 0, 0, 0, 1, 0, 0, 0, b'a']);
             look_around(life, &service, provider);
         }
     }
     life.stop(&image, loaded);
     life.stop(&FLTPORT, common);
+}
+
+/// A question whose answer is a command: whoever asked is told once, whatever fails.
+fn asked_without_waiting(life: &Life, service: &mut Service) {
+    let (sender, answers) = channel();
+    let ask = || {
+        let sender = sender.clone();
+        let heard = move |answer| sender.send(answer).expect("waited for");
+        generator::ask_async(2, 500, heard).map_err(|e| e.status())
+    };
+    let Some(()) = life.twice("ask without waiting", ask) else {
+        return;
+    };
+    let deadline = Instant::now() + PATIENCE;
+    let answer = loop {
+        if let Ok(answer) = answers.try_recv() {
+            break answer;
+        }
+        assert!(Instant::now() < deadline, "nobody is told");
+        service.receive(Duration::from_millis(1));
+        for record in service.drain_available() {
+            if let Some(header) = AsyncRequestHeader::read(&record.payload)
+                && record.kind == RecordKind::AsyncRequest
+            {
+                let reply = ReplyHeader {
+                    magic: REPLY_MAGIC,
+                    provider: record.header.provider,
+                    message: record.header.message,
+                    request: header.request,
+                };
+                let mut bytes = vec![0; ReplyHeader::SIZE];
+                reply.write(&mut bytes).expect("fits");
+                bytes.extend(2_u64.to_le_bytes());
+                // It may be over.
+                let _late = service.command(0, own::ANSWER, &bytes);
+            }
+        }
+    };
+    let is_answered = answer.outcome == Outcome::Answered;
+    assert!(is_answered || life.is_marred(), "{answer:?}");
+    assert_eq!(answer.reply.number, if is_answered { 2 } else { 0 });
+    assert!(answers.try_recv().is_err(), "told twice");
 }
 
 /// A life with a configuration of who may do what.

@@ -3,7 +3,9 @@
 
 use fltport_abi::account::Outcome;
 use fltport_abi::message::Message;
-use fltport_client::{Answer, BacklogPolicy, CommandCaller, Handler, Options, Provider, Snapshot};
+use fltport_client::{
+    Answer, BacklogPolicy, CommandCaller, DefaultReply, Handler, Options, Provider, Snapshot,
+};
 use fltport_nt::bindings::{
     DRIVER_OBJECT, NTSTATUS, STATUS_ACCESS_DENIED, STATUS_INVALID_DEVICE_REQUEST, UNICODE_STRING,
 };
@@ -139,7 +141,9 @@ unsafe extern "system" fn entry(driver: *mut DRIVER_OBJECT, _: *const UNICODE_ST
         0 => BacklogPolicy::KeepNewest,
         _ => BacklogPolicy::KeepOldest,
     };
-    let options = Options::new(TAG).backlog(BACKLOG.load(Ordering::SeqCst), policy);
+    let options = Options::new(TAG)
+        .backlog(BACKLOG.load(Ordering::SeqCst), policy)
+        .default_replies(DEFAULTS);
     let registered = Provider::register(driver, &PROVIDER, EchoHandler, options);
     to_status(registered.and_then(|provider| {
         GENERATOR.replace(Some(PoolArc::new(TAG, provider)?));
@@ -183,16 +187,19 @@ pub(crate) fn filled_in_blob(number: u64, data: &[u8]) {
     }
 }
 
-/// Asks, as the driver would; the default is 0.
+/// What questions are answered with when nobody answers them.
+const DEFAULTS: &[DefaultReply] = &[DefaultReply::to::<Question>(&Reply { number: 0 })];
+
+/// Asks, as the driver would; the declared default is 0.
 pub(crate) fn question(number: u64, deadline_ms: u32) -> Answer<Reply> {
     provider()
-        .ask(&Question { number }, deadline_ms, Reply { number: 0 })
+        .ask(&Question { number }, deadline_ms, None)
         .expect("asked")
 }
 
 /// As [`question`], where calls may fail.
 pub(crate) fn try_question(number: u64, deadline_ms: u32) -> Result<Answer<Reply>> {
-    provider().ask(&Question { number }, deadline_ms, Reply { number: 0 })
+    provider().ask(&Question { number }, deadline_ms, None)
 }
 
 /// Asks without waiting; the default is 0.
@@ -201,7 +208,7 @@ pub(crate) fn ask_async(
     deadline_ms: u32,
     then: impl FnOnce(Answer<Reply>) + Send + 'static,
 ) -> Result<()> {
-    provider().ask_async(&Question { number }, deadline_ms, Reply { number: 0 }, then)
+    provider().ask_async(&Question { number }, deadline_ms, None, then)
 }
 
 pub(crate) fn is_listening(message: u16) -> bool {
