@@ -1,20 +1,24 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Questions from system threads.
+//! Questions from system threads: one after the other, or many at a time.
 
 use crate::flood::{check_threads, part};
 use crate::job::{Job, Progress};
-use crate::load::{self, Load};
+use crate::load::{self, Load, TAG};
 use crate::messages::{Ask, Question, Reply, answer_to};
+use core::sync::atomic::{AtomicU32, Ordering};
 use fltport_abi::account::Outcome;
 use fltport_abi::limits::MAX_DEADLINE_MS;
-use fltport_client::Provider;
+use fltport_client::{Answer, Provider};
 use fltport_nt::bindings::STATUS_INVALID_PARAMETER;
 use fltport_nt::ex::PoolArc;
-use fltport_nt::ke::interrupt_time;
+use fltport_nt::ke::{Event, EventKind, Timeout, interrupt_time};
 use fltport_nt::{NtError, Result};
 
 /// The answer if nobody gives one.
 const DEFAULT: Reply = Reply { number: 0 };
+
+/// How often a thread that waits for answers looks whether the driver stops.
+const LOOK_AGAIN: Timeout = Timeout::from_millis(100);
 
 /// One thread's share.
 struct Share {
@@ -24,6 +28,14 @@ struct Share {
     thread: u32,
     rounds: u64,
     deadline_ms: u32,
+    pending: u32,
+}
+
+/// The questions of a thread that have not been answered.
+struct Pending {
+    count: AtomicU32,
+    /// Set when there is one less.
+    answered: Event,
 }
 
 /// IRQL: PASSIVE_LEVEL. Starts the job; its number.
@@ -42,6 +54,7 @@ pub(crate) fn start(load: &Load, ask: &Ask) -> Result<u32> {
             thread,
             rounds: part(ask.rounds, ask.threads, thread),
             deadline_ms: ask.deadline_ms,
+            pending: ask.pending,
         })
     };
     let job = Job::in_threads(progress.clone(), ask.threads, share, Share::run)?;
@@ -51,32 +64,93 @@ pub(crate) fn start(load: &Load, ask: &Ask) -> Result<u32> {
 impl Share {
     fn run(&self) {
         if let Ok(provider) = load::provider(self.place) {
-            self.ask(&provider);
+            match self.pending {
+                0 => self.ask(&provider),
+                most => self.ask_many(&provider, most),
+            }
         }
         self.progress.share_ended();
     }
 
-    fn ask(&self, provider: &Provider<Load>) {
-        for number in 0..self.rounds {
-            if self.progress.is_cancelled() || provider.handler().is_stopping() {
-                return;
-            }
-            let question = Question {
-                number,
-                job: self.progress.number,
-                thread: self.thread,
-            };
-            let begun = interrupt_time();
-            let answer = provider.ask(&question, self.deadline_ms, DEFAULT);
-            let took = interrupt_time().saturating_sub(begun);
-            let (outcome, reply) = answer.map_or((Outcome::Failed, DEFAULT), |answer| {
-                (answer.outcome, answer.reply)
-            });
-            let expected = match outcome {
-                Outcome::Answered => answer_to(&question),
-                _ => DEFAULT.number,
-            };
-            self.progress.asked(outcome, reply.number == expected, took);
+    fn is_over(&self, provider: &Provider<Load>) -> bool {
+        self.progress.is_cancelled() || provider.handler().is_stopping()
+    }
+
+    fn question(&self, number: u64) -> Question {
+        Question {
+            number,
+            job: self.progress.number,
+            thread: self.thread,
         }
     }
+
+    fn ask(&self, provider: &Provider<Load>) {
+        for number in 0..self.rounds {
+            if self.is_over(provider) {
+                return;
+            }
+            let question = self.question(number);
+            let begun = interrupt_time();
+            let answer = provider.ask(&question, self.deadline_ms, DEFAULT);
+            note(&self.progress, &question, begun, answer);
+        }
+    }
+
+    /// Has at most so many questions pending at a time. What is pending when the driver stops is
+    /// completed while the provider is unregistered.
+    fn ask_many(&self, provider: &Provider<Load>, most: u32) {
+        let pending = Event::new(TAG, EventKind::Synchronization).and_then(|answered| {
+            let count = AtomicU32::new(0);
+            PoolArc::new(TAG, Pending { count, answered })
+        });
+        let Ok(pending) = pending else {
+            return;
+        };
+        for number in 0..self.rounds {
+            if !self.wait_for_fewer(provider, &pending, most) {
+                return;
+            }
+            self.ask_one(provider, &pending, self.question(number));
+        }
+        self.wait_for_fewer(provider, &pending, 1);
+    }
+
+    fn ask_one(&self, provider: &Provider<Load>, pending: &PoolArc<Pending>, question: Question) {
+        let begun = interrupt_time();
+        let (progress, counted) = (self.progress.clone(), pending.clone());
+        pending.count.fetch_add(1, Ordering::Relaxed);
+        let then = move |answer| {
+            note(&progress, &question, begun, Ok(answer));
+            counted.count.fetch_sub(1, Ordering::Release);
+            counted.answered.set();
+        };
+        if let Err(error) = provider.ask_async(&question, self.deadline_ms, DEFAULT, then) {
+            pending.count.fetch_sub(1, Ordering::Relaxed);
+            note(&self.progress, &question, begun, Err(error));
+        }
+    }
+
+    /// Waits until fewer are pending; false if the job is over.
+    fn wait_for_fewer(&self, provider: &Provider<Load>, pending: &Pending, most: u32) -> bool {
+        while pending.count.load(Ordering::Acquire) >= most {
+            if self.is_over(provider) {
+                return false;
+            }
+            pending.answered.wait(LOOK_AGAIN);
+        }
+        !self.is_over(provider)
+    }
+}
+
+/// Counts an answer, and whether it is the one that belongs to the question.
+fn note(progress: &Progress, question: &Question, begun: u64, answer: Result<Answer<Reply>>) {
+    let took = interrupt_time().saturating_sub(begun);
+    let (outcome, reply) = answer.map_or((Outcome::Failed, DEFAULT), |answer| {
+        (answer.outcome, answer.reply)
+    });
+    let expected = match outcome {
+        Outcome::Answered => answer_to(question),
+        _ => DEFAULT.number,
+    };
+    progress.asked(outcome, reply.number == expected, took);
 }

@@ -112,7 +112,7 @@ fltport_abi::messages! {
         job: u32,
     }
 
-    /// Starts a job that asks from threads, one question after the other.
+    /// Starts a job that asks from threads.
     command 22 "ask" Ask {
         /// How many questions, by all threads together.
         rounds: u64,
@@ -120,6 +120,9 @@ fltport_abi::messages! {
         threads: u32,
         /// How long each waits for its answer, in milliseconds.
         deadline_ms: u32,
+        /// How many of a thread's questions are pending at a time, which it does not wait for; 0: it
+        /// waits for each.
+        pending: u32 = 0,
     } -> /// It has been started.
     AskStarted {
         /// The job.

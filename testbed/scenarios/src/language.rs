@@ -23,7 +23,8 @@
 //! (of the load generator's providers each starts jobs: provider=NAME, also behind `finishes`)
 //! NAME starts flood count=N [threads=N] [bytes=N]      notifications from threads
 //! NAME starts dpc count=N [by=timer|queue]             notifications from DPCs
-//! NAME starts ask rounds=N [threads=N] [deadline=MS]   questions from threads
+//! NAME starts ask rounds=N [threads=N] [deadline=MS]   questions from threads;
+//!     [pending=N]                      so many of each thread's are pending, and not waited for
 //! NAME starts change count=N [threads=N]               changes of objects, which snapshots report
 //! NAME starts pairs count=N [threads=N]                pairs, of which the second half is booked
 //! NAME misregisters how=N          a provider whose schema is wrong in this way
@@ -31,7 +32,7 @@
 //! NAME sees                        waits until the expectations hold; its tally
 //! NAME answers | NAME mutes        requests, from now on; it answers at first
 //! NAME wakes | NAME sleeps         takes events, or does not, from now on
-//! NAME replies                     to the requests that it kept
+//! NAME replies                     to the requests that it kept, the last one first
 //! NAME watches KEY[,KEY]           what the registry monitor watches; without, everything
 //! NAME allows | NAME denies        what the registry monitor asks about; it allows at first
 //! NAME echoes bytes=N

@@ -26,6 +26,7 @@ list! {
     "dpc-queued",
     "dpc-level",
     "ask",
+    "ask-pending",
     "observed",
     "undecided",
     "missed",

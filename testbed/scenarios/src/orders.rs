@@ -97,6 +97,7 @@ pub(crate) enum Job {
         rounds: u64,
         threads: u32,
         deadline: u32,
+        pending: u32,
     },
     Change {
         count: u64,

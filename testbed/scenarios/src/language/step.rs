@@ -254,6 +254,7 @@ fn job(words: &mut Words<'_>) -> Result<Job> {
                 rounds: words.required("rounds")?,
                 threads: words.number_of("threads", 1)?,
                 deadline: words.number_of("deadline", 10_000)?,
+                pending: words.number_of("pending", 0)?,
             },
             "change" => Job::Change {
                 count: words.required("count")?,

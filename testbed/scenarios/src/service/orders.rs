@@ -227,11 +227,13 @@ fn start(client: &Client, provider: &str, job: Job) -> Result<u32, Refusal> {
             rounds,
             threads,
             deadline,
+            pending,
         } => {
             let ask = Ask {
                 rounds,
                 threads,
                 deadline_ms: deadline,
+                pending,
             };
             let started = client.command(provider, &ask)?;
             started.decode::<AskStarted>()?.job
@@ -347,7 +349,7 @@ fn send(client: &Client, provider: &str, command: u16, bytes: usize) -> Outcome 
 fn reply_to_kept(events: &Events) -> Outcome {
     let kept = events.take_kept();
     let count = kept.len() as u64;
-    for request in kept {
+    for request in kept.into_iter().rev() {
         events.reply(request)?;
     }
     Ok(one("replies", count))
