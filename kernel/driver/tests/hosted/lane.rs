@@ -583,7 +583,8 @@ fn the_driver_is_unloaded_behind_a_reservation_and_bookings() {
         .expect("accounted for");
     machine.load(&FLTPORT);
     let mut service = Service::connect(&machine);
-    while service.provider("generator").is_none() {
+    // When it is registered, what was staged may still be on its way; then it has been handed over.
+    while provider.statistics(0).is_err() {
         std::thread::yield_now();
     }
     let number = service.provider("generator").expect("is registered");
