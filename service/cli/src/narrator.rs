@@ -7,7 +7,7 @@ use crate::clock;
 use crate::json::Json;
 use crate::plain::plain;
 use crate::table::{Row, Tone};
-use fltport::{DecodeError, Event, Gap, Outcome, Record, RequestOutcome, Value};
+use fltport::{DecodeError, Event, Gap, Outcome, Record, RequestOutcome, Schema, Value};
 use jiff::tz::TimeZone;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -43,9 +43,19 @@ impl Narrator {
                 row.event = format!("={}", row.event).into();
                 vec![row]
             }
-            Event::SnapshotEnd { .. } => vec![Row {
+            Event::SnapshotEnd {
+                provider,
+                schema,
+                time,
+                ..
+            } => vec![Row {
+                time: clock::time_of_day(*time, &self.zone),
                 event: "=".into(),
-                command_line: "all that was there; from here on it happens".into(),
+                command_line: format!(
+                    "{}: that was all there is; from here on it happens",
+                    provider_name(*provider, schema.as_deref())
+                )
+                .into(),
                 ..blank(Tone::Other)
             }],
             Event::Outcome(outcome) => self.outcome(outcome).into_iter().collect(),
@@ -135,10 +145,15 @@ impl Narrator {
                 .message_name()
                 .map_or_else(|| loss.message.to_string(), str::to_owned);
             let cause = loss.cause.map_or("unknown cause", |c| c.name());
+            let guilty = loss.by.map_or_else(String::new, |by| {
+                let name = provider_name(by, loss.by_schema.as_deref());
+                format!("; {name} took too much")
+            });
+            let count = loss.count;
             Row {
                 time: clock::time_of_day(gap.time, &self.zone),
                 event: "lost".into(),
-                command_line: format!("{} {provider}/{message}: {cause}", loss.count).into(),
+                command_line: format!("{count} {provider}/{message}: {cause}{guilty}").into(),
                 ..blank(Tone::Loss)
             }
         };
@@ -157,11 +172,17 @@ impl Narrator {
                 json.key("snapshot").bool(true);
                 fields(json, record.fields());
             }),
-            Event::SnapshotEnd { provider, sequence } => self.json.object(|json| {
-                json.key("provider").number(*provider);
+            Event::SnapshotEnd {
+                schema,
+                time,
+                sequence,
+                ..
+            } => self.json.object(|json| {
+                let provider = schema.as_deref().map(|s| s.provider.as_str());
+                json.key("provider").text_or_null(provider);
                 json.key("message").text("snapshot-end");
                 json.key("seq").number(*sequence);
-                json.key("time").null();
+                json.key("time").text_or_null(clock::utc(*time).as_deref());
             }),
             Event::Outcome(outcome) => self.json.object(|json| outcome_json(json, outcome)),
             Event::Gap(gap) => self.json.object(|json| gap_json(json, gap)),
@@ -186,6 +207,11 @@ impl Narrator {
         }
         Some(self.json.take())
     }
+}
+
+/// The name of a provider, or what stands for it if it is not subscribed to.
+fn provider_name(number: u16, schema: Option<&Schema>) -> String {
+    schema.map_or_else(|| format!("provider {number}"), |s| s.provider.clone())
 }
 
 fn message_name(record: &Record) -> String {
@@ -240,6 +266,11 @@ fn gap_json(json: &mut Json, gap: &Gap) {
                 }
                 json.key("cause").text_or_null(loss.cause.map(|c| c.name()));
                 json.key("count").number(loss.count);
+                match (loss.by_name(), loss.by) {
+                    (Some(name), _) => json.key("by").text(name),
+                    (None, Some(number)) => json.key("by").number(number),
+                    (None, None) => json.key("by").null(),
+                }
             });
         }
     });
@@ -289,3 +320,6 @@ fn fill<'f>(fields: impl Iterator<Item = Field<'f>>) -> Row<'static> {
     }
     row
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `--where`: which messages of a type are shown.
 
-use fltport::{Role, Schema};
+use fltport::{FilterProblem, Role, Schema};
+use std::sync::Arc;
 
 /// A filter, and what it is about.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,20 +54,50 @@ impl Selection {
         &self.filter
     }
 
-    /// What is said when it is about no message of any provider.
-    pub(crate) fn unmet(&self) -> String {
+    /// What is said when it is about no message of any of these providers.
+    pub(crate) fn unmet(&self, schemas: &[Arc<Schema>]) -> String {
+        let message = &self.message;
         let whose = match &self.provider {
-            Some(provider) => format!("the provider {provider} has no message"),
-            None => "no provider has a message".to_owned(),
+            Some(name) => {
+                if let Some(schema) = schemas.iter().find(|s| s.provider == *name) {
+                    return format!(
+                        "--where: {name} tells of no message \"{message}\". It tells of {}",
+                        told(schema).join(", ")
+                    );
+                }
+                format!("there is no provider \"{name}\"")
+            }
+            None => format!("no provider tells of a message \"{message}\""),
         };
+        let there: Vec<String> = schemas
+            .iter()
+            .map(|s| format!("{}: {}", s.provider, told(s).join(", ")))
+            .collect();
         format!(
-            "--where: {whose} \"{}\". Load the driver that tells it; `fltport watch` shows what there is",
-            self.message
+            "--where: {whose}. There are {}. If it is another driver's, load that first",
+            there.join("; ")
         )
     }
 }
 
+/// The messages of a provider that can be shown.
+fn told(schema: &Schema) -> Vec<&str> {
+    let messages = schema.messages.iter();
+    let shown = messages.filter(|m| m.role != Role::Command);
+    shown.map(|m| m.name.as_str()).collect()
+}
+
+/// What is said when a filter is wrong: of which messages it is, for there may be several.
+pub(crate) fn wrong(selections: &[Selection], problem: &FilterProblem) -> String {
+    let mut about = selections.iter().filter(|s| s.filter == problem.text());
+    match about.next() {
+        Some(selection) => format!("--where, about \"{}\": {problem}", selection.message),
+        None => format!("--where: {problem}"),
+    }
+}
+
 #[cfg(test)]
+#[allow(unreachable_pub, reason = "the macro's items are")]
 mod tests {
     use super::*;
 
@@ -87,6 +118,43 @@ mod tests {
             "process-monitor/: pid == 4",
         ] {
             assert!(Selection::parse(bad).is_err(), "{bad}");
+        }
+    }
+    fltport_abi::messages! {
+        /// A door.
+        provider DOOR = "door";
+        /// It has been opened.
+        notification 1 "opened" Opened {
+            /// Which.
+            door: u32,
+        }
+        /// Open it.
+        command 2 "open" Open {} -> /// It is open.
+        Done {}
+    }
+
+    #[test]
+    fn what_there_is_is_said_when_it_is_about_nothing() {
+        let mut bytes = [0; 1024];
+        let length = DOOR.encode(&mut bytes).unwrap();
+        let schemas = [Arc::new(Schema::decode(&bytes[..length]).unwrap())];
+        for (wrong, expected) in [
+            (
+                "opend: door == 4",
+                "--where: no provider tells of a message \"opend\". There are door: opened. If it is another driver's, load that first",
+            ),
+            (
+                "door/open: door == 4",
+                "--where: door tells of no message \"open\". It tells of opened",
+            ),
+            (
+                "gate/opened: door == 4",
+                "--where: there is no provider \"gate\". There are door: opened. If it is another driver's, load that first",
+            ),
+        ] {
+            let selection = Selection::parse(wrong).unwrap();
+            assert_eq!(selection.message_of(&schemas[0]), None);
+            assert_eq!(selection.unmet(&schemas), expected);
         }
     }
 }

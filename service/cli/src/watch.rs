@@ -8,12 +8,13 @@ use crate::failure::{Failure, complain};
 use crate::ledger::{self, Names};
 use crate::narrator::Narrator;
 use crate::output::Output;
-use crate::selection::Selection;
+use crate::selection::{self, Selection};
 use crate::service::Service;
 use crate::stop::Stop;
 use crate::table;
 use fltport::{
-    Acknowledge, Client, Event, LedgerRow, Role, StreamKey, Subscription, common_driver, rights,
+    Acknowledge, Client, Event, LedgerRow, ProviderInfo, Role, Schema, StreamKey, Subscription,
+    common_driver, rights,
 };
 use std::io;
 use std::path::Path;
@@ -137,13 +138,11 @@ impl Stream {
         };
         let selections = Arc::new(arguments.selections.clone());
         let snapshot = arguments.snapshot;
-        let mut met = vec![false; selections.len()];
-        for provider in client.providers()? {
-            observe(&client, &provider.name, snapshot, &selections, &mut met)?;
-        }
-        let unmet = selections.iter().zip(&met).find(|(_, met)| !**met);
-        if let Some((selection, _)) = unmet {
-            return Err(Failure::new(selection.unmet()));
+        let providers = client.providers()?;
+        // Before the first subscription: that takes what was kept, and a slip must not lose it.
+        check(&client, &providers, &selections)?;
+        for provider in &providers {
+            observe(&client, &provider.name, snapshot, &selections)?;
         }
         let reader = std::thread::Builder::new()
             .name("events".into())
@@ -196,24 +195,51 @@ impl Stream {
     }
 }
 
-/// Subscribes to all that a provider tells and the selections let pass; notes which of them are
-/// about it.
+/// Whether each selection is about something that one of these providers tells, and right.
+fn check(
+    client: &Client,
+    providers: &[ProviderInfo],
+    selections: &[Selection],
+) -> Result<(), Failure> {
+    if selections.is_empty() {
+        return Ok(());
+    }
+    let mut schemas = Vec::with_capacity(providers.len());
+    for provider in providers {
+        schemas.push(client.schema(&provider.name)?);
+    }
+    for selection in selections {
+        if !schemas.iter().any(|s| selection.message_of(s).is_some()) {
+            return Err(Failure::new(selection.unmet(&schemas)));
+        }
+    }
+    for schema in &schemas {
+        let checked = wanted(schema, selections).check(schema);
+        checked.map_err(|problem| Failure::new(selection::wrong(selections, &problem)))?;
+    }
+    Ok(())
+}
+
+/// All that a provider tells and the selections let pass.
+fn wanted(schema: &Schema, selections: &[Selection]) -> Subscription {
+    let all = schema.numbers(Role::Notification) | schema.numbers(Role::Request);
+    let mut subscription = Subscription::to(&schema.provider).observe(all);
+    for selection in selections {
+        if let Some(number) = selection.message_of(schema) {
+            subscription = subscription.filter(number, selection.filter());
+        }
+    }
+    subscription
+}
+
+/// Subscribes to it.
 fn observe(
     client: &Client,
     provider: &str,
     snapshot: bool,
     selections: &[Selection],
-    met: &mut [bool],
 ) -> Result<(), fltport::Error> {
-    let schema = client.schema(provider)?;
-    let all = schema.numbers(Role::Notification) | schema.numbers(Role::Request);
-    let mut subscription = Subscription::to(provider).observe(all);
-    for (selection, met) in selections.iter().zip(met) {
-        if let Some(number) = selection.message_of(&schema) {
-            subscription = subscription.filter(number, selection.filter());
-            *met = true;
-        }
-    }
+    let subscription = wanted(&*client.schema(provider)?, selections);
     if snapshot {
         match client.subscribe_with(subscription.clone().snapshot()) {
             // Those that have none are observed all the same.
@@ -236,13 +262,12 @@ fn registered(event: &Event) -> Option<String> {
 }
 
 fn read(client: &Client, snapshot: bool, selections: &[Selection], sender: &SyncSender<Input>) {
-    let mut met = vec![false; selections.len()];
     while !client.is_over() {
         let Some(event) = client.next(Duration::from_secs(3600)) else {
             continue;
         };
         if let Some(provider) = registered(&event)
-            && let Err(error) = observe(client, &provider, snapshot, selections, &mut met)
+            && let Err(error) = observe(client, &provider, snapshot, selections)
         {
             complain(&error.to_string());
         }

@@ -65,6 +65,10 @@ pub enum Event {
     SnapshotEnd {
         /// The provider's number.
         provider: u16,
+        /// The provider's schema, if it is subscribed to.
+        schema: Option<Arc<Schema>>,
+        /// When it was complete.
+        time: Time,
         /// Its place in the stream.
         sequence: u64,
     },

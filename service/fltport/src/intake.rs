@@ -156,8 +156,13 @@ impl<'c> Intake<'c> {
                 (sequence, self.sound(corrupt, Event::Request(request)))
             }
             RecordKind::SnapshotEnd => {
-                let provider = record.provider();
-                (sequence, Event::SnapshotEnd { provider, sequence })
+                let end = Event::SnapshotEnd {
+                    provider: record.provider(),
+                    time: record.time(),
+                    schema: record.schema,
+                    sequence,
+                };
+                (sequence, end)
             }
             RecordKind::Snapshot => {
                 let corrupt = record.corrupt(None);

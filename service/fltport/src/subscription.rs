@@ -127,6 +127,12 @@ impl Subscription {
         same
     }
 
+    /// Whether its filters are right for a provider with this schema. A subscription finds that out by
+    /// itself; this is for who wants to know before he makes any.
+    pub fn check(&self, schema: &Schema) -> Result<(), FilterProblem> {
+        self.compile(schema).map(|_| ())
+    }
+
     /// Whether nothing is wanted.
     pub(crate) fn is_empty(&self) -> bool {
         self.observe == MessageSet::NONE && self.decide == MessageSet::NONE
@@ -163,8 +169,9 @@ impl Subscription {
             let problem = |cause: String| FilterProblem::whole(text, cause);
             let message = find(schema, key).map_err(problem)?;
             if seen.contains(message.number) {
+                let name = &message.name;
                 return Err(problem(format!(
-                    "there are two filters for {key}; combine them with \"and\" or \"or\""
+                    "there are two filters for \"{name}\"; combine them with \"and\" or \"or\""
                 )));
             }
             seen = seen.with(message.number);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! `fltport watch` and what it shows of real processes.
 
-use crate::bench::{Directory, Running, about, fltport, is_root, json, watch};
+use crate::bench::{Directory, Running, about, fltport, host, is_root, json, watch};
 use serde_json::Value;
 use std::process::{Command, Stdio};
 
@@ -162,7 +162,10 @@ fn only_what_the_filters_want_is_shown() {
 fn a_filter_that_is_none_is_refused_with_the_reason() {
     for (filter, expected) in [
         ("start: imge ends 'x'", "has no field \"imge\""),
-        ("begin: pid == 4", "no provider has a message \"begin\""),
+        (
+            "begin: pid == 4",
+            "no provider tells of a message \"begin\"",
+        ),
         ("pid == 4", "it does not say which messages it is about"),
     ] {
         let directory = Directory::new();
@@ -202,4 +205,36 @@ fn a_closed_pipe_ends_it_quietly() {
         }
     };
     assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn a_slip_in_a_filter_does_not_lose_what_was_kept() {
+    if !is_root() {
+        return;
+    }
+    let directory = Directory::new();
+    let host = host(&directory);
+    let program = directory.program("kept");
+    assert!(Command::new(&program).status().unwrap().success());
+    for (filter, told) in [
+        ("strat: pid == 4", "no provider tells of a message"),
+        (
+            "create: pdi == 4",
+            "about \"create\": the filter is wrong at \"pdi\"",
+        ),
+    ] {
+        let mut slip = fltport(&directory);
+        slip.args(["watch", "--where", filter]);
+        let slip = Running::start(slip).end();
+        assert!(!slip.status.success());
+        assert!(slip.errors.contains(told), "{}", slip.errors);
+    }
+    let mut second = fltport(&directory);
+    second.args(["watch", "--json"]);
+    let second = Running::start(second);
+    second.find("what was kept", |line| {
+        assert!(!line.contains("disconnected"), "{line}");
+        line.contains(program.to_str().unwrap()).then_some(())
+    });
+    drop(host);
 }

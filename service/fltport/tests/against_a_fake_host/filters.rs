@@ -77,7 +77,7 @@ fn mistakes_are_found_before_the_driver_is_asked() {
     for (subscription, expected) in [
         (
             wanted().filter(1, "pid == 4"),
-            "there are two filters for 1; combine them",
+            "there are two filters for \"start\"; combine them",
         ),
         (
             wanted().filter("begin", "pid == 4"),

@@ -232,15 +232,16 @@ fn a_snapshot_is_asked_for_with_a_new_stream_and_not_with_one_that_goes_on() {
     records[1] = record(2, RecordKind::SnapshotEnd, 0, &[], 0);
     host.connection(0).stream(&records);
     assert!(matches!(client.next(SOON), Some(Event::Snapshot(_))));
-    let event = client.next(SOON);
-    let ends = matches!(
-        event,
-        Some(Event::SnapshotEnd {
-            provider: 1,
-            sequence: 2
-        })
-    );
-    assert!(ends, "{event:?}");
+    let Some(Event::SnapshotEnd {
+        provider: 1,
+        sequence: 2,
+        schema: Some(schema),
+        ..
+    }) = client.next(SOON)
+    else {
+        panic!("the snapshot has an end, and it says whose it is")
+    };
+    assert_eq!(schema.provider, "process-monitor");
     host.streams(40, 2);
     lose_connection(&host, 0, &client);
     assert!(matches!(client.next(SOON), Some(Event::Resumed { .. })));
