@@ -58,7 +58,12 @@ pub(crate) enum Command {
     Doctor(Doctor),
     /// On Windows: installs, starts, stops, removes or examines the drivers.
     #[cfg(not(windows))]
-    #[command(hide = true, aliases = ["uninstall", "start", "stop", "doctor", "access"])]
+    #[command(
+        hide = true,
+        override_usage = "fltport COMMAND (on Windows)",
+        disable_help_flag = true,
+        aliases = ["uninstall", "start", "stop", "doctor", "access"]
+    )]
     Install(Elsewhere),
     /// Run the hosted kernel in the foreground, for services to connect to.
     #[cfg(target_os = "linux")]
@@ -135,7 +140,7 @@ pub(crate) struct Status {
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Metrics {
     /// Serve them at this address under /metrics until Ctrl-C. Port 0 is any that is free.
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = address)]
     pub(crate) listen: Option<std::net::SocketAddr>,
 }
 
@@ -207,6 +212,12 @@ fn stream_name(text: &str) -> Result<String, String> {
         true => Err("the name is empty; give the stream one".into()),
         false => Ok(text.to_owned()),
     }
+}
+
+/// Where a server listens. Names are not looked up: what they mean may change.
+fn address(text: &str) -> Result<std::net::SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "write an IP address and a port, as in 127.0.0.1:9464 or [::1]:9464".into())
 }
 
 /// How long a stream is kept.
@@ -294,6 +305,7 @@ mod tests {
             &["fltport", "stop"],
             &["fltport", "doctor", "--json"],
             &["fltport", "access", "grant", "--sid", "S-1-5-18"],
+            &["fltport", "access", "--help"],
         ] {
             let parsed = Arguments::try_parse_from(line).unwrap().command();
             assert!(matches!(parsed, Ok(Command::Install(_))), "{line:?}");
@@ -307,6 +319,7 @@ mod tests {
             &["fltport", "look"],
             &["fltport", "--verifier", "quiet"],
             &["fltport", "--for"],
+            &["fltport", "metrics", "--listen", "localhost:9464"],
         ] {
             assert!(Arguments::try_parse_from(bad).is_err(), "{bad:?}");
         }
