@@ -4,6 +4,10 @@
 use fltport::{Cause, Client, LedgerRow, Schema};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use unicode_width::UnicodeWidthStr;
+
+/// Columns for the names, if none of them needs more.
+const NAMES: usize = 28;
 
 /// The names of providers and messages.
 #[derive(Debug, Default)]
@@ -51,7 +55,7 @@ pub(crate) fn table(rows: &[LedgerRow], names: &Names) -> Vec<String> {
         return vec!["ledger: nothing was offered".into()];
     }
     let head = ["message", "offered", "delivered", "lost", "in flight", ""];
-    let mut lines = vec![format_line(&head.map(str::to_owned))];
+    let mut cells = vec![head.map(str::to_owned)];
     for row in &rows {
         let message = names.message(row.provider, row.message);
         let lost: Vec<String> = losses(row).map(|(c, n)| format!("{n} {c}")).collect();
@@ -59,15 +63,18 @@ pub(crate) fn table(rows: &[LedgerRow], names: &Names) -> Vec<String> {
         if !row.balances() {
             notes.push_str(" DOES NOT BALANCE");
         }
-        lines.push(format_line(&[
+        cells.push([
             format!("{}/{message}", names.provider(row.provider)),
             row.offered.to_string(),
             row.delivered.to_string(),
             row.lost_total().to_string(),
             row.in_flight.to_string(),
             notes,
-        ]));
+        ]);
     }
+    let widest = cells.iter().map(|[message, ..]| message.width()).max();
+    let width = widest.unwrap_or(0).max(NAMES);
+    let mut lines: Vec<String> = cells.iter().map(|c| format_line(c, width)).collect();
     let balance = if rows.iter().all(|row| row.balances()) {
         "the ledger balances: offered = delivered + lost + in flight"
     } else {
@@ -77,10 +84,13 @@ pub(crate) fn table(rows: &[LedgerRow], names: &Names) -> Vec<String> {
     lines
 }
 
-fn format_line(cells: &[String; 6]) -> String {
+fn format_line(cells: &[String; 6], width: usize) -> String {
     let [message, offered, delivered, lost, in_flight, notes] = cells;
-    let line =
-        format!("{message:28} {offered:>9} {delivered:>9} {lost:>9} {in_flight:>9}  {notes}");
+    let missing = width.saturating_sub(message.width());
+    let line = format!(
+        "{message}{:missing$} {offered:>9} {delivered:>9} {lost:>9} {in_flight:>9}  {notes}",
+        ""
+    );
     line.trim_end().to_owned()
 }
 
@@ -111,5 +121,26 @@ mod tests {
         assert_eq!(table(&[], &Names::default()).len(), 1);
         (row.offered, row.delivered, row.in_flight, row.lost) = (0, 0, 0, [0; 10]);
         assert_eq!(table(&[row], &Names::default()).len(), 1);
+    }
+    #[test]
+    fn columns_stand_below_each_other_whatever_the_names() {
+        let long = "a-provider-with-quite-a-long-name".to_owned();
+        let names = Names(BTreeMap::from([
+            (1, (long, None)),
+            (2, ("日本".into(), None)),
+        ]));
+        let row = |provider| LedgerRow {
+            connection: 1,
+            provider,
+            message: 2,
+            offered: 7,
+            delivered: 7,
+            in_flight: 0,
+            lost: [0; 10],
+            in_flight_peak: 0,
+        };
+        let lines = table(&[row(1), row(2)], &names);
+        let widths: Vec<usize> = lines[..3].iter().map(|l| l.width()).collect();
+        assert_eq!(widths, [widths[0]; 3], "{lines:#?}");
     }
 }
