@@ -37,6 +37,26 @@ fn the_stub_compiles_without_a_warning() {
     }
 }
 
+/// The blocks of the guide's chapter, one behind the other, are a part of a driver.
+#[test]
+fn what_the_guide_shows_compiles() {
+    let guide = include_str!("../../../../docs/writing-a-driver.md");
+    let (_, chapter) = guide.split_once("\n## In C and C++\n").expect("a chapter");
+    let blocks: Vec<&str> = chapter
+        .split("```c\n")
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .collect();
+    assert!(blocks.len() >= 4, "{blocks:?}");
+    let program = format!(
+        "#include <ntddk.h>\n#include <fltport.h>\n{}",
+        blocks.concat()
+    );
+    for compiler in present() {
+        compiler.check("guide", &program);
+    }
+}
+
 #[test]
 fn a_wrong_size_does_not_compile() {
     let program = contract::program().replacen("sizeof(FLTPORT_REQUEST) == ", "1 + 1 == ", 1);
