@@ -83,7 +83,7 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
         command => on_windows(&command),
         #[cfg(not(windows))]
         Command::Install(_) => Err(Failure::new(
-            "drivers are installed on Windows; here there is nothing to install: `fltport watch` runs them in a hosted kernel of its own",
+            "drivers are installed on Windows; here there is nothing to install: `fltport watch` runs them in a hosted kernel of its own, and `fltport host --grant` says who may what",
         )),
         #[cfg(target_os = "linux")]
         Command::Host(host) => host::run(socket, &host),

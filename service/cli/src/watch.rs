@@ -156,6 +156,9 @@ impl Stream {
                 ))
             })?;
         let goes_on = client.stream()?.map(|stream| stream.acknowledged);
+        if let Some(number @ 1..) = goes_on {
+            complain(&format!("the stream goes on behind number {number}"));
+        }
         Ok(Stream {
             client,
             goes_on,

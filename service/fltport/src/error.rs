@@ -153,10 +153,11 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Error::NotRunning { place, .. } => not_running(place, f),
-            Error::AccessDenied(_) => f.write_str(
-                "access denied. Run as root or Administrator, or have an administrator grant this user the right: fltport access grant",
+            Error::AccessDenied(_) => write!(
+                f,
+                "access denied. Run as root or Administrator, or have an administrator grant this user the right: {GRANT}",
             ),
-            Error::NotAllowed(why, _) => f.write_str(not_allowed(*why)),
+            Error::NotAllowed(why, _) => not_allowed(*why, f),
             Error::VersionMismatch(_) => f.write_str(
                 "the driver and this program speak no common protocol version. Update the older of the two",
             ),
@@ -242,22 +243,29 @@ fn not_running(place: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
 }
 
-fn not_allowed(why: Refused) -> &'static str {
+/// What gives a user rights.
+const GRANT: &str = if cfg!(windows) {
+    "fltport access grant"
+} else {
+    "fltport host --grant"
+};
+
+fn not_allowed(why: Refused, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match why {
         Refused::NoRights => {
-            "the driver gives this user no right at any provider. Have an administrator grant one: fltport access grant"
+            write!(f, "the driver gives this user no right at any provider. Have an administrator grant one: {GRANT}")
         }
         Refused::RightNotGranted => {
-            "the driver does not give this user one of the rights that this program asks for. Ask for fewer, or have an administrator grant it: fltport access grant"
+            write!(f, "the driver does not give this user one of the rights that this program asks for. Ask for fewer, or have an administrator grant it: {GRANT}")
         }
         Refused::Image => {
-            "the driver does not let this program connect. Have an administrator add its path to the value Images in the driver's Parameters"
+            f.write_str("the driver does not let this program connect. Have an administrator add its path to the value Images in the driver's Parameters")
         }
         Refused::Configuration => {
-            "the driver cannot understand its configuration of who may connect, so nobody may. Have an administrator make the value Images in the driver's Parameters a list of texts, or remove it"
+            f.write_str("the driver cannot understand its configuration of who may connect, so nobody may. Have an administrator make the value Images in the driver's Parameters a list of texts, or remove it")
         }
         Refused::OtherProcess => {
-            "the connection was made by another process, and only that one may use it. Connect again in this one"
+            f.write_str("the connection was made by another process, and only that one may use it. Connect again in this one")
         }
     }
 }

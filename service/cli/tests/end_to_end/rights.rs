@@ -57,7 +57,7 @@ fn a_user_is_refused_by_default() {
     let refused = as_nobody(&directory, &program, &["status"]);
     assert_eq!(refused.status.code(), Some(1));
     assert!(
-        refused.errors.contains("access denied"),
+        refused.errors.contains("access denied") && refused.errors.contains("fltport host --grant"),
         "{}",
         refused.errors
     );

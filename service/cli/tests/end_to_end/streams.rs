@@ -67,6 +67,9 @@ fn a_watch_that_is_started_again_goes_on_where_it_stopped() {
     assert!(!taken_over.status.success());
     let told = "another instance of this service has taken the stream over";
     assert!(taken_over.errors.contains(told), "{}", taken_over.errors);
+    let told = "the stream goes on behind number";
+    assert!(taken_over.errors.contains(told), "{}", taken_over.errors);
+    assert!(!ended.errors.contains(told), "the first one began it");
     seen.extend(starts_of(&taken_over.lines, &program));
     pids.push(run(&program));
     until_exit(&third, pids[11]);
