@@ -109,6 +109,11 @@ fn format_wide(row: &Row<'_>, width: Option<usize>) -> String {
     let event = printable(&row.event);
     let image = printable(&row.image);
     let command_line = printable(&row.command_line);
+    let others = [&row.pid, &row.parent, &row.exit];
+    if width.is_some() && image.is_empty() && others.iter().all(|cell| cell.is_empty()) {
+        // What is about no process has all columns: the end of a loss says why it is one.
+        return format!("{:TIME$} {event:EVENT$} {command_line}", row.time);
+    }
     let (image, command_line) = match width.map(columns) {
         Some((for_image, for_line)) => (
             pad(&cut_front(&image, for_image), for_image),
@@ -241,6 +246,23 @@ mod tests {
             "12:34:56 start          7 process-monit…"
         );
         assert!(header(Some(40), false).ends_with("exit image"));
+    }
+
+    #[test]
+    fn what_is_about_no_process_has_all_columns() {
+        let lost = Row {
+            event: "lost".into(),
+            pid: String::new(),
+            parent: String::new(),
+            ..row(
+                "",
+                "34767 process-monitor/start: ring full; loud took too much",
+            )
+        };
+        assert_eq!(
+            line(&lost, Some(80), false),
+            "12:34:56.789 lost   34767 process-monitor/start: ring full; loud took too much"
+        );
     }
 
     #[test]
