@@ -12,9 +12,9 @@ use fltport_abi::common_driver;
 use fltport_abi::fixed::Fixed;
 use fltport_abi::hello::rights;
 use fltport_abi::status;
-use fltport_nt::Result;
 use fltport_nt::bindings::STATUS_ACCESS_DENIED;
 use fltport_nt::ps::Process;
+use fltport_nt::{NtError, Result};
 
 /// The process that connected, and what it may do.
 pub(crate) struct Access {
@@ -36,7 +36,12 @@ impl Access {
                 return refuse(Refusal::Configuration, status::CONFIGURATION_UNREADABLE);
             }
         }
-        let grants = driver.service_key().grants()?;
+        let grants = match driver.service_key().grants() {
+            Err(NtError(unreadable @ status::CONFIGURATION_UNREADABLE)) => {
+                return refuse(Refusal::Configuration, unreadable);
+            }
+            grants => grants?,
+        };
         let granted = grants.anywhere();
         if granted == 0 {
             return refuse(Refusal::NoRights, status::ACCOUNT_RESTRICTION);

@@ -18,6 +18,7 @@ use fltport_abi::glob;
 use fltport_abi::hello::rights;
 use fltport_abi::limits::MAX_PROVIDER_NAME;
 use fltport_abi::sid::Sid;
+use fltport_abi::status;
 use fltport_abi::text::Text;
 use fltport_nt::bindings::{
     FLT_PORT_CONNECT, STATUS_BUFFER_OVERFLOW, STATUS_NOT_FOUND, STATUS_OBJECT_TYPE_MISMATCH,
@@ -29,9 +30,10 @@ use fltport_nt::se::{Mapping, SecurityDescriptor, Subject};
 use fltport_nt::zw::{Entries, Entry, Key};
 use fltport_nt::{NtError, Result, rtl, utf16};
 
-/// Providers that may have keys of their own, and SIDs that may be named in one. More are not read,
-/// so they give nobody anything.
+/// Keys that there may be: of more, one that was not read would leave its provider to those who may
+/// what the others give them, so nobody gets anything.
 const MAX_KEYS: usize = 64;
+/// SIDs that may be named in one. More are not read, so they give nobody anything.
 const MAX_ENTRIES: usize = 64;
 /// As many SIDs as the port's security descriptor has room for.
 const MAX_ADMITTED: usize = 512;
@@ -107,7 +109,7 @@ impl ServiceKey {
     }
 
     /// IRQL: PASSIVE_LEVEL. The rights of the process whose thread runs. Fails only if the
-    /// configuration could not be read.
+    /// configuration could not be read; with `CONFIGURATION_UNREADABLE` if there are too many keys.
     #[inline(never)]
     pub(crate) fn grants(&self) -> Result<Grants> {
         let subjects = Subjects::capture();
@@ -124,11 +126,14 @@ impl ServiceKey {
         };
         if let Some(access) = self.access()? {
             let mut keys = Entries::new(tag::CONNECTION)?;
-            for index in 0..MAX_KEYS as u32 {
+            for index in 0..=MAX_KEYS as u32 {
                 match keys.subkey(&access, index)? {
+                    Entry::End => break,
+                    _ if index == MAX_KEYS as u32 => {
+                        return Err(NtError(status::CONFIGURATION_UNREADABLE));
+                    }
                     Entry::Named(name, _) => grants.read(&access, name, &subjects)?,
                     Entry::TooLong => {}
-                    Entry::End => break,
                 }
             }
         }

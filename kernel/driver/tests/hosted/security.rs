@@ -384,9 +384,11 @@ fn what_is_neither_sid_nor_number_gives_nobody_anything() {
                 .set_value(&key("generator"), everybody, value)
                 .unwrap();
         }
-        // More keys and values than are read, and keys that no provider can have.
+        // More values than are read, and keys that no provider can have.
         for n in 0..200 {
             grant(machine, "many", &format!("S-1-5-21-{n}"), ALL);
+        }
+        for n in 0..50 {
             registry.create_path(&key(&format!("{}{n}", "ä".repeat(30))));
         }
     });
@@ -398,6 +400,29 @@ fn what_is_neither_sid_nor_number_gives_nobody_anything() {
     grant(&machine, "*", ADMINISTRATORS, u32::MAX);
     let service = connect(&machine, 0, ALL).unwrap();
     assert_eq!(service.info().rights, ALL, "unknown bits are none");
+    drop(service);
+    machine.check();
+}
+
+/// A key that is not read would leave its provider to those who may what the others give them.
+#[test]
+fn more_keys_than_are_read_let_nobody_in() {
+    let machine = machine(|machine| {
+        grant(machine, "*", USER, ALL);
+        (0..63).for_each(|n| grant(machine, &format!("a{n:02}"), USER, ALL));
+    });
+    connect(&machine, UID, OBSERVE).expect("as many as may be");
+    grant(&machine, "process-monitor", ADMINISTRATORS, ALL);
+    let refused = connect(&machine, UID, OBSERVE).err();
+    assert_eq!(refused, Some(status::CONFIGURATION_UNREADABLE));
+    let registry = machine.kernel.registry_of(&user(&machine, 0));
+    registry.delete_key(&key("a00")).expect("deletes");
+    let service = connect(&machine, UID, OBSERVE).expect("as many as may be");
+    let monitor = service.provider("process-monitor").expect("is there");
+    assert_eq!(
+        service.subscribe(monitor, 1 << 1, 0),
+        Err(STATUS_ACCESS_DENIED)
+    );
     drop(service);
     machine.check();
 }

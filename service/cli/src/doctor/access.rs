@@ -24,7 +24,10 @@ pub(super) fn configuration(examination: &Examination) -> Vec<Finding> {
         findings.extend(judge(provider));
     }
     if providers.len() > MAX_KEYS {
-        findings.push(too_many("Parameters\\Access has more than 64 keys"));
+        findings.push(too_many(
+            "Parameters\\Access has more than 64 keys",
+            "the driver does not read more, and lets nobody in rather than miss one",
+        ));
     }
     findings
 }
@@ -33,8 +36,7 @@ fn warning(id: &'static str, what: &str, why: &str, cure: &str) -> Finding {
     finding(Severity::Warning, id, Some(COMMON), [what, why, cure])
 }
 
-fn too_many(what: &str) -> Finding {
-    let why = "the driver does not read more, so the rest gives nobody anything";
+fn too_many(what: &str, why: &str) -> Finding {
     warning(
         "access-too-many",
         what,
@@ -80,7 +82,10 @@ fn judge(access: &ProviderAccess) -> Vec<Finding> {
         ));
     }
     if access.entries.len() > MAX_ENTRIES {
-        findings.push(too_many(&format!("{at} has more than 64 values")));
+        findings.push(too_many(
+            &format!("{at} has more than 64 values"),
+            "the driver does not read more, so the rest gives nobody anything",
+        ));
     }
     findings
 }
