@@ -250,11 +250,8 @@ impl Receiver {
     /// its share.
     pub(crate) fn push_request(&mut self, header: &RecordHeader, parts: &[&[u8]]) -> bool {
         let size = header.size as usize;
-        let told_in = match self.has_untold() {
-            true => record_size(Gap::MAX_PAYLOAD),
-            false => 0,
-        };
-        let fits = size + told_in <= self.queue.free() && self.has_share(header.provider, size);
+        let fits =
+            size + self.told_in() <= self.queue.free() && self.has_share(header.provider, size);
         let is_queued = fits && self.flush_gaps(0) && self.queue.push(header, parts);
         if is_queued {
             if let Some(subscription) = self.subscription(header.provider) {

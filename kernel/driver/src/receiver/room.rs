@@ -39,13 +39,7 @@ impl Receiver {
 
     /// Why a record of so many bytes of this provider cannot be queued now, if it cannot.
     fn refuses(&mut self, provider: u16, size: usize) -> Option<Loss> {
-        let untold = self.has_untold();
-        let told_in = if untold {
-            record_size(Gap::MAX_PAYLOAD)
-        } else {
-            0
-        };
-        if size + told_in > self.queue.free() {
+        if size + self.told_in() > self.queue.free() {
             return Some(Loss::by(Cause::RingFull, self.greediest()));
         }
         if !self.has_share(provider, size) {
@@ -54,6 +48,14 @@ impl Receiver {
         // Last, so that what is refused otherwise costs no token. The service wanted no more:
         // nobody is to blame.
         (!self.rate.take()).then(|| Loss::new(Cause::RateLimit, 1))
+    }
+
+    /// Bytes that a gap record takes in front of the next record.
+    pub(super) fn told_in(&mut self) -> usize {
+        match self.has_untold() {
+            true => record_size(Gap::MAX_PAYLOAD),
+            false => 0,
+        }
     }
 
     /// Whether a provider may have so many bytes more of the queue.
