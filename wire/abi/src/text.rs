@@ -166,6 +166,8 @@ impl<'a> Iterator for TextListIter<'a> {
                 let (length, rest) = bytes.split_at_checked(2)?;
                 let length = usize::from(u16::from_le_bytes(length.try_into().ok()?));
                 let (text, rest) = rest.split_at_checked(length)?;
+                // Half a unit is no text; written again, the list would be shorter.
+                length.is_multiple_of(2).then_some(())?;
                 *bytes = rest;
                 Some(Text::Wire(text))
             }
@@ -205,5 +207,12 @@ mod tests {
         assert!(TextList::Wire(&out[..n]).is_well_formed());
         assert!(!TextList::Wire(&out[..n - 1]).is_well_formed());
         assert_eq!(list.write(&mut out[..n - 1]), Err(EncodeError::TooLarge));
+    }
+
+    #[test]
+    fn a_list_with_half_a_unit_is_malformed() {
+        let odd = TextList::Wire(&[2, 0, b'a', 0, 1, 0, b'b', 2, 0, b'c', 0]);
+        assert!(!odd.is_well_formed());
+        assert!(odd.iter().eq([Text::Utf8("a")]));
     }
 }
