@@ -5,7 +5,8 @@
 //! The common driver need not be loaded, nor the Filter Manager be up: until the common driver
 //! announces itself, notifications are kept in a bounded staging buffer of the client's own, and
 //! requests are answered by their defaults. When the common driver is unloaded, it is the same
-//! again. Nothing here imports `fltport.sys`.
+//! again. Nothing here imports `fltport.sys`. (All that is `fltport-stub`'s work, as it is
+//! `include/fltport.c`'s in C; here are the types.)
 //!
 //! A driver, but for its DriverEntry:
 //!
@@ -56,7 +57,7 @@
 //! ```
 
 #![no_std]
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 #![deny(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -64,22 +65,19 @@
     clippy::indexing_slicing
 )]
 
-mod asynchronous;
 mod booking;
 mod default_reply;
-#[allow(
-    unsafe_code,
-    reason = "calls through the common driver's function table"
-)]
-mod ffi;
+mod message;
 mod options;
 mod provider;
+mod request;
 mod snapshot;
-mod staging;
 
-pub use booking::{Booking, Reservation};
+pub use booking::Booking;
 pub use default_reply::DefaultReply;
 pub use fltport_abi::interface::{BacklogPolicy, CommandCaller, ProviderStatistics};
+pub use fltport_stub::Reservation;
 pub use options::Options;
-pub use provider::{Answer, Handler, Provider};
+pub use provider::{Handler, Provider};
+pub use request::Answer;
 pub use snapshot::Snapshot;

@@ -4,6 +4,7 @@
 use crate::default_reply::DefaultReply;
 use fltport_abi::interface::BacklogPolicy;
 use fltport_nt::ex::Tag;
+use fltport_stub::Terms;
 
 /// How a provider registers, to be changed where the defaults do not fit.
 ///
@@ -18,13 +19,7 @@ use fltport_nt::ex::Tag;
 /// ```
 #[derive(Clone, Copy)]
 pub struct Options {
-    pub(crate) tag: Tag,
-    pub(crate) backlog: u32,
-    pub(crate) policy: BacklogPolicy,
-    pub(crate) staging: u32,
-    pub(crate) quota: u32,
-    pub(crate) rate: u32,
-    pub(crate) burst: u32,
+    pub(crate) terms: Terms,
     pub(crate) default_replies: &'static [DefaultReply],
 }
 
@@ -33,13 +28,15 @@ impl Options {
     /// of what is allocated here.
     pub const fn new(tag: Tag) -> Self {
         Options {
-            tag,
-            backlog: 0,
-            policy: BacklogPolicy::KeepNewest,
-            staging: 4096,
-            quota: 0,
-            rate: 0,
-            burst: 0,
+            terms: Terms {
+                tag,
+                staging: 4096,
+                backlog: 0,
+                policy: BacklogPolicy::KeepNewest,
+                quota: 0,
+                rate: 0,
+                burst: 0,
+            },
             default_replies: &[],
         }
     }
@@ -47,42 +44,34 @@ impl Options {
     /// Bytes of notifications that the common driver keeps while no service is connected, and which
     /// when these do not suffice.
     #[must_use]
-    pub const fn backlog(self, bytes: u32, policy: BacklogPolicy) -> Self {
-        Options {
-            backlog: bytes,
-            policy,
-            ..self
-        }
+    pub const fn backlog(mut self, bytes: u32, policy: BacklogPolicy) -> Self {
+        self.terms.backlog = bytes;
+        self.terms.policy = policy;
+        self
     }
 
     /// Bytes of notifications that are kept while there is no common driver.
     #[must_use]
-    pub const fn staging(self, bytes: u32) -> Self {
-        Options {
-            staging: bytes,
-            ..self
-        }
+    pub const fn staging(mut self, bytes: u32) -> Self {
+        self.terms.staging = bytes;
+        self
     }
 
     /// Bytes of notifications that may be queued for one service; beyond that they are lost to it.
     /// Without a quota there is still the fair share that every provider has.
     #[must_use]
-    pub const fn quota(self, bytes: u32) -> Self {
-        Options {
-            quota: bytes,
-            ..self
-        }
+    pub const fn quota(mut self, bytes: u32) -> Self {
+        self.terms.quota = bytes;
+        self
     }
 
     /// Notifications a second, and how many may come at once (0: as many as in a second); beyond
     /// that they are lost.
     #[must_use]
-    pub const fn rate(self, per_second: u32, burst: u32) -> Self {
-        Options {
-            rate: per_second,
-            burst,
-            ..self
-        }
+    pub const fn rate(mut self, per_second: u32, burst: u32) -> Self {
+        self.terms.rate = per_second;
+        self.terms.burst = burst;
+        self
     }
 
     /// What requests are answered with when nobody answers them, at most one for each:
@@ -102,10 +91,8 @@ impl Options {
     /// const OPTIONS: Options = Options::new(Tag::new(b"Door")).default_replies(DEFAULTS);
     /// ```
     #[must_use]
-    pub const fn default_replies(self, replies: &'static [DefaultReply]) -> Self {
-        Options {
-            default_replies: replies,
-            ..self
-        }
+    pub const fn default_replies(mut self, replies: &'static [DefaultReply]) -> Self {
+        self.default_replies = replies;
+        self
     }
 }

@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A snapshot from its provider's point of view.
 
-use crate::ffi::Taking;
+use crate::message::encoded;
 use fltport_abi::message::Message;
-use fltport_nt::bindings::STATUS_INVALID_PARAMETER;
-use fltport_nt::ex::{PoolBytes, Tag};
-use fltport_nt::{NtError, Result};
+use fltport_nt::Result;
+use fltport_nt::ex::Tag;
 
 /// The present state of a provider, for a service that begins to observe it. Lives as long as
 /// [`Handler::snapshot`](crate::Handler::snapshot) runs.
@@ -13,21 +12,16 @@ use fltport_nt::{NtError, Result};
 /// What makes it exact: a change and its notification are one for whoever holds the lock under which
 /// [`Snapshot::live`] is called. What was offered before is then in the snapshot, if its result is
 /// still there, and what is offered afterwards comes behind it.
-pub struct Snapshot {
-    taking: Taking,
-    types: u64,
-    tag: Tag,
+pub struct Snapshot<'s> {
+    pub(crate) snapshot: &'s fltport_stub::Snapshot,
+    pub(crate) tag: Tag,
 }
 
-impl Snapshot {
-    pub(crate) fn new(taking: Taking, types: u64, tag: Tag) -> Self {
-        Snapshot { taking, types, tag }
-    }
-
+impl Snapshot<'_> {
     /// IRQL: any. Whether objects that are told of with this message are wanted; others are passed
     /// over.
     pub fn wants(&self, message: u16) -> bool {
-        message < 64 && self.types & 1 << message != 0
+        self.snapshot.wants(message)
     }
 
     /// IRQL: <= DISPATCH_LEVEL. Adds an object, as the notification that tells of it.
@@ -38,12 +32,8 @@ impl Snapshot {
         if !self.wants(M::NUMBER) {
             return Ok(());
         }
-        let mut payload = PoolBytes::zeroed(self.tag, object.encoded_len())?;
-        // The length is the message's own, so it fits.
-        object
-            .encode(&mut payload)
-            .map_err(|_| NtError(STATUS_INVALID_PARAMETER))?;
-        self.taking.add(M::NUMBER, M::FIXED as u16, &payload)
+        let payload = encoded(self.tag, object)?;
+        self.snapshot.add(M::NUMBER, M::FIXED as u16, &payload)
     }
 
     /// IRQL: <= DISPATCH_LEVEL. The snapshot is complete, and what is offered from now on is live.
@@ -51,6 +41,6 @@ impl Snapshot {
     ///
     /// Errors: those of the service's subscription, which reach it; there is nothing to be done here.
     pub fn live(&self) -> Result<()> {
-        self.taking.live()
+        self.snapshot.live()
     }
 }

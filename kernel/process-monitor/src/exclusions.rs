@@ -95,7 +95,7 @@ impl ExclusionList {
 }
 
 impl Handler for ExclusionList {
-    fn snapshot(&self, snapshot: &Snapshot) -> Result<()> {
+    fn snapshot(&self, snapshot: &Snapshot<'_>) -> Result<()> {
         monitor::report(snapshot)
     }
 

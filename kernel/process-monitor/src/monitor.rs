@@ -173,7 +173,7 @@ impl ProcessObserver for Monitor {
             pid: Pid(pid),
             exit_status: Status(exit_status),
         };
-        let tell = |booked: Option<Booking<ExclusionList>>| {
+        let tell = |booked: Option<Booking>| {
             // As for a start.
             let Some(provider) = PROVIDER_OF_THIS.get() else {
                 return;
@@ -194,7 +194,7 @@ impl ProcessObserver for Monitor {
 /// IRQL: PASSIVE_LEVEL. Reports the processes that run to a service that begins to observe. If one had to be
 /// forgotten, they are listed anew; one that is being created at that moment may be in the snapshot, and
 /// told of as well.
-pub(crate) fn report(snapshot: &Snapshot) -> Result<()> {
+pub(crate) fn report(snapshot: &Snapshot<'_>) -> Result<()> {
     let started = STARTED.get().ok_or(NtError(STATUS_NOT_SUPPORTED))?;
     if !started.wait(Timeout::from_millis(START_MS)) {
         return Err(NtError(STATUS_DEVICE_NOT_READY));

@@ -9,7 +9,6 @@
 //! start and end. Who ends meanwhile is remembered, so that it does not come back with the list; who starts
 //! meanwhile is here already, or replaces what the list said when its start is told.
 
-use crate::exclusions::ExclusionList;
 use crate::monitor::TAG;
 use fltport_abi::message::Message;
 use fltport_abi::process_monitor::ProcessStart;
@@ -31,7 +30,7 @@ const BUCKETS: usize = 128;
 pub(crate) struct Process {
     pid: u32,
     /// Room for the notification of its exit.
-    exit: Option<Booking<ExclusionList>>,
+    exit: Option<Booking>,
     /// How its start was told, encoded.
     start: PoolBytes,
     next: Chain,
@@ -120,7 +119,7 @@ impl Processes {
     pub(crate) fn started(
         &self,
         pid: u32,
-        exit: Option<Booking<ExclusionList>>,
+        exit: Option<Booking>,
         start: Result<PoolBytes>,
         tell: impl FnOnce(),
     ) {
@@ -145,7 +144,7 @@ impl Processes {
 
     /// IRQL: PASSIVE_LEVEL. A process has ended: forgets it, and has it told with the room that was
     /// booked for that.
-    pub(crate) fn ended(&self, pid: u32, tell: impl FnOnce(Option<Booking<ExclusionList>>)) {
+    pub(crate) fn ended(&self, pid: u32, tell: impl FnOnce(Option<Booking>)) {
         let mut table = self.0.lock();
         let mut known = table.remove(pid);
         if let Some(ended) = &mut table.ended {
@@ -215,7 +214,7 @@ impl Processes {
 
     /// IRQL: PASSIVE_LEVEL. Reports the processes that run. Fails with `STATUS_INSUFFICIENT_RESOURCES`
     /// if not all of them are known.
-    pub(crate) fn report(&self, snapshot: &Snapshot) -> Result<()> {
+    pub(crate) fn report(&self, snapshot: &Snapshot<'_>) -> Result<()> {
         let table = self.0.lock();
         if table.lacks_some {
             return Err(NtError(STATUS_INSUFFICIENT_RESOURCES));

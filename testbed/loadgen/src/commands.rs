@@ -92,7 +92,7 @@ impl Handler for Load {
         }
     }
 
-    fn snapshot(&self, snapshot: &Snapshot) -> Result<()> {
+    fn snapshot(&self, snapshot: &Snapshot<'_>) -> Result<()> {
         self.objects.report(snapshot)
     }
 }

@@ -21,7 +21,7 @@ impl Objects {
     }
 
     /// IRQL: PASSIVE_LEVEL. All that are there.
-    pub(crate) fn report(&self, snapshot: &Snapshot) -> Result<()> {
+    pub(crate) fn report(&self, snapshot: &Snapshot<'_>) -> Result<()> {
         let objects = self.0.lock();
         for (number, version) in (0..).zip(objects.iter().copied()) {
             if version != 0 {

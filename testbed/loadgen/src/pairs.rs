@@ -48,7 +48,7 @@ impl Share {
     }
 
     fn pair(&self, provider: &Provider<Load>) {
-        let mut begun: [Option<(u64, Booking<Load>)>; AT_ONCE] = [const { None }; AT_ONCE];
+        let mut begun: [Option<(u64, Booking)>; AT_ONCE] = [const { None }; AT_ONCE];
         'all: for first in (0..self.count).step_by(AT_ONCE) {
             for (number, place) in (first..self.count).zip(&mut begun) {
                 if self.progress.is_cancelled() || provider.handler().is_stopping() {
@@ -64,7 +64,7 @@ impl Share {
     }
 
     /// The first half, if there is room for the second.
-    fn begin(&self, provider: &Provider<Load>, number: u64) -> Option<(u64, Booking<Load>)> {
+    fn begin(&self, provider: &Provider<Load>, number: u64) -> Option<(u64, Booking)> {
         let Ok(booking) = provider.book::<Ended>(Ended::FIXED) else {
             self.progress.unbooked();
             return None;
@@ -77,7 +77,7 @@ impl Share {
         Some((number, booking))
     }
 
-    fn end(&self, begun: Option<(u64, Booking<Load>)>) {
+    fn end(&self, begun: Option<(u64, Booking)>) {
         if let Some((number, booking)) = begun {
             self.progress.offered(booking.notify(&Ended {
                 number,

@@ -134,6 +134,18 @@ pub struct DefaultReply {
     pub reserved2: u32,
 }
 
+impl DefaultReply {
+    /// One of this revision that says nothing yet.
+    pub const EMPTY: Self = DefaultReply {
+        size: size_of::<Self>() as u32,
+        message: 0,
+        reserved: 0,
+        reply: core::ptr::null(),
+        length: 0,
+        reserved2: 0,
+    };
+}
+
 impl Revised for DefaultReply {
     const FIRST: usize = size_of::<DefaultReply>();
 }

@@ -83,7 +83,7 @@ impl Handler for EchoHandler {
         Ok(payload.len())
     }
 
-    fn snapshot(&self, snapshot: &Snapshot) -> Result<()> {
+    fn snapshot(&self, snapshot: &Snapshot<'_>) -> Result<()> {
         if SNAPSHOT_FAILS.load(Ordering::SeqCst) != 0 {
             return Err(NtError(STATUS_ACCESS_DENIED));
         }

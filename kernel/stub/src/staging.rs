@@ -24,6 +24,19 @@ fltport_abi::fixed! {
     }
 }
 
+impl Staged {
+    /// Of a payload whose fixed part has `fixed` bytes.
+    pub(crate) fn new(message: u16, fixed: u16, time: i64, payload: &[u8]) -> Self {
+        Staged {
+            time,
+            message,
+            fixed,
+            // Longer than any message may be, it is refused.
+            length: u32::try_from(payload.len()).unwrap_or(u32::MAX),
+        }
+    }
+}
+
 const TYPES: usize = MAX_MESSAGE_NUMBER as usize + 1;
 
 /// The staging buffer.
