@@ -420,10 +420,14 @@ FLTPORT_INLINE BOOLEAN FltPortIsListening(PFLTPORT_PROVIDER Provider, USHORT Mes
  *     FLTPORT_MESSAGE(OPENED, OPENED_FIELDS)
  *
  * gives struct OPENED with the members door, name and how, and OPENED_FIXED, the bytes of its fixed part.
- * It does not compile if a field would need padding before it: order them by size. A message grows at its
- * end from one version to the next. Kinds are U8, U16, U32, U64, I8, I16, I32, I64, BOOL, PID, TIME,
- * STATUS, GUID, IPV4, IPV6, ADDRESS, TEXT, BYTES and TEXTS; with a type of its own ENUM, FLAGS, RECORD
- * and LIST; OPT_ in front of any of them if the value may be absent.
+ * It does not compile if a field would need padding before it: order them by size. Kinds are U8, U16, U32,
+ * U64, I8, I16, I32, I64, BOOL, PID, TIME, STATUS, GUID, IPV4, IPV6, ADDRESS, TEXT, BYTES and TEXTS; with
+ * a type of its own ENUM, FLAGS, RECORD and LIST; OPT_ in front of any of them if the value may be absent.
+ *
+ * A message grows at its end from one version to the next. A field that a command has gained is optional, or
+ * its kind is DEFAULTED(U32): fltport.sys lets commands of older services through then, which lack it, and
+ * FLTPORT_READ leaves the handler's own value in its place. It is the default that messages! in Rust
+ * gives a field; what it is only its reader knows, and so the schema does not say.
  *
  *     #define DOOR_MESSAGES(NOTIFICATION, REQUEST, COMMAND) \
  *         NOTIFICATION(1, "opened", OPENED) \
@@ -448,7 +452,8 @@ typedef union _FLTPORT_IPV6 { UCHAR Bytes[16]; ULONG Aligned; } FLTPORT_IPV6;
 /* Byte 0 is 4 or 6, then three of 0, then the address in network order; those behind an IPv4 one are 0. */
 typedef union _FLTPORT_ADDRESS { UCHAR Bytes[20]; ULONG Aligned; } FLTPORT_ADDRESS;
 
-/* The struct's member of a kind, and the kind's number on the wire; 0x100 for an optional one. */
+/* The struct's member of a kind, and the kind's number on the wire; behind that, in the second byte, flags:
+   1 is optional, 2 has a default. */
 #define FLTPORT_TYPE_U16 USHORT
 #define FLTPORT_KIND_U16 1
 #define FLTPORT_TYPE_U32 ULONG
@@ -557,6 +562,9 @@ FLTPORT_OPTIONAL_(ENUM, 3) FLTPORT_OPTIONAL_(FLAGS, 3)
 #define FLTPORT_KIND_OPT_RECORD (0x100 | FLTPORT_KIND_RECORD)
 #define FLTPORT_TYPE_OPT_LIST FLTPORT_VARIABLE
 #define FLTPORT_KIND_OPT_LIST (0x100 | FLTPORT_KIND_LIST)
+/* A field that readers have a value of their own for where the writer does not know it. */
+#define FLTPORT_TYPE_DEFAULTED(kind) FLTPORT_TYPE_##kind
+#define FLTPORT_KIND_DEFAULTED(kind) (0x200 | FLTPORT_KIND_##kind)
 
 /* The tables that the macros make. Each ends with a row whose Name is NULL. */
 typedef struct _FLTPORT_NAMED {
@@ -756,7 +764,58 @@ FLTPORT_INLINE NTSTATUS FltPortEnd(FLTPORT_WRITER *Writer, const void *Message, 
     return Writer->Status;
 }
 
-/* Reads the struct of a command. STATUS_INVALID_PARAMETER: the input is shorter. */
+FLTPORT_INLINE BOOLEAN FltPortIsVariable_(UCHAR Kind)
+{
+    return (BOOLEAN)((Kind >= FLTPORT_KIND_TEXT && Kind <= FLTPORT_KIND_TEXTS)
+        || Kind == FLTPORT_KIND_RECORD || Kind == FLTPORT_KIND_LIST);
+}
+
+/* Reads one field, which lies at Offset of a fixed part that ends at *End at the latest: variable data
+   begins behind it. One that the writer does not know keeps its value, or is absent. */
+FLTPORT_INLINE NTSTATUS FltPortReadField_(const FLTPORT_FIELD *Field, const UCHAR *Input, ULONG Offset,
+    ULONG *End, PUCHAR Value)
+{
+    FLTPORT_VARIABLE Variable;
+    ULONG i;
+    if (Offset >= *End) {
+        for (i = 0; (Field->Kind & 0x300) == 0x100 && i < Field->Size; i++)
+            Value[i] = 0;
+        return (Field->Kind & 0x300) != 0 ? STATUS_SUCCESS : STATUS_INVALID_PARAMETER;
+    }
+    if (Field->Size > *End - Offset)
+        return STATUS_INVALID_PARAMETER;
+    FltPortCopy_(Value, Input + Offset, Field->Size);
+    if (!FltPortIsVariable_((UCHAR)Field->Kind))
+        return STATUS_SUCCESS;
+    FltPortCopy_(&Variable, Value, sizeof(Variable));
+    if (Variable.Place != 0 && Variable.Place < Offset + Field->Size)
+        return STATUS_INVALID_PARAMETER;
+    if (Variable.Place != 0 && Variable.Place < *End)
+        *End = Variable.Place;
+    return STATUS_SUCCESS;
+}
+
+FLTPORT_INLINE NTSTATUS FltPortReadFields_(const FLTPORT_FIELD *Field, const void *Input, ULONG Length,
+    void *Message)
+{
+    ULONG Offset = 0, End = Length;
+    NTSTATUS Status = STATUS_SUCCESS;
+    for (; Field->Name != NULL && Status == STATUS_SUCCESS; Field++) {
+        Status = FltPortReadField_(Field, (const UCHAR *)Input, Offset, &End, (PUCHAR)Message + Offset);
+        Offset += Field->Size;
+    }
+    return Status;
+}
+
+/* Reads the struct T of a command, whichever version of it the service knows. What it does not know
+   stays as it is in Message, if the field's kind is DEFAULTED, or is absent, if it is optional; what it
+   knows beyond T is passed over. STATUS_INVALID_PARAMETER: a field is missing that may not be, or the
+   message is not what it claims to be; of Message a part may have been read. */
+#define FLTPORT_READ(T, Input, Length, Message) \
+    FltPortReadFields_(T##_Fields, Input, Length, 1 ? (Message) : (T *)NULL)
+
+/* Reads the struct of a reply, or of a command that has not grown since its first version.
+   STATUS_INVALID_PARAMETER: the input is shorter. */
 FLTPORT_INLINE NTSTATUS FltPortRead(const void *Input, ULONG Length, void *Message, ULONG Fixed)
 {
     if (Length < Fixed)
@@ -798,12 +857,6 @@ FLTPORT_INLINE ULONGLONG FltPortHashName_(ULONGLONG Hash, const char *Name)
     return FltPortHash_(Hash, Name, FltPortLength_(Name));
 }
 
-FLTPORT_INLINE BOOLEAN FltPortIsVariable_(UCHAR Kind)
-{
-    return (BOOLEAN)((Kind >= FLTPORT_KIND_TEXT && Kind <= FLTPORT_KIND_TEXTS)
-        || Kind == FLTPORT_KIND_RECORD || Kind == FLTPORT_KIND_LIST);
-}
-
 FLTPORT_INLINE ULONGLONG FltPortHashFields_(ULONGLONG Hash, const FLTPORT_FIELD *Field)
 {
     static const char Forms[] = "?efr";
@@ -812,7 +865,7 @@ FLTPORT_INLINE ULONGLONG FltPortHashFields_(ULONGLONG Hash, const FLTPORT_FIELD 
         UCHAR Kind = (UCHAR)Field->Kind;
         Hash = FltPortHashName_(Hash, Field->Name);
         Hash = FltPortHash_(Hash, &Kind, 1);
-        if (Field->Kind != Kind && !FltPortIsVariable_(Kind))
+        if ((Field->Kind & 0x100) != 0 && !FltPortIsVariable_(Kind))
             Hash = FltPortHashName_(Hash, "?");
         if (Field->Definition == NULL)
             continue;
@@ -889,7 +942,7 @@ FLTPORT_INLINE void FltPortPutFields_(FLTPORT_WRITER *Writer, const FLTPORT_FIEL
     ULONG Offset = 0, Type;
     for (; Field != NULL && Field->Name != NULL; Field++) {
         if (Types == NULL) {
-            /* The kind, and the flags behind it: 1 is optional. */
+            /* The kind, and the flags behind it. */
             FltPortPutNumber_(Writer, Field->Kind, 2);
             FltPortPutNumber_(Writer, Offset, 2);
             FltPortPutName_(Writer, Field->Name);

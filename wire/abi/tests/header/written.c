@@ -15,17 +15,24 @@
 #define REPLY_FIELDS(FIELD, TYPED) FIELD(BOOL, deny)
 #define ORDER_FIELDS(FIELD, TYPED) FIELD(TEXT, text)
 #define DONE_FIELDS(FIELD, TYPED) FIELD(U64, times) FIELD(I32, far)
+#define LIMIT_FIELDS(FIELD, TYPED) \
+    FIELD(U32, number) FIELD(TEXT, why) FIELD(DEFAULTED(U32), seconds) FIELD(OPT_U32, by) \
+    FIELD(DEFAULTED(OPT_TEXT), from)
+#define LIMITED_FIELDS(FIELD, TYPED) FIELD(U32, number)
 FLTPORT_MESSAGE(NUMBERS, NUMBERS_FIELDS)
 FLTPORT_MESSAGE(TEXTS, TEXTS_FIELDS)
 FLTPORT_MESSAGE(QUESTION, QUESTION_FIELDS)
 FLTPORT_MESSAGE(REPLY, REPLY_FIELDS)
 FLTPORT_MESSAGE(ORDER, ORDER_FIELDS)
 FLTPORT_MESSAGE(DONE, DONE_FIELDS)
+FLTPORT_MESSAGE(LIMIT, LIMIT_FIELDS)
+FLTPORT_MESSAGE(LIMITED, LIMITED_FIELDS)
 #define MESSAGES(NOTIFICATION, REQUEST, COMMAND) \
     NOTIFICATION(1, "numbers", NUMBERS) \
     NOTIFICATION(63, "texts", TEXTS) \
     REQUEST(7, "question", QUESTION, REPLY) \
-    COMMAND(8, "order", ORDER, DONE)
+    COMMAND(8, "order", ORDER, DONE) \
+    COMMAND(9, "limit", LIMIT, LIMITED)
 FLTPORT_SCHEMA_OF(Written, "written", FLTPORT_NO_TYPES, MESSAGES)
 
 #define VERDICT_VALUES(VALUE) VALUE(PASS, 0, "pass") VALUE(DROP, 7, "drop")
@@ -40,9 +47,13 @@ FLTPORT_RECORD_TYPE(Rule, RULE_FIELDS)
     TYPED(LIST, rules, Rule) TYPED(RECORD, last, Rule) FIELD(OPT_TEXT, note) FIELD(OPT_BYTES, blob) \
     FIELD(OPT_PID, process) FIELD(OPT_U16, port) FIELD(I16, delta) FIELD(U8, hops) FIELD(I8, tone) \
     FIELD(OPT_U8, lives)
+#define RULED_FIELDS(FIELD, TYPED) TYPED(DEFAULTED(ENUM), verdict, Verdict)
 FLTPORT_MESSAGE(PACKET, PACKET_FIELDS)
+FLTPORT_MESSAGE(RULED, RULED_FIELDS)
 #define TYPED_TYPES(TYPE) TYPE(Verdict) TYPE(Matched) TYPE(Rule)
-#define TYPED_MESSAGES(NOTIFICATION, REQUEST, COMMAND) NOTIFICATION(2, "packet", PACKET)
+#define TYPED_MESSAGES(NOTIFICATION, REQUEST, COMMAND) \
+    NOTIFICATION(2, "packet", PACKET) \
+    NOTIFICATION(3, "ruled", RULED)
 FLTPORT_SCHEMA_OF(Typed, "typed", TYPED_TYPES, TYPED_MESSAGES)
 
 static void put(const void *bytes, ULONG length)
@@ -113,6 +124,46 @@ static int read_order(void)
     return FltPortGet(far, sizeof(far), read.text) != NULL;
 }
 
+/* What the reader has for what it is not told. */
+static NTSTATUS read_limit(LIMIT *limit, const UCHAR *input, ULONG length)
+{
+    memset(limit, 0xaa, sizeof(*limit));
+    limit->seconds = 30;
+    return FLTPORT_READ(LIMIT, input, length, limit);
+}
+
+static int read_limits(void)
+{
+    /* As this version sends it, and with a field more; as the first version does: the text is where the
+       seconds would be; then what no version sends. */
+    static const UCHAR whole[] = { 7, 0, 0, 0, 32, 0, 0, 0, 2, 0, 0, 0, 5, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0, 'o', 0 };
+    static const UCHAR more[] = { 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 5, 0, 0, 0, 9, 0, 0, 0, 1, 0, 0, 0,
+        0, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4 };
+    static const UCHAR first[] = { 7, 0, 0, 0, 12, 0, 0, 0, 2, 0, 0, 0, 'o', 0 };
+    static const UCHAR within[] = { 7, 0, 0, 0, 11, 0, 0, 0, 2, 0, 0, 0, 'o', 0 };
+    ULONG length;
+    LIMIT limit;
+    if (read_limit(&limit, whole, sizeof(whole)) != STATUS_SUCCESS || limit.number != 7
+        || limit.seconds != 5 || limit.by.Value != 9 || limit.by.Present != 1 || limit.from.Place != 0
+        || FltPortGet(whole, sizeof(whole), limit.why) != whole + 32)
+        return 1;
+    if (read_limit(&limit, more, sizeof(more)) != STATUS_SUCCESS || limit.seconds != 5
+        || limit.by.Present != 1)
+        return 1;
+    if (read_limit(&limit, first, sizeof(first)) != STATUS_SUCCESS || limit.number != 7
+        || limit.seconds != 30 || limit.by.Value != 0 || limit.by.Present != 0
+        || limit.from.Place != 0xaaaaaaaa || FltPortGet(first, sizeof(first), limit.why) != first + 12)
+        return 1;
+    /* The number and the text are of the first version: they may not be missing; nor may half a field. */
+    for (length = 0; length < 12; length++)
+        if (read_limit(&limit, more, length) != STATUS_INVALID_PARAMETER)
+            return 1;
+    return read_limit(&limit, more, 12) != STATUS_SUCCESS
+        || read_limit(&limit, more, 14) != STATUS_INVALID_PARAMETER
+        || read_limit(&limit, within, sizeof(within)) != STATUS_INVALID_PARAMETER;
+}
+
 static void put_rule(FLTPORT_WRITER *writer, FLTPORT_VARIABLE *field, ULONG index, ULONG matched,
     const wchar_t *name, ULONG length)
 {
@@ -179,5 +230,5 @@ int main(void)
     if (put_schema(&Written))
         return 1;
     put_numbers();
-    return put_texts() || read_order() || put_schema(&Typed) || put_packet();
+    return put_texts() || read_order() || read_limits() || put_schema(&Typed) || put_packet();
 }

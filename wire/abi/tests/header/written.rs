@@ -66,6 +66,24 @@ fltport_abi::messages! {
         /// How far.
         far: i32,
     }
+
+    /// An order that has grown.
+    command 9 "limit" Limit<'a> {
+        /// Which.
+        number: u32,
+        /// Why.
+        why: Text<'a>,
+        /// Since the second version.
+        seconds: u32 = 30,
+        /// Since the second version.
+        by: Option<u32>,
+        /// Since the second version.
+        from: Option<Text<'a>> = Some(Text::Utf8("here")),
+    } -> /// Done.
+    Limited {
+        /// Which.
+        number: u32,
+    }
 }
 
 fltport_abi::messages! {
@@ -136,6 +154,12 @@ fltport_abi::messages! {
         tone: i8,
         /// There.
         lives: Option<u8>,
+    }
+
+    /// One that has grown.
+    notification 3 "ruled" Ruled {
+        /// What became of it.
+        verdict: Verdict = Verdict::Drop,
     }
 }
 
