@@ -14,16 +14,10 @@
 
 #ifndef FLTPORT_IMPORT
 
-#define STATUS_OF(number) ((NTSTATUS)(number))
-#define DELETE_PENDING STATUS_OF(0xC0000056L)
-#define DEVICE_NOT_READY STATUS_OF(0xC00000A3L)
-#define INSUFFICIENT_RESOURCES STATUS_OF(0xC000009AL)
-#define NOT_SUPPORTED STATUS_OF(0xC00000BBL)
-#define INVALID_LEVEL STATUS_OF(0xC0000148L)
-#define BUFFER_OVERFLOW STATUS_OF(0x80000005L)
-
 #define EVERYTHING (~0ULL)
 #define TYPES (FLTPORT_MAX_MESSAGE_NUMBER + 1)
+/* A table of revision 1.1 ends with this function. */
+#define INTERFACE_1_1 (offsetof(FLTPORT_INTERFACE, SnapshotLive) + sizeof(void *))
 
 /* The start of a staged notification; the payload follows. */
 typedef struct _STAGED {
@@ -33,6 +27,7 @@ typedef struct _STAGED {
     ULONG Length;
 } STAGED;
 
+/* Behind it, in the same allocation: the work item, the encoded schema, the staging buffer. */
 struct _FLTPORT_PROVIDER {
     /* First: FltPortIsListening reads it. The common driver's while the provider is bound. */
     volatile ULONGLONG Interest;
@@ -48,12 +43,15 @@ struct _FLTPORT_PROVIDER {
     EX_RUNDOWN_REF Gate;
 
     KSPIN_LOCK Lock; /* of all that follows */
-    const FLTPORT_INTERFACE *Bound;
+    /* The common driver, and the provider there. They stay what they are while anybody is inside who has
+       seen IsBound. */
+    const FLTPORT_INTERFACE *Table;
     size_t Handle;
-    const FLTPORT_INTERFACE *Announced; /* to be bound to */
+    BOOLEAN IsBound;
     BOOLEAN Binding; /* somebody registers now; a second one would find the name taken, by ourselves */
     BOOLEAN Leaving; /* the table is being revoked */
     BOOLEAN Ending;  /* the provider is being unregistered */
+    const FLTPORT_INTERFACE *Announced; /* to be bound to */
 
     /* The oldest notifications that fit, because early in a machine's life the beginning is what cannot
        be learnt otherwise; and how many were lost. */
@@ -66,13 +64,22 @@ struct _FLTPORT_PROVIDER {
     ULONGLONG Lost[TYPES][FLTPORT_CAUSES];
 };
 
-/* A table of this size has the function that lies at this member. */
-#define HAS(table, member) \
-    ((table)->Size >= offsetof(FLTPORT_INTERFACE, member) + sizeof((table)->member))
-
 static BOOLEAN IsOne(ULONGLONG Set, USHORT Message)
 {
     return Message <= FLTPORT_MAX_MESSAGE_NUMBER && (Set >> Message & 1) != 0;
+}
+
+/* A struct as far as its author's revision has it, which its size says; the rest is 0. FALSE: it is shorter
+   than in the first one. */
+static BOOLEAN Revised(void *To, ULONG Room, const void *From, ULONG First)
+{
+    ULONG Size = From != NULL ? *(const ULONG *)From : 0;
+    if (Size < First)
+        return FALSE;
+    RtlZeroMemory(To, Room);
+    RtlCopyMemory(To, From, Size < Room ? Size : Room);
+    *(ULONG *)To = Room;
+    return TRUE;
 }
 
 /* ---- The gate ---- */
@@ -98,27 +105,53 @@ static void Leave(PFLTPORT_PROVIDER P)
         KeLeaveCriticalRegion();
 }
 
-static const FLTPORT_INTERFACE *Bound(PFLTPORT_PROVIDER P, size_t *Handle)
+/* Enters the gate, if there is a common driver. */
+static BOOLEAN EnterBound(PFLTPORT_PROVIDER P)
 {
-    const FLTPORT_INTERFACE *Table;
+    BOOLEAN IsBound;
     KIRQL Irql;
+    if (!Enter(P))
+        return FALSE;
     KeAcquireSpinLock(&P->Lock, &Irql);
-    Table = P->Bound;
-    *Handle = P->Handle;
+    IsBound = P->IsBound;
     KeReleaseSpinLock(&P->Lock, Irql);
-    return Table;
+    if (!IsBound)
+        Leave(P);
+    return IsBound;
 }
 
-/* The common driver, with the gate entered; NULL, and outside, if there is none. */
-static const FLTPORT_INTERFACE *EnterBound(PFLTPORT_PROVIDER P, size_t *Handle)
+/* Enters the gate, or, if there is no common driver, acquires the lock: what is staged before it is released
+   the next one will get. */
+static BOOLEAN EnterBoundOrLock(PFLTPORT_PROVIDER P, KIRQL *Irql)
 {
-    const FLTPORT_INTERFACE *Table;
-    if (!Enter(P))
-        return NULL;
-    Table = Bound(P, Handle);
-    if (Table == NULL)
-        Leave(P);
-    return Table;
+    for (;;) {
+        if (EnterBound(P))
+            return TRUE;
+        KeAcquireSpinLock(&P->Lock, Irql);
+        if (P->Leaving || !P->IsBound)
+            return FALSE;
+        /* It was bound since we looked: the staging buffer has been emptied, and what is put there now
+           would lie there. At most once per binding. */
+        KeReleaseSpinLock(&P->Lock, *Irql);
+    }
+}
+
+/* Enters the gate for a function that came with revision 1.1; outside without success. */
+static NTSTATUS EnterBound_1_1(PFLTPORT_PROVIDER P)
+{
+    if (!EnterBound(P))
+        return STATUS_DEVICE_NOT_READY;
+    if (P->Table->Size >= INTERFACE_1_1)
+        return STATUS_SUCCESS;
+    Leave(P);
+    return STATUS_NOT_SUPPORTED;
+}
+
+/* Leaves it with what a function said. A common driver that has begun to go is none. */
+static NTSTATUS LeaveWith(PFLTPORT_PROVIDER P, NTSTATUS Status)
+{
+    Leave(P);
+    return Status == STATUS_DELETE_PENDING ? STATUS_DEVICE_NOT_READY : Status;
 }
 
 /* ---- Staging: with the lock held ---- */
@@ -160,24 +193,31 @@ static void Stage(PFLTPORT_PROVIDER P, const FLTPORT_NOTIFICATION *N, BOOLEAN Is
     P->End += BytesOf(N->Length);
 }
 
-/* Hands what was staged over to a common driver, in order and then what was lost; at most the staging
+static void Describe(FLTPORT_NOTIFICATION *N, USHORT Message, USHORT Fixed, const void *Payload, ULONG Length,
+    LONGLONG Time)
+{
+    RtlZeroMemory(N, sizeof(*N));
+    N->Size = sizeof(*N);
+    N->Message = Message;
+    N->Fixed = Fixed;
+    N->Time = Time;
+    N->Payload = Payload;
+    N->Length = Length;
+}
+
+/* Hands what was staged over to the common driver, in order and then what was lost; at most the staging
    buffer's bytes, once, under the lock so that what is offered from now on comes behind it. If the common
    driver has begun to go, the rest stays for the next one. */
-static void Drain(PFLTPORT_PROVIDER P, const FLTPORT_INTERFACE *Table, size_t Handle)
+static void Drain(PFLTPORT_PROVIDER P)
 {
     FLTPORT_NOTIFICATION N;
     STAGED Staged;
     USHORT Message, Cause;
-    RtlZeroMemory(&N, sizeof(N));
-    N.Size = sizeof(N);
     while (P->Start < P->End) {
-        RtlCopyMemory(&Staged, P->Staging + P->Start, sizeof(Staged));
-        N.Time = Staged.Time;
-        N.Message = Staged.Message;
-        N.Fixed = Staged.Fixed;
-        N.Length = Staged.Length;
-        N.Payload = P->Staging + P->Start + sizeof(Staged);
-        if (Table->Notify(Handle, &N) == DELETE_PENDING)
+        PUCHAR Place = P->Staging + P->Start;
+        RtlCopyMemory(&Staged, Place, sizeof(Staged));
+        Describe(&N, Staged.Message, Staged.Fixed, Place + sizeof(Staged), Staged.Length, Staged.Time);
+        if (P->Table->Notify(P->Handle, &N) == STATUS_DELETE_PENDING)
             return;
         P->Start += BytesOf(Staged.Length);
     }
@@ -186,22 +226,15 @@ static void Drain(PFLTPORT_PROVIDER P, const FLTPORT_INTERFACE *Table, size_t Ha
     for (Message = 0; Message < TYPES; Message++)
         for (Cause = 0; Cause < FLTPORT_CAUSES; Cause++)
             if (P->Lost[Message][Cause] != 0) {
-                Table->Lost(Handle, Message, Cause, P->Lost[Message][Cause]);
+                P->Table->Lost(P->Handle, Message, Cause, P->Lost[Message][Cause]);
                 P->Lost[Message][Cause] = 0;
             }
 }
 
 /* ---- Binding ---- */
 
-/* IRQL: PASSIVE_LEVEL. Without a common driver, whatever is offered is wanted. */
-static void UnregisterFrom(PFLTPORT_PROVIDER P, const FLTPORT_INTERFACE *Table, size_t Handle)
-{
-    Table->Unregister(Handle);
-    P->Interest = EVERYTHING;
-}
-
 /* The table at this address, unless it is of another version, or shorter than this client needs. */
-static const FLTPORT_INTERFACE *Known(PVOID Address)
+static const FLTPORT_INTERFACE *Known(const void *Address)
 {
     const FLTPORT_INTERFACE *Table = (const FLTPORT_INTERFACE *)Address;
     if (Table != NULL && Table->Version == FLTPORT_VERSION && Table->Size >= FLTPORT_INTERFACE_1_0)
@@ -209,40 +242,52 @@ static const FLTPORT_INTERFACE *Known(PVOID Address)
     return NULL;
 }
 
+/* IRQL: <= DISPATCH_LEVEL. */
+static void Announce(PFLTPORT_PROVIDER P, const FLTPORT_INTERFACE *Table)
+{
+    KIRQL Irql;
+    KeAcquireSpinLock(&P->Lock, &Irql);
+    P->Announced = Table;
+    KeReleaseSpinLock(&P->Lock, Irql);
+}
+
+/* IRQL: PASSIVE_LEVEL. Without a common driver, whatever is offered is wanted. */
+static void Unregister(PFLTPORT_PROVIDER P)
+{
+    P->Table->Unregister(P->Handle);
+    P->Interest = EVERYTHING;
+}
+
 /* IRQL: PASSIVE_LEVEL, in the gate. Registers with the table that was announced, if any, and hands over
    what was staged. */
 static NTSTATUS Bind(PFLTPORT_PROVIDER P)
 {
-    const FLTPORT_INTERFACE *Table = NULL;
     NTSTATUS Status;
-    size_t Handle = 0;
-    BOOLEAN Ending;
+    BOOLEAN Begins, Ending;
     KIRQL Irql;
     KeAcquireSpinLock(&P->Lock, &Irql);
-    if (!P->Binding && P->Bound == NULL && !P->Ending) {
-        Table = P->Announced;
-        P->Binding = Table != NULL;
+    Begins = (BOOLEAN)(P->Announced != NULL && !P->Binding && !P->IsBound && !P->Ending);
+    if (Begins) {
+        P->Binding = TRUE;
+        P->Table = P->Announced;
     }
     P->Announced = NULL;
     KeReleaseSpinLock(&P->Lock, Irql);
-    if (Table == NULL)
+    if (!Begins)
         return STATUS_SUCCESS;
-    Status = Table->Register(&P->Description, &Handle);
+    Status = P->Table->Register(&P->Description, &P->Handle);
     KeAcquireSpinLock(&P->Lock, &Irql);
     P->Binding = FALSE;
     Ending = P->Ending;
     if (Status == STATUS_SUCCESS) {
-        Drain(P, Table, Handle);
-        if (!Ending) {
-            P->Bound = Table;
-            P->Handle = Handle;
-        }
+        Drain(P);
+        P->IsBound = (BOOLEAN)!Ending;
     } else {
         P->Interest = EVERYTHING;
     }
     KeReleaseSpinLock(&P->Lock, Irql);
     if (Status == STATUS_SUCCESS && Ending)
-        UnregisterFrom(P, Table, Handle);
+        Unregister(P);
     return Status;
 }
 
@@ -263,39 +308,24 @@ static VOID BindLater(PVOID IoObject, PVOID Context, PIO_WORKITEM Work)
     ExReleaseRundownProtection(&P->Working);
 }
 
-/* IRQL: <= DISPATCH_LEVEL. */
-static void Announced(PFLTPORT_PROVIDER P, const FLTPORT_INTERFACE *Table)
+/* IRQL: PASSIVE_LEVEL. Ends the binding, if there is one; of several callers one alone unregisters. */
+static void Unbind(PFLTPORT_PROVIDER P)
 {
+    BOOLEAN WasBound;
     KIRQL Irql;
     KeAcquireSpinLock(&P->Lock, &Irql);
-    P->Announced = Table;
+    WasBound = P->IsBound;
+    P->IsBound = FALSE;
+    P->Announced = NULL;
+    P->Leaving = FALSE;
     KeReleaseSpinLock(&P->Lock, Irql);
-    if (InterlockedExchange(&P->Queued, 1) == 0 && ExAcquireRundownProtection(&P->Working))
-        IoQueueWorkItemEx(P->Work, BindLater, DelayedWorkQueue, P);
-}
-
-/* Takes the binding out, so that one caller alone unregisters it. */
-static const FLTPORT_INTERFACE *TakeBound(PFLTPORT_PROVIDER P, size_t *Handle, BOOLEAN Revoked)
-{
-    const FLTPORT_INTERFACE *Table;
-    KIRQL Irql;
-    KeAcquireSpinLock(&P->Lock, &Irql);
-    Table = P->Bound;
-    *Handle = P->Handle;
-    P->Bound = NULL;
-    if (Revoked) {
-        P->Announced = NULL;
-        P->Leaving = FALSE;
-    }
-    KeReleaseSpinLock(&P->Lock, Irql);
-    return Table;
+    if (WasBound)
+        Unregister(P);
 }
 
 /* IRQL: PASSIVE_LEVEL. The common driver goes: its table is let go of before this returns. */
-static void Revoked(PFLTPORT_PROVIDER P)
+static void Revoke(PFLTPORT_PROVIDER P)
 {
-    const FLTPORT_INTERFACE *Table;
-    size_t Handle;
     KIRQL Irql;
     KeAcquireSpinLock(&P->Lock, &Irql);
     P->Announced = NULL;
@@ -304,9 +334,7 @@ static void Revoked(PFLTPORT_PROVIDER P)
     ExWaitForRundownProtectionRelease(&P->Gate);
     ExRundownCompleted(&P->Gate);
     /* Nobody is inside, and nobody can come in: not a caller, not a binder. */
-    Table = TakeBound(P, &Handle, TRUE);
-    if (Table != NULL)
-        UnregisterFrom(P, Table, Handle);
+    Unbind(P);
     ExReInitializeRundownProtection(&P->Gate);
 }
 
@@ -314,10 +342,13 @@ static CALLBACK_FUNCTION Heard;
 static VOID Heard(PVOID Context, PVOID What, PVOID Of)
 {
     PFLTPORT_PROVIDER P = (PFLTPORT_PROVIDER)Context;
-    if (What == (PVOID)FLTPORT_ANNOUNCE && Known(Of) != NULL)
-        Announced(P, Known(Of));
-    else if (What == (PVOID)FLTPORT_REVOKE)
-        Revoked(P);
+    if (What == (PVOID)FLTPORT_ANNOUNCE && Known(Of) != NULL) {
+        Announce(P, Known(Of));
+        if (InterlockedExchange(&P->Queued, 1) == 0 && ExAcquireRundownProtection(&P->Working))
+            IoQueueWorkItemEx(P->Work, BindLater, DelayedWorkQueue, P);
+    } else if (What == (PVOID)FLTPORT_REVOKE) {
+        Revoke(P);
+    }
 }
 
 /* IRQL: PASSIVE_LEVEL. Binds to the common driver that is there already, if any. */
@@ -325,7 +356,6 @@ static NTSTATUS AskAndBind(PFLTPORT_PROVIDER P)
 {
     FLTPORT_QUESTION Question;
     NTSTATUS Status = STATUS_SUCCESS;
-    KIRQL Irql;
     Question.Size = sizeof(Question);
     Question.Version = FLTPORT_VERSION;
     Question.Interface = NULL;
@@ -334,33 +364,25 @@ static NTSTATUS AskAndBind(PFLTPORT_PROVIDER P)
     if (!Enter(P))
         return STATUS_SUCCESS;
     ExNotifyCallback(P->Object, (PVOID)FLTPORT_ASK, &Question);
-    if (Known((PVOID)Question.Interface) != NULL) {
-        KeAcquireSpinLock(&P->Lock, &Irql);
-        P->Announced = Question.Interface;
-        KeReleaseSpinLock(&P->Lock, Irql);
+    if (Known(Question.Interface) != NULL) {
+        Announce(P, Question.Interface);
         Status = Bind(P);
     }
     Leave(P);
-    return Status;
+    /* It has begun to go: the next one will be announced. */
+    return Status == STATUS_DELETE_PENDING ? STATUS_SUCCESS : Status;
 }
 
 /* ---- Registering ---- */
 
-static PVOID Allocate(ULONG Tag, SIZE_T Bytes)
+static NTSTATUS ReadRegistration(FLTPORT_REGISTRATION *R, const FLTPORT_REGISTRATION *From)
 {
-    return ExAllocatePool2(POOL_FLAG_NON_PAGED, Bytes, Tag);
-}
-
-/* The registration as far as its author's revision has it. */
-static NTSTATUS ReadRegistration(FLTPORT_REGISTRATION *To, const FLTPORT_REGISTRATION *From)
-{
-    if (From == NULL || From->Size < FLTPORT_REGISTRATION_1_0)
+    if (!Revised(R, sizeof(*R), From, FLTPORT_REGISTRATION_1_0))
         return STATUS_INVALID_PARAMETER;
-    RtlZeroMemory(To, sizeof(*To));
-    RtlCopyMemory(To, From, From->Size < sizeof(*To) ? From->Size : sizeof(*To));
-    if (To->Version != FLTPORT_VERSION)
-        return STATUS_OF(0xC0000059L); /* STATUS_REVISION_MISMATCH */
-    if (To->Schema == NULL || To->WriteSchema == NULL || To->BacklogPolicy > FLTPORT_KEEP_OLDEST)
+    if (R->Version != FLTPORT_VERSION)
+        return STATUS_REVISION_MISMATCH;
+    if (R->Schema == NULL || R->WriteSchema == NULL || R->BacklogPolicy > FLTPORT_KEEP_OLDEST
+        || R->WriteSchema(R->Schema, NULL, 0) > FLTPORT_MAX_SCHEMA)
         return STATUS_INVALID_PARAMETER;
     return STATUS_SUCCESS;
 }
@@ -376,11 +398,32 @@ static void NoteRoles(PFLTPORT_PROVIDER P, const FLTPORT_MESSAGE_TYPE *Type)
     }
 }
 
-static void Describe(PFLTPORT_PROVIDER P, const FLTPORT_REGISTRATION *R, ULONG SchemaLength)
+/* A provider that nobody has heard of; NULL if there is no memory. */
+static PFLTPORT_PROVIDER Make(PDRIVER_OBJECT DriverObject, const FLTPORT_REGISTRATION *R)
 {
-    FLTPORT_DESCRIPTION *D = &P->Description;
+    ULONG SchemaLength = R->WriteSchema(R->Schema, NULL, 0);
+    SIZE_T Bytes = sizeof(struct _FLTPORT_PROVIDER) + IoSizeofWorkItem() + SchemaLength + R->Staging;
+    PFLTPORT_PROVIDER P = (PFLTPORT_PROVIDER)ExAllocatePool2(POOL_FLAG_NON_PAGED, Bytes, R->PoolTag);
+    FLTPORT_DESCRIPTION *D;
+    PUCHAR Schema;
+    if (P == NULL)
+        return NULL;
+    P->Tag = R->PoolTag;
+    P->Interest = EVERYTHING;
+    P->Work = (PIO_WORKITEM)(P + 1);
+    Schema = (PUCHAR)P->Work + IoSizeofWorkItem();
+    P->Staging = Schema + SchemaLength;
+    P->Room = R->Staging;
+    IoInitializeWorkItem(DriverObject, P->Work);
+    ExInitializeRundownProtection(&P->Working);
+    ExInitializeRundownProtection(&P->Gate);
+    KeInitializeSpinLock(&P->Lock);
+    R->WriteSchema(R->Schema, Schema, SchemaLength);
+    NoteRoles(P, R->Schema->Messages);
+    D = &P->Description;
     D->Size = sizeof(*D);
     D->Version = FLTPORT_VERSION;
+    D->Schema = Schema;
     D->SchemaLength = SchemaLength;
     D->Backlog = R->Backlog;
     D->BacklogPolicy = R->BacklogPolicy;
@@ -393,51 +436,22 @@ static void Describe(PFLTPORT_PROVIDER P, const FLTPORT_REGISTRATION *R, ULONG S
     D->Quota = R->Quota;
     D->Rate = R->Rate;
     D->Burst = R->Burst;
+    return P;
 }
 
-/* Frees a provider that nobody can come to any more, as far as it was made. */
-static void Free(PFLTPORT_PROVIDER P)
+/* IRQL: PASSIVE_LEVEL. From here on announcements are heard; one that came before is asked for. */
+static NTSTATUS Listen(PFLTPORT_PROVIDER P)
 {
-    if (P->Registration != NULL)
-        ExUnregisterCallback(P->Registration);
-    if (P->Work != NULL) {
-        ExWaitForRundownProtectionRelease(&P->Working);
-        IoUninitializeWorkItem(P->Work);
-        ExFreePoolWithTag(P->Work, P->Tag);
-    }
-    if (P->Object != NULL)
-        ObDereferenceObject(P->Object);
-    if (P->Staging != NULL)
-        ExFreePoolWithTag(P->Staging, P->Tag);
-    if (P->Description.Schema != NULL)
-        ExFreePoolWithTag((PVOID)P->Description.Schema, P->Tag);
-    ExFreePoolWithTag(P, P->Tag);
-}
-
-/* What a provider consists of, but for its callback. */
-static NTSTATUS Make(PFLTPORT_PROVIDER P, PDRIVER_OBJECT DriverObject, const FLTPORT_REGISTRATION *R)
-{
-    ULONG Length = R->WriteSchema(R->Schema, NULL, 0);
     UNICODE_STRING Name;
     OBJECT_ATTRIBUTES Attributes;
-    PUCHAR Schema;
-    if (Length > FLTPORT_MAX_SCHEMA)
-        return STATUS_INVALID_PARAMETER;
-    Schema = (PUCHAR)Allocate(P->Tag, Length);
-    P->Description.Schema = Schema;
-    P->Room = R->Staging;
-    P->Staging = (PUCHAR)Allocate(P->Tag, R->Staging != 0 ? R->Staging : 1);
-    P->Work = (PIO_WORKITEM)Allocate(P->Tag, IoSizeofWorkItem());
-    if (P->Work != NULL)
-        IoInitializeWorkItem(DriverObject, P->Work);
-    if (Schema == NULL || P->Staging == NULL || P->Work == NULL)
-        return INSUFFICIENT_RESOURCES;
-    R->WriteSchema(R->Schema, Schema, Length);
-    NoteRoles(P, R->Schema->Messages);
-    Describe(P, R, Length);
+    NTSTATUS Status;
     RtlInitUnicodeString(&Name, FLTPORT_CALLBACK_NAME);
     InitializeObjectAttributes(&Attributes, &Name, OBJ_CASE_INSENSITIVE, NULL, NULL);
-    return ExCreateCallback(&P->Object, &Attributes, TRUE, TRUE);
+    Status = ExCreateCallback(&P->Object, &Attributes, TRUE, TRUE);
+    if (Status != STATUS_SUCCESS)
+        return Status;
+    P->Registration = ExRegisterCallback(P->Object, Heard, P);
+    return P->Registration != NULL ? AskAndBind(P) : STATUS_INSUFFICIENT_RESOURCES;
 }
 
 NTSTATUS FltPortRegister(struct _DRIVER_OBJECT *DriverObject, const FLTPORT_REGISTRATION *Registration,
@@ -446,139 +460,122 @@ NTSTATUS FltPortRegister(struct _DRIVER_OBJECT *DriverObject, const FLTPORT_REGI
     FLTPORT_REGISTRATION R;
     PFLTPORT_PROVIDER P;
     NTSTATUS Status = ReadRegistration(&R, Registration);
+    *Provider = NULL;
     if (Status != STATUS_SUCCESS)
         return Status;
-    P = (PFLTPORT_PROVIDER)Allocate(R.PoolTag, sizeof(*P));
+    P = Make(DriverObject, &R);
     if (P == NULL)
-        return INSUFFICIENT_RESOURCES;
-    P->Tag = R.PoolTag;
-    P->Interest = EVERYTHING;
-    ExInitializeRundownProtection(&P->Working);
-    ExInitializeRundownProtection(&P->Gate);
-    KeInitializeSpinLock(&P->Lock);
-    Status = Make(P, DriverObject, &R);
-    if (Status == STATUS_SUCCESS) {
-        P->Registration = ExRegisterCallback(P->Object, Heard, P);
-        Status = P->Registration != NULL ? STATUS_SUCCESS : INSUFFICIENT_RESOURCES;
-    }
-    /* From here on an announcement is heard; one that came before is asked for. */
-    if (Status == STATUS_SUCCESS)
-        Status = AskAndBind(P);
+        return STATUS_INSUFFICIENT_RESOURCES;
+    /* Before a service finds it: its routines will want to use it. */
+    *Provider = P;
+    Status = Listen(P);
     if (Status != STATUS_SUCCESS) {
         FltPortUnregister(P);
-        return Status;
+        *Provider = NULL;
     }
-    *Provider = P;
-    return STATUS_SUCCESS;
+    return Status;
 }
 
-void FltPortUnregister(PFLTPORT_PROVIDER Provider)
+void FltPortUnregister(PFLTPORT_PROVIDER P)
 {
-    const FLTPORT_INTERFACE *Table;
-    size_t Handle;
     KIRQL Irql;
-    if (Provider == NULL)
+    if (P == NULL)
         return;
-    KeAcquireSpinLock(&Provider->Lock, &Irql);
-    Provider->Ending = TRUE;
-    KeReleaseSpinLock(&Provider->Lock, Irql);
+    KeAcquireSpinLock(&P->Lock, &Irql);
+    P->Ending = TRUE;
+    KeReleaseSpinLock(&P->Lock, Irql);
     /* If the gate was closed just now, the common driver is being unloaded and unbinds; the end of the
        callback's registration waits for that. */
-    if (Enter(Provider)) {
-        Table = TakeBound(Provider, &Handle, FALSE);
-        if (Table != NULL)
-            UnregisterFrom(Provider, Table, Handle);
-        Leave(Provider);
+    if (Enter(P)) {
+        Unbind(P);
+        Leave(P);
     }
-    Free(Provider);
+    if (P->Registration != NULL)
+        ExUnregisterCallback(P->Registration);
+    ExWaitForRundownProtectionRelease(&P->Working);
+    IoUninitializeWorkItem(P->Work);
+    if (P->Object != NULL)
+        ObDereferenceObject(P->Object);
+    ExFreePoolWithTag(P, P->Tag);
 }
 
 /* ---- Notifications ---- */
 
-/* The notification as far as its author's revision has it, and with its time. */
-static NTSTATUS ReadNotification(FLTPORT_NOTIFICATION *To, const FLTPORT_NOTIFICATION *From)
+/* Checks a notification of this revision, and gives it its time. */
+static BOOLEAN IsSound(PFLTPORT_PROVIDER P, FLTPORT_NOTIFICATION *N)
 {
     LARGE_INTEGER Now;
-    if (From == NULL || From->Size < FLTPORT_NOTIFICATION_1_0)
-        return STATUS_INVALID_PARAMETER;
-    RtlZeroMemory(To, sizeof(*To));
-    RtlCopyMemory(To, From, From->Size < sizeof(*To) ? From->Size : sizeof(*To));
-    To->Size = sizeof(*To);
-    if (To->Fixed > To->Length || (To->Length != 0 && To->Payload == NULL))
-        return STATUS_INVALID_PARAMETER;
-    if (To->Time == 0) {
+    if (!IsOne(P->Notifications, N->Message) || N->Fixed > N->Length
+        || (N->Length != 0 && N->Payload == NULL))
+        return FALSE;
+    if (N->Time == 0) {
         KeQuerySystemTimePrecise(&Now);
-        To->Time = Now.QuadPart;
+        N->Time = Now.QuadPart;
     }
-    return STATUS_SUCCESS;
+    return TRUE;
 }
 
-/* Offers a notification, with room in the staging buffer if Staged, its bytes, is not 0. */
-static NTSTATUS Offer(PFLTPORT_PROVIDER P, FLTPORT_NOTIFICATION *N, ULONG Staged)
+/* Offers a sound notification, with room in the staging buffer if Staged, its bytes, is not 0. */
+static NTSTATUS Offer(PFLTPORT_PROVIDER P, const FLTPORT_NOTIFICATION *N, ULONG Staged)
 {
-    NTSTATUS Status = STATUS_SUCCESS;
-    BOOLEAN Done = FALSE;
-    while (!Done) {
-        const FLTPORT_INTERFACE *Table = NULL;
-        size_t Handle;
-        KIRQL Irql;
-        /* To the end: while somebody is inside, a binding that was seen does not end. */
-        BOOLEAN Inside = Enter(P);
-        if (Inside)
-            Table = Bound(P, &Handle);
-        if (Table != NULL) {
-            Status = Table->Notify(Handle, N);
-            /* DELETE_PENDING: it has begun to go. What it does not take is kept for the next. */
-            Done = Status != DELETE_PENDING;
-        }
+    NTSTATUS Status = STATUS_DELETE_PENDING;
+    KIRQL Irql;
+    /* To the end: what one that has begun to go does not take is staged before the next can bind. */
+    BOOLEAN Inside = EnterBoundOrLock(P, &Irql);
+    if (Inside) {
+        Status = P->Table->Notify(P->Handle, N);
         KeAcquireSpinLock(&P->Lock, &Irql);
-        if (Done || Table != NULL || P->Leaving || P->Bound == NULL) {
-            P->Booked -= Staged;
-            if (!Done) {
-                Stage(P, N, Staged != 0);
-                Status = STATUS_SUCCESS;
-            }
-            Done = TRUE;
-        }
-        /* Else it was bound since we looked: the staging buffer has been emptied, and what is put there
-           now would lie there. At most once per binding. */
-        KeReleaseSpinLock(&P->Lock, Irql);
-        if (Inside)
-            Leave(P);
     }
+    P->Booked -= Staged;
+    if (Status == STATUS_DELETE_PENDING) {
+        Stage(P, N, Staged != 0);
+        Status = STATUS_SUCCESS;
+    }
+    KeReleaseSpinLock(&P->Lock, Irql);
+    if (Inside)
+        Leave(P);
     return Status;
+}
+
+NTSTATUS FltPortNotify(PFLTPORT_PROVIDER P, USHORT Message, USHORT Fixed, const void *Payload, ULONG Length)
+{
+    return FltPortNotifyBooked(P, Message, Fixed, Payload, Length, NULL);
 }
 
 NTSTATUS FltPortNotifyEx(PFLTPORT_PROVIDER P, const FLTPORT_NOTIFICATION *Notification)
 {
     FLTPORT_NOTIFICATION N;
-    if (ReadNotification(&N, Notification) != STATUS_SUCCESS || !IsOne(P->Notifications, N.Message))
+    if (!Revised(&N, sizeof(N), Notification, FLTPORT_NOTIFICATION_1_0) || !IsSound(P, &N))
         return STATUS_INVALID_PARAMETER;
     return Offer(P, &N, 0);
 }
 
-NTSTATUS FltPortNotify(PFLTPORT_PROVIDER Provider, USHORT Message, USHORT Fixed, const void *Payload,
-    ULONG Length)
+NTSTATUS FltPortNotifyBooked(PFLTPORT_PROVIDER P, USHORT Message, USHORT Fixed, const void *Payload,
+    ULONG Length, PFLTPORT_BOOKING Booking)
 {
-    return FltPortNotifyBooked(Provider, Message, Fixed, Payload, Length, NULL);
+    FLTPORT_NOTIFICATION N;
+    ULONG Staged = 0;
+    Describe(&N, Message, Fixed, Payload, Length, 0);
+    if (!IsSound(P, &N))
+        return STATUS_INVALID_PARAMETER;
+    if (Booking != NULL) {
+        N.Booking = Booking->Number;
+        Staged = Booking->Staged;
+        RtlZeroMemory(Booking, sizeof(*Booking));
+    }
+    return Offer(P, &N, Staged);
 }
 
 void FltPortLost(PFLTPORT_PROVIDER P, USHORT Message, USHORT Cause, ULONGLONG Count)
 {
-    BOOLEAN Done = (BOOLEAN)!IsOne(P->Notifications, Message);
-    while (!Done) {
-        size_t Handle;
-        KIRQL Irql;
-        const FLTPORT_INTERFACE *Table = EnterBound(P, &Handle);
-        if (Table != NULL) {
-            Table->Lost(Handle, Message, Cause, Count);
-            Leave(P);
-            return;
-        }
-        KeAcquireSpinLock(&P->Lock, &Irql);
-        Done = (BOOLEAN)(P->Leaving || P->Bound == NULL);
-        if (Done)
-            Lose(P, Message, Cause, Count);
+    KIRQL Irql;
+    if (!IsOne(P->Notifications, Message))
+        return;
+    if (EnterBoundOrLock(P, &Irql)) {
+        P->Table->Lost(P->Handle, Message, Cause, Count);
+        Leave(P);
+    } else {
+        Lose(P, Message, Cause, Count);
         KeReleaseSpinLock(&P->Lock, Irql);
     }
 }
@@ -590,69 +587,53 @@ void FltPortLost(PFLTPORT_PROVIDER P, USHORT Message, USHORT Cause, ULONGLONG Co
 
 static NTSTATUS Lend(PFLTPORT_PROVIDER P, PFLTPORT_RESERVATION R)
 {
-    R->Payload = (PUCHAR)Allocate(P->Tag, R->Length != 0 ? R->Length : 1);
+    R->Payload = (PUCHAR)ExAllocatePool2(POOL_FLAG_NON_PAGED, R->Length != 0 ? R->Length : 1, P->Tag);
     R->Reserved2 = LENT;
     if (R->Payload != NULL)
         return STATUS_SUCCESS;
     FltPortLost(P, R->Message, FLTPORT_CAUSE_NO_MEMORY, 1);
-    return INSUFFICIENT_RESOURCES;
+    return STATUS_INSUFFICIENT_RESOURCES;
 }
 
 NTSTATUS FltPortReserve(PFLTPORT_PROVIDER P, PFLTPORT_RESERVATION R)
 {
-    const FLTPORT_INTERFACE *Table;
-    size_t Handle;
-    NTSTATUS Status = DELETE_PENDING;
+    NTSTATUS Status;
     if (R == NULL || R->Size < sizeof(*R) || !IsOne(P->Notifications, R->Message))
         return STATUS_INVALID_PARAMETER;
     if (R->Length > FLTPORT_MAX_PAYLOAD) {
         FltPortLost(P, R->Message, FLTPORT_CAUSE_TOO_LARGE, 1);
-        return BUFFER_OVERFLOW;
+        return STATUS_BUFFER_OVERFLOW;
     }
     R->Reserved = 0;
     R->Reserved2 = 0;
-    Table = EnterBound(P, &Handle);
-    if (Table != NULL) {
-        if (HAS(Table, Reserve))
-            Status = Table->Reserve(Handle, R);
+    Status = EnterBound_1_1(P);
+    if (Status == STATUS_SUCCESS) {
+        Status = P->Table->Reserve(P->Handle, R);
         /* Inside until FltPortCommit or FltPortDiscard. */
         if (Status == STATUS_SUCCESS)
             return Status;
-        Leave(P);
+        Status = LeaveWith(P, Status);
     }
-    return Status == DELETE_PENDING ? Lend(P, R) : Status;
-}
-
-static NTSTATUS CommitLent(PFLTPORT_PROVIDER P, PFLTPORT_RESERVATION R, USHORT Fixed, ULONG Length,
-    LONGLONG Time)
-{
-    FLTPORT_NOTIFICATION N;
-    NTSTATUS Status = STATUS_INVALID_PARAMETER;
-    RtlZeroMemory(&N, sizeof(N));
-    N.Size = sizeof(N);
-    N.Message = R->Message;
-    N.Fixed = Fixed;
-    N.Time = Time;
-    N.Payload = R->Payload;
-    N.Length = Length;
-    if (Length <= R->Length)
-        Status = FltPortNotifyEx(P, &N);
-    ExFreePoolWithTag(R->Payload, P->Tag);
+    if (Status == STATUS_DEVICE_NOT_READY || Status == STATUS_NOT_SUPPORTED)
+        return Lend(P, R);
     return Status;
 }
 
 NTSTATUS FltPortCommit(PFLTPORT_PROVIDER P, PFLTPORT_RESERVATION R, USHORT Fixed, ULONG Length,
     LONGLONG Time)
 {
-    const FLTPORT_INTERFACE *Table;
-    size_t Handle;
-    NTSTATUS Status;
+    FLTPORT_NOTIFICATION N;
+    NTSTATUS Status = STATUS_INVALID_PARAMETER;
     KIRQL Irql;
-    if (R->Reserved2 == LENT)
-        return CommitLent(P, R, Fixed, Length, Time);
-    Table = Bound(P, &Handle);
-    Status = Table->Commit(Handle, R->Handle, Fixed, Length, Time);
-    if (Status == DELETE_PENDING) {
+    if (R->Reserved2 == LENT) {
+        Describe(&N, R->Message, Fixed, R->Payload, Length, Time);
+        if (Length <= R->Length)
+            Status = FltPortNotifyEx(P, &N);
+        ExFreePoolWithTag(R->Payload, P->Tag);
+        return Status;
+    }
+    Status = P->Table->Commit(P->Handle, R->Handle, Fixed, Length, Time);
+    if (Status == STATUS_DELETE_PENDING) {
         /* It has begun to go, and what it lent is gone: the next one is told of the loss. */
         KeAcquireSpinLock(&P->Lock, &Irql);
         Lose(P, R->Message, FLTPORT_CAUSE_SHUTTING_DOWN, 1);
@@ -665,25 +646,20 @@ NTSTATUS FltPortCommit(PFLTPORT_PROVIDER P, PFLTPORT_RESERVATION R, USHORT Fixed
 
 void FltPortDiscard(PFLTPORT_PROVIDER P, PFLTPORT_RESERVATION R)
 {
-    const FLTPORT_INTERFACE *Table;
-    size_t Handle;
     if (R->Reserved2 == LENT) {
         ExFreePoolWithTag(R->Payload, P->Tag);
-        return;
+    } else {
+        P->Table->Discard(P->Handle, R->Handle);
+        Leave(P);
     }
-    Table = Bound(P, &Handle);
-    Table->Discard(Handle, R->Handle);
-    Leave(P);
 }
 
 /* ---- The guaranteed lane ---- */
 
 NTSTATUS FltPortBook(PFLTPORT_PROVIDER P, USHORT Message, ULONG Length, PFLTPORT_BOOKING Booking)
 {
-    const FLTPORT_INTERFACE *Table;
-    size_t Handle;
     KIRQL Irql;
-    NTSTATUS Status = DELETE_PENDING;
+    NTSTATUS Status;
     RtlZeroMemory(Booking, sizeof(*Booking));
     if (!IsOne(P->Notifications, Message) || Length > FLTPORT_MAX_PAYLOAD)
         return STATUS_INVALID_PARAMETER;
@@ -693,13 +669,11 @@ NTSTATUS FltPortBook(PFLTPORT_PROVIDER P, USHORT Message, ULONG Length, PFLTPORT
         Booking->Staged = BytesOf(Length);
     P->Booked += Booking->Staged;
     KeReleaseSpinLock(&P->Lock, Irql);
-    Table = EnterBound(P, &Handle);
-    if (Table != NULL) {
-        Status = HAS(Table, Book) ? Table->Book(Handle, Message, Length, &Booking->Number) : NOT_SUPPORTED;
-        Leave(P);
-    }
-    if (Status == DELETE_PENDING)
-        Status = Booking->Staged != 0 ? STATUS_SUCCESS : INSUFFICIENT_RESOURCES;
+    Status = EnterBound_1_1(P);
+    if (Status == STATUS_SUCCESS)
+        Status = LeaveWith(P, P->Table->Book(P->Handle, Message, Length, &Booking->Number));
+    if (Status == STATUS_DEVICE_NOT_READY)
+        Status = Booking->Staged != 0 ? STATUS_SUCCESS : STATUS_INSUFFICIENT_RESOURCES;
     if (Status != STATUS_SUCCESS)
         FltPortUnbook(P, Booking);
     return Status;
@@ -707,38 +681,15 @@ NTSTATUS FltPortBook(PFLTPORT_PROVIDER P, USHORT Message, ULONG Length, PFLTPORT
 
 void FltPortUnbook(PFLTPORT_PROVIDER P, PFLTPORT_BOOKING Booking)
 {
-    const FLTPORT_INTERFACE *Table;
-    size_t Handle;
     KIRQL Irql;
     KeAcquireSpinLock(&P->Lock, &Irql);
     P->Booked -= Booking->Staged;
     KeReleaseSpinLock(&P->Lock, Irql);
-    Table = Booking->Number != 0 ? EnterBound(P, &Handle) : NULL;
-    if (Table != NULL) {
-        if (HAS(Table, Unbook))
-            Table->Unbook(Handle, Booking->Number);
+    if (Booking->Number != 0 && EnterBound_1_1(P) == STATUS_SUCCESS) {
+        P->Table->Unbook(P->Handle, Booking->Number);
         Leave(P);
     }
     RtlZeroMemory(Booking, sizeof(*Booking));
-}
-
-NTSTATUS FltPortNotifyBooked(PFLTPORT_PROVIDER P, USHORT Message, USHORT Fixed, const void *Payload,
-    ULONG Length, PFLTPORT_BOOKING Booking)
-{
-    FLTPORT_NOTIFICATION From, N;
-    ULONG Staged = Booking != NULL ? Booking->Staged : 0;
-    RtlZeroMemory(&From, sizeof(From));
-    From.Size = sizeof(From);
-    From.Message = Message;
-    From.Fixed = Fixed;
-    From.Payload = Payload;
-    From.Length = Length;
-    From.Booking = Booking != NULL ? Booking->Number : 0;
-    if (ReadNotification(&N, &From) != STATUS_SUCCESS || !IsOne(P->Notifications, Message))
-        return STATUS_INVALID_PARAMETER;
-    if (Booking != NULL)
-        RtlZeroMemory(Booking, sizeof(*Booking));
-    return Offer(P, &N, Staged);
 }
 
 /* ---- Requests ---- */
@@ -766,17 +717,11 @@ static BOOLEAN MayAsk(PFLTPORT_PROVIDER P, USHORT Message, USHORT Fixed, ULONG L
 NTSTATUS FltPortRequest(PFLTPORT_PROVIDER P, PFLTPORT_REQUEST Request)
 {
     FLTPORT_REQUEST R;
-    const FLTPORT_INTERFACE *Table;
-    size_t Handle;
-    NTSTATUS Status = DELETE_PENDING;
+    NTSTATUS Status = STATUS_DEVICE_NOT_READY;
     if (KeGetCurrentIrql() > APC_LEVEL)
-        return INVALID_LEVEL;
-    if (Request == NULL || Request->Size < FLTPORT_REQUEST_1_0)
-        return STATUS_INVALID_PARAMETER;
-    RtlZeroMemory(&R, sizeof(R));
-    RtlCopyMemory(&R, Request, Request->Size < sizeof(R) ? Request->Size : sizeof(R));
-    R.Size = sizeof(R);
-    if (R.Reply == NULL || !MayAsk(P, R.Message, R.Fixed, R.Length, R.DeadlineMs, R.ReplyLength, R.Flags))
+        return STATUS_INVALID_LEVEL;
+    if (!Revised(&R, sizeof(R), Request, FLTPORT_REQUEST_1_0) || R.Reply == NULL
+        || !MayAsk(P, R.Message, R.Fixed, R.Length, R.DeadlineMs, R.ReplyLength, R.Flags))
         return STATUS_INVALID_PARAMETER;
     /* Here and not by the common driver, which may be too old for it, or not be there. */
     if (R.Flags != 0)
@@ -786,70 +731,64 @@ NTSTATUS FltPortRequest(PFLTPORT_PROVIDER P, PFLTPORT_REQUEST Request)
     R.WaitedUs = 0;
     /* Inside while waiting, so that the common driver cannot go; it ends all connections, and so this
        wait, before it waits for us. */
-    Table = EnterBound(P, &Handle);
-    if (Table != NULL) {
-        Status = Table->Request(Handle, &R);
-        Leave(P);
-    }
+    if (EnterBound(P))
+        Status = LeaveWith(P, P->Table->Request(P->Handle, &R));
     Request->Outcome = R.Outcome;
     if (Request->Size >= sizeof(R))
         Request->WaitedUs = R.WaitedUs;
-    return Status == DELETE_PENDING ? STATUS_SUCCESS : Status;
+    return Status == STATUS_DEVICE_NOT_READY ? STATUS_SUCCESS : Status;
 }
 
-NTSTATUS FltPortRequestAsync(PFLTPORT_PROVIDER P, const FLTPORT_ASYNC_REQUEST *Request)
+NTSTATUS FltPortRequestAsync(PFLTPORT_PROVIDER P, const FLTPORT_ASYNC_REQUEST *R)
 {
-    const FLTPORT_ASYNC_REQUEST *R = Request;
-    const FLTPORT_INTERFACE *Table;
-    size_t Handle;
     NTSTATUS Status;
     if (R == NULL || R->Size < sizeof(*R) || R->OnCompletion == NULL
         || !MayAsk(P, R->Message, R->Fixed, R->Length, R->DeadlineMs, R->ReplyLength, R->Flags))
         return STATUS_INVALID_PARAMETER;
-    Table = EnterBound(P, &Handle);
-    if (Table == NULL)
-        return DEVICE_NOT_READY;
-    Status = HAS(Table, RequestAsync) ? Table->RequestAsync(Handle, R) : NOT_SUPPORTED;
-    Leave(P);
-    return Status == DELETE_PENDING ? DEVICE_NOT_READY : Status;
+    Status = EnterBound_1_1(P);
+    return Status == STATUS_SUCCESS ? LeaveWith(P, P->Table->RequestAsync(P->Handle, R)) : Status;
 }
 
 /* ---- Accounts and snapshots ---- */
 
 NTSTATUS FltPortQueryStatistics(PFLTPORT_PROVIDER P, PFLTPORT_STATISTICS Statistics)
 {
-    size_t Handle;
+    NTSTATUS Status = EnterBound_1_1(P);
+    return Status == STATUS_SUCCESS ? LeaveWith(P, P->Table->Statistics(P->Handle, Statistics)) : Status;
+}
+
+/* Enters the gate for the snapshot routine; outside without success. */
+static NTSTATUS EnterSnapshot(PFLTPORT_PROVIDER P)
+{
     NTSTATUS Status;
-    const FLTPORT_INTERFACE *Table = EnterBound(P, &Handle);
-    if (Table == NULL)
-        return DEVICE_NOT_READY;
-    Status = HAS(Table, Statistics) ? Table->Statistics(Handle, Statistics) : NOT_SUPPORTED;
-    Leave(P);
+    KIRQL Irql;
+    if (EnterBound(P))
+        return STATUS_SUCCESS;
+    KeAcquireSpinLock(&P->Lock, &Irql);
+    /* What was staged has not been offered yet: it would come behind the snapshot that it is older than. */
+    Status = P->Binding ? STATUS_RETRY : STATUS_DELETE_PENDING;
+    KeReleaseSpinLock(&P->Lock, Irql);
     return Status;
 }
 
 NTSTATUS FltPortSnapshotAdd(PFLTPORT_PROVIDER P, FLTPORT_SNAPSHOT Snapshot,
     const FLTPORT_NOTIFICATION *Notification)
 {
-    size_t Handle;
-    NTSTATUS Status;
-    const FLTPORT_INTERFACE *Table = EnterBound(P, &Handle);
-    if (Table == NULL)
-        return DELETE_PENDING;
-    Status = HAS(Table, SnapshotAdd) ? Table->SnapshotAdd(Snapshot, Notification) : NOT_SUPPORTED;
-    Leave(P);
+    NTSTATUS Status = EnterSnapshot(P);
+    if (Status == STATUS_SUCCESS) {
+        Status = P->Table->SnapshotAdd(Snapshot, Notification);
+        Leave(P);
+    }
     return Status;
 }
 
 NTSTATUS FltPortSnapshotLive(PFLTPORT_PROVIDER P, FLTPORT_SNAPSHOT Snapshot)
 {
-    size_t Handle;
-    NTSTATUS Status;
-    const FLTPORT_INTERFACE *Table = EnterBound(P, &Handle);
-    if (Table == NULL)
-        return DELETE_PENDING;
-    Status = HAS(Table, SnapshotLive) ? Table->SnapshotLive(Snapshot) : NOT_SUPPORTED;
-    Leave(P);
+    NTSTATUS Status = EnterSnapshot(P);
+    if (Status == STATUS_SUCCESS) {
+        Status = P->Table->SnapshotLive(Snapshot);
+        Leave(P);
+    }
     return Status;
 }
 

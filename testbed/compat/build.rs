@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Compiles a driver with the frozen header and stub of revision 1.0, and one with today's.
+//! Compiles a driver with the frozen header and stub of revision 1.0, one with today's, and one that calls
+//! today's functions one by one: with the stub, and importing.
 
 fn main() {
     // nt-host says where its headers are.
@@ -38,7 +39,55 @@ fn main() {
     old.flag("-Wno-unused-function").compile("old-client");
     let today = ["client.c", "../../include/fltport.c"];
     driver(today, "../../include", "new_client_entry").compile("new-client");
-    for path in ["1.0", "client.c", "../../include", "../../examples/hello-c"] {
+    contract(
+        driver(
+            ["contract.c", "../../include/fltport.c"],
+            "../../include",
+            "stub_entry",
+        ),
+        "stub",
+    );
+    let mut import = driver(
+        ["contract.c", "../../include/fltport.c"],
+        "../../include",
+        "import_entry",
+    );
+    import.define("FLTPORT_IMPORT", None);
+    contract(import, "import");
+    for path in [
+        "1.0",
+        "client.c",
+        "contract.c",
+        "../../include",
+        "../../examples/hello-c",
+    ] {
         println!("cargo::rerun-if-changed={path}");
     }
+}
+
+/// Compiles `contract.c`, whose functions have this in front of their names: there are two of each.
+fn contract(mut build: cc::Build, way: &str) {
+    for function in [
+        "notify",
+        "notify_ex",
+        "notify_nothing",
+        "lost",
+        "listening",
+        "in_place",
+        "book",
+        "notify_booked",
+        "unbook",
+        "statistics",
+        "ask",
+        "ask_later",
+        "completed",
+        "report_with",
+        "add",
+        "add_nothing",
+        "live",
+    ] {
+        let name = format!("contract_{function}");
+        build.define(&name, format!("{way}_{function}").as_str());
+    }
+    build.compile(&format!("contract-{way}"));
 }

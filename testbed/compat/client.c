@@ -20,7 +20,9 @@ static const FLTPORT_DEFAULT_REPLY Defaults[] = {
     { sizeof(Defaults[0]), QUESTION_NUMBER, 0, &Declared, YES_FIXED, 0 },
 };
 static PFLTPORT_PROVIDER Provider;
-static volatile LONG Completed;
+static KEVENT Completion;
+static LONG Completed;
+static ULONG AsyncOutcome, AsyncYes;
 
 /* What came of each call, in their order; Rust has the same struct. */
 typedef struct {
@@ -30,9 +32,19 @@ typedef struct {
     ULONG Outcome, Yes;
     NTSTATUS Async;
     LONG Completed;
+    ULONG AsyncOutcome, AsyncYes;
     NTSTATUS Statistics;
     ULONGLONG Offered;
 } OUTCOMES;
+
+/* Adds one object, or says why it cannot. */
+static NTSTATUS Report(void *Context, FLTPORT_SNAPSHOT Snapshot, ULONGLONG Types) {
+    NUMBER Payload = { 5 };
+    FLTPORT_NOTIFICATION Object = { sizeof(Object), NUMBER_NUMBER, NUMBER_FIXED, 0, &Payload, NUMBER_FIXED,
+        0, 0 };
+    NTSTATUS Status = FltPortSnapshotAdd(Provider, Snapshot, &Object);
+    return Status == STATUS_SUCCESS ? FltPortSnapshotLive(Provider, Snapshot) : Status;
+}
 
 static NTSTATUS Notify(ULONGLONG Number, PFLTPORT_BOOKING Booking) {
     NUMBER Payload = { Number };
@@ -59,34 +71,46 @@ static void Booked(OUTCOMES *Outcomes) {
     FltPortUnbook(Provider, &Booking);
 }
 
-static void Complete(void *Context, const FLTPORT_COMPLETION *Completion) {
-    if (Context == (void *)&Completed && Completion->ReplyLength == YES_FIXED)
-        InterlockedIncrement(&Completed);
+static void Complete(void *Context, const FLTPORT_COMPLETION *Ended) {
+    if (Context != (void *)&Completed || Ended->ReplyLength != YES_FIXED)
+        return;
+    Completed++;
+    AsyncOutcome = Ended->Outcome;
+    AsyncYes = ((const YES *)Ended->Reply)->yes;
+    KeSetEvent(&Completion, IO_NO_INCREMENT, FALSE);
 }
 
 static void Ask(OUTCOMES *Outcomes) {
+    LARGE_INTEGER Patience;
     QUESTION Question = { 4 };
-    YES Yes = { 0 };
+    YES Yes = { 0 }, No = { 0 };
     FLTPORT_REQUEST Request = { sizeof(Request), QUESTION_NUMBER, QUESTION_FIXED, &Question, QUESTION_FIXED,
         1000, &Yes, YES_FIXED, 99, FLTPORT_REQUEST_DECLARED_DEFAULT, 0 };
     FLTPORT_ASYNC_REQUEST Async = { sizeof(Async), QUESTION_NUMBER, QUESTION_FIXED, &Question,
-        QUESTION_FIXED, 1000, &Yes, YES_FIXED, 0, Complete, (void *)&Completed };
+        QUESTION_FIXED, 1000, &No, YES_FIXED, FLTPORT_REQUEST_DECLARED_DEFAULT, Complete,
+        (void *)&Completed };
+    Patience.QuadPart = -200000000LL; /* 20 seconds: longer nothing takes */
     Outcomes->Request = FltPortRequest(Provider, &Request);
     Outcomes->Outcome = Request.Outcome;
     Outcomes->Yes = Yes.yes;
     Outcomes->Async = FltPortRequestAsync(Provider, &Async);
+    if (Outcomes->Async == STATUS_SUCCESS)
+        KeWaitForSingleObject(&Completion, Executive, KernelMode, FALSE, &Patience);
+    Outcomes->Completed = Completed;
+    Outcomes->AsyncOutcome = AsyncOutcome;
+    Outcomes->AsyncYes = AsyncYes;
 }
 
 /* Calls everything once. */
 void compat_call_everything(OUTCOMES *Outcomes) {
     FLTPORT_STATISTICS Statistics = { sizeof(Statistics), NUMBER_NUMBER, 0, 0, 0, 0, 0, 0, { 0 }, 0, { 0 } };
     Completed = 0;
+    AsyncOutcome = AsyncYes = 0;
     Outcomes->Listening = FltPortIsListening(Provider, NUMBER_NUMBER);
     Outcomes->Notify = Notify(1, NULL);
     InPlace(Outcomes);
     Booked(Outcomes);
     Ask(Outcomes);
-    Outcomes->Completed = Completed;
     Outcomes->Statistics = FltPortQueryStatistics(Provider, &Statistics);
     Outcomes->Offered = Statistics.Offered;
 }
@@ -98,9 +122,11 @@ static VOID Unload(PDRIVER_OBJECT Driver) {
 NTSTATUS DriverEntry(PDRIVER_OBJECT Driver, PUNICODE_STRING RegistryPath) {
     FLTPORT_REGISTRATION Registration;
     Driver->DriverUnload = Unload;
+    KeInitializeEvent(&Completion, SynchronizationEvent, FALSE);
     FltPortInitialize(&Registration, &Schema, TAG);
     /* Room for all that a test offers. */
     Registration.Staging = 256 * 1024;
+    Registration.OnSnapshot = Report;
     Registration.Defaults = Defaults;
     Registration.DefaultCount = 1;
     return FltPortRegister(Driver, &Registration, &Provider);

@@ -5,6 +5,11 @@
 //! with them goes on with every common driver of the major version. A crate of its own, because two
 //! revisions of the same functions are in one program.
 
+// What the importing driver imports.
+extern crate fltport_driver;
+
+pub mod contract;
+
 use fltport_nt::bindings::{DRIVER_OBJECT, NTSTATUS, UNICODE_STRING};
 use nt_host::DriverImage;
 
@@ -46,6 +51,8 @@ pub struct Outcomes {
     pub yes: u32,
     pub request_async: NTSTATUS,
     pub completed: i32,
+    pub async_outcome: u32,
+    pub async_yes: u32,
     pub statistics: NTSTATUS,
     pub offered: u64,
 }

@@ -31,11 +31,14 @@ fn every_function_does_what_the_header_says() {
             outcomes.notify_booked,
             outcomes.book_to_unbook,
             outcomes.request,
+            outcomes.request_async,
             outcomes.statistics,
         ];
-        assert_eq!(told, [STATUS_SUCCESS; 9], "{outcomes:?}");
+        assert_eq!(told, [STATUS_SUCCESS; 10], "{outcomes:?}");
         // The default that was declared.
         assert_eq!((outcomes.outcome, outcomes.yes), (NO_DECIDER, 1));
+        let later = (outcomes.async_outcome, outcomes.async_yes);
+        assert_eq!((outcomes.completed, later), (1, (NO_DECIDER, 1)));
     }
     for name in [NEW_CLIENT.name, FLTPORT.name] {
         kernel

@@ -2,6 +2,7 @@
 //! Common drivers of three revisions, which write down what they are called for.
 
 use std::ffi::c_void;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -66,6 +67,7 @@ struct Table {
 
 static CALLS: Mutex<Vec<Call>> = Mutex::new(Vec::new());
 static CALLED: Condvar = Condvar::new();
+static SNAPSHOT_WHILE_REGISTERING: AtomicI32 = AtomicI32::new(0);
 static RESERVATION: Mutex<[u64; 8]> = Mutex::new([0; 8]);
 
 fn calls_so_far() -> MutexGuard<'static, Vec<Call>> {
@@ -80,6 +82,11 @@ fn called(call: Call) {
 /// What was called so far.
 pub(crate) fn calls() -> Vec<Call> {
     calls_so_far().clone()
+}
+
+/// What the client's snapshot routine said to a service that subscribed while it registered.
+pub(crate) fn snapshot_while_registering() -> i32 {
+    SNAPSHOT_WHILE_REGISTERING.load(Ordering::Relaxed)
 }
 
 /// Waits until this has been called.
@@ -213,6 +220,14 @@ unsafe extern "system" fn register(
         return STATUS_INVALID_PARAMETER;
     }
     called(Call::Register);
+    // SAFETY: a valid description of a client of this revision.
+    if let Some(report) = unsafe { (*description).on_snapshot } {
+        // SAFETY: as above.
+        let context = unsafe { (*description).context };
+        // SAFETY: the client's own routine, as for a service that subscribes at once.
+        let status = unsafe { report(context, SnapshotHandle(0), u64::MAX) };
+        SNAPSHOT_WHILE_REGISTERING.store(status, Ordering::Relaxed);
+    }
     // SAFETY: a valid place.
     unsafe { handle.write(HANDLE) };
     STATUS_SUCCESS
