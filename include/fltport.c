@@ -69,8 +69,8 @@ static BOOLEAN IsOne(ULONGLONG Set, USHORT Message)
     return Message <= FLTPORT_MAX_MESSAGE_NUMBER && (Set >> Message & 1) != 0;
 }
 
-/* A struct as far as its author's revision has it, which its size says; the rest is 0. FALSE: it is shorter
-   than in the first one. */
+/* A struct as far as its author's revision has it, which its size says; the rest is 0. FALSE: it is
+   shorter than in the first one. */
 static BOOLEAN Revised(void *To, ULONG Room, const void *From, ULONG First)
 {
     ULONG Size = From != NULL ? *(const ULONG *)From : 0;
@@ -120,8 +120,8 @@ static BOOLEAN EnterBound(PFLTPORT_PROVIDER P)
     return IsBound;
 }
 
-/* Enters the gate, or, if there is no common driver, acquires the lock: what is staged before it is released
-   the next one will get. */
+/* Enters the gate, or, if there is no common driver, acquires the lock: what is staged before it is
+   released the next one will get. */
 static BOOLEAN EnterBoundOrLock(PFLTPORT_PROVIDER P, KIRQL *Irql)
 {
     for (;;) {
@@ -193,8 +193,8 @@ static void Stage(PFLTPORT_PROVIDER P, const FLTPORT_NOTIFICATION *N, BOOLEAN Is
     P->End += BytesOf(N->Length);
 }
 
-static void Describe(FLTPORT_NOTIFICATION *N, USHORT Message, USHORT Fixed, const void *Payload, ULONG Length,
-    LONGLONG Time)
+static void Describe(FLTPORT_NOTIFICATION *N, USHORT Message, USHORT Fixed, const void *Payload,
+    ULONG Length, LONGLONG Time)
 {
     RtlZeroMemory(N, sizeof(*N));
     N->Size = sizeof(*N);
@@ -537,7 +537,8 @@ static NTSTATUS Offer(PFLTPORT_PROVIDER P, const FLTPORT_NOTIFICATION *N, ULONG 
     return Status;
 }
 
-NTSTATUS FltPortNotify(PFLTPORT_PROVIDER P, USHORT Message, USHORT Fixed, const void *Payload, ULONG Length)
+NTSTATUS FltPortNotify(PFLTPORT_PROVIDER P, USHORT Message, USHORT Fixed, const void *Payload,
+    ULONG Length)
 {
     return FltPortNotifyBooked(P, Message, Fixed, Payload, Length, NULL);
 }
@@ -765,7 +766,7 @@ static NTSTATUS EnterSnapshot(PFLTPORT_PROVIDER P)
     if (EnterBound(P))
         return STATUS_SUCCESS;
     KeAcquireSpinLock(&P->Lock, &Irql);
-    /* What was staged has not been offered yet: it would come behind the snapshot that it is older than. */
+    /* What was staged has not been offered yet: it would come behind the snapshot, and is older. */
     Status = P->Binding ? STATUS_RETRY : STATUS_DELETE_PENDING;
     KeReleaseSpinLock(&P->Lock, Irql);
     return Status;

@@ -279,16 +279,18 @@ struct _FLTPORT_SCHEMA;
 /* Writes an encoded schema to Out, Room bytes; returns its length, also if that is more than Room. */
 typedef ULONG FLTPORT_SCHEMA_WRITER(const struct _FLTPORT_SCHEMA *Schema, PUCHAR Out, ULONG Room);
 
-/* What a provider registers with. FltPortInitialize fills in the first four. What Schema and Defaults
-   point to stays as it is until FltPortUnregister has returned. */
+/* What a provider registers with. FltPortInitialize fills in the first five, and sizes for Staging and
+   Backlog. What Schema and Defaults point to stays as it is until FltPortUnregister has returned. */
 typedef struct _FLTPORT_REGISTRATION {
     ULONG Size;    /* of this struct */
     ULONG Version; /* FLTPORT_VERSION */
     const struct _FLTPORT_SCHEMA *Schema; /* of FLTPORT_SCHEMA_OF */
     FLTPORT_SCHEMA_WRITER *WriteSchema;   /* FltPortWriteSchema */
     ULONG PoolTag;       /* of what the stub allocates; fltport.sys has its own tags */
-    ULONG Staging;       /* bytes of notifications that the stub keeps while there is no common driver */
-    ULONG Backlog;       /* bytes that the common driver keeps while no service is connected; 0: none */
+    ULONG Staging;       /* bytes of notifications that the stub keeps while there is no common driver; 0:
+                            none */
+    ULONG Backlog;       /* bytes that the common driver keeps while no service observes; 0: none. Rounded
+                            up to a power of two, at most 8 MiB */
     ULONG BacklogPolicy; /* FLTPORT_KEEP_NEWEST or FLTPORT_KEEP_OLDEST */
     FLTPORT_COMMAND_HANDLER *OnCommand; /* NULL: no commands */
     void *Context;       /* passed to OnCommand and OnSnapshot */
@@ -300,63 +302,83 @@ typedef struct _FLTPORT_REGISTRATION {
     ULONG Burst;         /* how many may come at once, for a Rate; 0: as many as in a second */
 } FLTPORT_REGISTRATION;
 
-/* ---- The functions ---- */
+/* ---- The functions ----
+ *
+ * Their structs and buffers are the caller's, and are not used any more when they return, unless it says
+ * otherwise. Through the import, without fltport.sys running (it is in memory, but not started, or has
+ * been stopped), each that returns a status returns STATUS_DEVICE_NOT_READY and does nothing, and a
+ * provider that was registered before is none; the stub does what it says at each function.
+ */
 
-/* Registers a provider, now or, with the stub, whenever the common driver comes up. IRQL: PASSIVE_LEVEL.
-   STATUS_SUCCESS: *Provider is valid until FltPortUnregister.
-   STATUS_INVALID_PARAMETER: a size, the schema (names and numbers are unique, at most 16 KiB), a policy.
+/* Registers a provider, now or, with the stub, whenever the common driver comes up. From then on
+   routines of the provider may be called, perhaps before this returns: with the stub *Provider is set by
+   then, through the import the functions refuse NULL (STATUS_INVALID_PARAMETER), but for those of
+   snapshots. IRQL: PASSIVE_LEVEL.
+   STATUS_SUCCESS: *Provider is valid until FltPortUnregister, which frees it.
+   STATUS_INVALID_PARAMETER: a size, the schema (names and numbers are unique, at most 16 KiB), a policy, a
+   default for what is no request or has one already.
    STATUS_REVISION_MISMATCH: another major version.
    STATUS_OBJECT_NAME_COLLISION: there is a provider of this name.
-   STATUS_INSUFFICIENT_RESOURCES: no memory, or too many providers.
-   STATUS_DEVICE_NOT_READY: import only: fltport.sys is in memory, but not started. */
+   STATUS_INSUFFICIENT_RESOURCES: no memory, too many providers, or a backlog of more than 8 MiB.
+   With the stub, what only the common driver can refuse has nobody to be told to if that comes up later:
+   then the provider stays as without one. */
 FLTPORT_API NTSTATUS FltPortRegister(struct _DRIVER_OBJECT *DriverObject,
     const FLTPORT_REGISTRATION *Registration, PFLTPORT_PROVIDER *Provider);
 
-/* Unregisters, waits until no handler, completion or snapshot routine of the provider runs, and frees
-   it. NULL is ignored. IRQL: PASSIVE_LEVEL, not from one of these routines. Nobody may be in another
-   function with this provider, or call one later. */
+/* Unregisters, ends what is pending with the defaults, waits until no handler, completion or snapshot
+   routine of the provider runs, and frees it. What the stub has kept is gone. NULL is ignored. IRQL:
+   PASSIVE_LEVEL, not from one of these routines. Nobody else may be in another function with this
+   provider, have a reservation of it, or call a function later. */
 FLTPORT_API void FltPortUnregister(PFLTPORT_PROVIDER Provider);
 
-/* Offers a notification that happens now. Never waits. IRQL: <= DISPATCH_LEVEL.
+/* Offers a notification that happens now: Length bytes of Payload, in non-paged memory, of which the first
+   Fixed are the message's fixed part (T_FIXED). Never waits. IRQL: <= DISPATCH_LEVEL.
    STATUS_SUCCESS: it is accounted for: queued, kept, or lost with a cause that the ledger shows.
-   STATUS_INVALID_PARAMETER: no notification of this provider; or Fixed is more than Length.
-   STATUS_DEVICE_NOT_READY: import only: fltport.sys has been stopped. */
+   STATUS_INVALID_PARAMETER: no notification of this provider; Fixed is more than Length; no payload. */
 FLTPORT_API NTSTATUS FltPortNotify(PFLTPORT_PROVIDER Provider, USHORT Message, USHORT Fixed,
     const void *Payload, ULONG Length);
 
-/* The same with a time. */
+/* The same with a time. IRQL: <= DISPATCH_LEVEL. Statuses: as FltPortNotify; STATUS_INVALID_PARAMETER,
+   too, for NULL or a wrong size. */
 FLTPORT_API NTSTATUS FltPortNotifyEx(PFLTPORT_PROVIDER Provider, const FLTPORT_NOTIFICATION *Notification);
 
-/* The same as FltPortNotify, with room that FltPortBook has kept. It uses the booking up and zeroes it,
-   unless the status is STATUS_INVALID_PARAMETER. */
+/* The same as FltPortNotify, with room that FltPortBook has kept; without, if Booking is NULL or none.
+   It uses the booking up and zeroes it, unless the status is STATUS_INVALID_PARAMETER. IRQL: <=
+   DISPATCH_LEVEL. Statuses: as FltPortNotify. */
 FLTPORT_API NTSTATUS FltPortNotifyBooked(PFLTPORT_PROVIDER Provider, USHORT Message, USHORT Fixed,
     const void *Payload, ULONG Length, PFLTPORT_BOOKING Booking);
 
-/* Accounts for notifications that could not even be offered. IRQL: <= DISPATCH_LEVEL. */
+/* Accounts for Count notifications that could not even be offered: lost with Cause, a FLTPORT_CAUSE_x.
+   Ignored if it is no notification of this provider, or no cause. IRQL: <= DISPATCH_LEVEL. */
 FLTPORT_API void FltPortLost(PFLTPORT_PROVIDER Provider, USHORT Message, USHORT Cause, ULONGLONG Count);
 
 /* Gives memory for a notification to be filled in where it lies. The caller sets Size, Message and Length.
-   FltPortCommit or FltPortDiscard follows soon, in the same thread at the same IRQL, and nothing that
-   waits in between: fltport.sys cannot be unloaded meanwhile. IRQL: <= DISPATCH_LEVEL.
-   STATUS_INVALID_PARAMETER: no notification of this provider.
-   STATUS_INSUFFICIENT_RESOURCES, STATUS_BUFFER_OVERFLOW (more than FLTPORT_MAX_PAYLOAD): it is
+   FltPortCommit or FltPortDiscard, which free it, follows soon, in the same thread at the same IRQL, and
+   nothing that waits in between: fltport.sys cannot be unloaded meanwhile. IRQL: <= DISPATCH_LEVEL.
+   STATUS_SUCCESS: Payload and Handle are set.
+   STATUS_INVALID_PARAMETER: no notification of this provider, or the size.
+   STATUS_INSUFFICIENT_RESOURCES (no memory), STATUS_BUFFER_OVERFLOW (more than FLTPORT_MAX_PAYLOAD): it is
    accounted for as lost.
    If fltport.sys is older than 1.1, or not there, the stub lends memory of its own. */
 FLTPORT_API NTSTATUS FltPortReserve(PFLTPORT_PROVIDER Provider, PFLTPORT_RESERVATION Reservation);
 
-/* Offers what was reserved: Length bytes of it, at most those that were reserved; Fixed and Time as in
-   FLTPORT_NOTIFICATION. Ends the reservation in any case. IRQL and statuses: as FltPortNotify. */
+/* Offers what was reserved: Length bytes of it; Fixed and Time as in FLTPORT_NOTIFICATION. Ends the
+   reservation, and frees its memory, in any case. IRQL: <= DISPATCH_LEVEL, that of FltPortReserve.
+   STATUS_SUCCESS: as FltPortNotify. STATUS_INVALID_PARAMETER: Length is more than was reserved, or Fixed
+   more than Length; nothing is offered or accounted for. */
 FLTPORT_API NTSTATUS FltPortCommit(PFLTPORT_PROVIDER Provider, PFLTPORT_RESERVATION Reservation,
     USHORT Fixed, ULONG Length, LONGLONG Time);
 
-/* Ends a reservation; nothing is offered. IRQL: <= DISPATCH_LEVEL. */
+/* Ends a reservation, and frees its memory; nothing is offered. IRQL: <= DISPATCH_LEVEL, that of
+   FltPortReserve. */
 FLTPORT_API void FltPortDiscard(PFLTPORT_PROVIDER Provider, PFLTPORT_RESERVATION Reservation);
 
 /* The guaranteed lane: keeps room for one notification with this number and a payload of at most Length
    bytes, with every service that observes it now, or in the backlog if none does, and in the stub's
    staging buffer for the time without a common driver. So the second half of a pair is not what is lost.
    FltPortNotifyBooked uses it up, FltPortUnbook gives it back. IRQL: <= DISPATCH_LEVEL.
-   STATUS_INVALID_PARAMETER: no notification of this provider, or a length that cannot be.
+   STATUS_INVALID_PARAMETER: no notification of this provider; with the stub also a Length that is more
+   than FLTPORT_MAX_PAYLOAD, for which the import returns STATUS_BUFFER_OVERFLOW.
    STATUS_INSUFFICIENT_RESOURCES: there is no room, or there are FLTPORT_MAX_BOOKINGS.
    STATUS_QUOTA_EXCEEDED: beyond the provider's rate.
    STATUS_NOT_SUPPORTED: fltport.sys is older than 1.1.
@@ -372,33 +394,43 @@ FLTPORT_API void FltPortUnbook(PFLTPORT_PROVIDER Provider, PFLTPORT_BOOKING Book
    region, not with a fast mutex.
    STATUS_SUCCESS: Reply and Outcome are set, whoever answered; with the stub also without a common
    driver. Otherwise nobody was asked, and the caller goes on with its default:
-   STATUS_INVALID_PARAMETER: no request of this provider, a deadline or reply that may not be, or no such
-   default was declared.
-   STATUS_INVALID_LEVEL: the IRQL. STATUS_BUFFER_OVERFLOW: more than FLTPORT_MAX_REQUEST.
-   STATUS_INSUFFICIENT_RESOURCES: no memory.
-   STATUS_DEVICE_NOT_READY: import only: fltport.sys has been stopped. */
+   STATUS_INVALID_PARAMETER: no request of this provider, a size, Fixed, a deadline, a flag or a reply that
+   may not be, or no such default was declared.
+   STATUS_INVALID_LEVEL: the IRQL.
+   STATUS_BUFFER_OVERFLOW: more than FLTPORT_MAX_REQUEST; through the import also for a reply of more than
+   FLTPORT_MAX_REPLY.
+   STATUS_INSUFFICIENT_RESOURCES: no memory. */
 FLTPORT_API NTSTATUS FltPortRequest(PFLTPORT_PROVIDER Provider, PFLTPORT_REQUEST Request);
 
-/* Asks the decider, and returns; the answer comes to OnCompletion, at the latest at the deadline. IRQL:
-   <= DISPATCH_LEVEL.
+/* Asks the decider, and returns; the answer comes to OnCompletion, at the latest at the deadline. All but
+   Context is copied; that stays the caller's. IRQL: <= DISPATCH_LEVEL.
    STATUS_SUCCESS: OnCompletion is called once, perhaps before this returns.
    Otherwise it is not called, and the caller goes on with its default: the statuses of FltPortRequest;
+   STATUS_INSUFFICIENT_RESOURCES, too, if FLTPORT_MAX_PENDING are pending;
    STATUS_DEVICE_NOT_READY: there is no common driver; STATUS_NOT_SUPPORTED: it is older than 1.1. */
 FLTPORT_API NTSTATUS FltPortRequestAsync(PFLTPORT_PROVIDER Provider, const FLTPORT_ASYNC_REQUEST *Request);
 
 /* Fills in the accounts. Size and Message are the caller's to set. IRQL: <= DISPATCH_LEVEL.
-   STATUS_INVALID_PARAMETER: the size, or no such message.
+   STATUS_INVALID_PARAMETER: the size, or no notification or request of this provider.
    STATUS_DEVICE_NOT_READY: there is no common driver; STATUS_NOT_SUPPORTED: it is older than 1.1. */
 FLTPORT_API NTSTATUS FltPortQueryStatistics(PFLTPORT_PROVIDER Provider, PFLTPORT_STATISTICS Statistics);
 
-/* Adds an object to a snapshot, from the snapshot routine only. Never waits. IRQL: <= DISPATCH_LEVEL.
-   STATUS_INSUFFICIENT_RESOURCES: the snapshot is full; STATUS_DELETE_PENDING: the provider or the common
-   driver goes. The routine returns either. */
+/* Adds an object to a snapshot, as the notification that tells of it, from the snapshot routine only;
+   one of a type that is not wanted is passed over. Never waits. IRQL: <= DISPATCH_LEVEL.
+   STATUS_INVALID_PARAMETER: NULL, a wrong size, no payload; or the snapshot has ended.
+   Any other: the snapshot is not to be had, and the routine returns it:
+   STATUS_INSUFFICIENT_RESOURCES: no memory, or more than 8 MiB.
+   STATUS_BUFFER_OVERFLOW: more than FLTPORT_MAX_PAYLOAD, or Fixed is more than Length.
+   STATUS_RETRY: the provider is still being registered; the service tries again.
+   STATUS_DELETE_PENDING: the provider or the common driver goes. */
 FLTPORT_API NTSTATUS FltPortSnapshotAdd(PFLTPORT_PROVIDER Provider, FLTPORT_SNAPSHOT Snapshot,
     const FLTPORT_NOTIFICATION *Notification);
 
-/* Ends a snapshot and begins the live stream behind it, from the snapshot routine only. IRQL: <=
-   DISPATCH_LEVEL. */
+/* Ends a snapshot and begins the live stream behind it, from the snapshot routine only. A routine that
+   succeeds without it has it done when it returns. IRQL: <= DISPATCH_LEVEL.
+   STATUS_INVALID_PARAMETER: it has ended before.
+   Any other: the service is not subscribed, and the routine returns it: the statuses of FltPortSnapshotAdd
+   (STATUS_RETRY, too, if a former snapshot is still on its way), or why the service may not subscribe. */
 FLTPORT_API NTSTATUS FltPortSnapshotLive(PFLTPORT_PROVIDER Provider, FLTPORT_SNAPSHOT Snapshot);
 
 /* Whether a notification or request with this number would reach anybody: to be asked before an
@@ -424,10 +456,10 @@ FLTPORT_INLINE BOOLEAN FltPortIsListening(PFLTPORT_PROVIDER Provider, USHORT Mes
  * U64, I8, I16, I32, I64, BOOL, PID, TIME, STATUS, GUID, IPV4, IPV6, ADDRESS, TEXT, BYTES and TEXTS; with
  * a type of its own ENUM, FLAGS, RECORD and LIST; OPT_ in front of any of them if the value may be absent.
  *
- * A message grows at its end from one version to the next. A field that a command has gained is optional, or
- * its kind is DEFAULTED(U32): fltport.sys lets commands of older services through then, which lack it, and
- * FLTPORT_READ leaves the handler's own value in its place. It is the default that messages! in Rust
- * gives a field; what it is only its reader knows, and so the schema does not say.
+ * A message grows at its end from one version to the next. A field that a command has gained is
+ * optional, or its kind is DEFAULTED(U32): fltport.sys lets commands of older services through then,
+ * which lack it, and FLTPORT_READ leaves the handler's own value in its place. It is the default that
+ * messages! in Rust gives a field; what it is only its reader knows, and so the schema does not say.
  *
  *     #define DOOR_MESSAGES(NOTIFICATION, REQUEST, COMMAND) \
  *         NOTIFICATION(1, "opened", OPENED) \
@@ -452,8 +484,8 @@ typedef union _FLTPORT_IPV6 { UCHAR Bytes[16]; ULONG Aligned; } FLTPORT_IPV6;
 /* Byte 0 is 4 or 6, then three of 0, then the address in network order; those behind an IPv4 one are 0. */
 typedef union _FLTPORT_ADDRESS { UCHAR Bytes[20]; ULONG Aligned; } FLTPORT_ADDRESS;
 
-/* The struct's member of a kind, and the kind's number on the wire; behind that, in the second byte, flags:
-   1 is optional, 2 has a default. */
+/* The struct's member of a kind, and the kind's number on the wire; behind that, in the second byte,
+   flags: 1 is optional, 2 has a default. */
 #define FLTPORT_TYPE_U16 USHORT
 #define FLTPORT_KIND_U16 1
 #define FLTPORT_TYPE_U32 ULONG
@@ -882,7 +914,7 @@ FLTPORT_INLINE ULONGLONG FltPortHashFields_(ULONGLONG Hash, const FLTPORT_FIELD 
     return FltPortHashName_(Hash, "|");
 }
 
-/* The schema's hash: it changes whenever a name, a type or an order does. */
+/* The schema's hash: it changes whenever a name, a type or an order does. IRQL: PASSIVE_LEVEL. */
 FLTPORT_INLINE ULONGLONG FltPortHashSchema(const FLTPORT_SCHEMA *Schema)
 {
     const FLTPORT_MESSAGE_TYPE *Type;
@@ -1011,7 +1043,8 @@ FLTPORT_INLINE ULONG FltPortWriteSchema(const FLTPORT_SCHEMA *Schema, PUCHAR Out
     return Writer.Length;
 }
 
-/* Zeroes a registration, and fills in what every one has. */
+/* Zeroes a registration, and fills in what every one has; 16 KiB of Staging and 64 KiB of Backlog, to be
+   changed at will. IRQL: any. */
 FLTPORT_INLINE void FltPortInitialize(FLTPORT_REGISTRATION *Registration, const FLTPORT_SCHEMA *Schema,
     ULONG PoolTag)
 {

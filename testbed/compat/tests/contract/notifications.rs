@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use compat::contract::{Answered, STUB};
+use compat::contract::{Answered, IMPORT, STUB};
 use fltport_abi::Cause;
 use fltport_abi::import::Booking;
 use fltport_abi::interface::{Notification, ProviderStatistics, Revised};
@@ -173,6 +173,15 @@ fn what_is_told_and_lost_before_there_is_a_common_driver_comes_later() {
             .unload(name, Unload::Stop)
             .expect("it can be stopped");
     }
+    kernel.shutdown_clean();
+}
+
+/// NT loads the image for whoever imports from it, and does not start it.
+#[test]
+fn the_import_says_that_there_is_no_common_driver() {
+    let kernel = Kernel::boot(Config::default());
+    let refused = kernel.load(&IMPORT.image).expect_err("it is not started");
+    assert_eq!(refused, STATUS_DEVICE_NOT_READY);
     kernel.shutdown_clean();
 }
 
