@@ -44,6 +44,7 @@
 //! NAME passes [input=PLACE] [output=PLACE] [input-length=N] [output-length=N]
 //! NAME crowds connections=N         connects so many times more, in place of those before
 //! NAME tries WRONG [stream=KEY]       a handle of its own, with bytes that are wrong in this way
+//! NAME greets PROVIDER [times=N]      with a connection of its own: a hello driver says hello, asks, and tells
 //! NAME audits                      the ledger, once nothing is in flight
 //! ```
 //!

@@ -60,6 +60,8 @@ pub(crate) enum Order {
         /// The stream whose key is used.
         stream: String,
     },
+    /// Connect anew, and have a hello driver greet so many times, as its own service does.
+    Greet { provider: String, times: u32 },
     /// Wait until the tally is as it is to be; answers with it in any case.
     See {
         expected: Vec<Expected>,

@@ -39,6 +39,7 @@ pub(crate) fn run(seat: &Seat) -> Result<()> {
                 Ok(()) => Answer::Done(Numbers::new()),
                 Err(error) => Answer::Refused(Refusal::from(error)),
             },
+            Order::Greet { provider, times } => greet(seat, &provider, times),
             order => orders::obey(&client, &events, seat, order),
         })?;
         if leaves {
@@ -48,6 +49,21 @@ pub(crate) fn run(seat: &Seat) -> Result<()> {
     client.close();
     events.end();
     Ok(())
+}
+
+/// Is the hello drivers' service for a while.
+fn greet(seat: &Seat, provider: &str, times: u32) -> Answer {
+    let client = match Client::connect(options(seat)) {
+        Ok(client) => client,
+        Err(error) => return Answer::Refused(Refusal::from(error)),
+    };
+    match hello_service::greet(&client, provider, times) {
+        Ok((before, told)) => Answer::Done(Numbers::from([
+            ("before".to_owned(), before.into()),
+            ("told".to_owned(), told.len() as u64),
+        ])),
+        Err(error) => Answer::Refused(Refusal::new(format!("{error:#}"))),
+    }
 }
 
 /// Connects so many times, in place of those who are there.

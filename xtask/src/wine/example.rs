@@ -22,6 +22,8 @@ const CXX_COMPILER: &str = "x86_64-w64-mingw32-g++";
 const DLLTOOL: &str = "x86_64-w64-mingw32-dlltool";
 /// The contract of client drivers.
 const INCLUDE: &str = "include";
+/// The same of revision 1.0.
+const FIRST: &str = "testbed/compat/1.0";
 /// What mingw-w64's import library of ntoskrnl.exe lacks.
 const NEWER: [&str; 3] = [
     "ExAllocatePool2",
@@ -46,20 +48,26 @@ pub(super) fn build(
         files.drivers.push(image);
     }
     files.user.push(client(workspace, folder)?);
-    println!("hello-c.sys, hello-cpp.sys: compiling C and C++");
-    files.drivers.push(hello_in_c(workspace, folder)?);
+    println!("hello-c.sys, hello-1-0.sys, hello-cpp.sys: compiling C and C++");
+    for (image, stub) in [("hello-c.sys", INCLUDE), ("hello-1-0.sys", FIRST)] {
+        let image = folder.join(image);
+        hello_in_c(workspace, folder, stub, &image)?;
+        files.drivers.push(image);
+    }
     files.drivers.push(hello_in_cpp(workspace, folder)?);
     Ok(())
 }
 
-/// With the stub.
-fn hello_in_c(workspace: &Workspace, folder: &Path) -> Result<PathBuf> {
-    let image = folder.join("hello-c.sys");
-    let mut gcc = compiler(workspace, "examples/hello-c", "hello.c", &image);
-    gcc.arg(workspace.path(INCLUDE).join("fltport.c"))
-        .arg("-Wno-multichar");
-    link_driver(workspace, folder, &mut gcc).context("hello-c does not build")?;
-    Ok(image)
+/// With the header and the stub of this folder.
+fn hello_in_c(workspace: &Workspace, folder: &Path, stub: &str, image: &Path) -> Result<()> {
+    let mut gcc = compiler(workspace, "examples/hello-c", "hello.c", image);
+    gcc.arg(workspace.path(stub).join("fltport.c"))
+        .arg("-Wno-multichar")
+        // Before today's, which whoever links a driver adds.
+        .arg("-I")
+        .arg(workspace.path(stub));
+    link_driver(workspace, folder, &mut gcc)
+        .with_context(|| format!("hello-c does not build with {stub}"))
 }
 
 /// With an import library of fltport.sys that mingw-w64 makes: its linker gets the table wrong with the

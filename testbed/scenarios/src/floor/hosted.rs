@@ -12,7 +12,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-const IMAGES: [DriverImage; 4] = [
+const IMAGES: [DriverImage; 5] = [
     DriverImage {
         name: fltport_driver::IMAGE_NAME,
         entry: fltport_driver::driver_entry,
@@ -33,6 +33,10 @@ const IMAGES: [DriverImage; 4] = [
         name: registry_monitor::IMAGE_NAME,
         entry: registry_monitor::driver_entry,
         force_integrity: false,
+    },
+    DriverImage {
+        name: "hello-1-0",
+        ..compat::OLD_CLIENT
     },
 ];
 

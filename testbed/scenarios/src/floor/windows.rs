@@ -15,7 +15,7 @@ use std::path::Path;
 use system::is_wine;
 
 /// The drivers of scenarios, in the order of loading. A client driver is no file-system filter.
-const DRIVERS: [Driver; 4] = [
+const DRIVERS: [Driver; 5] = [
     Driver {
         name: "fltport",
         is_filter: true,
@@ -30,6 +30,11 @@ const DRIVERS: [Driver; 4] = [
     },
     Driver {
         name: "registry-monitor",
+        is_filter: false,
+    },
+    // hello-c, with the header and the stub of revision 1.0.
+    Driver {
+        name: "hello-1-0",
         is_filter: false,
     },
 ];

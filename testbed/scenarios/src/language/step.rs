@@ -226,9 +226,13 @@ fn by_a_service(name: &str, words: &mut Words<'_>, within: u64) -> Result<Action
         "crowds" => Order::Crowd {
             connections: words.required("connections")?,
         },
+        "greets" => Order::Greet {
+            provider: words.next("a hello driver's provider")?.to_owned(),
+            times: words.number_of("times", 1)?,
+        },
         "audits" => Order::Audit { within },
         other => bail!(
-            "nobody can do \"{other}\". A line begins with start, stop, unload, service, stream, status, registry, kill, leave, repeat or end, or with the name of a service and what it does: subscribes, starts, finishes, sees, answers, mutes, wakes, sleeps, replies, watches, allows, denies, registers, misregisters, uses, refused, echoes, faults, counts, sends, passes, tries, crowds, audits"
+            "nobody can do \"{other}\". A line begins with start, stop, unload, service, stream, status, registry, kill, leave, repeat or end, or with the name of a service and what it does: subscribes, starts, finishes, sees, answers, mutes, wakes, sleeps, replies, watches, allows, denies, registers, misregisters, uses, refused, echoes, faults, counts, sends, passes, tries, crowds, greets, audits"
         ),
     };
     Ok(Action::Order(name.to_owned(), order))

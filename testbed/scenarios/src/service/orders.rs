@@ -79,7 +79,7 @@ pub(super) fn obey(client: &Client, events: &Events, seat: &Seat, order: Order) 
         Order::ReplyToKept => reply_to_kept(events),
         Order::Audit { within } => audit(client, after(within)),
         // Done by whoever has the connections.
-        Order::Crowd { .. } | Order::Leave => Ok(Numbers::new()),
+        Order::Crowd { .. } | Order::Greet { .. } | Order::Leave => Ok(Numbers::new()),
     };
     match outcome {
         Ok(numbers) => Answer::Done(numbers),
