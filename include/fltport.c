@@ -515,7 +515,7 @@ static BOOLEAN IsSound(PFLTPORT_PROVIDER P, FLTPORT_NOTIFICATION *N)
     return TRUE;
 }
 
-/* Offers a sound notification, with room in the staging buffer if Staged, its bytes, is not 0. */
+/* Offers a sound notification, for which Staged bytes of the staging buffer have been booked. */
 static NTSTATUS Offer(PFLTPORT_PROVIDER P, const FLTPORT_NOTIFICATION *N, ULONG Staged)
 {
     NTSTATUS Status = STATUS_DELETE_PENDING;
@@ -528,7 +528,7 @@ static NTSTATUS Offer(PFLTPORT_PROVIDER P, const FLTPORT_NOTIFICATION *N, ULONG 
     }
     P->Booked -= Staged;
     if (Status == STATUS_DELETE_PENDING) {
-        Stage(P, N, Staged != 0);
+        Stage(P, N, (BOOLEAN)(BytesOf(N->Length) <= Staged));
         Status = STATUS_SUCCESS;
     }
     KeReleaseSpinLock(&P->Lock, Irql);

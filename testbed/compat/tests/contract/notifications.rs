@@ -158,13 +158,7 @@ fn what_is_told_and_lost_before_there_is_a_common_driver_comes_later() {
     let mut answered = Answered::default();
     assert_eq!(STUB.ask(&asked(1), &mut answered), STATUS_SUCCESS);
     assert_eq!((answered.outcome, answered.yes), (NO_DECIDER, 0));
-    kernel.load(&FLTPORT).expect("the common driver");
-    // The work item binds.
-    let deadline = Instant::now() + SOON;
-    while STUB.statistics(0, Number::NUMBER, &mut found) == STATUS_DEVICE_NOT_READY {
-        assert!(Instant::now() < deadline, "it does not bind");
-        std::thread::yield_now();
-    }
+    let found = statistics_once_bound(&kernel);
     let causes = [Cause::NoMemory, Cause::RingFull, Cause::NoConnection];
     let lost = causes.map(|cause| found.lost[cause as usize]);
     assert_eq!((lost, found.offered), ([5, 1, 1], 7));
@@ -174,6 +168,45 @@ fn what_is_told_and_lost_before_there_is_a_common_driver_comes_later() {
             .expect("it can be stopped");
     }
     kernel.shutdown_clean();
+}
+
+/// Whatever is lost, and if it is no longer than was booked.
+#[test]
+fn what_is_booked_has_its_room_in_the_staging_buffer() {
+    let kernel = Kernel::boot(Config::default());
+    kernel.load(&STUB.image).expect("it needs no common driver");
+    let mut booked = [Booking::default(), Booking::default()];
+    for (booking, length) in booked.iter_mut().zip([8, 0]) {
+        assert_eq!(STUB.book(Number::NUMBER, length, booking), STATUS_SUCCESS);
+    }
+    STUB.lost(Number::NUMBER, Cause::NoMemory as u16, 1);
+    for booking in &mut booked {
+        let told = STUB.notify_booked(Number::NUMBER, 1, booking);
+        assert_eq!((told, is_none(booking)), (STATUS_SUCCESS, true));
+    }
+    let found = statistics_once_bound(&kernel);
+    let causes = [Cause::NoMemory, Cause::RingFull, Cause::NoConnection];
+    let lost = causes.map(|cause| found.lost[cause as usize]);
+    assert_eq!((lost, found.offered), ([1, 1, 1], 3));
+    for name in [STUB.image.name, FLTPORT.name] {
+        kernel
+            .unload(name, Unload::Stop)
+            .expect("it can be stopped");
+    }
+    kernel.shutdown_clean();
+}
+
+/// Loads the common driver; what it knows of the numbers once the stub has handed over.
+fn statistics_once_bound(kernel: &Kernel) -> ProviderStatistics {
+    let mut found = ProviderStatistics::EMPTY;
+    kernel.load(&FLTPORT).expect("the common driver");
+    // The work item binds.
+    let deadline = Instant::now() + SOON;
+    while STUB.statistics(0, Number::NUMBER, &mut found) == STATUS_DEVICE_NOT_READY {
+        assert!(Instant::now() < deadline, "it does not bind");
+        std::thread::yield_now();
+    }
+    found
 }
 
 /// NT loads the image for whoever imports from it, and does not start it.
