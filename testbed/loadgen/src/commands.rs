@@ -5,9 +5,9 @@ use crate::load::{self, Load};
 use crate::messages::{
     Ask, AskStarted, Await, Change, ChangeStarted, Defer, DeferStarted, Echo, Echoed, Fault,
     Faulted, Flood, FloodStarted, GetStatistics, LoadStatistics, MAX_AWAIT_MS, Pairs, PairsStarted,
-    Register, RegisterWrong, Registered, RegisteredWrong,
+    Register, RegisterWrong, Registered, RegisteredWrong, Tell,
 };
-use crate::{asking, deferred, flood, objects, pairs};
+use crate::{asking, deeds, deferred, flood, objects, pairs};
 use core::ffi::c_void;
 use core::sync::atomic::Ordering;
 use fltport_abi::message::{Message, Status};
@@ -88,6 +88,7 @@ impl Handler for Load {
                 let job = pairs::start(self, &read(payload)?)?;
                 write(&PairsStarted { job }, out)
             }
+            Tell::NUMBER => write(&deeds::tell(self, &read(payload)?)?, out),
             _ => Err(NtError(STATUS_INVALID_DEVICE_REQUEST)),
         }
     }

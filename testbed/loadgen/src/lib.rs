@@ -22,6 +22,8 @@ mod asking;
 #[cfg(feature = "driver")]
 mod commands;
 #[cfg(feature = "driver")]
+mod deeds;
+#[cfg(feature = "driver")]
 mod deferred;
 #[cfg(feature = "driver")]
 #[allow(unsafe_code, reason = "the image's entry points")]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the load generator tells, asks and takes.
 
-use fltport_abi::message::Status;
+use fltport_abi::message::{Pid, Status};
 use fltport_abi::schema::Provider;
 
 fltport_abi::messages! {
@@ -68,6 +68,16 @@ fltport_abi::messages! {
         job: u32,
         /// Which of the job's threads.
         thread: u32,
+    }
+
+    /// Told by the thread that gives the command, and so by its process.
+    notification 7 "deed" Deed {
+        /// Counts from 0 within its command.
+        number: u64,
+        /// The process that it is about; the one that tells if the command names none.
+        about: Pid,
+        /// The process that tells.
+        by: Pid,
     }
 
     /// A question; [`answer_to`] is its answer.
@@ -245,6 +255,20 @@ fltport_abi::messages! {
         /// The job.
         job: u32,
     }
+
+    /// Tells of deeds, here and now.
+    command 31 "tell" Tell {
+        /// How many; at most [`MAX_DEEDS`].
+        count: u32,
+        /// The process that they are about; 0 for the one that gives the command.
+        about: Pid,
+    } -> /// It has told.
+    Told {
+        /// Those that were not refused.
+        count: u32,
+        /// Zero.
+        reserved: u32,
+    }
 }
 
 /// The providers that this driver can be: all tell, ask and take the same.
@@ -265,6 +289,9 @@ pub const MAX_THREADS: usize = 8;
 
 /// How many objects a provider has.
 pub const MAX_OBJECTS: usize = 64;
+
+/// How many deeds one command tells of: it should be brief.
+pub const MAX_DEEDS: u32 = 1_000;
 
 /// How many ways [`RegisterWrong`] knows.
 pub const WAYS_TO_BE_WRONG: u32 = 8;

@@ -20,21 +20,28 @@ const GRACE: Duration = Duration::from_secs(20);
 #[derive(Default)]
 pub(crate) struct Cast {
     members: BTreeMap<String, Member>,
+    /// Services that are children of a member's process, and whose.
+    children: BTreeMap<String, String>,
     journals: Journals,
 }
 
 struct Member {
+    /// The stream that it will have when it is connected, and where it writes.
+    journal: Option<(String, PathBuf)>,
     process: Child,
     orders: ChildStdin,
     answers: Receiver<String>,
 }
 
 impl Cast {
-    /// Starts a service and waits until it has connected, or has said why it cannot.
-    pub(crate) fn start(&mut self, service: &Service, socket: Option<&Path>) -> Result<Answer> {
+    /// Starts a service's process; its number. It connects when it is ordered to.
+    pub(crate) fn begin(&mut self, service: &Service, socket: Option<&Path>) -> Result<u32> {
         let name = &service.name;
-        if self.members.contains_key(name) {
+        if self.members.contains_key(name) || self.children.contains_key(name) {
             bail!("there is a service {name} already. Call this one otherwise, or end that one");
+        }
+        if let Some(parent) = &service.parent {
+            return self.begin_child(parent, service);
         }
         let program = std::env::current_exe().context("this program cannot be found")?;
         let mut command = Command::new(program);
@@ -58,14 +65,29 @@ impl Cast {
         }
         let journal = self.prepare(service.stream.as_ref(), &mut command)?;
         let mut member = Member::start(command)?;
-        let answer = member.answer(name, GRACE)?;
-        if let Answer::Done(_) = &answer {
-            self.members.insert(name.clone(), member);
-            if let (Some(stream), Some(journal)) = (&service.stream, journal) {
-                self.journals.add(&stream.name, journal);
-            }
-        }
-        Ok(answer)
+        let stream = service.stream.as_ref().map(|stream| stream.name.clone());
+        member.journal = stream.zip(journal);
+        let process = member.process.id();
+        self.members.insert(name.clone(), member);
+        Ok(process)
+    }
+
+    /// Has another service start it: its process is that one's child.
+    fn begin_child(&mut self, parent: &str, service: &Service) -> Result<u32> {
+        let child = Service {
+            parent: None,
+            ..service.clone()
+        };
+        let answer = self.order(parent, &Order::Begin(child), 0)?;
+        let Answer::Done(numbers) = answer else {
+            bail!("{parent} cannot start {}: {answer:?}", service.name);
+        };
+        let process = numbers.get("process").copied();
+        let process = process.and_then(|process| u32::try_from(process).ok());
+        let process = process.with_context(|| format!("{parent} has started nobody"))?;
+        let (name, parent) = (service.name.clone(), parent.to_owned());
+        self.children.insert(name, parent);
+        Ok(process)
     }
 
     /// What a service with a stream has to know; where it writes.
@@ -90,30 +112,66 @@ impl Cast {
 
     /// Has a service do something.
     pub(crate) fn order(&mut self, name: &str, order: &Order, within: u64) -> Result<Answer> {
+        if let Some(parent) = self.children.get(name).cloned() {
+            return self.order_child(&parent, name, order, within);
+        }
         let member = self.members.get_mut(name).ok_or_else(|| nobody(name))?;
         let line = serde_json::to_string(order).context("an order cannot be written as JSON")?;
         writeln!(member.orders, "{line}").with_context(|| format!("{name} takes no orders"))?;
         member.orders.flush()?;
         let answer = member.answer(name, Duration::from_millis(within) + GRACE)?;
-        if *order == Order::Leave
-            && let Some(member) = self.members.remove(name)
-        {
-            member.wait()?;
+        match (order, &answer) {
+            (Order::Leave, _) => {
+                if let Some(member) = self.members.remove(name) {
+                    member.wait()?;
+                }
+            }
+            (Order::Connect, Answer::Refused(_)) => drop(self.members.remove(name)),
+            (Order::Connect, Answer::Done(_)) => {
+                if let Some((stream, journal)) = member.journal.take() {
+                    self.journals.add(&stream, journal);
+                }
+            }
+            _ => {}
         }
         Ok(answer)
     }
 
-    /// Kills a service's process, and waits until it is gone.
+    fn order_child(
+        &mut self,
+        parent: &str,
+        name: &str,
+        order: &Order,
+        within: u64,
+    ) -> Result<Answer> {
+        let passed_on = Order::ToChild {
+            name: name.to_owned(),
+            order: Box::new(order.clone()),
+            within,
+        };
+        // Who passes it on waits for its child as long as this would wait for it.
+        let patience = within.saturating_add(GRACE.as_millis() as u64);
+        let answer = self.order(parent, &passed_on, patience)?;
+        let refused = matches!(answer, Answer::Refused(_));
+        if *order == Order::Leave || (*order == Order::Connect && refused) {
+            self.children.remove(name);
+        }
+        Ok(answer)
+    }
+
+    /// Kills a service's process, and waits until it is gone. Its children end by themselves.
     pub(crate) fn kill(&mut self, name: &str) -> Result<()> {
+        self.children.retain(|_, parent| parent != name);
         let mut member = self.members.remove(name).ok_or_else(|| nobody(name))?;
         member.process.kill().context("it cannot be killed")?;
         member.process.wait().context("its end is unknown")?;
         Ok(())
     }
 
-    /// Who is there.
+    /// Who is there, children before those whose children they are.
     pub(crate) fn names(&self) -> Vec<String> {
-        self.members.keys().cloned().collect()
+        let all = self.children.keys().chain(self.members.keys());
+        all.cloned().collect()
     }
 }
 
@@ -140,6 +198,7 @@ impl Member {
             .spawn(read_on)
             .context("a thread cannot be started")?;
         Ok(Member {
+            journal: None,
             process,
             orders,
             answers,

@@ -7,6 +7,9 @@
 //! * `lacks(order)`: why it cannot carry an order, if it cannot;
 //! * `start`, `stop`, `unload`: a driver by its name; [`Outcome::Refused`] if the driver refuses;
 //! * `registry_lacks()`: why drivers are not told here of what programs do to the registry, if so;
+//! * `process_began(process, parent)`, `process_ended(process)`: a service's; a floor whose kernel is
+//!   told by nobody else tells it;
+//! * `children_lack()`: why drivers are not told here whose child a process is, if so;
 //! * `program()`: a program that works on the registry (see [`registry`](crate::registry));
 //! * `close()`: everything unloaded; what NT's rules have to say against it.
 

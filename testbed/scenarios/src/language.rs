@@ -6,7 +6,7 @@
 //!
 //! start DRIVER | stop DRIVER | unload DRIVER      load, stop, or ask to unload (which may be refused)
 //! service NAME [queue=BYTES] [gets=N] [once=yes] [driver-queue=BYTES]     a process that connects
-//!     [stream=KEY] [retention=MS] [takes-over=yes]
+//!     [stream=KEY] [retention=MS] [takes-over=yes] [of=NAME]   of: a child of that one's process
 //! status                                          what `fltport status --json` says
 //! stream KEY                                      what all instances of a stream have dealt with
 //! kill NAME | leave NAME                          its end, without warning or in order
@@ -19,7 +19,7 @@
 //!
 //! NAME registers PROVIDER [quota=BYTES] [rate=N] [burst=N]     another one of the load generator's
 //! NAME subscribes [provider=NAME] [observe=tick,blob,early,question] [decide=question]
-//!     [filter=MESSAGE:PREDICATE] [snapshot=yes]
+//!     [filter=MESSAGE:PREDICATE] [snapshot=yes] [muted=yes]     muted: what it does itself
 //! (of the load generator's providers each starts jobs: provider=NAME, also behind `finishes`)
 //! NAME starts flood count=N [threads=N] [bytes=N]      notifications from threads
 //! NAME starts dpc count=N [by=timer|queue]             notifications from DPCs
@@ -27,6 +27,7 @@
 //!     [pending=N]                      so many of each thread's are pending, and not waited for
 //! NAME starts change count=N [threads=N]               changes of objects, which snapshots report
 //! NAME starts pairs count=N [threads=N]                pairs, of which the second half is booked
+//! NAME tells count=N [about=NAME]  deeds, in its own name, about its process or that one's
 //! NAME misregisters how=N          a provider whose schema is wrong in this way
 //! NAME finishes                    waits for the job that was started last; its account
 //! NAME sees                        waits until the expectations hold; its tally
@@ -49,7 +50,7 @@
 //! ```
 //!
 //! Every step may end with `expect` and what must come of it: `NAME=N`, `NAME>=N`, `NAME<=N`, or
-//! `error=WORD`. `within=MS` changes how long a step may take.
+//! `error=WORD`. In a filter `@NAME` is the number of that service's process. `within=MS` changes how long a step may take.
 
 mod registry;
 mod step;

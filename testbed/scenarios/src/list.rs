@@ -53,6 +53,8 @@ list! {
     "hostile-filter",
     "hostile-resume",
     "hostile-schema",
+    "muted",
+    "muted-children",
     "snapshot-under-flood",
     "pairs-under-flood",
     "resume-under-flood",

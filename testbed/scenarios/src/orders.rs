@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What a scenario has a service do, and what the service answers: one JSON line each.
 
+use crate::language::Service;
 use crate::status;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -11,6 +12,16 @@ pub(crate) type Numbers = BTreeMap<String, u64>;
 /// What to do. Times are in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Order {
+    /// Connect. The first order, and given once.
+    Connect,
+    /// Start a service as a child of this process, which is then told to connect.
+    Begin(Service),
+    /// Have a service that is a child of this process do something.
+    ToChild {
+        name: String,
+        order: Box<Order>,
+        within: u64,
+    },
     /// Subscribe to a provider's messages, once it is there.
     Subscribe {
         provider: String,
@@ -20,10 +31,15 @@ pub(crate) enum Order {
         filter: Option<(u16, String)>,
         /// The present state first.
         snapshot: bool,
+        /// Nothing of what this process and its children do.
+        muted: bool,
         within: u64,
     },
     /// Have the load generator register another provider.
     Register(Provider),
+    /// Have the load generator tell of deeds in this process's name, about a service's process; about
+    /// this one if none is named.
+    Tell { count: u32, about: Option<String> },
     /// Have the load generator try to register what is wrong in this way.
     RegisterWrong { how: u32 },
     /// Have a provider of the load generator start a job; answers with its number.

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A service as a scenario has it: a process that takes orders from standard input, one JSON line
-//! each, and answers each on standard output. Its first line says whether it could connect.
+//! each, and answers each on standard output. The first one is to connect, so that a floor that is
+//! not told of processes by itself can be told of this one before.
 
 mod events;
 mod orders;
 
 use crate::arguments::Seat;
+use crate::cast::Cast;
 use crate::journal::Journal;
 use crate::orders::{Answer, Numbers, Order, Refusal};
 use crate::watching;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use events::Events;
 use fltport::{Acknowledge, Client, Options, StreamKey};
 use std::io::{BufRead, Write};
@@ -18,6 +20,11 @@ use std::time::{Duration, Instant};
 
 /// Runs it until it is told to leave, or nobody is there any more to tell it.
 pub(crate) fn run(seat: &Seat) -> Result<()> {
+    match read_order()? {
+        None => return Ok(()),
+        Some(Order::Connect) => {}
+        Some(other) => bail!("this service has not been told to connect, but {other:?}"),
+    }
     if let Some(seconds) = seat.watch {
         return watching::run(seat, seconds);
     }
@@ -28,7 +35,7 @@ pub(crate) fn run(seat: &Seat) -> Result<()> {
     let journal = journal(&client, seat)?;
     let events = Events::begin(&client, journal).context("a thread cannot be started")?;
     answer(&Answer::Done(Numbers::new()))?;
-    let mut crowd = Vec::new();
+    let (mut crowd, mut children) = (Vec::new(), Cast::default());
     while let Some(order) = read_order()? {
         let leaves = order == Order::Leave;
         if leaves {
@@ -40,6 +47,15 @@ pub(crate) fn run(seat: &Seat) -> Result<()> {
                 Err(error) => Answer::Refused(Refusal::from(error)),
             },
             Order::Greet { provider, times } => greet(seat, &provider, times),
+            Order::Begin(child) => {
+                let process = children.begin(&child, seat.socket.as_deref())?;
+                Answer::Done(orders::one("process", process.into()))
+            }
+            Order::ToChild {
+                name,
+                order,
+                within,
+            } => children.order(&name, &order, within)?,
             order => orders::obey(&client, &events, seat, order),
         })?;
         if leaves {

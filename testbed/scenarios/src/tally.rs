@@ -6,7 +6,7 @@ use fltport::{Cause, Loss, Record};
 use fltport_abi::Message;
 use fltport_abi::command::{BACKLOG, LedgerRow};
 use fltport_abi::{process_monitor, registry_monitor};
-use loadgen::messages::{Begun, Blob, Early, Ended, Object, PROVIDERS, Tick};
+use loadgen::messages::{Begun, Blob, Deed, Early, Ended, Object, PROVIDERS, Tick};
 use std::collections::BTreeMap;
 
 /// The counts of one service, over all its connections.
@@ -67,6 +67,7 @@ impl Tally {
             "snapshots",
             "begun",
             "ended",
+            "deeds",
             "lost-begun",
             "lost-ended",
             "requests",
@@ -116,6 +117,7 @@ impl Tally {
                 self.changed(provider, &object);
             }),
             Begun::NUMBER => record.decode::<Begun>().map(|_| self.add("begun", 1)),
+            Deed::NUMBER => record.decode::<Deed>().map(|_| self.add("deeds", 1)),
             Ended::NUMBER => record.decode::<Ended>().map(|_| self.add("ended", 1)),
             Early::NUMBER => record.decode::<Early>().map(|early| {
                 self.add("early", 1);

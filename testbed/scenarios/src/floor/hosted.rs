@@ -7,7 +7,7 @@ use crate::registry::{BASE, Change};
 use anyhow::{Context, Result, anyhow, bail};
 use nt_host::registry::Value;
 use nt_host::transport::{Capabilities, Endpoint, MessageDevice, Server};
-use nt_host::{Config, DebugPrint, DriverImage, Kernel, Process, Unload};
+use nt_host::{Config, DebugPrint, DriverImage, Kernel, Process, ProcessCreated, Unload};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -94,6 +94,29 @@ impl Floor {
 
     pub(crate) fn registry_lacks() -> Option<&'static str> {
         None
+    }
+
+    pub(crate) fn children_lack() -> Option<&'static str> {
+        None
+    }
+
+    pub(crate) fn process_began(&self, process: u32, parent: u32) {
+        let user = rustix::process::getuid().as_raw();
+        let image = std::env::current_exe().unwrap_or_default();
+        let image = image.to_string_lossy();
+        self.kernel.process_created(&ProcessCreated {
+            pid: process.into(),
+            parent_pid: parent.into(),
+            creator_pid: parent.into(),
+            creator_tid: parent.into(),
+            image: Some(image.encode_utf16().collect()),
+            command_line: None,
+            uid: Some(user),
+        });
+    }
+
+    pub(crate) fn process_ended(&self, process: u32) {
+        self.kernel.process_exited(process.into(), 0);
     }
 
     pub(crate) fn program(&self) -> Result<Program> {

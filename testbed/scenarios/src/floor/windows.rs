@@ -89,6 +89,15 @@ impl Floor {
         is_wine().then_some("Wine's registry is a server's, which asks no driver")
     }
 
+    pub(crate) fn children_lack() -> Option<&'static str> {
+        is_wine().then_some("Wine calls no driver's process notify routine")
+    }
+
+    /// NT tells drivers itself.
+    pub(crate) fn process_began(&self, _process: u32, _parent: u32) {}
+
+    pub(crate) fn process_ended(&self, _process: u32) {}
+
     pub(crate) fn program(&self) -> Result<Program> {
         registry::prepare()?;
         Ok(Program)

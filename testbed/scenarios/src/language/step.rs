@@ -8,6 +8,7 @@ use crate::pass;
 use anyhow::{Context, Result, anyhow, bail};
 use fltport_abi::schema::Provider;
 use fltport_abi::{process_monitor, registry_monitor};
+use serde::{Deserialize, Serialize};
 
 /// How long a step may take, in milliseconds, unless it says otherwise.
 const PATIENCE: u64 = 30_000;
@@ -54,7 +55,7 @@ pub(crate) enum Action {
 }
 
 /// A service to be.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Service {
     pub(crate) name: String,
     pub(crate) queue: Option<usize>,
@@ -65,10 +66,12 @@ pub(crate) struct Service {
     pub(crate) driver_queue: Option<u32>,
     /// It is `fltport watch --json`; where no signal can end it, for so many seconds.
     pub(crate) watch: Option<u64>,
+    /// The service whose process starts it.
+    pub(crate) parent: Option<String>,
 }
 
 /// The stream that a service has.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stream {
     /// Of which its key is made.
     pub(crate) name: String,
@@ -110,7 +113,7 @@ pub(super) fn read(line: u32, text: &str, words: &mut Words<'_>) -> Result<Step>
 }
 
 fn service(words: &mut Words<'_>) -> Result<Service> {
-    Ok(Service {
+    let service = Service {
         name: words.next("its name")?.to_owned(),
         queue: optional(words, "queue")?,
         gets: optional(words, "gets")?,
@@ -118,7 +121,12 @@ fn service(words: &mut Words<'_>) -> Result<Service> {
         driver_queue: optional(words, "driver-queue")?,
         stream: stream(words)?,
         watch: optional(words, "watch")?,
-    })
+        parent: words.option("of").map(str::to_owned),
+    };
+    if service.parent.is_some() && service.stream.is_some() {
+        bail!("a child has no stream here: its journal is its parent's. Leave out of= or stream=");
+    }
+    Ok(service)
 }
 
 fn stream(words: &mut Words<'_>) -> Result<Option<Stream>> {
@@ -160,6 +168,7 @@ fn by_a_service(name: &str, words: &mut Words<'_>, within: u64) -> Result<Action
                 decide: messages(provider, words.option("decide"))?,
                 filter: filter(provider, words.option("filter"))?,
                 snapshot: words.yes("snapshot")?,
+                muted: words.yes("muted")?,
                 within,
             }
         }
@@ -169,6 +178,10 @@ fn by_a_service(name: &str, words: &mut Words<'_>, within: u64) -> Result<Action
             rate: words.number_of("rate", 0)?,
             burst: words.number_of("burst", 0)?,
         }),
+        "tells" => Order::Tell {
+            count: words.required("count")?,
+            about: words.option("about").map(|name| format!("@{name}")),
+        },
         "misregisters" => Order::RegisterWrong {
             how: words.required("how")?,
         },
@@ -232,7 +245,7 @@ fn by_a_service(name: &str, words: &mut Words<'_>, within: u64) -> Result<Action
         },
         "audits" => Order::Audit { within },
         other => bail!(
-            "nobody can do \"{other}\". A line begins with start, stop, unload, service, stream, status, registry, kill, leave, repeat or end, or with the name of a service and what it does: subscribes, starts, finishes, sees, answers, mutes, wakes, sleeps, replies, watches, allows, denies, registers, misregisters, uses, refused, echoes, faults, counts, sends, passes, tries, crowds, greets, audits"
+            "nobody can do \"{other}\". A line begins with start, stop, unload, service, stream, status, registry, kill, leave, repeat or end, or with the name of a service and what it does: subscribes, starts, finishes, sees, answers, mutes, wakes, sleeps, replies, watches, allows, denies, registers, tells, misregisters, uses, refused, echoes, faults, counts, sends, passes, tries, crowds, greets, audits"
         ),
     };
     Ok(Action::Order(name.to_owned(), order))

@@ -79,6 +79,7 @@ fn errors_name_the_place_and_the_cure() {
             "There are: access-violation",
         ),
         ("a subscribes observe=tock", ":2:", "There are tick, blob"),
+        ("service a of=b stream=c", ":2:", "Leave out of= or stream="),
         ("a passes input=here", ":2:", "There are good, null"),
         (
             "a faults address=1 write=perhaps",

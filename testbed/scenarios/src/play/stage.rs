@@ -35,6 +35,8 @@ pub(super) struct Stage {
     jobs: BTreeMap<String, u32>,
     /// Threads of a program that set values.
     busy: Option<Busy>,
+    /// The process of each service, also of those that have ended.
+    processes: BTreeMap<String, u32>,
     measured: BTreeMap<String, Numbers>,
 }
 
@@ -46,6 +48,7 @@ impl Stage {
             drivers: Vec::new(),
             jobs: BTreeMap::new(),
             busy: None,
+            processes: BTreeMap::new(),
             measured: BTreeMap::new(),
         })
     }
@@ -67,13 +70,17 @@ impl Stage {
             {
                 return Ok(Some(NO_COMMAND.to_owned()));
             }
-            Action::Service(service) => self.cast.start(service, self.floor.socket())?,
+            Action::Service(Service {
+                parent: Some(_), ..
+            }) if let Some(why) = Floor::children_lack() => return Ok(Some(why.to_owned())),
+            Action::Service(service) => self.connect(service)?,
             Action::Registry(_) if let Some(why) = Floor::registry_lacks() => {
                 return Ok(Some(why.to_owned()));
             }
             Action::Registry(work) => self.registry(work)?,
             Action::Kill(name) => {
                 self.cast.kill(name)?;
+                self.ended(name);
                 Answer::Done(Numbers::new())
             }
             Action::Finish { service, provider } => {
@@ -95,12 +102,17 @@ impl Stage {
             Action::Stream(name) => Answer::Done(self.stream(name)?),
             Action::Order(name, Order::Leave) => {
                 self.look_at(name)?;
-                self.order(name, &Order::Leave, step.within)?
+                let left = self.order(name, &Order::Leave, step.within)?;
+                self.ended(name);
+                left
             }
             Action::Order(_, order) if let Some(why) = Floor::lacks(order) => {
                 return Ok(Some(why.to_owned()));
             }
-            Action::Order(name, order) => self.order(name, order, step.within)?,
+            Action::Order(name, order) => {
+                let order = self.with_processes(order)?;
+                self.order(name, &order, step.within)?
+            }
         };
         compare(step, answer).map(|()| None)
     }
@@ -141,6 +153,65 @@ impl Stage {
             self.drivers.retain(|loaded| loaded != driver);
         }
         Answer::from(outcome)
+    }
+
+    /// Starts a service's process and has it connect; what it says of that.
+    fn connect(&mut self, service: &Service) -> Result<Answer> {
+        let process = self.cast.begin(service, self.floor.socket())?;
+        let parent = match &service.parent {
+            Some(parent) => self.process_of(parent)?,
+            None => std::process::id(),
+        };
+        self.floor.process_began(process, parent);
+        self.processes.insert(service.name.clone(), process);
+        let answer = self.cast.order(&service.name, &Order::Connect, 0)?;
+        if let Answer::Refused(_) = &answer {
+            self.ended(&service.name);
+        }
+        Ok(answer)
+    }
+
+    /// A service's process is gone.
+    fn ended(&self, name: &str) {
+        if let Some(process) = self.processes.get(name) {
+            self.floor.process_ended(*process);
+        }
+    }
+
+    fn process_of(&self, name: &str) -> Result<u32> {
+        let process = self.processes.get(name).copied();
+        process.ok_or_else(|| {
+            anyhow!("there is no service {name}. Write `service {name}` before this line")
+        })
+    }
+
+    /// An order in which the services that it names are the numbers of their processes.
+    fn with_processes(&self, order: &Order) -> Result<Order> {
+        let mut order = order.clone();
+        match &mut order {
+            Order::Tell {
+                about: Some(text), ..
+            }
+            | Order::Subscribe {
+                filter: Some((_, text)),
+                ..
+            } => *text = self.numbered(text)?,
+            _ => {}
+        }
+        Ok(order)
+    }
+
+    /// `@NAME` becomes the number of that service's process.
+    fn numbered(&self, text: &str) -> Result<String> {
+        let mut parts = text.split('@');
+        let mut whole = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            let end = part.find(|c: char| !c.is_alphanumeric() && c != '-');
+            let (name, rest) = part.split_at(end.unwrap_or(part.len()));
+            whole.push_str(&self.process_of(name)?.to_string());
+            whole.push_str(rest);
+        }
+        Ok(whole)
     }
 
     fn order(&mut self, name: &str, order: &Order, within: u64) -> Result<Answer> {
@@ -223,6 +294,7 @@ impl Stage {
         for name in self.cast.names() {
             self.look_at(&name)?;
             self.cast.order(&name, &Order::Leave, PATIENCE)?;
+            self.ended(&name);
         }
         if self.drivers.iter().any(|driver| driver == COMMON_DRIVER) {
             self.audit()?;
@@ -240,8 +312,9 @@ impl Stage {
             watch: None,
             stream: None,
             driver_queue: None,
+            parent: None,
         };
-        if let Answer::Refused(refusal) = self.cast.start(&auditor, self.floor.socket())? {
+        if let Answer::Refused(refusal) = self.connect(&auditor)? {
             bail!("the auditor cannot connect: {}", status::describe(&refusal));
         }
         let audit = Order::Audit { within: PATIENCE };
@@ -255,6 +328,7 @@ impl Stage {
             }
         }
         self.cast.order(&auditor.name, &Order::Leave, PATIENCE)?;
+        self.ended(&auditor.name);
         Ok(())
     }
 

@@ -6,13 +6,14 @@ use crate::arguments::Seat;
 use crate::orders::{Answer, Code, Job, Numbers, Order, Provider, Refusal};
 use crate::{pass, registry, status, tally};
 use fltport::{Client, Error, MessageSet, Refusal as Reason, Subscription};
+use fltport_abi::message::Pid;
 use fltport_abi::registry_monitor::{self, SetWatched, WatchedSet};
 use fltport_abi::status as nt;
 use fltport_abi::text::TextList;
 use loadgen::messages::{
     Ask, AskStarted, Await, Change, ChangeStarted, Defer, DeferStarted, Echo, Echoed, Fault,
     Faulted, Flood, FloodStarted, GetStatistics, JobReport, LoadStatistics, MAX_AWAIT_MS, PROVIDER,
-    PROVIDERS, Pairs, PairsStarted, Register, RegisterWrong,
+    PROVIDERS, Pairs, PairsStarted, Register, RegisterWrong, Tell, Told,
 };
 use std::time::{Duration, Instant};
 
@@ -29,6 +30,7 @@ pub(super) fn obey(client: &Client, events: &Events, seat: &Seat, order: Order) 
             decide,
             filter,
             snapshot,
+            muted,
             within,
         } => {
             let mut wanted = Subscription::to(provider)
@@ -40,8 +42,12 @@ pub(super) fn obey(client: &Client, events: &Events, seat: &Seat, order: Order) 
             if snapshot {
                 wanted = wanted.snapshot();
             }
+            if muted {
+                wanted = wanted.mute_self();
+            }
             subscribe(client, events, &wanted, after(within))
         }
+        Order::Tell { count, about } => tell(client, count, about.as_deref()),
         Order::RegisterWrong { how } => register_wrong(client, how),
         Order::Register(provider) => register(client, &provider),
         Order::Usage { provider } => usage(client, &provider),
@@ -78,8 +84,13 @@ pub(super) fn obey(client: &Client, events: &Events, seat: &Seat, order: Order) 
         }
         Order::ReplyToKept => reply_to_kept(events),
         Order::Audit { within } => audit(client, after(within)),
-        // Done by whoever has the connections.
-        Order::Crowd { .. } | Order::Greet { .. } | Order::Leave => Ok(Numbers::new()),
+        // Done by whoever has the connections, and the children.
+        Order::Connect
+        | Order::Begin(_)
+        | Order::ToChild { .. }
+        | Order::Crowd { .. }
+        | Order::Greet { .. }
+        | Order::Leave => Ok(Numbers::new()),
     };
     match outcome {
         Ok(numbers) => Answer::Done(numbers),
@@ -91,7 +102,7 @@ fn after(milliseconds: u64) -> Instant {
     Instant::now() + Duration::from_millis(milliseconds)
 }
 
-fn one(name: &str, number: u64) -> Numbers {
+pub(super) fn one(name: &str, number: u64) -> Numbers {
     Numbers::from([(name.to_owned(), number)])
 }
 
@@ -144,6 +155,17 @@ fn attempt(client: &Client, seat: &Seat, wrong: &str, stream: &str) -> Answer {
         Ok(provider) => pass::attempt(seat, wrong, provider, stream),
         Err(refusal) => Answer::Refused(refusal),
     }
+}
+
+fn tell(client: &Client, count: u32, about: Option<&str>) -> Outcome {
+    let about = about.map_or(Ok(0), str::parse);
+    let about = about.map_err(|_| Refusal::new("this is not the number of a process"))?;
+    let wanted = Tell {
+        count,
+        about: Pid(about),
+    };
+    let told = client.command(PROVIDER.name, &wanted)?;
+    Ok(one("told", told.decode::<Told>()?.count.into()))
 }
 
 fn register_wrong(client: &Client, how: u32) -> Outcome {
