@@ -240,32 +240,49 @@ fn hello(session: &Session<'_>) -> Result<Checks> {
 fn operator(session: &Session<'_>) -> Result<Checks> {
     let fltport = |arguments: &[&str]| succeed(session, "fltport.exe", arguments);
     let drivers = "C:\\windows\\system32\\drivers";
-    let expect = |arguments: &[&str], word: &str| -> Result<u64> {
+    let expect = |arguments: &[&str], words: &[&str]| -> Result<u64> {
         let ended = fltport(arguments)?;
-        ensure!(
-            ended.output.contains(word),
-            "`fltport {}` does not say \"{word}\":\n{}{}",
-            arguments.join(" "),
-            ended.output,
-            ended.errors
-        );
-        Ok(1)
+        for word in words {
+            ensure!(
+                ended.output.contains(word),
+                "`fltport {}` does not say \"{word}\":\n{}{}",
+                arguments.join(" "),
+                ended.output,
+                ended.errors
+            );
+        }
+        Ok(words.len() as u64)
     };
-    let mut checks = expect(&["install", "--from", drivers], "fltport: installed")?;
-    checks += expect(&["install", "--from", drivers], "nothing changed")?;
-    checks += expect(&["start"], "process-monitor: started")?;
-    checks += expect(&["doctor"], "healthy")?;
+    let install = ["install", "--from", drivers];
+    let one_more = [&install[..], &["--driver", "registry-monitor"]].concat();
+    let clients = ["process-monitor", "registry-monitor"];
+    let mut checks = expect(&install, &["fltport: installed"])?;
+    checks += expect(&install, &["nothing changed"])?;
+    checks += expect(&one_more, &["registry-monitor: installed"])?;
+    checks += expect(
+        &["start"],
+        &["process-monitor: started", "registry-monitor: started"],
+    )?;
+    checks += expect(&["doctor"], &["healthy"])?;
     checks += providers(&fltport(&["status", "--json"])?)?;
+    checks += expect(&["status"], &clients)?;
+    checks += expect(&["providers"], &clients)?;
     checks += fltport(&["watch", "--json", "--for", "1s"]).map(|_| 1)?;
-    checks += expect(&["stop"], "fltport: stopped")?;
+    checks += expect(
+        &["stop"],
+        &["fltport: stopped", "registry-monitor: stopped"],
+    )?;
     let not_running = session.run("fltport.exe", &["watch"], COMMAND)?;
     ensure!(
         !not_running.status.success() && not_running.errors.contains("start"),
         "`fltport watch` without a driver does not say what to start:\n{}",
         not_running.errors
     );
-    checks += 1 + expect(&["uninstall"], "fltport: removed")?;
-    checks += expect(&["uninstall"], "nothing to remove")?;
+    checks += 1 + expect(
+        &["uninstall"],
+        &["fltport: removed", "registry-monitor: removed"],
+    )?;
+    checks += expect(&["uninstall"], &["nothing to remove"])?;
     Ok(Checks::passed(checks))
 }
 
@@ -298,7 +315,7 @@ fn played(output: &str) -> Checks {
     }
 }
 
-/// Both drivers have found each other.
+/// The drivers have found each other.
 fn providers(status: &Ended) -> Result<u64> {
     let json: Value = serde_json::from_str(&status.output)
         .with_context(|| format!("`fltport status --json` wrote no JSON: {}", status.output))?;
@@ -309,8 +326,8 @@ fn providers(status: &Ended) -> Result<u64> {
         .filter_map(|provider| provider.get("name")?.as_str())
         .collect();
     ensure!(
-        names == ["fltport", "process-monitor"],
-        "the providers are {names:?}, not fltport and process-monitor"
+        names == ["fltport", "process-monitor", "registry-monitor"],
+        "the providers are {names:?}, not fltport, process-monitor and registry-monitor"
     );
     Ok(1)
 }
