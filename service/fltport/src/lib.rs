@@ -108,3 +108,8 @@ pub use fltport_abi::{
     Cause, DecodeError, EncodeError, Message, Outcome, Pid, Status, Text, TextList, Time,
     common_driver, glob, process_monitor, sid,
 };
+
+/// What the guide shows compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/streams.md")]
+struct Streams;
