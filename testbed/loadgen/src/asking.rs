@@ -4,7 +4,7 @@
 use crate::flood::{check_threads, part};
 use crate::job::{Job, Progress};
 use crate::load::{self, Load, TAG};
-use crate::messages::{Ask, Question, Reply, answer_to};
+use crate::messages::{Ask, DECLARED, DECLARING, Question, Reply, answer_to};
 use core::sync::atomic::{AtomicU32, Ordering};
 use fltport_abi::account::Outcome;
 use fltport_abi::limits::MAX_DEADLINE_MS;
@@ -14,7 +14,7 @@ use fltport_nt::ex::PoolArc;
 use fltport_nt::ke::{Event, EventKind, Timeout, interrupt_time};
 use fltport_nt::{NtError, Result};
 
-/// The answer if nobody gives one.
+/// The answer if nobody gives one, and none was declared.
 const DEFAULT: Reply = Reply { number: 0 };
 
 /// How often a thread that waits for answers looks whether the driver stops.
@@ -76,6 +76,11 @@ impl Share {
         self.progress.is_cancelled() || provider.handler().is_stopping()
     }
 
+    /// What is asked with: [`DEFAULT`], or what was declared.
+    fn default(&self) -> Option<Reply> {
+        (self.place != DECLARING).then_some(DEFAULT)
+    }
+
     fn question(&self, number: u64) -> Question {
         Question {
             number,
@@ -91,8 +96,8 @@ impl Share {
             }
             let question = self.question(number);
             let begun = interrupt_time();
-            let answer = provider.ask(&question, self.deadline_ms, DEFAULT);
-            note(&self.progress, &question, begun, answer);
+            let answer = provider.ask(&question, self.deadline_ms, self.default());
+            note(&self.progress, &question, begun, self.default(), answer);
         }
     }
 
@@ -119,14 +124,15 @@ impl Share {
         let begun = interrupt_time();
         let (progress, counted) = (self.progress.clone(), pending.clone());
         pending.count.fetch_add(1, Ordering::Relaxed);
+        let default = self.default();
         let then = move |answer| {
-            note(&progress, &question, begun, Ok(answer));
+            note(&progress, &question, begun, default, Ok(answer));
             counted.count.fetch_sub(1, Ordering::Release);
             counted.answered.set();
         };
-        if let Err(error) = provider.ask_async(&question, self.deadline_ms, DEFAULT, then) {
+        if let Err(error) = provider.ask_async(&question, self.deadline_ms, default, then) {
             pending.count.fetch_sub(1, Ordering::Relaxed);
-            note(&self.progress, &question, begun, Err(error));
+            note(&self.progress, &question, begun, default, Err(error));
         }
     }
 
@@ -143,14 +149,21 @@ impl Share {
 }
 
 /// Counts an answer, and whether it is the one that belongs to the question.
-fn note(progress: &Progress, question: &Question, begun: u64, answer: Result<Answer<Reply>>) {
+fn note(
+    progress: &Progress,
+    question: &Question,
+    begun: u64,
+    default: Option<Reply>,
+    answer: Result<Answer<Reply>>,
+) {
     let took = interrupt_time().saturating_sub(begun);
-    let (outcome, reply) = answer.map_or((Outcome::Failed, DEFAULT), |answer| {
+    let default = default.unwrap_or(DECLARED);
+    let (outcome, reply) = answer.map_or((Outcome::Failed, default), |answer| {
         (answer.outcome, answer.reply)
     });
     let expected = match outcome {
         Outcome::Answered => answer_to(question),
-        _ => DEFAULT.number,
+        _ => default.number,
     };
     progress.asked(outcome, reply.number == expected, took);
 }

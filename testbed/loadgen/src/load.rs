@@ -2,11 +2,13 @@
 //! The driver's state: the provider, and the jobs that run.
 
 use crate::job::{Job, Progress};
-use crate::messages::{EARLY, Early, PROVIDERS, Register, RegisterWrong};
+use crate::messages::{
+    DECLARED, DECLARING, EARLY, Early, PROVIDERS, QUOTA, Question, Register, RegisterWrong,
+};
 use crate::objects::Objects;
 use crate::wrong;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-use fltport_client::{BacklogPolicy, Options, Provider};
+use fltport_client::{BacklogPolicy, DefaultReply, Options, Provider};
 use fltport_nt::bindings::{
     STATUS_DELETE_PENDING, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER,
     STATUS_NOT_FOUND, STATUS_OBJECT_NAME_COLLISION,
@@ -25,10 +27,13 @@ const BACKLOG: u32 = 256 * 1024;
 /// Bytes of notifications that are kept while there is no common driver.
 const STAGING: u32 = 64 * 1024;
 
+/// The miss policy of the provider that has one.
+const DEFAULTS: &[DefaultReply] = &[DefaultReply::to::<Question>(&DECLARED)];
+
 /// So many jobs run at a time, or have ended and not been replaced.
 const MAX_JOBS: usize = 4;
 
-/// The providers of this driver: the first one while it is loaded, the others when they are wanted.
+/// The providers of this driver: two while it is loaded, the others when they are wanted.
 static REGISTERED: [Global<Provider<Load>>; PROVIDERS.len()] =
     [const { Global::empty() }; PROVIDERS.len()];
 
@@ -50,8 +55,8 @@ pub(crate) struct Load {
 /// What the driver object is for: that a command can register another provider.
 static DRIVER: Global<DriverObject> = Global::empty();
 
-/// IRQL: PASSIVE_LEVEL. Registers the first provider and sends the early notifications; [`stop`] is
-/// its mirror.
+/// IRQL: PASSIVE_LEVEL. Registers the first provider and [`DECLARING`] and sends the early
+/// notifications; [`stop`] is its mirror.
 pub(crate) fn start(driver: DriverObject) -> Result<()> {
     let options = Options::new(TAG)
         .backlog(BACKLOG, BacklogPolicy::KeepNewest)
@@ -65,6 +70,9 @@ pub(crate) fn start(driver: DriverObject) -> Result<()> {
             provider.handler().early.fetch_add(1, Ordering::Relaxed);
         }
     }
+    let declaring = options.quota(QUOTA).default_replies(DEFAULTS);
+    let declaring = register_at(driver, DECLARING, declaring).inspect_err(|_| stop())?;
+    declaring.handler().objects.change_all(&declaring);
     Ok(())
 }
 

@@ -271,14 +271,26 @@ fltport_abi::messages! {
     }
 }
 
-/// The providers that this driver can be: all tell, ask and take the same.
-pub static PROVIDERS: [Provider; 5] = [
+/// The providers that this driver can be: all tell, ask and take the same. DriverEntry registers the
+/// first one and [`DECLARING`].
+pub static PROVIDERS: [Provider; 6] = [
     PROVIDER,
     another("loadgen-2"),
     another("loadgen-3"),
     another("loadgen-4"),
     another("loadgen-5"),
+    another("loadgen-declaring"),
 ];
+
+/// The place of the provider that declares all that can be declared: a quota, a backlog, default
+/// replies. All its objects have changed once when it is registered.
+pub const DECLARING: usize = PROVIDERS.len() - 1;
+
+/// Bytes that [`DECLARING`] may have queued for one service.
+pub const QUOTA: u32 = 64 * 1024;
+
+/// What [`DECLARING`] declares as the answer to a question, and asks with.
+pub const DECLARED: Reply = Reply { number: 1 };
 
 const fn another(name: &'static str) -> Provider {
     Provider { name, ..PROVIDER }
@@ -346,6 +358,6 @@ mod tests {
                 })));
             }
         }
-        assert!(!answers.contains(&0));
+        assert!(!answers.contains(&0) && !answers.contains(&DECLARED.number));
     }
 }

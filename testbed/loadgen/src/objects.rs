@@ -32,6 +32,14 @@ impl Objects {
         snapshot.live()
     }
 
+    /// IRQL: <= APC_LEVEL. Each of them changes once.
+    pub(crate) fn change_all(&self, provider: &Provider<Load>) {
+        for number in 0..MAX_OBJECTS as u64 {
+            // Never refused, for it is one of the provider's own; a loss is in the ledger.
+            let _accounted = self.change(provider, number);
+        }
+    }
+
     /// IRQL: <= APC_LEVEL. One of them changes, and that is told.
     fn change(&self, provider: &Provider<Load>, number: u64) -> Result<()> {
         let mut objects = self.0.lock();

@@ -59,6 +59,9 @@ pub(crate) struct Seat {
     /// Where it writes what of the stream it has dealt with.
     #[arg(long)]
     pub(crate) journal: Option<PathBuf>,
+    /// It waits until there is something to connect to.
+    #[arg(long)]
+    pub(crate) waits: bool,
     /// It does not connect again.
     #[arg(long)]
     pub(crate) once: bool,

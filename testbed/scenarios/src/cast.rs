@@ -60,8 +60,10 @@ impl Cast {
         ] {
             value.map(|value| command.args([option, &value]));
         }
-        if service.once {
-            command.arg("--once");
+        for (option, wanted) in [("--once", service.once), ("--waits", service.waits)] {
+            if wanted {
+                command.arg(option);
+            }
         }
         let journal = self.prepare(service.stream.as_ref(), &mut command)?;
         let mut member = Member::start(command)?;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What scenarios are played on. Both floors have the same face:
 //!
-//! * `Floor::open()`: a machine without drivers; one at a time;
+//! * `Floor::open(late)`: a machine without drivers; one at a time; the Filter Manager is late if it can
+//!   be;
+//! * `start_filter_manager()`: it is there now; or why it could not be late;
 //! * `name()`: what it is, for the report;
 //! * `socket()`: where services find it, if they have to be told;
 //! * `lacks(order)`: why it cannot carry an order, if it cannot;

@@ -4,9 +4,11 @@
 //! ```text
 //! about what it shows, in one line
 //!
-//! start DRIVER | stop DRIVER | unload DRIVER      load, stop, or ask to unload (which may be refused)
+//! start DRIVER | stop DRIVER | unload DRIVER      load, stop, or ask to unload (which may be refused);
+//!     where a line starts fltmgr, the Filter Manager is not there before
 //! service NAME [queue=BYTES] [gets=N] [once=yes] [driver-queue=BYTES]     a process that connects
-//!     [stream=KEY] [retention=MS] [takes-over=yes] [of=NAME]   of: a child of that one's process
+//!     [stream=KEY] [retention=MS] [takes-over=yes] [of=NAME] [waits=yes]
+//!     of: a child of that one's process; waits: until there is a port
 //! status                                          what `fltport status --json` says
 //! stream KEY                                      what all instances of a stream have dealt with
 //! kill NAME | leave NAME                          its end, without warning or in order

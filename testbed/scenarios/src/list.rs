@@ -41,6 +41,7 @@ list! {
     "pointers-both",
     "fault",
     "early",
+    "early-filter-manager",
     "survivor",
     "absent",
     "crowd",

@@ -24,7 +24,7 @@ pub(crate) fn all(scenarios: &[Scenario]) -> Result<bool> {
 }
 
 fn play(scenario: &Scenario) -> Played {
-    let mut stage = match Stage::open() {
+    let mut stage = match Stage::open(scenario) {
         Ok(stage) => stage,
         Err(error) => return Played::Failed(format!("{error:#}")),
     };

@@ -91,16 +91,20 @@ fn gather(seat: &Seat, crowd: &mut Vec<Client>, count: usize) -> Result<(), fltp
     Ok(())
 }
 
-/// How long the driver may take to hear of the end of the process that had the stream.
+/// How long the driver may take to hear of the end of the process that had the stream, and to open
+/// its port.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Connects; a stream whose last instance was killed a moment ago may still be that one's, and
-/// nothing tells a new one when it is not.
+/// nothing tells a new one when it is not. Nor does anything tell of a port.
 fn connect(seat: &Seat) -> Result<Client, fltport::Error> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         match Client::connect(options(seat)) {
             Err(fltport::Error::StreamInUse(_)) if Instant::now() < deadline => {
+                std::thread::yield_now();
+            }
+            Err(fltport::Error::NotRunning { .. }) if seat.waits && Instant::now() < deadline => {
                 std::thread::yield_now();
             }
             connected => return connected,

@@ -7,7 +7,9 @@ use crate::registry::{BASE, Change};
 use anyhow::{Context, Result, anyhow, bail};
 use nt_host::registry::Value;
 use nt_host::transport::{Capabilities, Endpoint, MessageDevice, Server};
-use nt_host::{Config, DebugPrint, DriverImage, Kernel, Process, ProcessCreated, Unload};
+use nt_host::{
+    Config, DebugPrint, DriverImage, FilterManagerStart, Kernel, Process, ProcessCreated, Unload,
+};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -57,10 +59,14 @@ struct Socket {
 }
 
 impl Floor {
-    pub(crate) fn open() -> Result<Floor> {
+    pub(crate) fn open(late: bool) -> Result<Floor> {
         let socket = Socket::choose()?;
         let kernel = Kernel::boot(Config {
             debug_print: DebugPrint::Sink(Arc::new(|text| eprintln!("  {}", text.trim_end()))),
+            filter_manager: match late {
+                true => FilterManagerStart::Late,
+                false => FilterManagerStart::default(),
+            },
             ..Config::default()
         });
         let endpoint = Endpoint::bind(&socket.path).map_err(|error| anyhow!("{error}"))?;
@@ -85,6 +91,11 @@ impl Floor {
 
     pub(crate) fn socket(&self) -> Option<&Path> {
         Some(&self.socket.path)
+    }
+
+    pub(crate) fn start_filter_manager(&self) -> Option<&'static str> {
+        self.kernel.filter_manager_ready();
+        None
     }
 
     /// Why this floor cannot carry an order.

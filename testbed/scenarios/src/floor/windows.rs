@@ -52,7 +52,7 @@ pub(crate) struct Floor {
 
 impl Floor {
     /// The machine without the scenarios' drivers.
-    pub(crate) fn open() -> Result<Floor> {
+    pub(crate) fn open(_late: bool) -> Result<Floor> {
         let manager = Manager::open()?;
         let floor = Floor { manager };
         floor.stop_all()?;
@@ -72,6 +72,10 @@ impl Floor {
 
     pub(crate) fn socket(&self) -> Option<&Path> {
         None
+    }
+
+    pub(crate) fn start_filter_manager(&self) -> Option<&'static str> {
+        Some("the Filter Manager is there before any of these drivers, and is never stopped")
     }
 
     /// Why this floor cannot carry an order.

@@ -66,6 +66,8 @@ pub(crate) struct Service {
     pub(crate) driver_queue: Option<u32>,
     /// It is `fltport watch --json`; where no signal can end it, for so many seconds.
     pub(crate) watch: Option<u64>,
+    /// It waits until there is something to connect to.
+    pub(crate) waits: bool,
     /// The service whose process starts it.
     pub(crate) parent: Option<String>,
 }
@@ -121,6 +123,7 @@ fn service(words: &mut Words<'_>) -> Result<Service> {
         driver_queue: optional(words, "driver-queue")?,
         stream: stream(words)?,
         watch: optional(words, "watch")?,
+        waits: words.yes("waits")?,
         parent: words.option("of").map(str::to_owned),
     };
     if service.parent.is_some() && service.stream.is_some() {

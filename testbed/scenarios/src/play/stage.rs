@@ -3,7 +3,7 @@
 
 use crate::cast::Cast;
 use crate::floor::{Floor, Outcome};
-use crate::language::{Action, Service, Step, Work};
+use crate::language::{Action, Scenario, Service, Step, Work};
 use crate::operator;
 use crate::orders::{Answer, Numbers, Order};
 use crate::registry::Busy;
@@ -24,6 +24,9 @@ const NO_COMMAND: &str = "there is no fltport beside this program; build fltport
 /// The common driver, without which there is no ledger.
 const COMMON_DRIVER: &str = "fltport";
 
+/// Without which the common driver waits.
+const FILTER_MANAGER: &str = "fltmgr";
+
 /// What is there, and what has been measured.
 pub(super) struct Stage {
     // Services end before the floor does.
@@ -41,10 +44,13 @@ pub(super) struct Stage {
 }
 
 impl Stage {
-    pub(super) fn open() -> Result<Stage> {
+    pub(super) fn open(scenario: &Scenario) -> Result<Stage> {
+        let mut steps = scenario.parts.iter().flat_map(|part| &part.steps);
+        let late =
+            steps.any(|it| matches!(&it.action, Action::Start(driver) if driver == FILTER_MANAGER));
         Ok(Stage {
             cast: Cast::default(),
-            floor: Floor::open()?,
+            floor: Floor::open(late)?,
             drivers: Vec::new(),
             jobs: BTreeMap::new(),
             busy: None,
@@ -56,6 +62,12 @@ impl Stage {
     /// Does a step and compares what comes of it; the reason if it cannot be done on this floor.
     pub(super) fn act(&mut self, step: &Step) -> Result<Option<String>> {
         let answer = match &step.action {
+            Action::Start(driver) if driver == FILTER_MANAGER => {
+                if let Some(why) = self.floor.start_filter_manager() {
+                    return Ok(Some(why.to_owned()));
+                }
+                Answer::Done(Numbers::new())
+            }
             Action::Start(driver) => self.start(driver)?,
             Action::Stop(driver) => {
                 let outcome = self.floor.stop(driver)?;
@@ -312,6 +324,7 @@ impl Stage {
             watch: None,
             stream: None,
             driver_queue: None,
+            waits: false,
             parent: None,
         };
         if let Answer::Refused(refusal) = self.connect(&auditor)? {
