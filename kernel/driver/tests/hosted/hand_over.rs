@@ -2,11 +2,13 @@
 //! Instance after instance takes a stream and the decider's role over, under load: each request is
 //! answered once, by a decider, and the stream goes on over all of them without a hole.
 
+use crate::asker::{Asker, accounts, answer, at_dispatch_level, next, read};
 use crate::generator::{self, Blob, Question};
 use crate::machine::{FLTPORT, Machine};
 use crate::service::{Record, Service};
 use crate::streams::wanted;
 use fltport_abi::account::Outcome;
+use fltport_abi::command::{ENDED, own};
 use fltport_abi::frame::RecordKind;
 use fltport_abi::hello::{StreamHello, stream};
 use fltport_abi::message::Message;
@@ -180,4 +182,128 @@ fn check(parts: &[Part], offered: u64) {
     assert_eq!(once.len(), blobs.len(), "none comes twice");
     let all = blobs.len() as u64 + lost;
     assert!(all > offered / 2 && all <= offered, "{all} of {offered}");
+}
+
+/// What the former instance has acknowledged and not answered is asked again; the rest was on its way
+/// in any case. Nothing is answered twice, and nothing is lost.
+#[test]
+fn who_takes_the_stream_over_is_asked_what_was_not_answered() {
+    let machine = Machine::bare();
+    machine.load(&FLTPORT);
+    let asker = Asker::new();
+    let observer = Service::connect(&machine);
+    let mut old = Service::with_stream(&machine, &wanted()).unwrap();
+    let provider = old.provider("generator").unwrap();
+    old.subscribe(provider, 0, 1 << 2).unwrap();
+    at_dispatch_level(|| (0..100).for_each(|n| asker.ask(n, 60_000)));
+    let records: Vec<_> = (0..80).map(|_| old.next().unwrap()).collect();
+    let questions: Vec<_> = records.iter().map(read).collect();
+    for question in questions.iter().take(20) {
+        assert_eq!(answer(&old, question), Ok(()));
+    }
+    assert_eq!(asker.take(20).len(), 20);
+    let read_up_to = records[49].header.sequence;
+    old.command(0, own::ACKNOWLEDGE, &read_up_to.to_le_bytes())
+        .unwrap();
+
+    let taking_over = StreamHello {
+        flags: stream::RESUME | stream::TAKE_OVER,
+        ..wanted()
+    };
+    let mut new = Service::with_stream(&machine, &taking_over).unwrap();
+    let stale = &questions[79];
+    assert!(answer(&old, stale).is_err(), "it has been ended");
+    let again: Vec<_> = (0..80).map(|_| next(&mut new)).collect();
+    let numbers: Vec<_> = again.iter().map(|q| q.number).collect();
+    assert!(
+        numbers.iter().copied().eq((50..100).chain(20..50)),
+        "{numbers:?}"
+    );
+    for question in &again {
+        assert_eq!(answer(&new, question), Ok(()));
+    }
+    let all = asker.take(80);
+    assert!(
+        all.values()
+            .all(|c| c.outcome == Outcome::Answered as u32 && c.reply == c.number * 3)
+    );
+    let number = new.info().connection;
+    let rows = accounts(&observer);
+    let row = rows.iter().find(|row| row.connection == number).unwrap();
+    assert_eq!(
+        (row.asked, row.in_flight),
+        (100, 0),
+        "the account went along"
+    );
+    drop((old, new, observer, asker));
+    machine.check();
+}
+
+/// What a new connection is sent again is not what waits in the queue: a request behind it is still
+/// known to have been read, and so is asked again by the next one to take over.
+#[test]
+fn a_request_behind_what_is_sent_again_is_asked_again_as_well() {
+    let machine = Machine::bare();
+    machine.load(&FLTPORT);
+    let asker = Asker::new();
+    let mut old = Service::with_stream(&machine, &wanted()).unwrap();
+    let provider = old.provider("generator").unwrap();
+    old.subscribe(provider, 0, 1 << 2).unwrap();
+    // Two gets wait, and are not followed by others; the third one's frame waits for a get.
+    for n in 0..3 {
+        asker.ask(n, 60_000);
+        while old.info().queued != 0 || old.info().next_sequence != n + 2 {
+            thread::yield_now();
+        }
+    }
+    asker.ask(3, 60_000);
+    let taking_over = StreamHello {
+        flags: stream::RESUME | stream::TAKE_OVER,
+        ..wanted()
+    };
+    let mut new = Service::with_stream(&machine, &taking_over).unwrap();
+    let numbers: Vec<_> = (0..4).map(|_| next(&mut new).number).collect();
+    assert_eq!(numbers, [0, 1, 2, 3]);
+    new.acknowledge(new.last()).unwrap();
+    let mut newest = Service::with_stream(&machine, &taking_over).unwrap();
+    for _ in 0..4 {
+        let question = next(&mut newest);
+        assert_eq!(answer(&newest, &question), Ok(()));
+    }
+    let all = asker.take(4);
+    assert!(all.values().all(|c| c.outcome == Outcome::Answered as u32));
+    old.receive(Duration::ZERO);
+    drop((old, new, newest, asker));
+    machine.check();
+}
+
+/// The thread that asked the former instance asks the new one by itself: its request is in the books
+/// of both.
+#[test]
+fn the_accounts_balance_when_a_stream_is_taken_over_from_under_a_request() {
+    let machine = Machine::bare();
+    machine.load(&FLTPORT);
+    machine.load(&generator::image(0, BacklogPolicy::KeepNewest));
+    let mut old = Service::with_stream(&machine, &wanted()).unwrap();
+    let provider = old.provider("generator").unwrap();
+    old.subscribe(provider, 0, 1 << 2).unwrap();
+    let asked = thread::spawn(|| generator::outcome(1, 60_000));
+    old.next_request().unwrap();
+    let taking_over = StreamHello {
+        flags: stream::RESUME | stream::TAKE_OVER,
+        ..wanted()
+    };
+    let mut new = Service::with_stream(&machine, &taking_over).unwrap();
+    let request = new.next_request().unwrap();
+    assert_eq!(new.reply(&request, &[0; 8]), 0);
+    assert_eq!(asked.join().unwrap(), Outcome::Answered);
+    let number = new.info().connection;
+    let rows = accounts(&new);
+    let of = |connection| rows.iter().find(|r| r.connection == connection).unwrap();
+    assert_eq!((of(number).asked, of(number).in_flight), (1, 0));
+    assert_eq!(of(number).outcomes[Outcome::Answered.index()], 1);
+    assert_eq!((of(ENDED).asked, of(ENDED).in_flight), (1, 0));
+    assert_eq!(of(ENDED).outcomes[Outcome::Disconnected.index()], 1);
+    drop((old, new));
+    machine.check();
 }

@@ -8,7 +8,7 @@ use crate::life::Life;
 use crate::machine::FLTPORT;
 use crate::service::{PATIENCE, Record, Service};
 use crate::streams::wanted;
-use crate::{filters, pending};
+use crate::{asker, filters};
 use fltport_abi::command::{ConnectionRow, StreamRow, flags, own};
 use fltport_abi::filter::Op;
 use fltport_abi::fixed::Fixed;
@@ -196,7 +196,7 @@ fn ask(life: &Life) {
             assert!(Instant::now() < deadline, "it is never completed");
             for record in decider.drain_available() {
                 if answers && record.kind == RecordKind::AsyncRequest {
-                    life.twice("answer", || pending::answer_record(&decider, &record));
+                    life.twice("answer", || asker::answer_record(&decider, &record));
                 }
             }
         }

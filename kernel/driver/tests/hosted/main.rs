@@ -4,6 +4,7 @@
 //! Each test boots a kernel of its own; a broken rule of NT's is a panic at its end, and every
 //! ledger that is read must balance.
 
+mod asker;
 mod bare;
 mod generator;
 mod life;
@@ -11,6 +12,7 @@ mod machine;
 mod service;
 mod stacks;
 
+mod answers;
 mod backlog;
 mod commands;
 mod contract;
@@ -34,4 +36,5 @@ mod security;
 mod snapshot;
 mod stream;
 mod streams;
+mod stub;
 mod unload;
