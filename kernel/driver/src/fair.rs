@@ -72,6 +72,12 @@ impl TokenBucket {
             None => false,
         }
     }
+
+    /// IRQL: any. Gives the token back that was taken for what did not happen after all.
+    pub(crate) fn give_back(&mut self) {
+        let full = u64::from(self.burst) * TOKEN;
+        self.tokens = self.tokens.saturating_add(TOKEN).min(full);
+    }
 }
 
 /// What one provider takes of one connection's queue, and what became of it.
@@ -137,6 +143,18 @@ mod tests {
         assert!(!bucket.take_at(1000 + TOKEN / 10));
         // However long nothing comes, the burst is all.
         assert_eq!((0..9).filter(|_| bucket.take_at(u64::MAX)).count(), 3);
+    }
+
+    #[test]
+    fn what_is_given_back_can_be_taken_again_and_is_no_more_than_the_burst() {
+        let mut bucket = TokenBucket::new(1, 2, 0);
+        bucket.give_back();
+        assert_eq!((0..9).filter(|_| bucket.take_at(0)).count(), 2);
+        bucket.give_back();
+        assert_eq!((0..9).filter(|_| bucket.take_at(0)).count(), 1);
+        let mut bucket = TokenBucket::unlimited();
+        bucket.give_back();
+        assert!(bucket.take_at(0));
     }
 
     #[test]

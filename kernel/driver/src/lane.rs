@@ -233,6 +233,7 @@ impl Routes {
             wanted = !backlog.has_always_room();
         }
         if wanted && booking.lanes == 0 && !booking.in_backlog {
+            slot.rate.give_back();
             return Err(full);
         }
         slot.bookings

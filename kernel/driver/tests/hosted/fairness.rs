@@ -267,6 +267,25 @@ fn a_rate_is_kept_where_nobody_listens() {
 }
 
 #[test]
+fn what_finds_no_room_to_book_costs_nothing_of_the_rate() {
+    let machine = machine();
+    let mut service = Service::connect(&machine);
+    service.limit(MIN_QUEUE, 0, 0).expect("nothing is in it");
+    let (client, number) = provider_with(&service, "slow", |d| (d.rate, d.burst) = (1, 2));
+    observe(&service, number);
+    for _ in 0..20 {
+        let refused = client.book(Blob::NUMBER, MIN_QUEUE / 2);
+        assert_eq!(refused, Err(STATUS_INSUFFICIENT_RESOURCES));
+    }
+    let booked = client.book(Blob::NUMBER, Blob::FIXED as u32);
+    client.unbook(booked.expect("the burst is whole"));
+    offer(&client, 1, 10);
+    assert_eq!(of(service.drain(), number).len(), 1);
+    drop((service, client));
+    machine.check();
+}
+
+#[test]
 fn a_service_takes_no_more_than_it_asked_for() {
     let machine = machine();
     let mut service = Service::connect(&machine);
