@@ -14,6 +14,7 @@ use crate::routes::{Prepared, Routes, taken};
 use crate::snapshot;
 use crate::tag;
 use crate::usage;
+use fltport_abi::account::Refusal;
 use fltport_abi::command::{
     BACKLOG, Command, ConnectionRow, ENDED, FeaturesRow, FilteredSubscription, Page, ProviderRow,
     StreamRow, Subscription as Wanted, features, flags, own,
@@ -76,7 +77,8 @@ fn run_provider(
     out: &mut [u8],
 ) -> Result<usize> {
     if caller.rights & rights::COMMAND == 0 {
-        return Err(NtError(STATUS_ACCESS_DENIED));
+        let refusals = driver.refusals();
+        return Err(refusals.refuse(Refusal::RightNotAsked, STATUS_ACCESS_DENIED));
     }
     let provider = driver
         .routes()

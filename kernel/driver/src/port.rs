@@ -164,8 +164,8 @@ impl PortCallbacks for Callbacks {
     }
 }
 
-/// Counts the refusal of a command to the driver itself that is malformed. What a provider refuses
-/// is its own business.
+/// Counts the refusal of a command to the driver itself, if it is one that an operator should know of.
+/// What a provider refuses is its own business.
 fn counted(driver: &Driver, command: &Command<'_>, error: NtError) -> NtError {
     if command.header.provider != common_driver::NUMBER.into() {
         return error;
@@ -174,7 +174,12 @@ fn counted(driver: &Driver, command: &Command<'_>, error: NtError) -> NtError {
         (own::SUBSCRIBE_FILTERED, NtError(STATUS_INVALID_PARAMETER | STATUS_INVALID_MESSAGE)) => {
             Refusal::BadFilter
         }
+        (own::ACKNOWLEDGE, NtError(status::CONNECTION_INVALID | status::END_OF_FILE)) => {
+            Refusal::BadAcknowledgement
+        }
         (_, NtError(STATUS_INVALID_PARAMETER)) => Refusal::BadCommand,
+        // What is granted has been judged before.
+        (_, NtError(STATUS_ACCESS_DENIED)) => Refusal::RightNotAsked,
         _ => return error,
     };
     driver.refusals().refuse(reason, error.status())

@@ -117,6 +117,11 @@ numbered! {
         BadFilter = 12 "malformed filter",
         /// A malformed schema of a client driver.
         BadSchema = 13 "malformed schema",
+        /// An acknowledgement of what was not sent, or without a stream.
+        BadAcknowledgement = 14 "bad acknowledgement",
+        /// A subscription, answer or command with a right that the service did not ask for when it
+        /// connected.
+        RightNotAsked = 15 "right not asked for",
     }
 }
 

@@ -3,7 +3,9 @@
 
 use crate::generator;
 use crate::machine::{FLTPORT, Machine};
+use crate::security::refusals;
 use crate::service::{Service, port_name};
+use fltport_abi::account::Refusal;
 use fltport_abi::command::{FeaturesRow, own};
 use fltport_abi::fixed::Fixed;
 use fltport_abi::hello::{Hello, rights};
@@ -233,7 +235,9 @@ fn rights_are_what_was_asked_for() {
         Err(STATUS_ACCESS_DENIED)
     );
     assert_eq!(commander.command(provider, 3, &echo).unwrap(), echo);
-    drop((observer, commander, _all));
+    drop((observer, commander));
+    assert_eq!(refusals(&machine), [(Refusal::RightNotAsked, 3)]);
+    drop(_all);
     machine.check();
 }
 

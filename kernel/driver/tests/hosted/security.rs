@@ -78,7 +78,7 @@ fn try_refusals(service: &Service) -> Result<Vec<(Refusal, u64)>, i32> {
     Ok(rows.collect())
 }
 
-fn refusals(machine: &Machine) -> Vec<(Refusal, u64)> {
+pub(crate) fn refusals(machine: &Machine) -> Vec<(Refusal, u64)> {
     try_refusals(&Service::connect(machine)).expect("for an administrator")
 }
 

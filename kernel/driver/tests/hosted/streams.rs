@@ -4,8 +4,9 @@
 
 use crate::generator::{self, Blob};
 use crate::machine::{FLTPORT, Machine};
+use crate::security::refusals;
 use crate::service::{PATIENCE, Record, Service};
-use fltport_abi::account::{Cause, Outcome};
+use fltport_abi::account::{Cause, Outcome, Refusal};
 use fltport_abi::command::{ENDED, LedgerRow};
 use fltport_abi::frame::RecordKind;
 use fltport_abi::hello::{Hello, StreamHello, rights, stream};
@@ -300,6 +301,14 @@ fn points_that_are_not_in_the_stream_are_refused() {
     assert_eq!(other.acknowledge(0), Err(status::CONNECTION_INVALID));
     assert_eq!(other.stream().window, 0);
     drop((service, other));
+    assert_eq!(
+        refusals(&machine),
+        [
+            (Refusal::BadResume, 4),
+            (Refusal::BadCommand, 1),
+            (Refusal::BadAcknowledgement, 4)
+        ]
+    );
     machine.check();
 }
 

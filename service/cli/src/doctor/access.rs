@@ -152,6 +152,8 @@ fn explain(reason: Refusal) -> (&'static str, &'static str, &'static str) {
         Refusal::BadCommand => ("refused-command", "a malformed command", "Use the library of the driver's version"),
         Refusal::BadFilter => ("refused-filter", "a filter that is malformed, or made for another schema", "Make it for the schema that the provider has"),
         Refusal::BadSchema => ("refused-schema", "a client driver whose schema is malformed", "Build that driver with the header of this version"),
+        Refusal::BadAcknowledgement => ("refused-acknowledgement", "an acknowledgement of what was not sent, or without a stream", "Have the service connect with a stream, and acknowledge what it has read"),
+        Refusal::RightNotAsked => ("refused-not-asked", "a service that used a right without having asked for it when it connected", "Have it ask for the right in its hello"),
     }
 }
 
