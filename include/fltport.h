@@ -186,7 +186,9 @@ typedef struct _FLTPORT_REQUEST {
     ULONG DeadlineMs;  /* 1 to FLTPORT_MAX_DEADLINE_MS */
     void *Reply;       /* in: the default, used whenever no decider answers; out: the answer. Non-paged
                           and not NULL */
-    ULONG ReplyLength; /* exactly that of an answer: T_FIXED, if it has no variable data */
+    ULONG ReplyLength; /* of the default, and of what is put there: T_FIXED. Only a reply without variable data
+                          may be another version's: what is not known of it is left out, what it does not
+                          have is absent or, if readers have a default for it, as in Reply */
     ULONG Outcome;     /* out: FLTPORT_OUTCOME_x */
     ULONG Flags;       /* FLTPORT_REQUEST_DECLARED_DEFAULT or 0 */
     ULONG WaitedUs;    /* out: microseconds that it took; 0 if fltport.sys is older than 1.1 */
@@ -217,7 +219,7 @@ typedef struct _FLTPORT_ASYNC_REQUEST {
     ULONG Length;      /* of the payload */
     ULONG DeadlineMs;  /* 1 to FLTPORT_MAX_DEADLINE_MS */
     const void *Reply; /* the default, used whenever no decider answers; as Payload */
-    ULONG ReplyLength; /* exactly that of an answer */
+    ULONG ReplyLength; /* as in FLTPORT_REQUEST */
     ULONG Flags;       /* FLTPORT_REQUEST_DECLARED_DEFAULT or 0 */
     FLTPORT_COMPLETION_ROUTINE *OnCompletion; /* not NULL */
     void *Context;     /* passed to it */

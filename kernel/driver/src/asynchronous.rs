@@ -12,6 +12,7 @@ use crate::ffi::{Completer, Owed};
 use crate::pending::{self, Chunk, NoPlace, Question, Waiting, Walk};
 use crate::provider::Provider;
 use crate::receiver::Offer;
+use crate::reply;
 use crate::request::{self, Asked};
 use crate::request_account::Accounts;
 use crate::routes::Routes;
@@ -254,18 +255,15 @@ impl Routes {
         reply: &[u8],
     ) -> Option<Ended> {
         let now = interrupt_time();
-        let pending = &mut self.provider(header.provider)?.pending;
+        let slot = self.provider(header.provider)?;
+        let (provider, pending) = (&slot.provider, &mut slot.pending);
         let waiting = pending
             .find(header.request)
             .filter(|w| w.connection == connection && w.outcome.is_none() && now < w.due)?;
         let question = &mut waiting.question;
-        let proper = question.message == header.message && question.reply.len() == reply.len();
+        let proper = question.message == header.message
+            && reply::take(provider, question.message, reply, &mut question.reply);
         let outcome = if proper {
-            question
-                .reply
-                .iter_mut()
-                .zip(reply)
-                .for_each(|(to, from)| *to = *from);
             Outcome::Answered
         } else {
             Outcome::BadReply

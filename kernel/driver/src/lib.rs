@@ -56,6 +56,7 @@ mod queue;
 mod receiver;
 mod refusal;
 mod registration;
+mod reply;
 mod request;
 mod request_account;
 mod retention;

@@ -6,6 +6,7 @@ use crate::driver::Driver;
 use crate::ledger::bit;
 use crate::provider::{Provider, TYPES};
 use crate::receiver::Offer;
+use crate::reply::{self, GROWTH};
 use crate::routes::Routes;
 use crate::screen::Subject;
 use crate::tag;
@@ -371,10 +372,10 @@ fn send(
     reply: &mut [u8],
 ) -> Result<Outcome> {
     let frame = frame(&connection.identity, provider, asked, id, left_ms)?;
-    // One byte more than a proper answer has, so that a longer one is seen as such whatever the
+    // One byte more than the longest that is taken, so that a longer one is seen as such whatever the
     // Filter Manager does with it.
-    let expected = ReplyHeader::SIZE + reply.len();
-    let mut answer = PoolBytes::zeroed(tag::BUFFER, expected + 1)?;
+    let longest = ReplyHeader::SIZE + reply.len() + GROWTH;
+    let mut answer = PoolBytes::zeroed(tag::BUFFER, longest + 1)?;
     let outcome =
         match connection
             .port()
@@ -382,18 +383,16 @@ fn send(
         {
             SendOutcome::Replied(length) => {
                 let proper = ReplyHeader::read(&answer).is_some_and(|header| {
-                    length == expected
-                        && header.magic == REPLY_MAGIC
+                    header.magic == REPLY_MAGIC
                         && header.request == id
                         && header.provider == provider.number
                         && header.message == asked.message
                 });
-                match answer.get(ReplyHeader::SIZE..expected).filter(|_| proper) {
-                    Some(payload) => {
-                        reply.copy_from_slice(payload);
-                        Outcome::Answered
-                    }
-                    None => Outcome::BadReply,
+                let given = answer.get(ReplyHeader::SIZE..length).filter(|_| proper);
+                match given.is_some_and(|given| reply::take(provider, asked.message, given, reply))
+                {
+                    true => Outcome::Answered,
+                    false => Outcome::BadReply,
                 }
             }
             SendOutcome::ReplyTooLong => Outcome::BadReply,

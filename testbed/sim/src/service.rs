@@ -268,10 +268,12 @@ impl Service {
                 header.message ^= 1;
                 ReplyHeader::SIZE + 8
             }
-            3 => ReplyHeader::SIZE + 9,
-            _ => ReplyHeader::SIZE + 100,
+            // Half a field.
+            3 => ReplyHeader::SIZE + 3,
+            // More than a newer version may have.
+            _ => ReplyHeader::SIZE + 2000,
         };
-        let mut bytes = vec![0xEE; MESSAGE_HEADER + ReplyHeader::SIZE + 100];
+        let mut bytes = vec![0xEE; MESSAGE_HEADER + ReplyHeader::SIZE + 2000];
         bytes[8..16].copy_from_slice(&request.message_id.to_le_bytes());
         header
             .write(&mut bytes[MESSAGE_HEADER..])

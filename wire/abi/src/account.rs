@@ -79,7 +79,8 @@ numbered! {
         CircuitOpen = 4 "circuit open",
         /// The decider's connection ended while it was asked; the miss policy answered.
         Disconnected = 5 "disconnected",
-        /// The decider's answer was not one: wrong size or wrong message; the miss policy answered.
+        /// The decider's answer was not one: of another message, or a length of no version; the miss
+        /// policy answered.
         BadReply = 6 "bad reply",
         /// The driver could not ask: no memory, too large, unloading; the miss policy answered.
         Failed = 7 "failed",

@@ -310,7 +310,11 @@ pub struct Request {
     /// In: the default reply, used as it is whenever the decider gives no answer. Out: the answer.
     /// Non-paged memory, and not null even if it is empty.
     pub reply: *mut u8,
-    /// The reply's length in bytes, which a decider's answer must have exactly.
+    /// The reply's length in bytes. A decider's answer has exactly that length, or is of another
+    /// version: then, if the reply has no variable data and this is the length of its fields, of a
+    /// newer one these fields are taken, and what an older one does not have is absent or, if readers
+    /// have a value of their own for it, as in the default. Anything else is
+    /// [`Outcome::BadReply`](crate::Outcome::BadReply).
     pub reply_length: u32,
     /// Out: an [`Outcome`](crate::Outcome).
     pub outcome: u32,
@@ -387,7 +391,7 @@ pub struct AsyncRequest {
     pub deadline_ms: u32,
     /// The default reply; as the payload.
     pub reply: *const u8,
-    /// Its length in bytes, which a decider's answer must have exactly.
+    /// Its length in bytes, as in [`Request`].
     pub reply_length: u32,
     /// [`REQUEST_DECLARED_DEFAULT`] or 0.
     pub flags: u32,

@@ -62,7 +62,7 @@ fn an_answer_of_another_length_or_message_ends_it_with_the_default() {
     let wrong: [(u16, &[u8]); 5] = [
         (2, &[]),
         (2, &[1; 7]),
-        (2, &[1; 9]),
+        (2, &[1; 8 + 1025]),
         (2, &[1; 60_000]),
         (3, &[1; 8]),
     ];

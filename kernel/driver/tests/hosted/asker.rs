@@ -165,20 +165,19 @@ pub(crate) fn decider(machine: &Machine) -> Service {
 pub(crate) struct Question {
     pub(crate) id: u64,
     pub(crate) provider: u16,
+    pub(crate) message: u16,
     pub(crate) number: u64,
     pub(crate) deadline_ms: u32,
 }
 
 pub(crate) fn read(record: &Record) -> Question {
-    assert_eq!(
-        (record.kind, record.header.message),
-        (RecordKind::AsyncRequest, 2)
-    );
+    assert_eq!(record.kind, RecordKind::AsyncRequest);
     let header = AsyncRequestHeader::read(&record.payload).unwrap();
     assert_eq!(header.fixed, 8);
     Question {
         id: header.request,
         provider: record.header.provider,
+        message: record.header.message,
         number: u64::read(&record.payload[AsyncRequestHeader::SIZE..]).unwrap(),
         deadline_ms: header.deadline_ms,
     }
@@ -200,7 +199,7 @@ pub(crate) fn header(question: &Question) -> ReplyHeader {
     ReplyHeader {
         magic: REPLY_MAGIC,
         provider: question.provider,
-        message: 2,
+        message: question.message,
         request: question.id,
     }
 }

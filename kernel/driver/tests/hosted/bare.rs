@@ -2,10 +2,10 @@
 //! A client driver without the stub: it calls the function table as a C driver would, also where
 //! the stub would not let it.
 
-use fltport_abi::account::Cause;
+use fltport_abi::account::{Cause, Outcome};
 use fltport_abi::interface::{
     ASK, Ask, CALLBACK_NAME, Interface, Notification, ProviderDescription, ProviderHandle,
-    ProviderStatistics, Reservation, VERSION,
+    ProviderStatistics, Request, Reservation, VERSION,
 };
 use fltport_abi::message::Message;
 use fltport_abi::schema::Provider;
@@ -214,6 +214,34 @@ impl BareClient {
         // SAFETY: to where it was.
         unsafe { KeLowerIrql(former) };
         status
+    }
+
+    /// Asks and waits: how it ended, and the reply.
+    pub(crate) fn ask(
+        &self,
+        message: u16,
+        payload: &[u8],
+        default: &[u8],
+    ) -> Result<(Outcome, Vec<u8>), i32> {
+        let mut reply = default.to_vec();
+        let mut request = Request {
+            message,
+            fixed: payload.len() as u16,
+            payload: payload.as_ptr(),
+            length: payload.len() as u32,
+            deadline_ms: 60_000,
+            reply: reply.as_mut_ptr(),
+            reply_length: reply.len() as u32,
+            ..Request::EMPTY
+        };
+        // SAFETY: a registered handle and a valid request, whose buffers are ours during the call.
+        match unsafe { (self.table.request)(self.handle, &raw mut request) } {
+            STATUS_SUCCESS => {
+                let outcome = Outcome::from_wire(request.outcome as u16);
+                Ok((outcome.expect("an outcome"), reply))
+            }
+            status => Err(status),
+        }
     }
 
     /// Accounts for losses.

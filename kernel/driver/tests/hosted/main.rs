@@ -29,6 +29,7 @@ mod monitor;
 mod pending;
 mod registration;
 mod registry;
+mod replies;
 mod request_accounts;
 mod requests;
 mod running;

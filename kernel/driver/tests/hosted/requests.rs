@@ -166,7 +166,7 @@ fn every_wrong_answer_is_a_bad_reply_and_the_default_stands() {
             s.reply(r, &[1; 7]);
         },
         &|s, r| {
-            s.reply(r, &[1; 9]);
+            s.reply(r, &[1; 8 + 1025]);
         },
         &|s, r| {
             s.reply(r, &[1; 3000]);
