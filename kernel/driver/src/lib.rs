@@ -32,6 +32,7 @@ mod asynchronous;
 mod backlog;
 mod census;
 mod command;
+mod command_shape;
 mod connection;
 mod deadlines;
 mod defaults;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A provider as it registered: its schema, its command handler, and what the routes keep for it.
 
+use crate::command_shape::Shapes;
 use crate::defaults::{Declared, Defaults};
 use crate::ffi::{Handler, InterestWord, Reporter};
 use crate::ledger::bit;
@@ -8,10 +9,7 @@ use crate::tag;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use fltport_abi::interface::{BacklogPolicy, CommandCaller, SnapshotHandle};
 use fltport_abi::limits::{MAX_MESSAGE_NUMBER, MAX_PROVIDER_NAME};
-use fltport_abi::message::Decoder;
-use fltport_abi::schema::{
-    self, FieldKind, FieldRow, Owner, Role, SchemaVisitor, field_flags, value_of,
-};
+use fltport_abi::schema::{self, FieldKind, FieldRow, Owner, Role, SchemaVisitor, field_flags};
 use fltport_nt::bindings::{
     STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER, STATUS_NOT_FOUND, STATUS_NOT_SUPPORTED,
 };
@@ -53,6 +51,7 @@ pub(crate) struct Provider {
     pub(crate) notifications: u64,
     pub(crate) requests: u64,
     commands: u64,
+    shapes: Shapes,
     /// Where the first process id of each message type lies; [`NO_FIELD`] if there is none.
     pub(crate) pid_at: PoolSlice<u16>,
     pub(crate) schema: PoolBytes,
@@ -110,38 +109,6 @@ impl SchemaVisitor for Summary {
     }
 }
 
-/// Checks a command's payload field by field against the schema: that what must be there is, and
-/// that each field has a value of its type. What is in the records of a list is for the handler to
-/// look at.
-struct CommandCheck<'a> {
-    number: u16,
-    decoder: Decoder<'a>,
-    within: bool,
-    bad: bool,
-}
-
-impl SchemaVisitor for CommandCheck<'_> {
-    fn provider(&mut self, _name: &str, _hash: u64) {}
-
-    fn message(&mut self, number: u16, role: Role, _name: &str) {
-        self.within = number == self.number && role == Role::Command;
-    }
-
-    fn field(&mut self, field: &FieldRow<'_>) {
-        let within = self.within && field.owner == Owner::Message;
-        let Some(kind) = FieldKind::from_wire(field.kind).filter(|_| within) else {
-            return;
-        };
-        let (at, end) = (usize::from(field.offset), self.decoder.end());
-        let optional = field.flags & field_flags::OPTIONAL != 0;
-        // A service of an older version does not know the last fields.
-        let missing = at >= end;
-        let may_miss = optional || field.flags & field_flags::DEFAULTED != 0;
-        self.bad |=
-            (missing && !may_miss) || value_of(&self.decoder, at, end, kind, optional).is_err();
-    }
-}
-
 /// Looks for a field of a message that is offered.
 struct FieldSearch {
     wanted: (u16, u8, u16, bool),
@@ -193,6 +160,7 @@ impl Provider {
         }
         let schema = PoolBytes::copy_of(tag::PROVIDER, description.schema)?;
         let defaults = Defaults::new(description.defaults, summary.requests)?;
+        let shapes = Shapes::new(&schema)?;
         let calls = Rundown::new(tag::PROVIDER)?;
         let drained = Event::new(tag::PROVIDER, EventKind::Notification)?;
         let too_high = PoolSlice::filled_with(tag::PROVIDER, TYPES, || AtomicU32::new(0))?;
@@ -205,6 +173,7 @@ impl Provider {
             notifications: summary.notifications,
             requests: summary.requests,
             commands: summary.commands,
+            shapes,
             pid_at: summary.pid_at,
             schema,
             quota: description.quota,
@@ -262,13 +231,7 @@ impl Provider {
     ) -> Result<usize> {
         let handler = self.handler.filter(|_| self.commands & bit(message) != 0);
         let handler = handler.ok_or(NtError(STATUS_INVALID_DEVICE_REQUEST))?;
-        let mut checked = CommandCheck {
-            number: message,
-            decoder: Decoder::new(payload),
-            within: false,
-            bad: false,
-        };
-        if schema::read(&self.schema, &mut checked).is_err() || checked.bad {
+        if self.shapes.check(message, payload).is_err() {
             return Err(NtError(STATUS_INVALID_PARAMETER));
         }
         let _running = self

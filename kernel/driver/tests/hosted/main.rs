@@ -14,6 +14,7 @@ mod stacks;
 
 mod answers;
 mod backlog;
+mod command_records;
 mod commands;
 mod contract;
 mod early;
