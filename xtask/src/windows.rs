@@ -23,6 +23,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use fltport_abi::import::FUNCTIONS;
 
 use crate::workspace::Workspace;
 use build::{Artifact, DriverImage, LinkedDriver, UserImage};
@@ -70,32 +71,12 @@ pub(crate) struct Shipped {
 /// Microsoft's own analysis warns of a driver's function (C6262).
 const FRAME_LIMIT: u32 = 1024;
 
-/// What client drivers may import by name from fltport.sys; `fltport_abi::import::FUNCTIONS`.
-const IMPORTED_BY_CLIENTS: [&str; 16] = [
-    "FltPortBook",
-    "FltPortCommit",
-    "FltPortDiscard",
-    "FltPortLost",
-    "FltPortNotify",
-    "FltPortNotifyBooked",
-    "FltPortNotifyEx",
-    "FltPortQueryStatistics",
-    "FltPortRegister",
-    "FltPortRequest",
-    "FltPortRequestAsync",
-    "FltPortReserve",
-    "FltPortSnapshotAdd",
-    "FltPortSnapshotLive",
-    "FltPortUnbook",
-    "FltPortUnregister",
-];
-
 pub(crate) const DRIVERS: [Shipped; 3] = [
     Shipped {
         driver: DriverImage {
             package: "fltport-driver",
             image: "fltport.sys",
-            exports: &IMPORTED_BY_CLIENTS,
+            exports: &FUNCTIONS,
             force_integrity: false,
         },
         limit: 144 * 1024,
@@ -365,20 +346,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_exported_is_what_the_wire_says() {
-        let workspace = Workspace::locate();
-        for (file, quote) in [
-            ("wire/abi/src/import.rs", "\""),
-            ("include/fltport.def", ""),
-        ] {
-            let text = fs::read_to_string(workspace.path(file)).unwrap();
-            let names = text.lines().filter_map(|line| {
-                let line = line.trim().trim_end_matches(',');
-                let name = line.strip_prefix(quote)?.strip_suffix(quote)?;
-                name.starts_with("FltPort").then_some(name)
-            });
-            assert!(names.eq(IMPORTED_BY_CLIENTS), "{file}");
-        }
+    fn what_is_exported_is_what_import_libraries_are_made_from() {
+        let def = Workspace::locate().path("include/fltport.def");
+        let text = fs::read_to_string(def).unwrap();
+        let names = text.lines().map(str::trim);
+        assert!(
+            names
+                .filter(|name| name.starts_with("FltPort"))
+                .eq(FUNCTIONS)
+        );
     }
 
     #[test]

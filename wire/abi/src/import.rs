@@ -6,7 +6,8 @@ use crate::interface::{CommandHandler, DefaultReply, Revised, SnapshotRoutine};
 use core::ffi::c_void;
 use core::mem::offset_of;
 
-/// The names of the functions.
+/// The names of the functions: what fltport.sys exports. Import libraries are made from them, too
+/// (`include/fltport.def`).
 pub const FUNCTIONS: [&str; 16] = [
     "FltPortBook",
     "FltPortCommit",
