@@ -12,16 +12,16 @@ use fltport_client::{CommandCaller, Handler, Snapshot};
 use fltport_nt::bindings::{
     STATUS_BUFFER_TOO_SMALL, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER,
 };
-use fltport_nt::ex::{PoolArc, PoolBytes, PoolSlice};
+use fltport_nt::ex::{Global, PoolArc, PoolBytes, PoolSlice};
 use fltport_nt::ke::SpinLock;
 use fltport_nt::{NtError, Result, rtl};
 
-/// The list as it came over the wire.
+/// The list as it came over the wire; none before the first one.
 ///
 /// Who uses it takes a reference, so that nothing is held while patterns are matched: NT's
 /// upper-case table may be asked at PASSIVE_LEVEL only.
 pub(crate) struct ExclusionList {
-    patterns: SpinLock<PoolArc<PoolBytes>>,
+    patterns: Global<PoolBytes>,
     /// The processes that were excluded when they were created and still run, so that their exits
     /// are not offered either. 0 is a free place.
     running: SpinLock<PoolSlice<u32>>,
@@ -33,17 +33,11 @@ const MAX_RUNNING: usize = 1024;
 impl ExclusionList {
     /// IRQL: PASSIVE_LEVEL. An empty list.
     pub(crate) fn new() -> Result<Self> {
-        let empty = PoolArc::new(TAG, PoolBytes::zeroed(TAG, 0)?)?;
         let running = PoolSlice::filled(TAG, MAX_RUNNING, 0)?;
         Ok(ExclusionList {
-            patterns: SpinLock::new(empty),
+            patterns: Global::empty(),
             running: SpinLock::new(running),
         })
-    }
-
-    /// IRQL: <= DISPATCH_LEVEL. The list as it is now.
-    fn snapshot(&self) -> PoolArc<PoolBytes> {
-        self.patterns.lock().clone()
     }
 
     /// IRQL: PASSIVE_LEVEL. Whether a new process of this image is not to be offered; its exit will
@@ -69,10 +63,9 @@ impl ExclusionList {
     }
 
     fn covers(&self, image: &[u16]) -> bool {
-        let list = self.snapshot();
-        TextList::Wire(&list)
-            .iter()
-            .any(|pattern| glob::matches(pattern, Text::Units(image), rtl::upcase))
+        let covers = |pattern: Text<'_>| glob::matches(pattern, Text::Units(image), rtl::upcase);
+        let list = self.patterns.get();
+        list.is_some_and(|list| TextList::Wire(&list).iter().any(covers))
     }
 
     /// IRQL: PASSIVE_LEVEL. Replaces the list; how many patterns it has.
@@ -87,9 +80,7 @@ impl ExclusionList {
             return Err(bad);
         }
         let fresh = PoolArc::new(TAG, PoolBytes::copy_of(TAG, wire)?)?;
-        // The former list is freed after the lock has been released.
-        let former = core::mem::replace(&mut *self.patterns.lock(), fresh);
-        drop(former);
+        drop(self.patterns.replace(Some(fresh)));
         Ok(count as u32)
     }
 }
@@ -116,12 +107,9 @@ impl Handler for ExclusionList {
             }
             GetExclusions::NUMBER => {
                 GetExclusions::decode(payload).map_err(malformed)?;
-                let list = self.snapshot();
-                Exclusions {
-                    images: TextList::Wire(&list),
-                }
-                .encode(out)
-                .map_err(no_room)
+                let list = self.patterns.get();
+                let images = TextList::Wire(list.as_deref().map_or(&[], |list| list));
+                Exclusions { images }.encode(out).map_err(no_room)
             }
             _ => Err(NtError(STATUS_INVALID_DEVICE_REQUEST)),
         }

@@ -53,7 +53,7 @@ pub(crate) fn start(driver: DriverObject, service: &Key) -> Result<()> {
         .staging(STAGING)
         .default_replies(DEFAULTS);
     let paths = Paths::new()?;
-    let provider = Provider::register(driver, &PROVIDER, WatchedKeys::new()?, options)?;
+    let provider = Provider::register(driver, &PROVIDER, WatchedKeys::new(), options)?;
     let monitor = Monitor { provider, paths };
     let parameters = service.create(utf16!("Parameters"))?;
     let altitude = parameters.get_text(utf16!("Altitude"));

@@ -11,8 +11,7 @@ use fltport_client::{CommandCaller, Handler};
 use fltport_nt::bindings::{
     STATUS_BUFFER_TOO_SMALL, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER,
 };
-use fltport_nt::ex::{PoolArc, PoolBytes};
-use fltport_nt::ke::SpinLock;
+use fltport_nt::ex::{Global, PoolArc, PoolBytes};
 use fltport_nt::{NtError, Result, rtl};
 
 const BACKSLASH: u16 = b'\\' as u16;
@@ -28,35 +27,26 @@ pub(crate) enum Concern {
     Asked,
 }
 
-/// The list as it came over the wire.
+/// The list as it came over the wire; none before the first one.
 ///
 /// Who uses it takes a reference, so that nothing is held while paths are compared: NT's upper-case
 /// table may be asked at PASSIVE_LEVEL only.
-pub(crate) struct WatchedKeys(SpinLock<PoolArc<PoolBytes>>);
+pub(crate) struct WatchedKeys(Global<PoolBytes>);
 
 impl WatchedKeys {
-    /// IRQL: PASSIVE_LEVEL. An empty list.
-    pub(crate) fn new() -> Result<Self> {
-        let empty = PoolArc::new(TAG, PoolBytes::zeroed(TAG, 0)?)?;
-        Ok(WatchedKeys(SpinLock::new(empty)))
-    }
-
-    /// IRQL: <= DISPATCH_LEVEL. The list as it is now.
-    fn snapshot(&self) -> PoolArc<PoolBytes> {
-        self.0.lock().clone()
+    /// An empty list.
+    pub(crate) const fn new() -> Self {
+        WatchedKeys(Global::empty())
     }
 
     /// IRQL: PASSIVE_LEVEL. What is to be done about a key of this path.
     pub(crate) fn concern(&self, path: &[u16]) -> Concern {
-        let list = self.snapshot();
-        if list.is_empty() {
-            return Concern::Told;
-        }
-        let covers = |watched| is_below(path, watched);
-        if TextList::Wire(&list).iter().any(covers) {
-            Concern::Asked
-        } else {
-            Concern::None
+        match self.0.get().filter(|list| !list.is_empty()) {
+            None => Concern::Told,
+            Some(list) if TextList::Wire(&list).iter().any(|key| is_below(path, key)) => {
+                Concern::Asked
+            }
+            Some(_) => Concern::None,
         }
     }
 
@@ -71,9 +61,7 @@ impl WatchedKeys {
             return Err(bad);
         }
         let fresh = PoolArc::new(TAG, PoolBytes::copy_of(TAG, wire)?)?;
-        // The former list is freed after the lock has been released.
-        let former = core::mem::replace(&mut *self.0.lock(), fresh);
-        drop(former);
+        drop(self.0.replace(Some(fresh)));
         Ok(count as u32)
     }
 }
@@ -115,8 +103,8 @@ impl Handler for WatchedKeys {
             }
             GetWatched::NUMBER => {
                 GetWatched::decode(payload).map_err(malformed)?;
-                let list = self.snapshot();
-                let keys = TextList::Wire(&list);
+                let list = self.0.get();
+                let keys = TextList::Wire(list.as_deref().map_or(&[], |list| list));
                 Watched { keys }.encode(out).map_err(no_room)
             }
             _ => Err(NtError(STATUS_INVALID_DEVICE_REQUEST)),

@@ -86,7 +86,8 @@ impl<T> Drop for PoolArc<T> {
 }
 
 /// A driver's state, for callbacks to which NT passes no context. Empty before the driver has set
-/// it and after it has taken it out.
+/// it and after it has taken it out. Or a part of it that is replaced as a whole: who reads it has
+/// what was there when he asked, and holds no lock meanwhile.
 pub struct Global<T>(SpinLock<Option<PoolArc<T>>>);
 
 impl<T: Send + Sync> Global<T> {
