@@ -155,9 +155,10 @@ impl Processes {
         drop(known);
     }
 
-    /// IRQL: PASSIVE_LEVEL. Whether a snapshot would lack processes.
+    /// IRQL: PASSIVE_LEVEL. Whether a snapshot would lack processes; so it would while somebody makes a
+    /// list.
     pub(crate) fn lacks_some(&self) -> bool {
-        self.0.lock().lacks_some
+        self.0.lock().lacks_any()
     }
 
     /// IRQL: PASSIVE_LEVEL. From here to [`Self::merge`], who ends is remembered: a list of processes is
@@ -216,7 +217,7 @@ impl Processes {
     /// if not all of them are known.
     pub(crate) fn report(&self, snapshot: &Snapshot<'_>) -> Result<()> {
         let table = self.0.lock();
-        if table.lacks_some {
+        if table.lacks_any() {
             return Err(NtError(STATUS_INSUFFICIENT_RESOURCES));
         }
         for bucket in table.buckets.iter() {
@@ -233,6 +234,10 @@ impl Processes {
 }
 
 impl Table {
+    fn lacks_any(&self) -> bool {
+        self.lacks_some || self.ended.is_some()
+    }
+
     fn bucket(&mut self, pid: u32) -> Option<&mut Chain> {
         // The lowest two bits of a process id are 0.
         self.buckets.get_mut((pid / 4) as usize % BUCKETS)
@@ -286,5 +291,32 @@ impl Drop for Table {
                 *bucket = process.next.take();
             }
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use super::*;
+    use nt_host::{Config, Kernel};
+
+    #[test]
+    fn while_a_list_is_made_a_snapshot_would_lack_some() {
+        // For its pool.
+        let kernel = Kernel::boot(Config::default());
+        let processes = Processes::new().unwrap();
+        assert!(processes.lacks_some(), "nobody has listed them");
+        processes.begin_list().unwrap();
+        assert!(processes.lacks_some(), "the list is not there yet");
+        let other = processes.begin_list();
+        assert_eq!(
+            other,
+            Err(NtError(STATUS_DEVICE_NOT_READY)),
+            "it is asked for again"
+        );
+        assert!(processes.merge(Some(Found::default())));
+        assert!(!processes.lacks_some());
+        drop(processes);
+        drop(kernel);
     }
 }
