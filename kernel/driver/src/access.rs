@@ -57,6 +57,11 @@ impl Access {
         self.process.is_current()
     }
 
+    /// IRQL: any. Whether both connections were made by one process.
+    pub(crate) fn is_same_process(&self, other: &Access) -> bool {
+        self.process.is(&other.process)
+    }
+
     /// IRQL: <= DISPATCH_LEVEL. Judges a call of the current thread's over this connection: a handle
     /// can be inherited or duplicated, but what it may do was granted to the process that made it.
     pub(crate) fn judge_caller(&self, driver: &Driver) -> Result<()> {

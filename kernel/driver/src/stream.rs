@@ -50,7 +50,8 @@ pub(crate) struct Stream {
 }
 
 /// The connection that the instance which says this had the stream with before, if it connects with
-/// this number now; 0 if it says none. One that is not earlier was of a former life of the driver.
+/// this number now; 0 if it says none. One that is not earlier was of a former life of the driver; one
+/// that is earlier may be as well.
 fn former_of(hello: &StreamHello, connection: u32) -> u32 {
     if hello.former < connection {
         hello.former
@@ -136,7 +137,8 @@ impl Stream {
     }
 
     /// Whether `service`, which says this, may have the stream, whose connection is or was `owner`
-    /// and whose next record has the number `next`.
+    /// and whose next record has the number `next`. `same_process`: both are one process's. It alone can
+    /// be the instance that has the stream: a number may be one of a former life of the driver.
     ///
     /// The stream brings the rights along that it was made with: what lies in it was granted to
     /// those. So whoever has fewer does not get it.
@@ -144,14 +146,15 @@ impl Stream {
         &self,
         owner: &Identity,
         service: &Identity,
+        same_process: bool,
         hello: &StreamHello,
         next: u64,
     ) -> Result<Claim> {
         let former = former_of(hello, service.number);
-        let is_its_own = former != 0;
-        if is_its_own && former < self.instance {
+        if former != 0 && former < self.instance {
             return Err(NtError(status::CONNECTION_ABORTED));
         }
+        let is_its_own = former != 0 && same_process;
         let may_take = self.is_detached() || is_its_own || hello.flags & stream::TAKE_OVER != 0;
         if !may_take {
             return Err(NtError(status::CONNECTION_ACTIVE));
@@ -172,9 +175,16 @@ impl Stream {
         }
     }
 
-    /// A service whose claim was granted has it from now on, with this connection; `former` had it.
-    pub(crate) fn resume(&mut self, hello: &StreamHello, connection: u32, former: u32) {
-        if former_of(hello, connection) == 0 {
+    /// A service whose claim was granted has it from now on, with this connection; `former` had it, of
+    /// the same process or not.
+    pub(crate) fn resume(
+        &mut self,
+        hello: &StreamHello,
+        connection: u32,
+        former: u32,
+        same_process: bool,
+    ) {
+        if former_of(hello, connection) == 0 || !same_process {
             self.instance = connection;
         }
         self.retention = u64::from(hello.retention_ms) * 10_000;

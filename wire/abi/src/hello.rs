@@ -41,7 +41,8 @@ crate::fixed! {
         /// The stream's key: 16 bytes that no other service chooses, not all zero.
         pub key: [u8; 16],
         /// The connection that this service had the stream with; 0 at first. One whose stream has
-        /// been taken over is refused.
+        /// been taken over is refused. The process that has the stream goes on with it by this number
+        /// before its former connection has ended; from any other it makes no owner.
         pub former: u32,
         /// [`stream`] bits.
         pub flags: u32,

@@ -68,7 +68,8 @@ impl Routes {
             let (owner, next) = (existing.connection.identity, existing.next_sequence);
             let (service, former) = (&receiver.connection, &existing.connection);
             if let Some(stream) = &existing.stream {
-                let claim = stream.claim(&owner, &service.identity, hello, next)?;
+                let same_process = service.access.is_same_process(&former.access);
+                let claim = stream.claim(&owner, &service.identity, same_process, hello, next)?;
                 // What lies in it, and its subscriptions, were granted by the owner's rights; who has
                 // not got them may not end it either.
                 if !service.access.covers(&former.access, owner.rights) {
@@ -103,9 +104,11 @@ impl Routes {
     ) -> PoolBox<Receiver> {
         let number = receiver.connection.identity.number;
         if let Some(existing) = self.connection(former) {
+            let access = &receiver.connection.access;
+            let same_process = access.is_same_process(&existing.connection.access);
             existing.change_connection(&mut receiver.connection);
             if let Some(stream) = &mut existing.stream {
-                stream.resume(hello, number, former);
+                stream.resume(hello, number, former, same_process);
             }
         }
         let mut next = 0;

@@ -475,6 +475,34 @@ fn a_number_from_a_former_life_of_the_driver_makes_no_instance() {
     machine.check();
 }
 
+/// Nor when the connections of this life have got as far as it: then it would say what it does not mean.
+#[test]
+fn nor_does_it_when_the_numbers_have_got_there() {
+    let machine = machine(0);
+    let service = Service::with_stream(&machine, &wanted()).unwrap();
+    let returning = StreamHello {
+        former: service.info().connection + 3,
+        ..wanted()
+    };
+    // Another process, of the same number, so that its memory can be read.
+    let pid = u64::from(std::process::id());
+    machine.end_process(pid, 0);
+    machine.start_process(pid, "/bin/other");
+    for attempt in 0..8 {
+        let refused = Service::with_stream(&machine, &returning).err();
+        assert_eq!(refused, Some(status::CONNECTION_ACTIVE), "{attempt}");
+    }
+    service.close();
+    let other = Service::with_stream(&machine, &returning).expect("it waits for anybody");
+    // To the one that had it before, that is another instance.
+    machine.end_process(pid, 0);
+    machine.start_process(pid, "/bin/first");
+    let refused = Service::with_stream(&machine, &returning).err();
+    assert_eq!(refused, Some(status::CONNECTION_ABORTED));
+    drop((service, other));
+    machine.check();
+}
+
 #[test]
 fn a_stream_is_not_ended_by_who_does_not_get_a_new_one() {
     let machine = machine(0);

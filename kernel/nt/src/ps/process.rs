@@ -38,6 +38,11 @@ impl Process {
         self.0 == unsafe { IoGetCurrentProcess() }
     }
 
+    /// IRQL: any. Whether both are the same process.
+    pub fn is(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+
     /// IRQL: PASSIVE_LEVEL. The full path of the program that it runs, as NT names it:
     /// `\Device\HarddiskVolume3\Windows\System32\svchost.exe`.
     ///
