@@ -144,7 +144,11 @@ fn demand(command: &Command<'_>) -> Option<(u32, Needed)> {
     let subscribes = |observe: u64, decide: u64| {
         let observe = if observe != 0 { rights::OBSERVE } else { 0 };
         let decide = if decide != 0 { rights::DECIDE } else { 0 };
-        Needed::All(observe | decide)
+        match observe | decide {
+            // Not for whoever has no right there: filters and snapshots can be asked for as well.
+            0 => Needed::Any,
+            rights => Needed::All(rights),
+        }
     };
     match (command.header.provider, command.header.command) {
         (0, own::SUBSCRIBE) => {

@@ -5,7 +5,7 @@ use crate::generator;
 use crate::machine::{FLTPORT, MONITOR, Machine};
 use crate::service::Service;
 use fltport_abi::account::Refusal;
-use fltport_abi::command::{RefusalRow, own};
+use fltport_abi::command::{RefusalRow, flags, own};
 use fltport_abi::fixed::Fixed;
 use fltport_abi::hello::{Hello, StreamHello, rights, stream};
 use fltport_abi::status;
@@ -171,6 +171,25 @@ fn a_provider_with_a_key_of_its_own_is_not_among_the_others() {
     assert_eq!(other.subscribe(generator, 1 << 1, 0), denied);
     assert_eq!(try_refusals(&other), Ok(vec![(Refusal::ProviderRight, 4)]));
     drop((service, other));
+    machine.check();
+}
+
+#[test]
+fn who_has_no_right_at_a_provider_cannot_subscribe_to_nothing_of_it_either() {
+    let machine = machine(|machine| grant(machine, "generator", USER, OBSERVE));
+    let service = connect(&machine, UID, OBSERVE).unwrap();
+    let generator = service.provider("generator").unwrap();
+    let monitor = service.provider("process-monitor").unwrap();
+    service.subscribe(generator, 1 << 1, 0).unwrap();
+    service.subscribe(generator, 0, 0).unwrap();
+    let denied = Err(STATUS_ACCESS_DENIED);
+    assert_eq!(service.subscribe(monitor, 0, 0), denied);
+    // It would have the provider list all processes.
+    for flags in [0, flags::SNAPSHOT, flags::MUTE_SELF] {
+        assert_eq!(service.subscribe_flagged(monitor, 0, flags), denied);
+    }
+    assert_eq!(refusals(&machine), [(Refusal::ProviderRight, 4)]);
+    drop(service);
     machine.check();
 }
 
