@@ -83,16 +83,16 @@ impl Access {
             return Ok(());
         };
         // The driver itself tells everybody who may observe anything.
-        let name = driver
+        let key = driver
             .routes()
             .lock()
             .provider(provider)
             .filter(|_| provider != 0)
-            .map(|slot| slot.provider.name);
-        let Some(name) = name else {
+            .map(|slot| slot.provider.key);
+        let Some(key) = key else {
             return Ok(());
         };
-        let granted = self.grants.at(&name);
+        let granted = self.grants.at(&key);
         let enough = match needed {
             Needed::All(rights) => granted & rights == rights,
             Needed::Any => granted != 0,
@@ -115,7 +115,7 @@ impl Access {
     pub(crate) fn sees(&self, provider: &Provider) -> bool {
         self.grants.is_administrator()
             || provider.number == common_driver::NUMBER
-            || self.grants.at(&provider.name) != 0
+            || self.grants.at(&provider.key) != 0
     }
 
     /// IRQL: any. Whether the accounts of a connection are for this one, which is `own`, to see:

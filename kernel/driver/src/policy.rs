@@ -67,8 +67,27 @@ pub(crate) struct Grants {
 /// The rights at one provider.
 #[derive(Clone, Copy)]
 struct Named {
-    provider: [u8; MAX_PROVIDER_NAME],
+    provider: KeyName,
     rights: u32,
+}
+
+/// A provider's name as that of its key: in upper case, for the registry does not tell names apart by
+/// case either, in whatever script.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct KeyName([u16; MAX_PROVIDER_NAME]);
+
+impl KeyName {
+    const EMPTY: Self = KeyName([0; MAX_PROVIDER_NAME]);
+
+    /// IRQL: PASSIVE_LEVEL. `None` for a longer one than a provider can have.
+    pub(crate) fn new(mut units: impl Iterator<Item = u16>) -> Option<Self> {
+        let mut name = Self::EMPTY;
+        let places = name.0.iter_mut();
+        places
+            .zip(&mut units)
+            .for_each(|(place, unit)| *place = rtl::upcase(unit));
+        units.next().is_none().then_some(name)
+    }
 }
 
 /// The process that connects, by its own token and by that of whom it impersonates. Only what both
@@ -115,7 +134,7 @@ impl ServiceKey {
         let subjects = Subjects::capture();
         let default = subjects.granted(&default_list()?);
         let empty = Named {
-            provider: [0; MAX_PROVIDER_NAME],
+            provider: KeyName::EMPTY,
             rights: 0,
         };
         let mut grants = Grants {
@@ -223,7 +242,8 @@ impl Grants {
     /// Reads a provider's key.
     fn read(&mut self, access: &Key, name: &[u16], subjects: &Subjects) -> Result<()> {
         // It may be gone again, or have a name that no provider can have.
-        let (Some(key), Some(provider)) = (access.below(name)?, provider_name(name)) else {
+        let provider = KeyName::new(name.iter().copied());
+        let (Some(key), Some(provider)) = (access.below(name)?, provider) else {
             return Ok(());
         };
         let mut list = SecurityDescriptor::new(tag::BUFFER, OWNER.as_bytes(), MAX_ENTRIES)?;
@@ -231,7 +251,7 @@ impl Grants {
             list.allow(tag::BUFFER, sid.as_bytes(), rights)
         })?;
         let rights = subjects.granted(&list);
-        if provider.starts_with(b"*\0") {
+        if name == utf16!("*") {
             self.others = rights;
         } else if let Some(place) = self.named.get_mut(self.count) {
             *place = Named { provider, rights };
@@ -241,10 +261,8 @@ impl Grants {
     }
 
     /// IRQL: any. The rights at the provider of this name.
-    pub(crate) fn at(&self, provider: &[u8; MAX_PROVIDER_NAME]) -> u32 {
-        let own = self
-            .named()
-            .find(|it| it.provider.eq_ignore_ascii_case(provider));
+    pub(crate) fn at(&self, provider: &KeyName) -> u32 {
+        let own = self.named().find(|it| it.provider == *provider);
         own.map_or(self.others, |it| it.rights)
     }
 
@@ -297,17 +315,4 @@ fn each(key: &Key, give: &mut dyn FnMut(Sid, u32) -> Result<()>) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// The name of a key as the name of a provider; `None` if no provider can have it.
-fn provider_name(units: &[u16]) -> Option<[u8; MAX_PROVIDER_NAME]> {
-    let mut name = [0; MAX_PROVIDER_NAME];
-    let mut rest = name.as_mut_slice();
-    for character in char::decode_utf16(units.iter().copied()) {
-        let character = character.ok()?;
-        let (place, behind) = rest.split_at_mut_checked(character.len_utf8())?;
-        character.encode_utf8(place);
-        rest = behind;
-    }
-    Some(name)
 }

@@ -5,6 +5,7 @@ use crate::command_shape::Shapes;
 use crate::defaults::{Declared, Defaults};
 use crate::ffi::{Handler, InterestWord, Reporter};
 use crate::ledger::bit;
+use crate::policy::KeyName;
 use crate::tag;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use fltport_abi::interface::{BacklogPolicy, CommandCaller, SnapshotHandle};
@@ -47,6 +48,8 @@ pub(crate) struct Provider {
     pub(crate) life: u32,
     pub(crate) since: i64,
     pub(crate) name: [u8; MAX_PROVIDER_NAME],
+    /// The name of the key of who may what here.
+    pub(crate) key: KeyName,
     pub(crate) hash: u64,
     pub(crate) notifications: u64,
     pub(crate) requests: u64,
@@ -158,6 +161,9 @@ impl Provider {
         if !sound || schema::read(description.schema, &mut summary).is_err() {
             return Err(NtError(STATUS_INVALID_PARAMETER));
         }
+        // A checked name is text, and no longer than may be.
+        let name = fltport_abi::fixed::name_from_bytes(&summary.name).unwrap_or("");
+        let key = KeyName::new(name.encode_utf16()).ok_or(NtError(STATUS_INVALID_PARAMETER))?;
         let schema = PoolBytes::copy_of(tag::PROVIDER, description.schema)?;
         let defaults = Defaults::new(description.defaults, summary.requests)?;
         let shapes = Shapes::new(&schema)?;
@@ -169,6 +175,7 @@ impl Provider {
             life,
             since: now,
             name: summary.name,
+            key,
             hash: summary.hash,
             notifications: summary.notifications,
             requests: summary.requests,

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Who may connect, and what he may do.
 
+use crate::bare::{BareClient, named};
 use crate::generator;
 use crate::machine::{FLTPORT, MONITOR, Machine};
 use crate::service::Service;
@@ -190,6 +191,25 @@ fn who_has_no_right_at_a_provider_cannot_subscribe_to_nothing_of_it_either() {
     }
     assert_eq!(refusals(&machine), [(Refusal::ProviderRight, 4)]);
     drop(service);
+    machine.check();
+}
+
+/// The registry does not tell names apart by case, in whatever script.
+#[test]
+fn a_key_is_its_providers_however_its_name_is_written() {
+    let machine = machine(|machine| {
+        grant(machine, "*", USER, ALL);
+        grant(machine, "üBERWACHER", ADMINISTRATORS, ALL);
+    });
+    let schema = named(&generator::PROVIDER, "Überwacher".to_owned());
+    let client = BareClient::register(&schema, 0);
+    let service = connect(&machine, UID, ALL).unwrap();
+    let provider = service.provider("Überwacher").unwrap();
+    let denied = Err(STATUS_ACCESS_DENIED);
+    assert_eq!(service.subscribe(provider, 1 << 1, 0), denied);
+    let root = connect(&machine, 0, ALL).unwrap();
+    root.subscribe(provider, 1 << 1, 0).unwrap();
+    drop((service, root, client));
     machine.check();
 }
 
