@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! One connection: the port, its gets, its commands.
 
+use crate::answers::Answers;
 use crate::edge::{Got, Port};
 use crate::error::Error;
 use crate::event::{Event, Record};
@@ -44,6 +45,8 @@ pub(crate) struct Connection {
     pub(crate) has_stream: bool,
     schemas: Mutex<HashMap<u16, Arc<Schema>>>,
     gets: Mutex<Gets>,
+    /// Where answers to what comes over it go.
+    answers: Mutex<Arc<Answers>>,
 }
 
 /// The gets, by slot.
@@ -89,6 +92,7 @@ impl Connection {
                 waiting: 0,
                 held_back: (0..options.outstanding_gets).collect(),
             }),
+            answers: Mutex::default(),
         });
         connection.set_schema(common_driver::NUMBER, Arc::new(own_schema()?));
         Ok(connection)
@@ -112,6 +116,14 @@ impl Connection {
 
     pub(crate) fn set_first(&self, first: u64) {
         self.first.store(first, Ordering::Release);
+    }
+
+    pub(crate) fn answers(&self) -> Arc<Answers> {
+        lock(&self.answers).clone()
+    }
+
+    pub(crate) fn set_answers(&self, answers: Arc<Answers>) {
+        *lock(&self.answers) = answers;
     }
 
     pub(crate) fn schema_of(&self, provider: u16) -> Option<Arc<Schema>> {

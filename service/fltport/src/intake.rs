@@ -193,7 +193,7 @@ impl<'c> Intake<'c> {
             id: header.request,
             deadline: Instant::now() + left(record.time(), header.deadline_ms),
             record,
-            answer: Answer::Command,
+            answer: Answer::Command(self.connection.answers()),
             connection: Arc::downgrade(self.connection),
         })
     }

@@ -47,6 +47,7 @@
 
 #![deny(unsafe_code)]
 
+mod answers;
 mod backoff;
 mod client;
 mod command;

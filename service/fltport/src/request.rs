@@ -1,23 +1,23 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A request that waits for an answer.
 
+use crate::answers::Answers;
 use crate::connection::Connection;
 use crate::envelope;
 use crate::error::Error;
 use crate::event::Record;
 use fltport_abi::Message;
-use fltport_abi::command::own;
 use fltport_abi::limits::MAX_REPLY;
-use std::sync::Weak;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 /// How the answer reaches the driver.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) enum Answer {
     /// As the reply to a message, of at most so many bytes with all headers.
     Reply { message_id: u64, capacity: usize },
-    /// As a command.
-    Command,
+    /// As a command, over the connection that has the stream then.
+    Command(Arc<Answers>),
 }
 
 /// A provider's question. Answer it with [`Request::reply`], from any thread. Dropped, it stays
@@ -46,7 +46,7 @@ impl Request {
 
     /// Whether it is of the stream, and nobody stands still until it is answered.
     pub fn is_asynchronous(&self) -> bool {
-        matches!(self.answer, Answer::Command)
+        matches!(self.answer, Answer::Command(_))
     }
 
     /// How much longer the requester waits. The driver's clock decides; the way here is not
@@ -55,11 +55,13 @@ impl Request {
         self.deadline.saturating_duration_since(Instant::now())
     }
 
-    /// Answers.
+    /// Answers. An asynchronous request of a [stream](crate::Options::stream) can be answered over the
+    /// connection that goes on with it: while there is none, this waits for it, until the deadline.
     ///
     /// # Errors
     /// [`Error::TooLate`] if the deadline has passed, [`Error::Disconnected`] if the connection
-    /// that asked has ended, [`Error::Encode`] if the answer is larger than the driver takes.
+    /// that asked has ended and none has gone on with its stream, [`Error::Encode`] if the answer is
+    /// larger than the driver takes.
     pub fn reply<'m, M: Message<'m>>(self, reply: &M) -> Result<(), Error> {
         let mut payload = vec![0; reply.encoded_len()];
         let length = reply.encode(&mut payload)?;
@@ -74,8 +76,6 @@ impl Request {
     pub fn reply_bytes(self, payload: &[u8]) -> Result<(), Error> {
         let record = &self.record;
         let header = envelope::reply_header(record.provider(), record.message(), self.id);
-        let connection = self.connection.upgrade();
-        let connection = connection.ok_or(Error::Disconnected(crate::Code::None));
         let too_large = Error::Encode(fltport_abi::EncodeError::TooLarge);
         match self.answer {
             Answer::Reply {
@@ -86,12 +86,13 @@ impl Request {
                 if bytes.len() > capacity {
                     return Err(too_large);
                 }
+                let connection = self.connection.upgrade();
+                let connection = connection.ok_or(Error::Disconnected(crate::Code::None));
                 connection?.reply(&bytes)
             }
-            Answer::Command if payload.len() > MAX_REPLY => Err(too_large),
-            Answer::Command => {
-                let bytes = envelope::answer(header, payload);
-                connection?.command(0, own::ANSWER, &bytes, 0).map(drop)
+            Answer::Command(_) if payload.len() > MAX_REPLY => Err(too_large),
+            Answer::Command(answers) => {
+                answers.send(&envelope::answer(header, payload), self.deadline)
             }
         }
     }

@@ -6,6 +6,7 @@
 //! connections one after the other. Lock order: [`Shared::subscribing`], [`Shared::control`],
 //! anything of a connection or the queue.
 
+use crate::answers::Answers;
 use crate::backoff::Backoff;
 use crate::connection::Connection;
 use crate::error::Error;
@@ -45,6 +46,8 @@ pub(crate) struct Control {
     pub(crate) opening: Option<Arc<Connection>>,
     /// The last connection that had the stream.
     former: u32,
+    /// Of its stream, or of the connection without one.
+    answers: Arc<Answers>,
     pub(crate) subscriptions: BTreeMap<String, Wanted>,
     /// Why the current pump ended.
     ended: Option<Error>,
@@ -108,6 +111,7 @@ pub(crate) fn establish(shared: &Arc<Shared>, generation: u32) -> Result<Session
             if session.resumed.is_some() {
                 connection.read_all_schemas();
             }
+            take_answers(shared, &session);
             Ok(session)
         }
         Err(error) => {
@@ -119,6 +123,18 @@ pub(crate) fn establish(shared: &Arc<Shared>, generation: u32) -> Result<Session
             })
         }
     }
+}
+
+/// From now on answers go over this connection: to what has come over former ones as well, if it goes on
+/// with their stream.
+fn take_answers(shared: &Shared, session: &Session) {
+    let mut control = lock(&shared.control);
+    if session.resumed.is_none() {
+        control.answers.end();
+        control.answers = Arc::default();
+    }
+    control.answers.begin(&session.connection);
+    session.connection.set_answers(control.answers.clone());
 }
 
 /// Lets [`Client::close`](crate::Client::close) end a connection that is still being made; false
@@ -153,6 +169,7 @@ struct CloseQueue(Arc<Shared>);
 impl Drop for CloseQueue {
     fn drop(&mut self) {
         self.0.queue.close();
+        lock(&self.0.control).answers.end();
     }
 }
 
@@ -206,9 +223,14 @@ fn supervise(shared: &Arc<Shared>, first: Session) {
     loop {
         attend(shared, &session, max);
         let generation = session.connection.generation();
+        let has_stream = session.connection.has_stream;
         let reason = end(shared, session).unwrap_or(Error::Closed);
         let mut control = lock(&shared.control);
         control.current = None;
+        match has_stream {
+            true => control.answers.pause(),
+            false => control.answers.end(),
+        }
         for wanted in control.subscriptions.values_mut() {
             wanted.resumed |= wanted.in_force;
             wanted.in_force = false;

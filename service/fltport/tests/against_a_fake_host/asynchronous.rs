@@ -3,7 +3,7 @@
 
 use crate::fake_host::{Connection, FakeHost, NO_WAITER, bytes, encode, notification, record};
 use fltport::process_monitor::{ProcessCreate, ProcessExit, ProcessVerdict};
-use fltport::{Client, Error, Event, MessageSet, Options, Pid, Request, Status, Text};
+use fltport::{Client, Error, Event, MessageSet, Options, Pid, Request, Status, StreamKey, Text};
 use fltport_abi::Message;
 use fltport_abi::frame::{AsyncRequestHeader, RecordKind};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -145,4 +145,73 @@ fn one_that_is_cut_short_is_damage_and_not_a_request() {
     connection.stream(&[notification(1, &exit(1))]);
     assert!(matches!(client.next(SOON), Some(Event::Notification(_))));
     assert_eq!(client.statistics().damaged, 3);
+}
+
+/// A client with a stream, over which two requests have come, and the second connection that goes on
+/// with it, or not.
+fn reconnecting(former: u32) -> (FakeHost, Client, [Request; 2]) {
+    let host = FakeHost::new();
+    host.streams(0, 0);
+    let key = StreamKey::new(*b"a key of 16 byte").unwrap();
+    let options = Options::new("test")
+        .socket(&host.path)
+        .backoff(Duration::from_millis(5), Duration::from_millis(50))
+        .stream(key, Duration::from_secs(30));
+    let client = Client::connect(options).unwrap();
+    client
+        .subscribe("process-monitor", [2], MessageSet::from(5))
+        .unwrap();
+    let connection = host.connection(0);
+    connection.stream(&[asked(1, 60_000, 0), asked(2, 60_000, 0)]);
+    let taken = next(&client);
+    host.streams(former, 0);
+    connection.disconnect();
+    // The other one lay in the queue when the connection ended.
+    let queued = next(&client);
+    (host, client, [taken, queued])
+}
+
+#[test]
+fn what_has_come_is_answered_over_the_connection_that_goes_on_with_the_stream() {
+    let (host, client, requests) = reconnecting(40);
+    for request in requests {
+        request.reply(&ProcessVerdict { deny: true }).unwrap();
+    }
+    let connection = host.connection(1);
+    assert_eq!(connection.answers().len(), 2);
+    // The driver sends again what has not been acknowledged; that has come.
+    connection.stream(&[
+        asked(1, 60_000, 0),
+        asked(2, 60_000, 0),
+        notification(3, &exit(1)),
+    ]);
+    let events: Vec<_> = std::iter::from_fn(|| client.next(SOON)).take(3).collect();
+    assert!(
+        matches!(
+            &events[..],
+            [
+                Event::Disconnected { .. },
+                Event::Resumed { .. },
+                Event::Notification(_)
+            ]
+        ),
+        "{events:?}"
+    );
+}
+
+#[test]
+fn what_has_come_in_a_stream_that_is_over_or_closed_cannot_be_answered_any_more() {
+    let (host, client, [taken, queued]) = reconnecting(0);
+    let refused = taken.reply(&ProcessVerdict { deny: true });
+    assert!(
+        matches!(refused, Err(Error::Disconnected(_))),
+        "{refused:?}"
+    );
+    assert_eq!(host.connection(1).answers().len(), 0);
+    drop(client);
+    let refused = queued.reply(&ProcessVerdict { deny: true });
+    assert!(
+        matches!(refused, Err(Error::Disconnected(_))),
+        "{refused:?}"
+    );
 }
