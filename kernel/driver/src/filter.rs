@@ -80,16 +80,16 @@ impl Filters {
         PoolBox::new(tag::FILTER, filters).map(Some)
     }
 
-    /// IRQL: <= DISPATCH_LEVEL. What the filter of this message type says of a message; wanted if
-    /// there is none.
-    pub(crate) fn judge(&self, message: u16, payload: &[u8], fixed: u16) -> Verdict {
+    /// IRQL: <= DISPATCH_LEVEL. What the filter of this message type says of a message, wanted if
+    /// there is none; and in how many steps.
+    pub(crate) fn judge(&self, message: u16, payload: &[u8], fixed: u16) -> (Verdict, u32) {
         let place = self.places.get(usize::from(message)).copied();
         let Some(program) = place
             .filter(|place| *place != NONE)
             .and_then(|place| self.bytes.get(usize::from(place)..))
             .and_then(|bytes| Program::split(bytes).ok())
         else {
-            return Verdict::Wanted;
+            return (Verdict::Wanted, 0);
         };
         let (program, _) = program;
         // One call, so that the image has the code once. Without a table no case is ignored.
@@ -98,7 +98,7 @@ impl Filters {
                 .as_ref()
                 .map_or(unit, |table| table.of(unit))
         };
-        program.evaluate(payload, fixed.into(), upcase)
+        program.evaluate_counted(payload, fixed.into(), upcase)
     }
 }
 

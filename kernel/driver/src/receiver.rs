@@ -333,7 +333,7 @@ impl Receiver {
             {
                 subscription.usage.left(header.size as usize);
             }
-            true
+            (true, 0)
         })
     }
 

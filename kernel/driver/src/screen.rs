@@ -46,6 +46,8 @@ pub(crate) struct Screen {
     pub(crate) muted: u64,
     /// Records that a filter could not judge, and let pass.
     pub(crate) unjudged: u64,
+    /// The steps that the filters took for all of them.
+    pub(crate) steps: u64,
 }
 
 impl Screen {
@@ -66,7 +68,9 @@ impl Screen {
         let Some(filters) = &self.wishes.filters else {
             return true;
         };
-        match filters.judge(message, subject.payload, subject.fixed) {
+        let (verdict, steps) = filters.judge(message, subject.payload, subject.fixed);
+        self.steps = self.steps.wrapping_add(steps.into());
+        match verdict {
             Verdict::Wanted => true,
             Verdict::Undecided => {
                 self.unjudged += 1;

@@ -12,7 +12,8 @@ use fltport_abi::frame::{RecordHeader, RecordKind, record_size};
 /// travels alone.
 pub(super) const BATCH_BYTES: usize = 32 * 1024;
 
-/// So many bytes of records that are not wanted are looked at for one batch, to bound the same time.
+/// So many bytes of records that are not wanted are looked at for one batch, and steps of filters made, to
+/// bound the same time: either takes about a nanosecond.
 pub(super) const MAX_PASSED_OVER: usize = 64 * 1024;
 
 /// Records on their way into a frame, where they get their sequence numbers.
@@ -21,7 +22,7 @@ pub(super) struct Batch<'o> {
     pub(super) at: usize,
     pub(super) records: u32,
     pub(super) next: u64,
-    /// Bytes of records that were looked at and are not wanted.
+    /// Bytes of records that were looked at and are not wanted, and steps of filters.
     pub(super) passed_over: usize,
 }
 
@@ -31,13 +32,13 @@ impl Batch<'_> {
     }
 
     /// Moves records of these types that are wanted out of the queue, up to this position; whether
-    /// there are none left.
+    /// there are none left. `wants` says that, and in how many steps it found out.
     pub(super) fn take_queue(
         &mut self,
         queue: &mut Queue,
         types: u64,
         until: u64,
-        mut wants: impl FnMut(&RecordHeader, &[u8]) -> bool,
+        mut wants: impl FnMut(&RecordHeader, &[u8]) -> (bool, usize),
     ) -> bool {
         while let Some(header) = queue.front().filter(|_| queue.start() < until) {
             if self.passed_over >= MAX_PASSED_OVER {
@@ -57,7 +58,9 @@ impl Batch<'_> {
             }
             let payload =
                 at + RecordHeader::SIZE..at + RecordHeader::SIZE + header.payload as usize;
-            if wants(&header, self.out.get(payload).unwrap_or(&[])) {
+            let (wanted, steps) = wants(&header, self.out.get(payload).unwrap_or(&[]));
+            self.passed_over += steps;
+            if wanted {
                 self.number(header);
             } else {
                 self.passed_over += header.size as usize;
@@ -134,6 +137,42 @@ mod tests {
     use super::*;
     use nt_host::{Config, Kernel};
 
+    /// What a filter takes long for is as much work as many records that are passed over.
+    #[test]
+    fn of_records_that_take_long_to_judge_few_are_judged_for_one_batch() {
+        // For its pool.
+        let kernel = Kernel::boot(Config::default());
+        for wanted in [false, true] {
+            let mut queue = Queue::new(16 * 1024).unwrap();
+            let header = RecordHeader {
+                size: record_size(0) as u32,
+                payload: 0,
+                sequence: 0,
+                time: 0,
+                provider: 1,
+                message: 1,
+                kind: RecordKind::Notification as u16,
+                fixed: 0,
+            };
+            while queue.push(&header, &[]) {}
+            let (mut out, mut judged) = ([0; BATCH_BYTES], 0);
+            let mut batch = Batch {
+                out: &mut out,
+                at: 0,
+                records: 0,
+                next: 1,
+                passed_over: 0,
+            };
+            let emptied = batch.take_queue(&mut queue, u64::MAX, u64::MAX, |_, _| {
+                judged += 1;
+                (wanted, fltport_abi::filter::MAX_STEPS as usize)
+            });
+            assert!(!emptied && judged <= 4, "{judged}");
+            assert_eq!(batch.records, if wanted { judged } else { 0 });
+        }
+        drop(kernel);
+    }
+
     /// A backlog of eight megabytes of types that its first subscriber does not want is not passed over
     /// while the lock is held, all at once.
     #[test]
@@ -165,7 +204,7 @@ mod tests {
                 next: 1,
                 passed_over: 0,
             };
-            let emptied = batch.take_queue(&mut queue, bit(1), u64::MAX, |_, _| true);
+            let emptied = batch.take_queue(&mut queue, bit(1), u64::MAX, |_, _| (true, 0));
             assert!(before - queue.used() <= MAX_PASSED_OVER + 2 * record_size(0));
             if emptied {
                 assert_eq!((batch.records, batches), (1, 16));

@@ -71,22 +71,25 @@ impl Receiver {
         };
         let provider = subscription.provider;
         let (account, screen) = (&mut subscription.account, &mut subscription.screen);
-        // It was kept for whoever would come; what that one wants is known now.
+        // It was kept for whoever would come; what that one wants is known now. And how long it took to
+        // find that out.
         let mut lets_pass = |header: &RecordHeader, payload: &[u8]| {
             let subject = Subject {
                 payload,
                 fixed: header.fixed,
                 process: None,
             };
-            screen.lets_pass(muted, header.message, &subject)
+            let before = screen.steps;
+            let passes = screen.lets_pass(muted, header.message, &subject);
+            (passes, screen.steps.wrapping_sub(before) as usize)
         };
         if let Some(Replay { backlog, types, .. }) = &mut subscription.replay {
             let wants = |header: &RecordHeader, payload: &[u8]| {
-                let wanted = lets_pass(header, payload);
+                let (wanted, steps) = lets_pass(header, payload);
                 if !wanted {
                     account.withdrawn(header.message, 1);
                 }
-                wanted
+                (wanted, steps)
             };
             // The oldest were lost before what was kept, the newest behind it.
             let before = backlog.policy() == BacklogPolicy::KeepNewest;
@@ -99,8 +102,11 @@ impl Receiver {
             return done;
         }
         if let Some(snapshot) = &mut subscription.snapshot {
-            let wants = |header: &RecordHeader, payload: &[u8]| {
-                header.kind != RecordKind::Snapshot as u16 || lets_pass(header, payload)
+            let wants = |header: &RecordHeader, payload: &[u8]| match header.kind
+                == RecordKind::Snapshot as u16
+            {
+                true => lets_pass(header, payload),
+                false => (true, 0),
             };
             if !batch.take_queue(&mut snapshot.records, u64::MAX, u64::MAX, wants) {
                 return false;

@@ -49,7 +49,28 @@ impl Program<'_> {
     ///
     /// The program has been [checked](Program::check); one that has not gives some verdict.
     pub fn evaluate(&self, message: &[u8], fixed: usize, upcase: impl Fn(u16) -> u16) -> Verdict {
+        self.evaluate_counted(message, fixed, upcase).0
+    }
+
+    /// [`Program::evaluate`], and how many steps that took.
+    pub fn evaluate_counted(
+        &self,
+        message: &[u8],
+        fixed: usize,
+        upcase: impl Fn(u16) -> u16,
+    ) -> (Verdict, u32) {
         let mut steps = Steps(MAX_STEPS);
+        let verdict = self.run(message, fixed, upcase, &mut steps);
+        (verdict, MAX_STEPS - steps.0)
+    }
+
+    fn run(
+        &self,
+        message: &[u8],
+        fixed: usize,
+        upcase: impl Fn(u16) -> u16,
+        steps: &mut Steps,
+    ) -> Verdict {
         let mut results = Results::default();
         for instruction in self.instructions() {
             let Some(instruction) = instruction.ok().filter(|_| steps.take(1).is_some()) else {
@@ -60,7 +81,7 @@ impl Program<'_> {
                 Op::And => results.pop() & results.pop(),
                 Op::Or => results.pop() | results.pop(),
                 Op::Not => !results.pop(),
-                _ => match predicate(&instruction, message, fixed, &upcase, &mut steps) {
+                _ => match predicate(&instruction, message, fixed, &upcase, steps) {
                     Some(result) => result,
                     None => return Verdict::Undecided,
                 },

@@ -10,9 +10,12 @@ pub(super) struct Steps(pub(super) u32);
 impl Steps {
     /// Takes so many; `None` when there are not so many left.
     pub(super) fn take(&mut self, count: usize) -> Option<()> {
-        let count = u32::try_from(count).ok()?;
-        self.0 = self.0.checked_sub(count)?;
-        Some(())
+        let left = u32::try_from(count)
+            .ok()
+            .and_then(|n| self.0.checked_sub(n));
+        // Without enough for this there is nothing left for anything else.
+        self.0 = left.unwrap_or(0);
+        left.map(drop)
     }
 }
 
