@@ -126,8 +126,14 @@ fn run_own(
         }
         own::SCHEMA => return schema(driver, command, rows.out),
         own::DEFAULT_REPLY => return default_reply(driver, command, rows.out),
-        own::SUBSCRIBE => return subscribe(driver, caller, command).map(|()| 0),
-        own::SUBSCRIBE_FILTERED => return subscribe_filtered(driver, caller, command).map(|()| 0),
+        own::SUBSCRIBE => {
+            let _large = connection.begin_large()?;
+            return subscribe(driver, caller, command).map(|()| 0);
+        }
+        own::SUBSCRIBE_FILTERED => {
+            let _large = connection.begin_large()?;
+            return subscribe_filtered(driver, caller, command).map(|()| 0);
+        }
         own::ANSWER => {
             return asynchronous::answer(driver, caller, command.payload).map(|()| 0);
         }
@@ -160,6 +166,7 @@ fn run_own(
             usage::rows(&driver.routes().lock(), connection, |row| rows.add(row));
         }
         own::LIMITS => {
+            let _large = connection.begin_large()?;
             return usage::set_limits(driver, caller.number, &payload(command)?).map(|()| 0);
         }
         own::ACKNOWLEDGE => {

@@ -4,19 +4,23 @@
 use crate::access::Access;
 use crate::driver::Driver;
 use crate::tag;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use fltport_abi::fixed::Fixed;
 use fltport_abi::frame::{FRAME_RECORDS, FrameHeader, MAGIC};
 use fltport_abi::limits::MAX_FRAME;
-use fltport_nt::Result;
+use fltport_nt::bindings::STATUS_INSUFFICIENT_RESOURCES;
 use fltport_nt::ex::{FastMutex, PoolArc, PoolBytes};
 use fltport_nt::flt::{ClientPort, PendingPort, SendOutcome};
 use fltport_nt::ke::{Event, EventKind, SpinLock, Timeout};
 use fltport_nt::ps::SystemThread;
+use fltport_nt::{NtError, Result};
 
 /// How long the sender waits for a reader before it looks whether it should end, and then waits
 /// again.
 const SEND_SLICE: Timeout = Timeout::from_millis(1000);
+
+/// So many of a service's commands that bring megabytes of memory along may run at a time.
+const MAX_LARGE: u32 = 2;
 
 /// What is known of a service since it connected.
 #[derive(Clone, Copy)]
@@ -44,7 +48,19 @@ pub(crate) struct Connection {
     /// the connection, and when it ends.
     heard_of: Event,
     ending: AtomicBool,
+    /// Commands that bring much memory along and run now.
+    large: AtomicU32,
     alive: Alive,
+}
+
+/// A command that brings much memory along runs as long as this exists.
+pub(crate) struct Large<'c>(&'c AtomicU32);
+
+impl Drop for Large<'_> {
+    fn drop(&mut self) {
+        // Relaxed: a number, and nothing is published by it.
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Proof that a connection exists, counted by the driver.
@@ -87,6 +103,7 @@ impl Connection {
                 wake,
                 heard_of,
                 ending: AtomicBool::new(false),
+                large: AtomicU32::new(0),
                 alive,
             },
         )
@@ -134,6 +151,20 @@ impl Connection {
 
     fn is_ending(&self) -> bool {
         self.ending.load(Ordering::Acquire)
+    }
+
+    /// IRQL: any. A command begins that brings megabytes along before it can be refused. Fails with
+    /// `STATUS_INSUFFICIENT_RESOURCES` while others of this service run: else its threads could take
+    /// all the memory that there is, each for a moment.
+    pub(crate) fn begin_large(&self) -> Result<Large<'_>> {
+        let one_more = |running: u32| (running < MAX_LARGE).then_some(running + 1);
+        // Relaxed: as where it ends.
+        let begun = self
+            .large
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        begun
+            .map(|_| Large(&self.large))
+            .map_err(|_| NtError(STATUS_INSUFFICIENT_RESOURCES))
     }
 
     /// IRQL: <= DISPATCH_LEVEL. The service has sent a command or taken a message.

@@ -17,6 +17,10 @@ use crate::latency::Latency;
 pub const MAGIC: u32 = u32::from_le_bytes(*b"FPCM");
 
 /// The common driver's own commands. Result rows are given in brackets.
+///
+/// Of [`SUBSCRIBE`](own::SUBSCRIBE), [`SUBSCRIBE_FILTERED`](own::SUBSCRIBE_FILTERED) and
+/// [`LIMITS`](own::LIMITS) a connection can have two running at a time; more are refused with
+/// `STATUS_INSUFFICIENT_RESOURCES`.
 pub mod own {
     /// Who am I, what may I do? No payload. \[one [`ConnectionRow`](super::ConnectionRow)\]
     pub const INFO: u16 = 1;

@@ -7,18 +7,21 @@ use crate::generator::{self, Blob, PROVIDER};
 use crate::machine::{FLTPORT, Machine};
 use crate::service::{PATIENCE, Record, Service};
 use crate::streams::wanted;
-use fltport_abi::command::flags;
+use fltport_abi::command::{CommandHeader, FilteredSubscription, flags, own};
+use fltport_abi::fixed::Fixed;
 use fltport_abi::frame::RecordKind;
 use fltport_abi::interface::{Notification, ProviderHandle, SnapshotHandle};
+use fltport_abi::limits::MIN_QUEUE;
 use fltport_abi::message::Message;
 use fltport_client::BacklogPolicy;
 use fltport_nt::bindings::{
     STATUS_ACCESS_DENIED, STATUS_INSUFFICIENT_RESOURCES, STATUS_NOT_SUPPORTED, STATUS_RETRY,
     STATUS_SUCCESS,
 };
+use nt_host::UserSlice;
 use std::collections::BTreeMap;
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -313,5 +316,77 @@ fn a_stream_goes_on_in_the_middle_of_a_snapshot() {
     );
     assert_eq!(rest.len(), 92, "none twice");
     drop(service);
+    machine.check();
+}
+
+/// Waits until it is let go on, and fails.
+unsafe extern "system" fn slow(_: *mut c_void, _: SnapshotHandle, _: u64) -> i32 {
+    RUNNING.fetch_add(1, Ordering::SeqCst);
+    while !LET_GO.load(Ordering::SeqCst) {
+        thread::yield_now();
+    }
+    STATUS_ACCESS_DENIED
+}
+
+static RUNNING: AtomicU32 = AtomicU32::new(0);
+static LET_GO: AtomicBool = AtomicBool::new(false);
+
+/// Each subscription brings a whole backlog along, which may be megabytes, and a snapshot besides.
+#[test]
+fn a_service_with_many_threads_does_not_have_as_many_backlogs() {
+    let machine = Machine::bare();
+    machine.load(&FLTPORT);
+    let client = BareClient::register_with(&PROVIDER, 1024 * 1024, |description| {
+        description.on_snapshot = Some(slow);
+    });
+    let service = Service::connect(&machine);
+    let provider = service.provider("generator").unwrap();
+    let wanted = FilteredSubscription {
+        provider,
+        flags: flags::SNAPSHOT,
+        observe: BLOBS,
+        decide: 0,
+        hash: 0,
+        filters: 0,
+        reserved: 0,
+    };
+    let size = CommandHeader::SIZE + FilteredSubscription::SIZE;
+    let mut command = vec![0; size];
+    CommandHeader::new(0, own::SUBSCRIBE_FILTERED, FilteredSubscription::SIZE)
+        .write(&mut command)
+        .unwrap();
+    wanted.write(&mut command[CommandHeader::SIZE..]).unwrap();
+    let input = UserSlice {
+        address: command.as_ptr().addr() as u64,
+        length: size as u32,
+    };
+    let nothing = UserSlice {
+        address: 0,
+        length: 0,
+    };
+    // As a thread of the service's own would.
+    let (port, process) = (&service.port, &service.process);
+    let subscribe = || port.send(process, input, nothing).0;
+    thread::scope(|scope| {
+        let first = scope.spawn(subscribe);
+        let second = scope.spawn(subscribe);
+        let deadline = Instant::now() + PATIENCE;
+        while RUNNING.load(Ordering::SeqCst) < 2 {
+            assert!(Instant::now() < deadline, "two may");
+            thread::yield_now();
+        }
+        let full = Err(STATUS_INSUFFICIENT_RESOURCES);
+        let plain = service.subscribe(provider, BLOBS, 0);
+        let limited = service.limit(MIN_QUEUE, 0, 0);
+        // Somebody else's threads are none of this one's.
+        let other = Service::connect(&machine).subscribe(provider, BLOBS, 0);
+        LET_GO.store(true, Ordering::SeqCst);
+        assert_eq!((plain, limited, other), (full, full, Ok(())));
+        for ended in [first, second] {
+            assert_eq!(ended.join().unwrap(), STATUS_ACCESS_DENIED);
+        }
+    });
+    service.subscribe(provider, BLOBS, 0).unwrap();
+    drop((service, client));
     machine.check();
 }
