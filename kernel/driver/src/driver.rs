@@ -243,6 +243,22 @@ impl Driver {
             return Err(NtError(STATUS_INSUFFICIENT_RESOURCES));
         }
         let number = self.routes.lock().number_provider()?;
+        let provider = self
+            .register_as(number, description)
+            .inspect_err(|_| self.routes.lock().give_number_back(number))?;
+        // The unload closes the census before it looks for providers: either it finds this one, or this
+        // finds it closing. One that imports by name has no stub that would wait for it, and would be
+        // waited for in vain when it unregisters.
+        if self.is_closing() {
+            self.unregister(&provider);
+            return Err(NtError(STATUS_DELETE_PENDING));
+        }
+        self.tell_provider_change(&provider, true);
+        Ok(provider)
+    }
+
+    /// IRQL: PASSIVE_LEVEL. Makes a provider with this number, and puts it in its place.
+    fn register_as(&self, number: u16, description: Description<'_>) -> Result<PoolArc<Provider>> {
         let provider =
             Provider::new(number, self.life, &description, system_time()).map_err(|error| {
                 match error {
@@ -262,14 +278,6 @@ impl Driver {
             drop(slot);
             error
         })?;
-        // The unload closes the census before it looks for providers: either it finds this one, or this
-        // finds it closing. One that imports by name has no stub that would wait for it, and would be
-        // waited for in vain when it unregisters.
-        if self.is_closing() {
-            self.unregister(&provider);
-            return Err(NtError(STATUS_DELETE_PENDING));
-        }
-        self.tell_provider_change(&provider, true);
         Ok(provider)
     }
 

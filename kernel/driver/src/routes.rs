@@ -143,6 +143,14 @@ impl Routes {
         Ok(number)
     }
 
+    /// The provider that was to have this number has not registered. Its number is the next one's, unless
+    /// that has been given out.
+    pub(crate) fn give_number_back(&mut self, number: u16) {
+        if self.next_provider == number.saturating_add(1) {
+            self.next_provider = number;
+        }
+    }
+
     /// Puts a provider in its place. Gives it back with the status if the name or all places are
     /// taken.
     pub(crate) fn add_provider(

@@ -138,6 +138,32 @@ fn a_schema_that_contradicts_itself_is_refused() {
     machine.check();
 }
 
+/// Or a driver that tries again and again with what is refused would leave none to anybody.
+#[test]
+fn a_registration_that_is_refused_uses_up_no_number() {
+    let machine = machine();
+    for _ in 0..=u16::MAX {
+        assert_eq!(register(&describe(&[], 0)), Err(STATUS_INVALID_PARAMETER));
+    }
+    let schema = encoded(&PROVIDER);
+    let first = register(&describe(&schema, 0)).expect("there are numbers");
+    let again = register(&describe(&schema, 0));
+    assert_eq!(again, Err(STATUS_OBJECT_NAME_COLLISION));
+    let service = Service::connect(&machine);
+    let number = service.provider(PROVIDER.name).unwrap();
+    unregister(first);
+    let second = register(&describe(&schema, 0)).unwrap();
+    let next = service.provider(PROVIDER.name);
+    assert_eq!(
+        next,
+        Some(number + 1),
+        "that of one that was there is never used again"
+    );
+    unregister(second);
+    drop(service);
+    machine.check();
+}
+
 #[test]
 fn names_are_unique_and_places_limited() {
     let machine = machine();
