@@ -111,6 +111,11 @@ impl Access {
         self.grants.covers(&former.grants, rights)
     }
 
+    /// IRQL: any. Whether it is an administrator's.
+    pub(crate) fn is_administrator(&self) -> bool {
+        self.grants.is_administrator()
+    }
+
     /// IRQL: any. Whether the accounts of a provider are for this connection to see.
     pub(crate) fn sees(&self, provider: &Provider) -> bool {
         self.grants.is_administrator()

@@ -19,6 +19,9 @@ pub const MAX_MESSAGE_NUMBER: u16 = 63;
 /// Services that can be connected at one time, and streams that wait for theirs.
 pub const MAX_CONNECTIONS: usize = 32;
 
+/// So many of these are for administrators only.
+pub const ADMINISTRATORS_PLACES: usize = 8;
+
 /// The largest frame that the driver sends, header included. A service that posts buffers of this
 /// size (and the Filter Manager's 16-byte header) never meets "buffer too small".
 pub const MAX_FRAME: usize = 64 * 1024;
@@ -57,7 +60,7 @@ pub const MAX_WINDOW: u32 = 16 * 1024 * 1024;
 /// The least that a stream keeps: the largest record and more.
 pub const MIN_WINDOW: u32 = 128 * 1024;
 
-/// Bytes that all streams together may keep.
+/// Bytes that all streams together may keep; those that are no administrator's, the half of it.
 pub const MAX_WINDOWS: usize = 64 * 1024 * 1024;
 
 /// The longest connection context.

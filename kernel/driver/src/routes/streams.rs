@@ -6,7 +6,7 @@ use super::{Routes, taken_mut};
 use crate::receiver::Receiver;
 use crate::stream::{Claim, SETTLED_AT_ONCE, Stream};
 use fltport_abi::hello::{self, StreamHello};
-use fltport_abi::limits::MAX_WINDOWS;
+use fltport_abi::limits::{ADMINISTRATORS_PLACES, MAX_CONNECTIONS, MAX_WINDOWS};
 use fltport_abi::status;
 use fltport_nt::bindings::{
     STATUS_ACCESS_DENIED, STATUS_CONNECTION_COUNT_LIMIT, STATUS_INSUFFICIENT_RESOURCES,
@@ -27,8 +27,8 @@ impl Routes {
     /// Gives a service that connects its place: a new one, or that of the stream that it wants to go
     /// on with. Then what is returned has the connection that the stream had, to be ended.
     ///
-    /// Errors: `STATUS_CONNECTION_COUNT_LIMIT` if all places are taken; for a stream those of
-    /// [`Stream::claim`](crate::stream::Stream::claim).
+    /// Errors: `STATUS_CONNECTION_COUNT_LIMIT` if all places are taken that it may have; for a stream
+    /// those of [`Stream::claim`](crate::stream::Stream::claim).
     pub(crate) fn attach(
         &mut self,
         mut receiver: PoolBox<Receiver>,
@@ -47,7 +47,9 @@ impl Routes {
             (Ok(Claimed::Stream(_)), None) => None,
         };
         receiver.lane = self.free_lane();
-        let Some(place) = self.connections.iter_mut().find(|place| place.is_none()) else {
+        let may = self.has_place_for(&receiver);
+        let place = self.connections.iter_mut().find(|place| place.is_none());
+        let Some(place) = place.filter(|_| may) else {
             return Err((receiver, NtError(STATUS_CONNECTION_COUNT_LIMIT)));
         };
         *place = Some(receiver);
@@ -57,6 +59,16 @@ impl Routes {
             stream.finish();
         }
         Ok(None)
+    }
+
+    /// Whether others leave a place for it. Some are for administrators: else whoever may connect at all
+    /// could keep them out, with connections or with streams that wait for nobody.
+    fn has_place_for(&self, receiver: &Receiver) -> bool {
+        let others = self
+            .connections()
+            .filter(|r| !r.connection.access.is_administrator());
+        receiver.connection.access.is_administrator()
+            || others.count() < MAX_CONNECTIONS - ADMINISTRATORS_PLACES
     }
 
     /// What the service gets.
@@ -86,7 +98,13 @@ impl Routes {
         let windows = |r: &Receiver| r.stream.as_ref().map_or(0, Stream::capacity);
         let stay = |r: &&Receiver| Some(r.connection.identity.number) != instead_of;
         let taken: usize = self.connections().filter(stay).map(windows).sum();
-        if taken + windows(receiver) > MAX_WINDOWS {
+        // As places, some of it is for administrators.
+        let is_theirs = |r: &&Receiver| !r.connection.access.is_administrator();
+        let others = self.connections().filter(stay).filter(is_theirs);
+        let others: usize = others.map(windows).sum();
+        let wanted = windows(receiver);
+        let has_half = !is_theirs(&receiver) || others + wanted <= MAX_WINDOWS / 2;
+        if taken + wanted > MAX_WINDOWS || !has_half {
             return Err(NtError(STATUS_INSUFFICIENT_RESOURCES));
         }
         Ok(Claimed::Place { instead_of })

@@ -9,9 +9,13 @@ use fltport_abi::account::Refusal;
 use fltport_abi::command::{RefusalRow, flags, own};
 use fltport_abi::fixed::Fixed;
 use fltport_abi::hello::{Hello, StreamHello, rights, stream};
+use fltport_abi::limits::{ADMINISTRATORS_PLACES, MAX_CONNECTIONS, MAX_WINDOW};
 use fltport_abi::status;
 use fltport_client::BacklogPolicy;
-use fltport_nt::bindings::{REG_MULTI_SZ, STATUS_ACCESS_DENIED};
+use fltport_nt::bindings::{
+    REG_MULTI_SZ, STATUS_ACCESS_DENIED, STATUS_CONNECTION_COUNT_LIMIT,
+    STATUS_INSUFFICIENT_RESOURCES,
+};
 use nt_host::registry::Value;
 use nt_host::{Process, UserSlice};
 use std::sync::Arc;
@@ -268,6 +272,48 @@ fn a_connection_without_any_right_is_refused() {
     );
     assert_eq!(try_refusals(&service), Ok(vec![(Refusal::NoRights, 2)]));
     drop(service);
+    machine.check();
+}
+
+/// Places and memory that whoever may connect at all could take for himself, some of it for ten minutes
+/// after he has gone.
+#[test]
+fn users_leave_places_and_memory_to_administrators() {
+    let machine = machine(|machine| {
+        grant(machine, "*", ADMINISTRATORS, ALL);
+        grant(machine, "*", USER, OBSERVE);
+    });
+    let stream = |key: u8| StreamHello {
+        key: [key; 16],
+        former: 0,
+        flags: stream::RESUME,
+        acknowledged: 0,
+        retention_ms: 600_000,
+        window: MAX_WINDOW,
+        reserved: 0,
+    };
+    let observer = Hello::new("x", OBSERVE, 0);
+    let user = user(&machine, UID);
+    let keep = |key| Service::connect_from(user.clone(), &stream(key).to_bytes(&observer));
+    let large = |key| Service::with_stream(&machine, &stream(key)).map(drop);
+    drop((keep(1).unwrap(), keep(2).unwrap()));
+    assert_eq!(keep(3).err(), Some(STATUS_INSUFFICIENT_RESOURCES));
+    assert_eq!((large(4), large(5)), (Ok(()), Ok(())));
+    assert_eq!(large(6), Err(STATUS_INSUFFICIENT_RESOURCES));
+    let mut users = Vec::new();
+    let refused = loop {
+        match connect(&machine, UID, OBSERVE) {
+            Ok(service) => users.push(service),
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!(refused, STATUS_CONNECTION_COUNT_LIMIT);
+    // Two of their places are those of the streams that wait.
+    let theirs = MAX_CONNECTIONS - ADMINISTRATORS_PLACES;
+    assert_eq!(users.len(), theirs - 2);
+    let left = ADMINISTRATORS_PLACES - 2;
+    let ours: Vec<_> = (0..left).map(|_| Service::connect(&machine)).collect();
+    drop((users, ours));
     machine.check();
 }
 
