@@ -109,8 +109,12 @@ impl Client {
     /// [`Acknowledge::Explicitly`] only this says so.
     ///
     /// # Errors
-    /// As [`Client::info`]; [`Error::NoSuchRecord`].
+    /// As [`Client::info`]; [`Error::NoSuchRecord`], also for what has come before an
+    /// [`Event::Reconnected`] that the program has not taken yet: its stream is over.
     pub fn acknowledge(&self, sequence: u64) -> Result<(), Error> {
+        if self.shared.progress.is_behind() {
+            return Err(Error::NoSuchRecord(Code::None));
+        }
         self.connection()?.acknowledge(sequence)
     }
 

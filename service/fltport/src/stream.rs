@@ -154,6 +154,18 @@ struct Dealt {
     bytes: usize,
     /// The last number that was acknowledged.
     acknowledged: u64,
+    /// A connection has begun before.
+    begun: bool,
+    /// How many streams have begun that the program has not been told of: what it takes until then is of
+    /// former ones, and their numbers mean others now.
+    untold: u32,
+}
+
+impl Dealt {
+    /// Another stream's numbers count from now on.
+    fn forget(&mut self) {
+        (self.taken, self.bytes, self.acknowledged) = (0, 0, 0);
+    }
 }
 
 impl Progress {
@@ -163,10 +175,13 @@ impl Progress {
         let goes_on = stream.filter(|stream| stream.former.is_some());
         let mut dealt = lock(&self.dealt);
         let Some(stream) = goes_on else {
-            *dealt = Dealt::default();
+            dealt.forget();
+            dealt.untold += u32::from(dealt.begun);
+            dealt.begun = true;
             self.received.store(0, Ordering::Release);
             return 1;
         };
+        dealt.begun = true;
         dealt.acknowledged = dealt.acknowledged.max(stream.acknowledged);
         let received = self.received.load(Ordering::Acquire);
         let received = received.max(stream.acknowledged);
@@ -182,10 +197,18 @@ impl Progress {
         }
     }
 
+    /// Whether what the program takes now is of a stream that is over.
+    pub(crate) fn is_behind(&self) -> bool {
+        lock(&self.dealt).untold != 0
+    }
+
     /// The program has taken this event.
     pub(crate) fn taken(&self, event: &Event) {
-        if let Some(last) = event.last_sequence() {
-            let mut dealt = lock(&self.dealt);
+        let mut dealt = lock(&self.dealt);
+        if matches!(event, Event::Reconnected { .. }) {
+            dealt.untold = dealt.untold.saturating_sub(1);
+        }
+        if let Some(last) = event.last_sequence().filter(|_| dealt.untold == 0) {
             dealt.taken = dealt.taken.max(last);
             dealt.bytes += event.payload_len();
         }

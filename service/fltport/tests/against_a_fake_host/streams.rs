@@ -157,6 +157,42 @@ fn when_the_retention_was_over_a_new_stream_begins() {
     assert_eq!(next(&client), 1);
 }
 
+/// The numbers of what it has still to take of a stream that is over say nothing in the next one.
+#[test]
+fn what_is_taken_late_of_a_former_stream_acknowledges_nothing_of_the_next_one() {
+    let host = FakeHost::new();
+    host.streams(0, 0);
+    let client = Client::connect(options(&host)).unwrap();
+    host.connection(0).stream(&exits(1..=50));
+    assert_eq!(next(&client), 1);
+    for n in 0..2 {
+        host.connection(n).disconnect();
+        host.connection(n + 1).wait_for_gets(1);
+    }
+    let connection = host.connection(2);
+    connection.stream(&exits(1..=3));
+    (2..=50).for_each(|n| assert_eq!(next(&client), n));
+    let early = client.acknowledge(50);
+    assert!(matches!(early, Err(Error::NoSuchRecord(_))), "{early:?}");
+    for _ in 0..2 {
+        let event = client.next(SOON);
+        assert!(
+            matches!(event, Some(Event::Disconnected { .. })),
+            "{event:?}"
+        );
+        let event = client.next(SOON);
+        assert!(
+            matches!(event, Some(Event::Reconnected { .. })),
+            "{event:?}"
+        );
+    }
+    assert_eq!(next(&client), 1);
+    assert_eq!((next(&client), next(&client)), (2, 3));
+    assert!(client.next(NOW).is_none());
+    connection.wait_for_acknowledgement(3);
+    assert_eq!(connection.acknowledgements(), [3]);
+}
+
 #[test]
 fn an_instance_that_was_taken_over_stops() {
     let host = FakeHost::new();
