@@ -83,6 +83,8 @@ pub(crate) enum NoPlace {
 pub(crate) struct Pending {
     /// Those that are there come first.
     chunks: PoolSlice<Option<Chunk>>,
+    /// Those before it have no free place.
+    first_free: usize,
     count: usize,
 }
 
@@ -101,6 +103,7 @@ impl Pending {
     pub(crate) fn new() -> Result<Self> {
         Ok(Pending {
             chunks: PoolSlice::filled_with(tag::PENDING, CHUNKS, || None)?,
+            first_free: 0,
             count: 0,
         })
     }
@@ -109,6 +112,7 @@ impl Pending {
     pub(crate) fn take_out(&mut self) -> Self {
         let none = Pending {
             chunks: PoolSlice::empty(tag::PENDING),
+            first_free: 0,
             count: 0,
         };
         core::mem::replace(self, none)
@@ -120,7 +124,9 @@ impl Pending {
         fresh: &mut Option<Chunk>,
     ) -> core::result::Result<usize, NoPlace> {
         if self.count < MAX_PENDING {
-            for (n, place) in self.chunks.iter_mut().enumerate() {
+            let chunks = self.chunks.iter_mut().enumerate();
+            for (n, place) in chunks.skip(self.first_free) {
+                self.first_free = n;
                 if place.is_none() {
                     *place = Some(fresh.take().ok_or(NoPlace::NeedsChunk)?);
                 }
@@ -157,9 +163,10 @@ impl Pending {
     /// Takes out the request with this id.
     pub(crate) fn take(&mut self, id: u64) -> Option<Waiting> {
         let place = id as usize & (MAX_PENDING - 1);
-        let taken = self.place(place)?.take_if(|w| w.id == id);
-        self.count -= usize::from(taken.is_some());
-        taken
+        let taken = self.place(place)?.take_if(|w| w.id == id)?;
+        self.count -= 1;
+        self.first_free = self.first_free.min(place / PLACES);
+        Some(taken)
     }
 
     /// Takes out any request.
@@ -188,6 +195,7 @@ impl Pending {
         for place in places.0.iter_mut() {
             if let Some(over) = place.take_if(|w| w.due <= now) {
                 self.count -= 1;
+                self.first_free = self.first_free.min(*chunk);
                 return Walk::Over(over);
             }
             first = place.as_ref().map_or(first, |w| first.min(w.due));

@@ -214,12 +214,19 @@ impl Receiver {
         taken(&self.subscriptions).any(|s| s.provider == provider && s.observe & bit(message) != 0)
     }
 
-    /// Whether a message of a provider that is observed is to be offered here.
-    pub(crate) fn wants(&mut self, provider: u16, message: u16, subject: &Subject<'_>) -> bool {
+    /// Whether a message of a provider is to be offered here: `None` if its type is not observed,
+    /// false if it is left out.
+    pub(crate) fn wants(
+        &mut self,
+        provider: u16,
+        message: u16,
+        subject: &Subject<'_>,
+    ) -> Option<bool> {
         let muted = self.muted.as_deref();
         let mut subscriptions = taken_mut(&mut self.subscriptions);
         let subscription = subscriptions.find(|s| s.provider == provider);
-        subscription.is_none_or(|s| s.screen.lets_pass(muted, message, subject))
+        let observes = subscription.filter(|s| s.observe & bit(message) != 0);
+        observes.map(|s| s.screen.lets_pass(muted, message, subject))
     }
 
     /// Wakes the sender if it sleeps.

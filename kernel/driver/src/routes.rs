@@ -517,14 +517,10 @@ impl Routes {
         let mut heard = false;
         for receiver in taken_mut(&mut self.connections) {
             let has_room = booking.is_some_and(|it| receiver.unbook(provider, &it));
-            if !receiver.observes(provider, offer.message) {
-                continue;
-            }
-            heard = true;
-            if !receiver.wants(provider, offer.message, &offer.subject) {
-                continue;
-            }
+            let wanted = receiver.wants(provider, offer.message, &offer.subject);
+            heard |= wanted.is_some();
             match lost {
+                _ if wanted != Some(true) => {}
                 Some(loss) => receiver.lose(provider, offer.message, loss),
                 None => receiver.push(&header, offer.parts, covered && has_room),
             }

@@ -60,28 +60,32 @@ impl Receiver {
 
     /// Whether a provider may have so many bytes more of the queue.
     pub(super) fn has_share(&self, provider: u16, size: usize) -> bool {
-        let own = self.usage(provider);
-        own.taken() + size <= self.allowed(provider)
-    }
-
-    fn usage(&self, provider: u16) -> Usage {
-        let mut all = taken(&self.subscriptions);
-        let own = all.find(|s| s.provider == provider);
-        own.map_or(Usage::default(), |s| s.usage)
+        let (own, allowed) = self.share(provider);
+        own.taken() + size <= allowed
     }
 
     /// The most bytes of the queue that a provider may have now.
     pub(crate) fn allowed(&self, provider: u16) -> usize {
+        self.share(provider).1
+    }
+
+    /// What a provider has of the queue, and the most bytes that it may have now.
+    fn share(&self, provider: u16) -> (Usage, usize) {
+        let (mut own, mut sharing) = (Usage::default(), 0);
+        for each in taken(&self.subscriptions) {
+            if each.provider == provider {
+                own = each.usage;
+            }
+            let is_others = each.provider != common_driver::NUMBER;
+            sharing += usize::from(is_others && each.observe != 0 && !each.orphaned);
+        }
         let capacity = self.queue.capacity();
         // The driver's own messages are few, and all others depend on them.
-        if provider == common_driver::NUMBER {
-            return capacity;
-        }
-        let observed = taken(&self.subscriptions).filter(|s| s.observe != 0 && !s.orphaned);
-        let others = observed.filter(|s| s.provider != common_driver::NUMBER);
-        let shared = others.count() > 1;
-        let free = self.queue.free();
-        self.usage(provider).allowed(capacity, free, shared)
+        let allowed = match provider {
+            common_driver::NUMBER => capacity,
+            _ => own.allowed(capacity, self.queue.free(), sharing > 1),
+        };
+        (own, allowed)
     }
 
     /// The provider that has most of the queue.

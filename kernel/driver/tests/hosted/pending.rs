@@ -54,6 +54,25 @@ fn as_many_as_there_may_be_are_answered_out_of_order() {
     let requests = &service.request_rows()[0];
     assert_eq!(requests.asked, all);
     assert_eq!(requests.outcomes[Outcome::Answered.index()], all);
+    // Wherever places are free, so many are, and no more.
+    at_dispatch_level(|| (0..all).for_each(|n| asker.ask(n, 60_000)));
+    let questions: Vec<_> = (0..all).map(|_| next(&mut service)).collect();
+    let some = questions.iter().rev().step_by(97);
+    let freed = some
+        .map(|q| assert_eq!(answer(&service, q), Ok(())))
+        .count();
+    asker.take(freed);
+    at_dispatch_level(|| (0..freed as u64).for_each(|n| asker.ask(all + n, 60_000)));
+    let one_more = at_dispatch_level(|| asker.ask_as(all, question(60_000)));
+    assert_eq!(one_more, STATUS_INSUFFICIENT_RESOURCES);
+    let rest = questions.iter().filter(|q| answer(&service, q).is_ok());
+    let rest = rest.count() + freed;
+    assert_eq!(rest, MAX_PENDING);
+    for _ in 0..freed {
+        let question = next(&mut service);
+        assert_eq!(answer(&service, &question), Ok(()));
+    }
+    assert_eq!(asker.take(MAX_PENDING).len(), MAX_PENDING);
     // The ledger knows nothing of them.
     assert!(
         service
