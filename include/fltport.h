@@ -458,10 +458,11 @@ FLTPORT_INLINE BOOLEAN FltPortIsListening(PFLTPORT_PROVIDER Provider, USHORT Mes
  * U64, I8, I16, I32, I64, BOOL, PID, TIME, STATUS, GUID, IPV4, IPV6, ADDRESS, TEXT, BYTES and TEXTS; with
  * a type of its own ENUM, FLAGS, RECORD and LIST; OPT_ in front of any of them if the value may be absent.
  *
- * A message grows at its end from one version to the next. A field that a command has gained is
- * optional, or its kind is DEFAULTED(U32): fltport.sys lets commands of older services through then,
- * which lack it, and FLTPORT_READ leaves the handler's own value in its place. It is the default that
- * messages! in Rust gives a field; what it is only its reader knows, and so the schema does not say.
+ * A message grows at its end from one version to the next. A field that a command or a reply
+ * has gained is optional, or its kind is DEFAULTED(U32): fltport.sys takes those of older services then,
+ * which lack it. FLTPORT_READ leaves the handler's own value in its place, and in a reply it is as in the
+ * default. It is the default that messages! in Rust gives a field; what it is only its reader knows, and
+ * so the schema does not say.
  *
  *     #define DOOR_MESSAGES(NOTIFICATION, REQUEST, COMMAND) \
  *         NOTIFICATION(1, "opened", OPENED) \

@@ -9,7 +9,8 @@
 #define PATIENCE (-200000000LL)
 
 #define NUMBER_FIELDS(FIELD, TYPED) FIELD(U64, number)
-#define YES_FIELDS(FIELD, TYPED) FIELD(BOOL, yes)
+/* Of its second version: the first was yes or no. */
+#define YES_FIELDS(FIELD, TYPED) FIELD(BOOL, yes) FIELD(DEFAULTED(U32), days)
 /* Of its second version: the first ended with the note. */
 #define LOCK_FIELDS(FIELD, TYPED) \
     FIELD(U32, door) FIELD(TEXT, note) FIELD(DEFAULTED(U32), seconds) FIELD(OPT_U32, by)
@@ -44,6 +45,7 @@ typedef struct {
 typedef struct {
     ULONG Outcome;
     ULONG Yes;
+    ULONG Days;
     ULONG WaitedUs;
     ULONG Times; /* that the completion routine has been called in all */
 } ANSWERED;
@@ -51,7 +53,7 @@ typedef struct {
 /* Reports the present state by the functions below; the test's. */
 typedef NTSTATUS REPORTER(FLTPORT_SNAPSHOT Snapshot, ULONGLONG Types);
 
-static const YES Declared = { 1 };
+static const YES Declared = { 1, 7 };
 static const FLTPORT_DEFAULT_REPLY Defaults[] = {
     { sizeof(Defaults[0]), QUESTION_NUMBER, 0, &Declared, YES_FIXED, 0 },
 };
@@ -122,7 +124,7 @@ NTSTATUS contract_statistics(ULONG Size, USHORT Message, PFLTPORT_STATISTICS Sta
 }
 
 NTSTATUS contract_ask(const ASKED *Asked, ANSWERED *Answered) {
-    YES Yes = { Asked->Yes };
+    YES Yes = { Asked->Yes, 7 };
     FLTPORT_REQUEST R = { Asked->Size != 0 ? Asked->Size : (ULONG)sizeof(R), Asked->Message,
         NUMBER_FIXED, Payload, Asked->Length, Asked->DeadlineMs, &Yes, Asked->ReplyLength, 99,
         Asked->Flags, 99 };
@@ -133,18 +135,20 @@ NTSTATUS contract_ask(const ASKED *Asked, ANSWERED *Answered) {
     Status = FltPortRequest(Provider, &R);
     Answered->Outcome = R.Outcome;
     Answered->Yes = Yes.yes;
+    Answered->Days = Yes.days;
     Answered->WaitedUs = R.WaitedUs;
     return Status;
 }
 
 static void Complete(void *Context, const FLTPORT_COMPLETION *Completion) {
-    YES Yes = { 99 };
+    YES Yes = { 99, 99 };
     if (Context != (void *)&Last || Completion->Size < sizeof(*Completion)
         || Completion->Message != QUESTION_NUMBER)
         return;
     FltPortRead(Completion->Reply, Completion->ReplyLength, &Yes, YES_FIXED);
     Last.Outcome = Completion->Outcome;
     Last.Yes = Yes.yes;
+    Last.Days = Yes.days;
     Last.WaitedUs = Completion->WaitedUs;
     Last.Times++;
     KeSetEvent(&Completed, IO_NO_INCREMENT, FALSE);
@@ -152,7 +156,7 @@ static void Complete(void *Context, const FLTPORT_COMPLETION *Completion) {
 
 NTSTATUS contract_ask_later(const ASKED *Asked) {
     /* Both are copied, so they may go before the answer comes. */
-    YES Yes = { Asked->Yes };
+    YES Yes = { Asked->Yes, 7 };
     FLTPORT_ASYNC_REQUEST R = { Asked->Size != 0 ? Asked->Size : (ULONG)sizeof(R), Asked->Message,
         NUMBER_FIXED, Payload, Asked->Length, Asked->DeadlineMs, &Yes, Asked->ReplyLength, Asked->Flags,
         Asked->WithoutReply ? NULL : Complete, (void *)&Last };

@@ -38,6 +38,8 @@ pub struct Answered {
     pub outcome: u32,
     /// The reply.
     pub yes: u32,
+    /// What the reply has had since its second version.
+    pub days: u32,
     /// How long it took.
     pub waited_us: u32,
     /// How often the completion routine has been called.

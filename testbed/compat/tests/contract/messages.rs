@@ -27,6 +27,8 @@ fltport_abi::messages! {
     Yes {
         /// Yes or no.
         yes: bool,
+        /// Since the second version: for how long.
+        days: u32 = 0,
     }
 
     /// An order.
@@ -49,5 +51,20 @@ fltport_abi::messages! {
         seconds: u32,
         /// Who locks it.
         by: Option<u32>,
+    }
+}
+
+fltport_abi::messages! {
+    /// The first version of it.
+    provider FIRST = "contract";
+
+    /// A question.
+    request 3 "question" FirstQuestion {
+        /// Which.
+        number: u64,
+    } -> /// Its answer.
+    FirstYes {
+        /// Yes or no.
+        yes: bool,
     }
 }

@@ -9,7 +9,7 @@ use fltport_abi::message::Message;
 use fltport_nt::bindings::{STATUS_BUFFER_OVERFLOW, STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
 use fltport_nt::linked::STATUS_INVALID_LEVEL;
 
-use crate::messages::{Number, Question, Yes};
+use crate::messages::{FirstYes, Number, Question, Yes};
 use crate::scene::{Scene, at_dispatch_level, both};
 
 const ANSWERED: u32 = 0;
@@ -32,15 +32,19 @@ pub(crate) fn asked(number: u64) -> Asked {
     }
 }
 
-/// Answers a question: an odd one with yes, one that is divisible by ten not at all.
+/// Answers a question: an odd one with yes, one that ends in 5 as a service of the first version does, one
+/// that ends in 0 not at all.
 fn decide(scene: &Scene) {
     match scene.next() {
         Event::Request(request) => {
             let question: Question = request.record.decode().expect("a question");
             let yes = question.number % 2 == 1;
-            if !question.number.is_multiple_of(10) {
-                request.reply(&Yes { yes }).expect("somebody waits");
-            }
+            let replied = match question.number % 10 {
+                0 => Ok(()),
+                5 => request.reply(&FirstYes { yes }),
+                _ => request.reply(&Yes { yes, days: 9 }),
+            };
+            replied.expect("somebody waits");
         }
         other => panic!("no request: {other:?}"),
     }
@@ -76,7 +80,9 @@ fn the_callback_brings_the_answer_or_the_default() {
         scene.subscribe(Question::NUMBER);
         assert!(contract.listening(Question::NUMBER));
         let yes = completed(true, &asked(1));
-        assert_eq!((yes.outcome, yes.yes), (ANSWERED, 1));
+        assert_eq!((yes.outcome, yes.yes, yes.days), (ANSWERED, 1, 9));
+        let older = completed(true, &asked(5));
+        assert_eq!((older.outcome, older.yes, older.days), (ANSWERED, 1, 7));
         let no = completed(true, &Asked { yes: 1, ..asked(2) });
         assert_eq!((no.outcome, no.yes), (ANSWERED, 0));
         let missed = completed(
@@ -89,8 +95,8 @@ fn the_callback_brings_the_answer_or_the_default() {
         assert_eq!((missed.outcome, missed.yes), (MISSED, 1));
         assert!(missed.waited_us >= 50_000, "{missed:?}");
         let found = scene.statistics(Question::NUMBER);
-        assert_eq!((found.asked, found.deciders), (6, 1));
-        assert_eq!(found.outcomes[..3], [2, 1, 3]);
+        assert_eq!((found.asked, found.deciders), (7, 1));
+        assert_eq!(found.outcomes[..3], [3, 1, 3]);
     });
 }
 
@@ -119,7 +125,9 @@ fn who_waits_gets_the_answer_or_the_default() {
         assert_eq!((nobody.outcome, nobody.yes), (NO_DECIDER, 1));
         scene.subscribe(Question::NUMBER);
         let yes = asks(true, asked(1));
-        assert_eq!((yes.outcome, yes.yes), (ANSWERED, 1));
+        assert_eq!((yes.outcome, yes.yes, yes.days), (ANSWERED, 1, 9));
+        let older = asks(true, asked(5));
+        assert_eq!((older.outcome, older.yes, older.days), (ANSWERED, 1, 7));
         let no = asks(true, Asked { yes: 1, ..asked(2) });
         assert_eq!((no.outcome, no.yes), (ANSWERED, 0));
         let missed = asks(
