@@ -61,7 +61,11 @@ impl<R: Routines> Registration<R> {
             return Ok(());
         };
         self.gate.state.lock().announced = Some(table);
-        self.bind()
+        match self.bind() {
+            // It has begun to go: the next one will be announced.
+            Err(NtError(STATUS_DELETE_PENDING)) => Ok(()),
+            bound => bound,
+        }
     }
 
     /// The work item: errors have nobody to go to; notifications stay staged, and the next

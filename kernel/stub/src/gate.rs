@@ -76,6 +76,12 @@ impl Gate {
         self.bound().as_ref().map(call)
     }
 
+    /// As [`Gate::call`]; a common driver that has begun to go is none.
+    pub(crate) fn try_call<T>(&self, call: impl FnOnce(&Bound) -> Result<T>) -> Option<Result<T>> {
+        let going = |done: &Result<T>| matches!(done, Err(NtError(STATUS_DELETE_PENDING)));
+        self.call(call).filter(|done| !going(done))
+    }
+
     /// Does something with the common driver, if there is one and it takes it, else with the
     /// staging buffer.
     pub(crate) fn bound_or_staged<T>(

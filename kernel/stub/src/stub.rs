@@ -222,7 +222,7 @@ impl<R: Routines> Stub<R> {
         // The gate is held while waiting, so that the common driver cannot go; it ends all
         // connections, and so this wait, before it waits for us.
         let asked = (message, fixed, payload, deadline_ms);
-        let outcome = self.gate.call(|bound| bound.request(asked, reply));
+        let outcome = self.gate.try_call(|bound| bound.request(asked, reply));
         outcome.unwrap_or(Ok(Outcome::NoDecider))
     }
 
@@ -274,7 +274,7 @@ impl<R: Routines> Stub<R> {
     /// Errors: `STATUS_DEVICE_NOT_READY` without a common driver, `STATUS_NOT_SUPPORTED` with one of
     /// the first revision, `STATUS_INVALID_PARAMETER` for a number that is not of a message.
     pub fn statistics(&self, message: u16) -> Result<ProviderStatistics> {
-        let found = self.gate.call(|bound| bound.statistics(message));
+        let found = self.gate.try_call(|bound| bound.statistics(message));
         found.unwrap_or(Err(NtError(STATUS_DEVICE_NOT_READY)))
     }
 }

@@ -48,6 +48,8 @@ struct Behaviour {
     gone: bool,
     /// So many notifications are taken, then it is being unloaded.
     takes: Option<u32>,
+    /// It has begun to go, and has not revoked its table yet: nothing is taken any more.
+    is_going: bool,
     /// What a request is answered with: the bytes that are written to the reply, the outcome.
     answer: (Vec<u8>, u32),
     /// An announcement comes while a client asks.
@@ -184,6 +186,11 @@ impl CommonDriver {
         with(|b| b.takes = Some(count));
     }
 
+    /// Begins to go: registrations, notifications and requests are refused.
+    pub(crate) fn begins_to_go(&self) {
+        with(|b| (b.is_going, b.takes) = (true, Some(0)));
+    }
+
     pub(crate) fn answers(&self, reply: &[u8], outcome: u32) {
         with(|b| b.answer = (reply.to_vec(), outcome));
     }
@@ -316,6 +323,9 @@ unsafe extern "system" fn register(
     if description.version != VERSION {
         return STATUS_REVISION_MISMATCH;
     }
+    if with(|b| b.is_going) {
+        return STATUS_DELETE_PENDING;
+    }
     let first = with(|b| {
         b.registered += 1;
         b.handler = description
@@ -390,6 +400,9 @@ unsafe extern "system" fn request(_handle: ProviderHandle, request: *mut Request
     // SAFETY: the client passes a valid request.
     let request = unsafe { &mut *request };
     called("request", Call::Request(request.deadline_ms));
+    if with(|b| b.is_going) {
+        return STATUS_DELETE_PENDING;
+    }
     wait_until(|b| !b.holds, PATIENCE);
     let (answer, outcome) = with(|b| b.answer.clone());
     // SAFETY: whose reply is valid for its length.

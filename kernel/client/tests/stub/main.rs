@@ -270,6 +270,27 @@ fn a_common_driver_that_goes_while_it_takes_over_leaves_the_rest_staged() {
 }
 
 #[test]
+fn a_common_driver_that_has_begun_to_go_is_none() {
+    let kernel = boot();
+    let driver = CommonDriver::silent();
+    driver.begins_to_go();
+    assert_eq!(kernel.load(&IMAGE), Ok(()), "registered with the next one");
+    client::offer(0..1);
+    drop(driver);
+    let driver = CommonDriver::announced();
+    assert_eq!(numbers(&wait_for(&Call::Number(0))), [0]);
+    driver.begins_to_go();
+    let nobody = Answer {
+        reply: Reply { yes: true },
+        outcome: Outcome::NoDecider,
+    };
+    assert_eq!(client::ask(60_000), Ok(nobody));
+    stop(&kernel);
+    drop(driver);
+    kernel.shutdown_clean();
+}
+
+#[test]
 fn an_announcement_while_it_asks_does_not_make_a_client_meet_itself() {
     let kernel = boot();
     let driver = CommonDriver::silent();
