@@ -3,7 +3,7 @@
 //!
 //! * `Floor::open(late)`: a machine without drivers; one at a time; the Filter Manager is late if it can
 //!   be;
-//! * `start_filter_manager()`: it is there now; or why it could not be late;
+//! * `late_filter_manager_lacks()`: why it cannot be, if so; `start_filter_manager()`: it is there now;
 //! * `name()`: what it is, for the report;
 //! * `socket()`: where services find it, if they have to be told;
 //! * `lacks(order)`: why it cannot carry an order, if it cannot;

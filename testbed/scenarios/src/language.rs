@@ -73,6 +73,13 @@ pub(crate) struct Scenario {
     pub(crate) parts: Vec<Part>,
 }
 
+impl Scenario {
+    /// All of its steps, each once.
+    pub(crate) fn steps(&self) -> impl Iterator<Item = &Step> {
+        self.parts.iter().flat_map(|part| &part.steps)
+    }
+}
+
 /// Steps, and how often they are done.
 #[derive(Clone, Debug)]
 pub(crate) struct Part {

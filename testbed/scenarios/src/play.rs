@@ -6,7 +6,7 @@ mod report;
 mod stage;
 
 use crate::floor::Floor;
-use crate::language::Scenario;
+use crate::language::{Scenario, Step};
 use anyhow::Result;
 use report::{Report, Result as Played};
 use stage::Stage;
@@ -41,6 +41,11 @@ fn play(scenario: &Scenario) -> Played {
 
 /// Does the steps; the reason if one cannot be done on this floor.
 fn steps(scenario: &Scenario, stage: &mut Stage) -> Result<Option<String>> {
+    for step in scenario.steps() {
+        if let Some(reason) = Stage::lacks_from_the_beginning(step) {
+            return Ok(Some(not_here(step, reason)));
+        }
+    }
     for part in &scenario.parts {
         for round in 0..part.times {
             for step in &part.steps {
@@ -52,13 +57,14 @@ fn steps(scenario: &Scenario, stage: &mut Stage) -> Result<Option<String>> {
                     error.context(format!("line {}{round}, `{}`", step.line, step.text))
                 })?;
                 if let Some(reason) = done {
-                    return Ok(Some(format!(
-                        "line {}, `{}`: {reason}",
-                        step.line, step.text
-                    )));
+                    return Ok(Some(not_here(step, &reason)));
                 }
             }
         }
     }
     Ok(None)
+}
+
+fn not_here(step: &Step, reason: &str) -> String {
+    format!("line {}, `{}`: {reason}", step.line, step.text)
 }

@@ -93,9 +93,12 @@ impl Floor {
         Some(&self.socket.path)
     }
 
-    pub(crate) fn start_filter_manager(&self) -> Option<&'static str> {
-        self.kernel.filter_manager_ready();
+    pub(crate) fn late_filter_manager_lacks() -> Option<&'static str> {
         None
+    }
+
+    pub(crate) fn start_filter_manager(&self) {
+        self.kernel.filter_manager_ready();
     }
 
     /// Why this floor cannot carry an order.

@@ -45,9 +45,7 @@ pub(super) struct Stage {
 
 impl Stage {
     pub(super) fn open(scenario: &Scenario) -> Result<Stage> {
-        let mut steps = scenario.parts.iter().flat_map(|part| &part.steps);
-        let late =
-            steps.any(|it| matches!(&it.action, Action::Start(driver) if driver == FILTER_MANAGER));
+        let late = scenario.steps().any(starts_filter_manager);
         Ok(Stage {
             cast: Cast::default(),
             floor: Floor::open(late)?,
@@ -59,13 +57,17 @@ impl Stage {
         })
     }
 
+    /// Why this floor is another one than a scenario with this step begins on, if so.
+    pub(super) fn lacks_from_the_beginning(step: &Step) -> Option<&'static str> {
+        let why = Floor::late_filter_manager_lacks();
+        why.filter(|_| starts_filter_manager(step))
+    }
+
     /// Does a step and compares what comes of it; the reason if it cannot be done on this floor.
     pub(super) fn act(&mut self, step: &Step) -> Result<Option<String>> {
         let answer = match &step.action {
-            Action::Start(driver) if driver == FILTER_MANAGER => {
-                if let Some(why) = self.floor.start_filter_manager() {
-                    return Ok(Some(why.to_owned()));
-                }
+            Action::Start(_) if starts_filter_manager(step) => {
+                self.floor.start_filter_manager();
                 Answer::Done(Numbers::new())
             }
             Action::Start(driver) => self.start(driver)?,
@@ -363,6 +365,11 @@ impl From<Outcome> for Answer {
             Outcome::Refused(refusal) => Answer::Refused(refusal),
         }
     }
+}
+
+/// Whether the Filter Manager is not there before this step.
+fn starts_filter_manager(step: &Step) -> bool {
+    matches!(&step.action, Action::Start(driver) if driver == FILTER_MANAGER)
 }
 
 /// Compares what came of a step with what must.
