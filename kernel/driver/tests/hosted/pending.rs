@@ -87,7 +87,8 @@ fn as_many_as_there_may_be_are_answered_out_of_order() {
 #[test]
 fn every_deadline_is_kept_once() {
     let (machine, asker, mut service) = with_decider();
-    let deadline = |n: u64| 20 + (n * 37 % 200) as u32;
+    // All must have been asked before three are missed: that opens the circuit.
+    let deadline = |n: u64| 1_000 + (n * 37 % 200) as u32;
     at_dispatch_level(|| (0..200).for_each(|n| asker.ask(n, deadline(n))));
     for (n, completed) in asker.take(200) {
         assert_eq!(completed.outcome, Outcome::Missed as u32);
