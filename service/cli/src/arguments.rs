@@ -14,7 +14,8 @@ use std::time::Duration;
 #[derive(Debug, Parser)]
 #[command(name = "fltport", version)]
 pub(crate) struct Arguments {
-    /// The hosted kernel's socket (Linux). With it, no other host is started.
+    /// The hosted kernel's socket (Linux). With it, no other host is started. `fltport host` makes the
+    /// folder that it lies in if that alone is missing.
     #[cfg_attr(not(unix), arg(hide = true))]
     #[arg(long, global = true, value_name = "PATH")]
     pub(crate) socket: Option<PathBuf>,
@@ -94,7 +95,8 @@ pub(crate) struct Watch {
     /// where it stopped, and nothing in between is lost.
     #[arg(long, value_name = "NAME", value_parser = stream_name)]
     pub(crate) stream: Option<String>,
-    /// How long the stream is kept after this command has ended, at most 10m; 30s by default.
+    /// How long the stream is kept after this command has ended, at most 10m; 30s by default. With 0s
+    /// nothing is kept, and only a command with --take-over goes on, while this one runs.
     #[arg(long, value_name = "DURATION", value_parser = retention, requires = "stream")]
     pub(crate) retention: Option<Duration>,
     /// Take the stream over from another `fltport watch` that has it.

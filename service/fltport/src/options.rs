@@ -143,8 +143,9 @@ impl Options {
 
     /// Have a stream that outlives the connection: for `retention` (at most ten minutes) after it
     /// ended, the driver keeps what was not acknowledged and goes on collecting, and whoever connects
-    /// with the same key and the same rights goes on there. Without it, what is in flight when a
-    /// connection ends is lost.
+    /// with the same key and the same rights goes on there. With [`Duration::ZERO`] the stream is over
+    /// with its connection, and can only be taken over from a running instance. Without a stream, what
+    /// is in flight when a connection ends is lost.
     #[must_use]
     pub fn stream(mut self, key: StreamKey, retention: Duration) -> Self {
         self.stream = Some(StreamOptions::new(key, retention));

@@ -60,6 +60,7 @@ list! {
     "pairs-under-flood",
     "resume-under-flood",
     "hand-over-under-flood",
+    "hand-over-only",
     "registry",
     "registry-watched",
     "registry-denied",

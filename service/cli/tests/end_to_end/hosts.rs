@@ -116,6 +116,15 @@ fn wrong_arguments_and_wrong_places_are_told() {
         "{}",
         nowhere.errors
     );
+    let deep = directory.0.join("missing/run/host.sock");
+    let deep = run(&directory, &["host", "--socket", deep.to_str().unwrap()]);
+    assert_eq!(deep.status.code(), Some(1));
+    assert!(
+        deep.errors.contains("there is no directory"),
+        "{}",
+        deep.errors
+    );
+    assert!(!directory.0.join("missing").exists());
     let helped = run(&directory, &["--help"]);
     assert!(helped.status.success());
     assert!(helped.lines.iter().any(|l| l.contains("exclusions")));

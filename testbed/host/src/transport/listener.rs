@@ -91,6 +91,8 @@ pub enum BindError {
     NotASocket(PathBuf),
     /// The path has more bytes than a socket's address holds.
     TooLong(PathBuf),
+    /// Neither the socket's directory is there nor the one that it would be in.
+    NoDirectory(PathBuf),
     /// The operating system refuses.
     Io(PathBuf, io::Error),
 }
@@ -113,6 +115,11 @@ impl fmt::Display for BindError {
                 "the socket's path {} has {} bytes; a socket's may have {MAX_PATH}. Choose a shorter one",
                 path.display(),
                 path.as_os_str().len()
+            ),
+            BindError::NoDirectory(path) => write!(
+                f,
+                "there is no directory for the socket {}, nor one to make it in. Make it, or choose another socket",
+                path.display()
             ),
             BindError::Io(path, error) => write!(
                 f,
@@ -156,8 +163,8 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// Takes the socket at `path`. The directory is made if it is missing; the file of a host that
-    /// died is replaced.
+    /// Takes the socket at `path`. Its directory is made if it is missing, but not those above; the
+    /// file of a host that died is replaced.
     ///
     /// # Errors
     /// See [`BindError`].
@@ -275,7 +282,10 @@ fn listen(path: &Path) -> Result<(UnixListener, PlaceLock), BindError> {
     if path.as_os_str().len() > MAX_PATH {
         return Err(BindError::TooLong(path.to_owned()));
     }
-    make_directory(path).map_err(failed)?;
+    make_directory(path).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => BindError::NoDirectory(path.to_owned()),
+        _ => failed(error),
+    })?;
     let lock = PlaceLock::take(path).map_err(failed)?;
     let lock = lock.ok_or_else(|| BindError::InUse(path.to_owned()))?;
     match fs::symlink_metadata(path) {
@@ -291,20 +301,20 @@ fn listen(path: &Path) -> Result<(UnixListener, PlaceLock), BindError> {
     Ok((listener, lock))
 }
 
-/// Makes the socket's directory: root's can be entered by everybody, a user's own only by that
-/// user.
+/// Makes the socket's directory, unless it is there: root's can be entered by everybody, a user's own
+/// only by that user. Not those above: where they are missing the path is wrong, most likely.
 fn make_directory(path: &Path) -> io::Result<()> {
     let Some(directory) = path.parent().filter(|d| !d.as_os_str().is_empty()) else {
         return Ok(());
     };
     let mode = if own_uid() == 0 { 0o755 } else { 0o700 };
-    fs::DirBuilder::new()
-        .recursive(true)
-        .mode(mode)
-        .create(directory)
+    match fs::DirBuilder::new().mode(mode).create(directory) {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        made => made,
+    }
 }
 
-fn own_uid() -> u32 {
+pub(super) fn own_uid() -> u32 {
     // SAFETY: it has no preconditions.
     unsafe { libc::geteuid() }
 }

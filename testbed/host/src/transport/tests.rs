@@ -422,6 +422,27 @@ fn a_path_that_no_socket_can_have_is_told_before_anything_is_made() {
 }
 
 #[test]
+fn a_missing_directory_is_made_and_those_above_are_not() {
+    let parent = directory();
+    let path = parent.join("run/host.sock");
+    let refused = Endpoint::bind(&path).unwrap_err();
+    assert!(matches!(refused, BindError::NoDirectory(_)), "{refused}");
+    assert!(refused.to_string().contains("Make it"), "{refused}");
+    assert!(!parent.exists());
+    std::fs::create_dir(&parent).unwrap();
+    let mut endpoint = Endpoint::bind(&path).unwrap();
+    let made = std::fs::metadata(path.parent().unwrap()).unwrap();
+    // For everybody if root's, for this user else.
+    let open = std::os::unix::fs::PermissionsExt::mode(&made.permissions()) & 0o055 != 0;
+    assert_eq!(open, listener::own_uid() == 0);
+    // And one that is there is taken.
+    drop(endpoint);
+    endpoint = Endpoint::bind(&path).unwrap();
+    drop(endpoint);
+    std::fs::remove_dir_all(parent).unwrap();
+}
+
+#[test]
 fn the_lock_is_no_file_of_somebody_elses_choice() {
     let path = directory().join("host.sock");
     let directory = path.parent().unwrap();
