@@ -58,9 +58,11 @@ impl Muted {
         known.any(|process| process.pid == pid && !process.ended)
     }
 
-    /// The process of a service that goes on with the stream is muted like that of the former one.
+    /// The process of a service that goes on with the stream is muted like that of the former one; if
+    /// all places are taken, in that of the oldest, which is the former one's as long as it runs.
     pub(crate) fn succeeded_by(&mut self, service: u32) {
-        if !self.is_alive(service) {
+        if !self.is_alive(service) && !self.add(service) {
+            self.remove(0);
             self.add(service);
         }
     }
@@ -92,13 +94,14 @@ impl Muted {
         self.used -= 1;
     }
 
-    fn add(&mut self, pid: u32) {
+    /// False, and the process is left out, if all places are taken by processes that run.
+    fn add(&mut self, pid: u32) -> bool {
         if self.used == self.processes.len() {
             match self.known().iter().position(|process| process.ended) {
                 Some(ended) => self.remove(ended),
                 None => {
                     self.left_out += 1;
-                    return;
+                    return false;
                 }
             }
         }
@@ -106,6 +109,7 @@ impl Muted {
             *place = Process { pid, ended: false };
             self.used += 1;
         }
+        true
     }
 
     pub(crate) fn ended(&mut self, pid: u32) {

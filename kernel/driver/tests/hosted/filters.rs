@@ -4,10 +4,12 @@
 use crate::generator::{self, Blob, PROVIDER as GENERATOR};
 use crate::machine::{FLTPORT, Machine};
 use crate::service::{Record, Service};
+use crate::streams::wanted;
 use fltport_abi::command::{ENDED, FilteredSubscription, flags, own};
 use fltport_abi::filter::{FieldPlace, Op, Writer};
 use fltport_abi::fixed::Fixed;
 use fltport_abi::frame::{OutcomeRecord, RecordKind};
+use fltport_abi::hello::{Hello, StreamHello, rights, stream};
 use fltport_abi::limits::{MAX_FILTER, MAX_PREDICATES};
 use fltport_abi::message::{Message, Pid};
 use fltport_abi::process_monitor::{PROVIDER as MONITOR, ProcessCreate, ProcessStart};
@@ -520,5 +522,33 @@ fn so_many_children_that_the_first_to_end_are_forgotten() {
     // The service and 255 children have places.
     assert_eq!(service.usage_of(provider).not_muted, 300 - 255);
     drop(service);
+    machine.check();
+}
+
+/// A service that takes a stream over is muted like the one before it, also where all places are taken.
+#[test]
+fn who_takes_over_is_muted_whatever_else_is() {
+    let machine = Machine::new();
+    let old = Service::with_stream(&machine, &wanted()).unwrap();
+    let provider = old.provider("process-monitor").unwrap();
+    old.subscribe_filtered(provider, &MONITOR, 0b10, &[], flags::MUTE_SELF)
+        .unwrap();
+    let own = u64::from(old.info().pid);
+    for pid in 20_000..20_255 {
+        machine.start_process_by(own, pid, "/bin/child");
+    }
+    let taking_over = StreamHello {
+        flags: stream::RESUME | stream::TAKE_OVER,
+        ..wanted()
+    };
+    let hello = taking_over.to_bytes(&Hello::new("test", rights::ALL, 0));
+    let process = machine.kernel.peer(19_999, 0);
+    let mut new = Service::connect_from(process, &hello).unwrap();
+    machine.start_process_by(19_999, 30_000, "/bin/of-the-new-one");
+    machine.start_process_by(20_254, 30_001, "/bin/of-the-last-child");
+    machine.start_process_by(1000, 30_002, "/bin/stranger");
+    let seen = new.next().expect("the stranger");
+    assert_eq!(u32::read(&seen.payload), Some(30_002));
+    drop((old, new));
     machine.check();
 }
