@@ -134,9 +134,9 @@ impl ProviderSlot {
         let ended_requests = request_account::Accounts::new(provider.requests)?;
         let bookings = Bookings::new(now)?;
         let pending = Pending::new()?;
-        PoolBox::new_with(tag::PROVIDER, || ProviderSlot {
+        let mut slot = PoolBox::new_with(tag::PROVIDER, || ProviderSlot {
             provider,
-            backlog,
+            backlog: None,
             unheard,
             ended,
             requests,
@@ -147,7 +147,10 @@ impl ProviderSlot {
             undecided,
             ended_requests,
             pending,
-        })
+        })?;
+        // Behind the rest, so that it is on the stack once.
+        slot.backlog = backlog;
+        Ok(slot)
     }
 
     /// Accounts for a loss that no connection has to be told of now; a later first subscriber is.
