@@ -346,12 +346,22 @@ impl Client {
         self.shared.counters.read()
     }
 
+    /// Acknowledges what the program has dealt with, as it would have when it took more.
+    fn acknowledge_the_rest(&self) {
+        let stream = self.shared.options.stream.as_ref();
+        let automatically = stream.is_some_and(|s| s.acknowledge == Acknowledge::Automatically);
+        if automatically && let Some(sequence) = self.shared.progress.due_at_the_end() {
+            self.acknowledge_taken(sequence);
+        }
+    }
+
     /// Closes the connection: cancels the gets, ends the threads, wakes everybody who waits. Events
     /// that have come may still be taken.
     ///
     /// It returns soon, but while the client is connecting again it waits for that attempt, at most
     /// [`Options::patience`].
     pub fn close(&self) {
+        self.acknowledge_the_rest();
         let current = {
             let mut control = lock(&self.shared.control);
             control.closing = true;

@@ -150,6 +150,8 @@ pub(crate) struct Progress {
 struct Dealt {
     /// The last number that the program has taken.
     taken: u64,
+    /// The last that it had taken when it asked for more.
+    done: u64,
     /// Bytes that it has taken since the last acknowledgement.
     bytes: usize,
     /// The last number that was acknowledged.
@@ -164,7 +166,8 @@ struct Dealt {
 impl Dealt {
     /// Another stream's numbers count from now on.
     fn forget(&mut self) {
-        (self.taken, self.bytes, self.acknowledged) = (0, 0, 0);
+        (self.taken, self.done) = (0, 0);
+        (self.bytes, self.acknowledged) = (0, 0);
     }
 }
 
@@ -218,6 +221,7 @@ impl Progress {
     /// not for each event, but before it waits, and before the window is full.
     pub(crate) fn due(&self, window: u32, will_wait: bool) -> Option<u64> {
         let mut dealt = lock(&self.dealt);
+        dealt.done = dealt.taken;
         let count = dealt.taken.saturating_sub(dealt.acknowledged);
         let many = count >= EVENTS_AT_ONCE || dealt.bytes >= window as usize / 4;
         if count == 0 || !(will_wait || many) {
@@ -226,6 +230,15 @@ impl Progress {
         dealt.acknowledged = dealt.taken;
         dealt.bytes = 0;
         Some(dealt.taken)
+    }
+
+    /// The number that is to be acknowledged at the end, if any: of what the program has asked for more
+    /// behind.
+    pub(crate) fn due_at_the_end(&self) -> Option<u64> {
+        let mut dealt = lock(&self.dealt);
+        let done = Some(dealt.done).filter(|done| *done > dealt.acknowledged)?;
+        dealt.acknowledged = done;
+        Some(done)
     }
 
     /// An acknowledgement did not reach the driver: it is due again.

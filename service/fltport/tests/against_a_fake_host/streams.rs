@@ -75,6 +75,19 @@ fn what_the_program_has_taken_is_acknowledged_when_it_asks_for_more() {
     assert_eq!(connection.acknowledgements(), [3, 9], "not each alone");
 }
 
+/// Or the next process would be sent all of it again.
+#[test]
+fn what_the_program_has_dealt_with_is_acknowledged_when_it_ends() {
+    let host = FakeHost::new();
+    host.streams(0, 0);
+    let client = Client::connect(options(&host)).unwrap();
+    let connection = host.connection(0);
+    connection.stream(&exits(1..=9));
+    (1..=4).for_each(|n| assert_eq!(next(&client), n));
+    drop(client);
+    assert_eq!(connection.acknowledgements(), [3], "it may still be at 4");
+}
+
 #[test]
 fn a_program_can_say_itself_what_it_has_dealt_with() {
     let host = FakeHost::new();
