@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Questions from system threads: one after the other, or many at a time.
 
-use crate::flood::{check_threads, part};
-use crate::job::{Job, Progress};
-use crate::load::{self, Load, TAG};
+use crate::job::Progress;
+use crate::load::{Load, TAG};
 use crate::messages::{Ask, DECLARED, DECLARING, Question, Reply, answer_to};
+use crate::share::{self, Share};
 use core::sync::atomic::{AtomicU32, Ordering};
 use fltport_abi::account::Outcome;
 use fltport_abi::limits::MAX_DEADLINE_MS;
@@ -20,17 +20,6 @@ const DEFAULT: Reply = Reply { number: 0 };
 /// How often a thread that waits for answers looks whether the driver stops.
 const LOOK_AGAIN: Timeout = Timeout::from_millis(100);
 
-/// One thread's share.
-struct Share {
-    /// The provider that does it.
-    place: usize,
-    progress: PoolArc<Progress>,
-    thread: u32,
-    rounds: u64,
-    deadline_ms: u32,
-    pending: u32,
-}
-
 /// The questions of a thread that have not been answered.
 struct Pending {
     count: AtomicU32,
@@ -38,44 +27,31 @@ struct Pending {
     answered: Event,
 }
 
+/// What each thread does.
+#[derive(Clone, Copy)]
+struct Manner {
+    deadline_ms: u32,
+    /// How many questions are pending at a time; 0: each is waited for.
+    pending: u32,
+}
+
 /// IRQL: PASSIVE_LEVEL. Starts the job; its number.
 pub(crate) fn start(load: &Load, ask: &Ask) -> Result<u32> {
-    let _starting = load.begin()?;
-    check_threads(ask.threads)?;
     if ask.deadline_ms == 0 || ask.deadline_ms > MAX_DEADLINE_MS {
         return Err(NtError(STATUS_INVALID_PARAMETER));
     }
-    let progress = Progress::new(load.number(), ask.threads)?;
-    let number = progress.number;
-    let share = |thread| {
-        Ok(Share {
-            place: load.place,
-            progress: progress.clone(),
-            thread,
-            rounds: part(ask.rounds, ask.threads, thread),
-            deadline_ms: ask.deadline_ms,
-            pending: ask.pending,
-        })
+    let manner = Manner {
+        deadline_ms: ask.deadline_ms,
+        pending: ask.pending,
     };
-    let job = Job::in_threads(progress.clone(), ask.threads, share, Share::run)?;
-    load.keep(job).map(|()| number)
+    let run = |share: &Share<Manner>, provider: &Provider<Load>| match share.what.pending {
+        0 => share.ask(provider),
+        most => share.ask_many(provider, most),
+    };
+    share::start(load, ask.threads, ask.rounds, manner, run)
 }
 
-impl Share {
-    fn run(&self) {
-        if let Ok(provider) = load::provider(self.place) {
-            match self.pending {
-                0 => self.ask(&provider),
-                most => self.ask_many(&provider, most),
-            }
-        }
-        self.progress.share_ended();
-    }
-
-    fn is_over(&self, provider: &Provider<Load>) -> bool {
-        self.progress.is_cancelled() || provider.handler().is_stopping()
-    }
-
+impl Share<Manner> {
     /// What is asked with: [`DEFAULT`], or what was declared.
     fn default(&self) -> Option<Reply> {
         (self.place != DECLARING).then_some(DEFAULT)
@@ -90,13 +66,13 @@ impl Share {
     }
 
     fn ask(&self, provider: &Provider<Load>) {
-        for number in 0..self.rounds {
+        for number in 0..self.count {
             if self.is_over(provider) {
                 return;
             }
             let question = self.question(number);
             let begun = interrupt_time();
-            let answer = provider.ask(&question, self.deadline_ms, self.default());
+            let answer = provider.ask(&question, self.what.deadline_ms, self.default());
             note(&self.progress, &question, begun, self.default(), answer);
         }
     }
@@ -111,7 +87,7 @@ impl Share {
         let Ok(pending) = pending else {
             return;
         };
-        for number in 0..self.rounds {
+        for number in 0..self.count {
             if !self.wait_for_fewer(provider, &pending, most) {
                 return;
             }
@@ -130,7 +106,7 @@ impl Share {
             counted.count.fetch_sub(1, Ordering::Release);
             counted.answered.set();
         };
-        if let Err(error) = provider.ask_async(&question, self.deadline_ms, default, then) {
+        if let Err(error) = provider.ask_async(&question, self.what.deadline_ms, default, then) {
             pending.count.fetch_sub(1, Ordering::Relaxed);
             note(&self.progress, &question, begun, default, Err(error));
         }

@@ -40,6 +40,8 @@ mod objects;
 #[cfg(feature = "driver")]
 mod pairs;
 #[cfg(feature = "driver")]
+mod share;
+#[cfg(feature = "driver")]
 mod wrong;
 
 #[cfg(feature = "driver")]

@@ -2,13 +2,12 @@
 //! Objects that change: each change and its notification are one, so that a snapshot and the stream
 //! behind it are the state.
 
-use crate::flood::{check_threads, part};
-use crate::job::{Job, Progress};
-use crate::load::{self, Load, TAG};
+use crate::load::{Load, TAG};
 use crate::messages::{Change, MAX_OBJECTS, Object};
+use crate::share;
 use fltport_client::{Provider, Snapshot};
 use fltport_nt::bindings::STATUS_INVALID_PARAMETER;
-use fltport_nt::ex::{FastMutex, PoolArc};
+use fltport_nt::ex::FastMutex;
 use fltport_nt::{NtError, Result};
 
 /// How often each object has changed; one that never has is not there.
@@ -54,45 +53,16 @@ impl Objects {
     }
 }
 
-/// One thread's share.
-struct Share {
-    place: usize,
-    progress: PoolArc<Progress>,
-    thread: u32,
-    count: u64,
-}
-
 /// IRQL: PASSIVE_LEVEL. Starts the job; its number.
 pub(crate) fn start(load: &Load, change: &Change) -> Result<u32> {
-    let _starting = load.begin()?;
-    check_threads(change.threads)?;
-    let progress = Progress::new(load.number(), change.threads)?;
-    let number = progress.number;
-    let share = |thread| {
-        Ok(Share {
-            place: load.place,
-            progress: progress.clone(),
-            thread,
-            count: part(change.count, change.threads, thread),
-        })
-    };
-    let job = Job::in_threads(progress.clone(), change.threads, share, Share::run)?;
-    load.keep(job).map(|()| number)
-}
-
-impl Share {
-    fn run(&self) {
-        if let Ok(provider) = load::provider(self.place) {
-            let load = provider.handler();
-            for n in 0..self.count {
-                if self.progress.is_cancelled() || load.is_stopping() {
-                    break;
-                }
-                let number = (n * 7 + u64::from(self.thread)) % MAX_OBJECTS as u64;
-                let told = load.objects.change(&provider, number);
-                self.progress.offered(told);
+    share::start(load, change.threads, change.count, (), |share, provider| {
+        for n in 0..share.count {
+            if share.is_over(provider) {
+                break;
             }
+            let number = (n * 7 + u64::from(share.thread)) % MAX_OBJECTS as u64;
+            let told = provider.handler().objects.change(provider, number);
+            share.progress.offered(told);
         }
-        self.progress.share_ended();
-    }
+    })
 }

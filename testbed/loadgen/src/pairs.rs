@@ -1,57 +1,27 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Pairs of notifications: room for the second half is booked before the first one is told.
 
-use crate::flood::{check_threads, part};
-use crate::job::{Job, Progress};
-use crate::load::{self, Load};
+use crate::load::Load;
 use crate::messages::{Begun, Ended, Pairs};
+use crate::share::{self, Share};
 use fltport_abi::message::Message;
 use fltport_client::{Booking, Provider};
 use fltport_nt::Result;
-use fltport_nt::ex::PoolArc;
 
 /// So many of a thread's pairs are begun at one time.
 const AT_ONCE: usize = 16;
 
-/// One thread's share.
-struct Share {
-    place: usize,
-    progress: PoolArc<Progress>,
-    thread: u32,
-    count: u64,
-}
-
 /// IRQL: PASSIVE_LEVEL. Starts the job; its number.
 pub(crate) fn start(load: &Load, pairs: &Pairs) -> Result<u32> {
-    let _starting = load.begin()?;
-    check_threads(pairs.threads)?;
-    let progress = Progress::new(load.number(), pairs.threads)?;
-    let number = progress.number;
-    let share = |thread| {
-        Ok(Share {
-            place: load.place,
-            progress: progress.clone(),
-            thread,
-            count: part(pairs.count, pairs.threads, thread),
-        })
-    };
-    let job = Job::in_threads(progress.clone(), pairs.threads, share, Share::run)?;
-    load.keep(job).map(|()| number)
+    share::start(load, pairs.threads, pairs.count, (), Share::pair)
 }
 
-impl Share {
-    fn run(&self) {
-        if let Ok(provider) = load::provider(self.place) {
-            self.pair(&provider);
-        }
-        self.progress.share_ended();
-    }
-
+impl Share<()> {
     fn pair(&self, provider: &Provider<Load>) {
         let mut begun: [Option<(u64, Booking)>; AT_ONCE] = [const { None }; AT_ONCE];
         'all: for first in (0..self.count).step_by(AT_ONCE) {
             for (number, place) in (first..self.count).zip(&mut begun) {
-                if self.progress.is_cancelled() || provider.handler().is_stopping() {
+                if self.is_over(provider) {
                     break 'all;
                 }
                 self.end(place.take());
