@@ -51,6 +51,7 @@ impl<R: Routines> Listener for Announcements<R> {
 
 impl<R: Routines> Registration<R> {
     /// IRQL: PASSIVE_LEVEL. Binds to the common driver that is there already, if any.
+    #[inline(never)]
     pub(crate) fn ask_and_bind(&self, object: &CallbackObject) -> Result<()> {
         // From before the question: a revocation that begins behind the answer waits until it has
         // been used.

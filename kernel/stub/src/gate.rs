@@ -8,7 +8,7 @@ use crate::staging::{Staged, Staging};
 use core::sync::atomic::{AtomicU64, Ordering};
 use fltport_abi::account::Cause;
 use fltport_nt::bindings::STATUS_DELETE_PENDING;
-use fltport_nt::ex::{PoolBox, Rundown, Tag};
+use fltport_nt::ex::{PoolArc, PoolBox, Rundown, Tag};
 use fltport_nt::ke::SpinLock;
 use fltport_nt::{NtError, Result};
 
@@ -47,7 +47,9 @@ pub(crate) struct State {
 
 impl Gate {
     /// IRQL: PASSIVE_LEVEL. Without a common driver, and with so many bytes to stage in.
-    pub(crate) fn new(tag: Tag, staging: u32) -> Result<Self> {
+    // By itself, and where it stays: it would be on the stack of who registers more than once.
+    #[inline(never)]
+    pub(crate) fn new(tag: Tag, staging: u32) -> Result<PoolArc<Self>> {
         let state = State {
             bound: None,
             announced: None,
@@ -57,9 +59,10 @@ impl Gate {
             staging: Staging::new(tag, staging as usize)?,
             owed: None,
         };
-        Ok(Gate {
+        let inside = Rundown::new(tag)?;
+        PoolArc::new_with(tag, || Gate {
             tag,
-            inside: Rundown::new(tag)?,
+            inside,
             state: SpinLock::new(state),
             interest: AtomicU64::new(EVERYTHING),
         })

@@ -93,7 +93,7 @@ impl<R: Routines> Stub<R> {
         routines: R,
     ) -> Result<Self> {
         let tag = terms.tag;
-        let gate = PoolArc::new(tag, Gate::new(tag, terms.staging)?)?;
+        let gate = Gate::new(tag, terms.staging)?;
         let registration = PoolArc::new_with(tag, || Registration {
             gate: gate.clone(),
             schema,
