@@ -7,6 +7,7 @@
 //! calls out, but for setting the event of a sender that sleeps. What needs pool memory is
 //! allocated before the lock is taken and handed in.
 
+mod departures;
 mod streams;
 
 use crate::backlog::{Backlog, ProviderSlot};
@@ -21,6 +22,7 @@ use crate::request_account;
 use crate::screen::Wishes;
 use crate::tag;
 use core::sync::atomic::Ordering;
+use departures::UnreadBacklogs;
 use fltport_abi::account::Cause;
 use fltport_abi::command::Subscription as Wanted;
 use fltport_abi::frame::{Frame, RecordKind};
@@ -45,6 +47,7 @@ pub(crate) struct Routes {
     next_provider: u16,
     /// When the next asynchronous request is over.
     pub(crate) alarm: Alarm,
+    unread: UnreadBacklogs,
 }
 
 /// What lies in the places that are taken.
@@ -95,6 +98,7 @@ impl Routes {
             connections: PoolSlice::filled_with(tag::DRIVER, MAX_CONNECTIONS, || None)?,
             next_provider: 0,
             alarm: Alarm::new(),
+            unread: UnreadBacklogs::default(),
         })
     }
 
@@ -171,98 +175,6 @@ impl Routes {
             }
             None => Err((slot, NtError(STATUS_INSUFFICIENT_RESOURCES))),
         }
-    }
-
-    /// Takes a provider out of its place. What it has queued is still delivered.
-    pub(crate) fn remove_provider(&mut self, number: u16) -> Option<PoolBox<ProviderSlot>> {
-        // Nothing will be offered any more that would bring this along.
-        self.collect_too_high(number);
-        for receiver in taken_mut(&mut self.connections) {
-            receiver.unbook_all(number);
-            if let Some(subscription) = receiver.subscription(number) {
-                subscription.orphaned = true;
-                subscription.decide = 0;
-            }
-        }
-        let place = self
-            .providers
-            .iter_mut()
-            .find(|p| p.as_ref().is_some_and(|s| s.provider.number == number))?;
-        let slot = place.take();
-        if let Some(word) = slot.as_ref().and_then(|slot| slot.interest.as_ref()) {
-            // For the last time. If the driver goes, a stub stages everything from now on.
-            word.set(u64::MAX);
-        }
-        slot
-    }
-
-    /// Any provider but the driver itself, for the unload to remove one after the other.
-    pub(crate) fn any_client(&self) -> Option<PoolArc<Provider>> {
-        self.providers()
-            .find(|slot| slot.provider.number != 0)
-            .map(|slot| slot.provider.clone())
-    }
-
-    /// Any connection, for the unload to end one after the other.
-    pub(crate) fn any_connection(&self) -> Option<PoolArc<Connection>> {
-        self.connections()
-            .next()
-            .map(|slot| slot.connection.clone())
-    }
-
-    /// Takes a connection out of its place and settles its accounts: what it had not received is
-    /// lost to it, and the next subscriber of a provider that keeps a backlog is told.
-    #[inline(never)]
-    pub(crate) fn remove_connection(
-        &mut self,
-        number: u32,
-        cause: Cause,
-    ) -> Option<PoolBox<Receiver>> {
-        let found = |p: &&mut Option<PoolBox<Receiver>>| {
-            p.as_ref()
-                .is_some_and(|s| s.connection.identity.number == number)
-        };
-        let mut receiver = self.connections.iter_mut().find(found)?.take()?;
-        self.forget_lane(&receiver);
-        self.disconnect_pending(number);
-        // What `wind_up` has left: what came since, and no more than a small queue.
-        receiver.recall_gaps(usize::MAX);
-        for subscription in receiver.subscriptions.iter_mut().flatten() {
-            self.settle(subscription, cause);
-        }
-        self.tell_interest();
-        Some(receiver)
-    }
-
-    #[inline(never)]
-    fn settle(&mut self, subscription: &mut Subscription, cause: Cause) {
-        let number = subscription.provider;
-        let mut heard_by_others = 0;
-        for other in self
-            .connections()
-            .flat_map(|c| taken(&c.subscriptions))
-            .filter(|s| s.provider == number)
-        {
-            heard_by_others |= other.observe;
-        }
-        let Some(slot) = self.provider(number) else {
-            return;
-        };
-        let mut told = slot.backlog.as_mut().map(Backlog::unreported);
-        let mut forward = |message: u16, loss: Loss| {
-            if let Some(unreported) = told
-                .as_mut()
-                .filter(|_| heard_by_others & bit(message) == 0)
-            {
-                unreported.add(message, loss);
-            }
-        };
-        subscription.take_unreported(&mut forward);
-        subscription.account.drop_all(cause, |message, count| {
-            forward(message, Loss::new(cause, count))
-        });
-        slot.ended.absorb(&subscription.account);
-        slot.ended_requests.absorb(&subscription.requests);
     }
 
     /// Subscribes, or changes a subscription. The first observer of a provider with a backlog takes

@@ -17,6 +17,17 @@ crate::messages! {
         /// The provider's name.
         name: Text<'a>,
     }
+
+    /// Providers are gone whose backlogs held what nobody had read: it is lost, and this tells who is
+    /// there, or else who connects first.
+    notification 2 "backlogs-unread" BacklogsUnread<'a> {
+        /// How many notifications, of all these providers.
+        notifications: u64,
+        /// How many providers.
+        providers: u32,
+        /// The name of the last one.
+        name: Text<'a>,
+    }
 }
 
 /// The common driver's number as a provider.

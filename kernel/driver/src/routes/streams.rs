@@ -58,6 +58,7 @@ impl Routes {
         if let Some(stream) = former.and_then(|former| former.stream.as_mut()) {
             stream.finish();
         }
+        self.tell_unread();
         Ok(None)
     }
 

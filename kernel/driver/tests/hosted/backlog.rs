@@ -7,6 +7,7 @@ use crate::machine::{FLTPORT, Machine};
 use crate::service::{Record, Service};
 use fltport_abi::account::Cause;
 use fltport_abi::command::{BACKLOG, ENDED};
+use fltport_abi::common_driver::{self, BacklogsUnread};
 use fltport_abi::frame::RecordKind;
 use fltport_abi::message::Message;
 use fltport_client::BacklogPolicy;
@@ -77,6 +78,53 @@ fn a_second_backlog_waits_until_the_first_is_read() {
     generator::blob(9, b"live");
     read.extend(numbers(&service.drain()));
     assert_eq!(read, (0..10).collect::<Vec<_>>());
+    drop(service);
+    machine.check();
+}
+
+/// What a service is told of backlogs that nobody has read: how many notifications, of how many
+/// providers, and the last one's name.
+fn unread(records: &[Record]) -> Vec<(u64, u32, String)> {
+    let told = records.iter().filter(|r| {
+        (r.header.provider, r.header.message) == (common_driver::NUMBER, BacklogsUnread::NUMBER)
+    });
+    told.map(|r| {
+        let told = BacklogsUnread::decode(&r.payload).unwrap();
+        (told.notifications, told.providers, told.name.to_string())
+    })
+    .collect()
+}
+
+#[test]
+fn what_went_unread_with_its_provider_is_told_to_who_connects_first() {
+    let image = generator::image(4096, BacklogPolicy::KeepNewest);
+    let machine = machine(4096, BacklogPolicy::KeepNewest);
+    // Those that did not fit would have been told of in a gap.
+    (0..50).for_each(|n| generator::blob(n, &[0; 200]));
+    machine.stop(&image);
+    machine.load(&image);
+    generator::blob(50, b"early");
+    machine.stop(&image);
+    let mut first = Service::connect(&machine);
+    assert_eq!(unread(&first.drain()), [(51, 2, "generator".to_owned())]);
+    let mut second = Service::connect(&machine);
+    assert_eq!(unread(&second.drain()), [], "it has been told");
+    drop((first, second));
+    machine.check();
+}
+
+#[test]
+fn what_went_unread_with_its_provider_is_told_to_who_is_there() {
+    let image = generator::image(4096, BacklogPolicy::KeepNewest);
+    let machine = machine(4096, BacklogPolicy::KeepNewest);
+    let mut service = subscribed(&machine);
+    generator::blob(0, b"read");
+    machine.stop(&image);
+    machine.load(&image);
+    generator::blob(1, b"nobody observes the new one");
+    machine.stop(&image);
+    let records = service.drain();
+    assert_eq!(unread(&records), [(1, 1, "generator".to_owned())]);
     drop(service);
     machine.check();
 }
