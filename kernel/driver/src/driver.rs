@@ -30,7 +30,7 @@ use fltport_nt::bindings::{
     STATUS_DELETE_PENDING, STATUS_INSUFFICIENT_RESOURCES, STATUS_INTERNAL_ERROR,
     STATUS_INVALID_PARAMETER,
 };
-use fltport_nt::ex::{FastMutex, Global, PoolArc, PoolBytes};
+use fltport_nt::ex::{FastMutex, Global, PoolArc, PoolBox, PoolBytes};
 use fltport_nt::flt::Filter;
 use fltport_nt::ke::{Event, EventKind, SpinLock, Timeout, interrupt_time, system_time};
 use fltport_nt::{NtError, Result, ps};
@@ -59,13 +59,35 @@ pub(crate) struct Driver {
     /// The registered filter, for connections to hold; set before the port exists, so before
     /// anybody can connect.
     filter: SpinLock<Option<Filter>>,
+    following: Following,
+    held: PoolBox<Held>,
+}
+
+/// What the driver has, or has not yet, each changed by one thread at a time.
+struct Held {
     registration: FastMutex<Registration>,
     retry: FastMutex<Option<Retry>>,
     upper_case: FastMutex<Option<PoolArc<UpperCase>>>,
-    following: Following,
     announcement: FastMutex<Option<Announcement>>,
     retention: FastMutex<Option<Retention>>,
     deadlines: FastMutex<Option<Deadlines>>,
+}
+
+impl Held {
+    /// Nothing yet.
+    // Not on the stack of who makes all else of a driver.
+    #[inline(never)]
+    fn nothing() -> Result<PoolBox<Self>> {
+        let held = Held {
+            registration: FastMutex::new(tag::DRIVER, Registration::Dormant)?,
+            retry: FastMutex::new(tag::DRIVER, None)?,
+            upper_case: FastMutex::new(tag::DRIVER, None)?,
+            announcement: FastMutex::new(tag::DRIVER, None)?,
+            retention: FastMutex::new(tag::DRIVER, None)?,
+            deadlines: FastMutex::new(tag::DRIVER, None)?,
+        };
+        PoolBox::new(tag::DRIVER, held)
+    }
 }
 
 impl Driver {
@@ -76,13 +98,8 @@ impl Driver {
         let routes = SpinLock::new(Routes::new()?);
         let refusals = Refusals::new()?;
         let no_connections = Event::new(tag::DRIVER, EventKind::Notification)?;
-        let registration = FastMutex::new(tag::DRIVER, Registration::Dormant)?;
-        let retry = FastMutex::new(tag::DRIVER, None)?;
-        let upper_case = FastMutex::new(tag::DRIVER, None)?;
         let following = Following::new()?;
-        let announcement = FastMutex::new(tag::DRIVER, None)?;
-        let retention = FastMutex::new(tag::DRIVER, None)?;
-        let deadlines = FastMutex::new(tag::DRIVER, None)?;
+        let held = Held::nothing()?;
         // Relaxed: only a number.
         let life = LIVES.fetch_add(1, Ordering::Relaxed);
         let driver = PoolArc::new_with(tag::DRIVER, || Driver {
@@ -95,13 +112,8 @@ impl Driver {
             service_key,
             no_connections,
             filter: SpinLock::new(None),
-            registration,
-            retry,
-            upper_case,
             following,
-            announcement,
-            retention,
-            deadlines,
+            held,
         })?;
         driver.register_itself()?;
         Ok(driver)
@@ -150,11 +162,11 @@ impl Driver {
     }
 
     pub(crate) fn registration(&self) -> &FastMutex<Registration> {
-        &self.registration
+        &self.held.registration
     }
 
     pub(crate) fn retry(&self) -> &FastMutex<Option<Retry>> {
-        &self.retry
+        &self.held.retry
     }
 
     /// The filter that a new connection belongs to.
@@ -170,7 +182,7 @@ impl Driver {
 
     /// The table that filters which ignore case share.
     pub(crate) fn upper_case(&self) -> &FastMutex<Option<PoolArc<UpperCase>>> {
-        &self.upper_case
+        &self.held.upper_case
     }
 
     /// Whether the lifetimes of processes are followed.
@@ -179,15 +191,15 @@ impl Driver {
     }
 
     pub(crate) fn announcement(&self) -> &FastMutex<Option<Announcement>> {
-        &self.announcement
+        &self.held.announcement
     }
 
     pub(crate) fn retention(&self) -> &FastMutex<Option<Retention>> {
-        &self.retention
+        &self.held.retention
     }
 
     pub(crate) fn deadlines(&self) -> &FastMutex<Option<Deadlines>> {
-        &self.deadlines
+        &self.held.deadlines
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -358,7 +370,7 @@ impl Driver {
     /// have been woken before; but a command handler takes as long as its client driver lets it.
     pub(crate) fn shut_down(&self) {
         self.census.close();
-        let retry = self.retry.lock().take();
+        let retry = self.held.retry.lock().take();
         drop(retry);
         self.end_connections();
         loop {
@@ -369,23 +381,23 @@ impl Driver {
             };
             self.unregister(&provider);
         }
-        let announcement = self.announcement.lock().take();
+        let announcement = self.held.announcement.lock().take();
         drop(announcement);
         // No provider is left, and nothing pending.
-        let deadlines = self.deadlines.lock().take();
+        let deadlines = self.held.deadlines.lock().take();
         drop(deadlines);
         // A service may have been connecting meanwhile.
         self.end_connections();
         self.wait_for_connections();
         self.following.end();
         // Nobody connects any more, so nobody starts it again.
-        let retention = self.retention.lock().take();
+        let retention = self.held.retention.lock().take();
         drop(retention);
         self.set_filter(None);
         let registration =
-            core::mem::replace(&mut *self.registration.lock(), Registration::Closing);
+            core::mem::replace(&mut *self.held.registration.lock(), Registration::Closing);
         drop(registration);
-        *self.registration.lock() = Registration::Gone;
+        *self.held.registration.lock() = Registration::Gone;
         let own = self.routes.lock().remove_provider(common_driver::NUMBER);
         drop(own);
     }
@@ -427,7 +439,7 @@ impl Driver {
 
     /// IRQL: PASSIVE_LEVEL. A stream has lost its connection, or is over.
     pub(crate) fn look_after_streams(&self) {
-        if let Some(retention) = &*self.retention.lock() {
+        if let Some(retention) = &*self.held.retention.lock() {
             retention.look();
         }
     }

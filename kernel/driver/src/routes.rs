@@ -47,7 +47,7 @@ pub(crate) struct Routes {
     next_provider: u16,
     /// When the next asynchronous request is over.
     pub(crate) alarm: Alarm,
-    unread: UnreadBacklogs,
+    unread: PoolBox<UnreadBacklogs>,
 }
 
 /// What lies in the places that are taken.
@@ -98,7 +98,7 @@ impl Routes {
             connections: PoolSlice::filled_with(tag::DRIVER, MAX_CONNECTIONS, || None)?,
             next_provider: 0,
             alarm: Alarm::new(),
-            unread: UnreadBacklogs::default(),
+            unread: PoolBox::new(tag::DRIVER, UnreadBacklogs::default())?,
         })
     }
 

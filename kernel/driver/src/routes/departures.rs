@@ -52,7 +52,7 @@ impl Routes {
         if self.unread.providers == 0 || self.observers(provider, message).next().is_none() {
             return;
         }
-        let unread = core::mem::take(&mut self.unread);
+        let unread = core::mem::take(&mut *self.unread);
         let told = BacklogsUnread {
             notifications: unread.notifications,
             providers: unread.providers,
