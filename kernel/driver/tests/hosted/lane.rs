@@ -15,7 +15,6 @@ use fltport_nt::bindings::{
     STATUS_BUFFER_OVERFLOW, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_PARAMETER,
     STATUS_QUOTA_EXCEEDED,
 };
-use fltport_nt::linked::{DISPATCH_LEVEL, STATUS_INVALID_LEVEL};
 use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -38,11 +37,11 @@ fltport_abi::messages! {
     }
 }
 
-const EXIT: u32 = Exit::FIXED as u32;
-const BOTH: u64 = 1 << Start::NUMBER | 1 << Exit::NUMBER;
+pub(crate) const EXIT: u32 = Exit::FIXED as u32;
+pub(crate) const BOTH: u64 = 1 << Start::NUMBER | 1 << Exit::NUMBER;
 const PLENTY: &[u8] = &[7; 1000];
 
-fn machine() -> Machine {
+pub(crate) fn machine() -> Machine {
     let machine = Machine::bare();
     machine.load(&FLTPORT);
     machine
@@ -84,7 +83,7 @@ impl Heard {
 }
 
 /// The notifications of a provider.
-fn of(records: Vec<Record>, provider: u32) -> Vec<Record> {
+pub(crate) fn of(records: Vec<Record>, provider: u32) -> Vec<Record> {
     let own = |r: &Record| u32::from(r.header.provider) == provider;
     records.into_iter().filter(own).collect()
 }
@@ -485,61 +484,6 @@ fn a_connection_ends_with_bookings_and_the_next_one_keeps_them() {
     assert_eq!(second.usage_of(provider).booked, 0);
     assert_eq!(second.drain().len(), 99);
     drop((first, second, bystander, client));
-    machine.check();
-}
-
-#[test]
-fn a_notification_is_filled_in_where_it_lies() {
-    let machine = machine();
-    let mut service = Service::connect(&machine);
-    let client = BareClient::register(&PAIRS, 0);
-    let provider = service.provider(PAIRS.name).expect("is registered");
-    service.subscribe(provider, BOTH, 0).expect("subscribes");
-    let offer = |length: u32| {
-        let reservation = client
-            .reserve_at(DISPATCH_LEVEL, Exit::NUMBER, 64)
-            .expect("memory");
-        // SAFETY: 64 bytes, as asked for, ours until the commit.
-        let payload = unsafe { std::slice::from_raw_parts_mut(reservation.payload, 64) };
-        assert!(payload.iter().all(|byte| *byte == 0));
-        payload[0] = 9;
-        client.commit(&reservation, Exit::FIXED as u16, length)
-    };
-    assert_eq!(offer(EXIT), 0);
-    assert_eq!(
-        offer(65),
-        STATUS_INVALID_PARAMETER,
-        "more than was reserved"
-    );
-    assert_eq!(
-        offer(EXIT - 1),
-        STATUS_INVALID_PARAMETER,
-        "less than its fixed part"
-    );
-    let given_back = client.reserve_at(0, Exit::NUMBER, 64).expect("memory");
-    client.discard(&given_back);
-    let refused = |irql, message, length| client.reserve_at(irql, message, length).err();
-    assert_eq!(refused(0, 3, 8), Some(STATUS_INVALID_PARAMETER));
-    let too_large = MAX_PAYLOAD as u32 + 1;
-    assert_eq!(
-        refused(0, Exit::NUMBER, too_large),
-        Some(STATUS_BUFFER_OVERFLOW)
-    );
-    assert_eq!(refused(5, Exit::NUMBER, 8), Some(STATUS_INVALID_LEVEL));
-    let empty = client.reserve_at(0, Exit::NUMBER, 0).expect("memory");
-    assert_eq!(client.commit(&empty, 0, 0), 0);
-    let records = of(service.drain(), provider);
-    let exits = records
-        .iter()
-        .filter(|r| r.kind == RecordKind::Notification);
-    let payloads: Vec<&[u8]> = exits.map(|r| &r.payload[..]).collect();
-    assert_eq!(payloads, [&[9, 0, 0, 0, 0, 0, 0, 0][..], &[]]);
-    // What could not be filled in is accounted for.
-    let found = client.statistics(Exit::NUMBER).expect("the accounts");
-    assert_eq!(found.lost[Cause::TooLarge.index()], 1);
-    assert_eq!(found.lost[Cause::WrongIrql.index()], 1);
-    assert_eq!((found.offered, found.delivered), (4, 2));
-    drop((service, client));
     machine.check();
 }
 

@@ -33,6 +33,7 @@ mod registry;
 mod replies;
 mod request_accounts;
 mod requests;
+mod reservations;
 mod running;
 mod security;
 mod snapshot;
