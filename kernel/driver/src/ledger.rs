@@ -95,6 +95,24 @@ impl Unreported {
         }
     }
 
+    /// Passes the losses of these types on.
+    pub(crate) fn pass_on(&mut self, types: u64, to: &mut Self) {
+        if self.total == 0 {
+            return;
+        }
+        let places = self.losses.iter_mut().zip(self.blame.iter());
+        let wanted = (0_u16..).zip(places).filter(|(n, _)| types & bit(*n) != 0);
+        for (message, (losses, blame)) in wanted {
+            for (cause, (count, by)) in Cause::ALL.iter().zip(losses.iter_mut().zip(blame)) {
+                let (cause, count, by) = (*cause, core::mem::take(count), *by);
+                if count != 0 {
+                    self.total -= count;
+                    to.add(message, Loss { cause, count, by });
+                }
+            }
+        }
+    }
+
     /// Takes up to `room` entries out, in the order of message and cause.
     pub(crate) fn take(&mut self, provider: u16, mut room: usize, mut sink: impl FnMut(GapEntry)) {
         if self.total == 0 {

@@ -229,13 +229,11 @@ impl Routes {
         subscription.decide = wanted.decide;
         core::mem::swap(&mut subscription.screen.wishes, &mut prepared.wishes);
         subscription.usage.quota = quota;
+        let observed = wanted.observe & notifications;
         if subscription.replay.is_none() {
-            self.hand_over(
-                connection,
-                provider,
-                wanted.observe & notifications,
-                prepared,
-            );
+            self.hand_over(connection, provider, observed, prepared);
+        } else {
+            self.pass_losses_on(connection, provider, observed);
         }
         if let Some(slot) = self.provider(provider) {
             slot.requests.close_circuits(newly_decided);
@@ -334,6 +332,24 @@ impl Routes {
                 types: observe,
                 behind,
             });
+        }
+        target.wake();
+    }
+
+    /// The connection observes these types again while the backlog that it was passed is still on its
+    /// way, and of them nothing was kept meanwhile: what was lost is told behind that.
+    fn pass_losses_on(&mut self, connection: u32, provider: u16, observed: u64) {
+        let mut slots = taken_mut(&mut self.providers);
+        let slot = slots.find(|slot| slot.provider.number == provider);
+        let mut targets = taken_mut(&mut self.connections);
+        let target = targets.find(|c| c.connection.identity.number == connection);
+        let backlog = slot.and_then(|slot| slot.backlog.as_mut());
+        let (Some(backlog), Some(target)) = (backlog, target) else {
+            return;
+        };
+        if let Some(subscription) = target.subscription(provider) {
+            let to = subscription.account.unreported();
+            backlog.unreported().pass_on(observed, to);
         }
         target.wake();
     }

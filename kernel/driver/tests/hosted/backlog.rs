@@ -129,6 +129,30 @@ fn what_went_unread_with_its_provider_is_told_to_who_is_there() {
     machine.check();
 }
 
+/// As the second backlog, but nothing was kept meanwhile, only lost: there is nothing to wait for, and the loss is told
+/// of between what was kept before and what comes now.
+#[test]
+fn what_was_lost_between_two_backlogs_is_told_of() {
+    let machine = machine(512 * 1024, BacklogPolicy::KeepNewest);
+    let large = [7; 20 * 1024];
+    (0..8).for_each(|n| generator::blob(n, &large));
+    let mut service = subscribed(&machine);
+    let provider = service.provider("generator").unwrap();
+    service.subscribe(provider, 0, 0).unwrap();
+    generator::blob(8, &[7; 61 * 1024]);
+    service.subscribe(provider, 1 << 1, 0).unwrap();
+    let read = service.drain();
+    assert_eq!(numbers(&read), (0..8).collect::<Vec<_>>());
+    let last = read.last().unwrap();
+    assert_eq!(last.kind, RecordKind::Gap);
+    let told = (last.gap[0].cause(), last.gap[0].count, last.gap.len());
+    assert_eq!(told, (Some(Cause::TooLarge), 1, 1));
+    generator::blob(9, b"live");
+    assert_eq!(numbers(&service.drain()), [9]);
+    drop(service);
+    machine.check();
+}
+
 #[test]
 fn the_newest_are_kept_behind_a_gap() {
     let machine = machine(16 * 1024, BacklogPolicy::KeepNewest);
