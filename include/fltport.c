@@ -161,7 +161,9 @@ static void Lose(PFLTPORT_PROVIDER P, USHORT Message, USHORT Cause, ULONGLONG Co
     if (Message >= TYPES || Cause >= FLTPORT_CAUSES)
         return;
     P->Lost[Message][Cause] += Count;
-    P->AnyLost = TRUE;
+    /* What a common driver lost at its end came before all that is staged. */
+    if (Cause != FLTPORT_CAUSE_SHUTTING_DOWN)
+        P->AnyLost = TRUE;
 }
 
 static ULONG BytesOf(ULONG Length)

@@ -196,6 +196,25 @@ fn what_is_booked_has_its_room_in_the_staging_buffer() {
     kernel.shutdown_clean();
 }
 
+/// It came before all that is staged from then on.
+#[test]
+fn what_a_common_driver_lost_at_its_end_is_not_in_the_way_of_what_comes_then() {
+    let kernel = Kernel::boot(Config::default());
+    kernel.load(&STUB.image).expect("it needs no common driver");
+    STUB.lost(Number::NUMBER, Cause::ShuttingDown as u16, 1);
+    assert_eq!(STUB.notify(Number::NUMBER, 8, 1, 8), STATUS_SUCCESS);
+    let found = statistics_once_bound(&kernel);
+    let causes = [Cause::ShuttingDown, Cause::RingFull, Cause::NoConnection];
+    let lost = causes.map(|cause| found.lost[cause as usize]);
+    assert_eq!((lost, found.offered), ([1, 0, 1], 2));
+    for name in [STUB.image.name, FLTPORT.name] {
+        kernel
+            .unload(name, Unload::Stop)
+            .expect("it can be stopped");
+    }
+    kernel.shutdown_clean();
+}
+
 /// Loads the common driver; what it knows of the numbers once the stub has handed over.
 fn statistics_once_bound(kernel: &Kernel) -> ProviderStatistics {
     let mut found = ProviderStatistics::EMPTY;
