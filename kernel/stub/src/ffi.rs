@@ -72,11 +72,13 @@ impl Table {
             version: VERSION,
             interface: core::ptr::null(),
         };
-        object.notify(fltport_abi::interface::ASK, (&raw mut ask).addr());
+        // Exposed: who answers makes a pointer of the number.
+        let place = (&raw mut ask).expose_provenance();
+        object.notify(fltport_abi::interface::ASK, place);
         // Read anew: the notification wrote to it through the address.
         // SAFETY: a valid place on this stack.
         let found = unsafe { (&raw const ask.interface).read_volatile() };
-        Table::announced(found.addr())
+        Table::announced(found.expose_provenance())
     }
 
     /// IRQL: PASSIVE_LEVEL. Registers. The registration must stay where it is until

@@ -46,7 +46,7 @@ type Registered = PoolBox<PoolArc<Provider>>;
 
 /// The function table's address, as it travels through the callback object.
 pub(crate) fn table_address() -> usize {
-    (&raw const TABLE).addr()
+    (&raw const TABLE).expose_provenance()
 }
 
 /// IRQL: <= DISPATCH_LEVEL. Leaves the table in the [`Ask`] at this address, if its sender speaks
