@@ -73,6 +73,12 @@ impl Gate {
         self.state.lock().bound
     }
 
+    /// As [`Gate::bound`], and whether somebody registers now.
+    pub(crate) fn bound_or_binding(&self) -> (Option<Bound>, bool) {
+        let state = self.state.lock();
+        (state.bound, state.binding)
+    }
+
     /// Calls the common driver; `None` without one.
     pub(crate) fn call<T>(&self, call: impl FnOnce(&Bound) -> T) -> Option<T> {
         let _inside = self.inside.acquire()?;

@@ -4,7 +4,8 @@
 
 use fltport_abi::interface::{
     ANNOUNCE, ASK, Ask, CALLBACK_NAME, CommandHandler, Interface, Notification,
-    ProviderDescription, ProviderHandle, REVOKE, Request, Revised, VERSION,
+    ProviderDescription, ProviderHandle, REVOKE, Request, Revised, SnapshotHandle, SnapshotRoutine,
+    VERSION,
 };
 use fltport_abi::message::Message;
 use fltport_nt::bindings::{
@@ -43,6 +44,9 @@ struct Behaviour {
     /// The calls that were here before the last announcement are another driver's.
     registered: u32,
     handler: Option<(CommandHandler, usize)>,
+    reporter: Option<(SnapshotRoutine, usize)>,
+    /// What the snapshot routine answered while the client registered and unregistered.
+    snapshots: Vec<i32>,
     /// The default replies that were declared.
     defaults: Vec<(u16, Vec<u8>)>,
     gone: bool,
@@ -330,12 +334,16 @@ unsafe extern "system" fn register(
         b.registered += 1;
         b.handler = description
             .on_command
-            .map(|routine| (routine, description.context.addr()));
+            .map(|routine| (routine, description.context.expose_provenance()));
+        b.reporter = description
+            .on_snapshot
+            .map(|routine| (routine, description.context.expose_provenance()));
         b.registered == 1
     });
     if !first {
         return STATUS_OBJECT_NAME_COLLISION;
     }
+    note_snapshot();
     let defaults = (0..description.default_count as usize).map(|n| {
         // SAFETY: there are so many rows, all of them of this revision.
         let row = unsafe { description.defaults.add(n) };
@@ -361,9 +369,30 @@ unsafe extern "system" fn register(
     STATUS_SUCCESS
 }
 
+/// A service subscribes just now, and wants a snapshot.
+fn note_snapshot() {
+    if let Some(status) = snapshot() {
+        with(|b| b.snapshots.push(status));
+    }
+}
+
+/// What the snapshot routine says, if there is one.
+pub(crate) fn snapshot() -> Option<i32> {
+    let (routine, context) = with(|b| b.reporter)?;
+    // SAFETY: as the common driver calls it; the routine of a client that is not ready, or has no
+    // snapshots, does not use the handle.
+    Some(unsafe { routine(context as *mut c_void, SnapshotHandle(0), 0) })
+}
+
+/// What it said while the client registered and unregistered.
+pub(crate) fn snapshots() -> Vec<i32> {
+    with(|b| b.snapshots.clone())
+}
+
 unsafe extern "system" fn unregister(_handle: ProviderHandle) {
     called("unregister", Call::Unregister);
-    with(|b| (b.registered, b.handler) = (0, None));
+    note_snapshot();
+    with(|b| (b.registered, b.handler, b.reporter) = (0, None, None));
 }
 
 unsafe extern "system" fn notify(

@@ -5,13 +5,15 @@ mod client;
 mod common_driver;
 
 use client::{IMAGE, Number, REFUSED, Reply};
-use common_driver::{Call, CommonDriver, PATIENCE, calls, declared, wait_for, wait_for_total};
+use common_driver::{
+    Call, CommonDriver, PATIENCE, calls, declared, snapshot, snapshots, wait_for, wait_for_total,
+};
 use fltport_abi::account::{Cause, Outcome};
 use fltport_abi::message::Message;
 use fltport_client::Answer;
 use fltport_nt::bindings::{
-    KfRaiseIrql, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER, STATUS_NOT_SUPPORTED,
-    STATUS_SUCCESS,
+    KfRaiseIrql, STATUS_DELETE_PENDING, STATUS_INVALID_DEVICE_REQUEST, STATUS_INVALID_PARAMETER,
+    STATUS_NOT_SUPPORTED, STATUS_RETRY, STATUS_SUCCESS,
 };
 use fltport_nt::linked::{DISPATCH_LEVEL, KeLowerIrql, STATUS_INVALID_LEVEL};
 use nt_host::faults::FaultPlan;
@@ -335,6 +337,19 @@ fn commands_reach_the_handler_and_its_status_comes_back() {
         (STATUS_INVALID_DEVICE_REQUEST, Vec::new())
     );
     stop(&kernel);
+    drop(driver);
+    kernel.shutdown_clean();
+}
+
+/// Too early is another thing than too late: the service tries again.
+#[test]
+fn a_snapshot_while_it_binds_is_for_later_and_while_it_goes_is_not() {
+    let kernel = boot();
+    let driver = CommonDriver::announced();
+    kernel.load(&IMAGE).unwrap();
+    assert_eq!(snapshot(), Some(STATUS_NOT_SUPPORTED), "it has none");
+    stop(&kernel);
+    assert_eq!(snapshots(), [STATUS_RETRY, STATUS_DELETE_PENDING]);
     drop(driver);
     kernel.shutdown_clean();
 }

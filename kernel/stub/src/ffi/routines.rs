@@ -7,7 +7,9 @@ use crate::stub::Routines;
 use core::ffi::c_void;
 use fltport_abi::interface::{CommandCaller, SnapshotHandle};
 use fltport_nt::Result;
-use fltport_nt::bindings::{NTSTATUS, STATUS_INVALID_PARAMETER, STATUS_RETRY, STATUS_SUCCESS};
+use fltport_nt::bindings::{
+    NTSTATUS, STATUS_DELETE_PENDING, STATUS_INVALID_PARAMETER, STATUS_RETRY, STATUS_SUCCESS,
+};
 use fltport_nt::status::{check, to_status};
 
 /// The present state of a provider, for a service that begins to observe it. Lives as long as
@@ -56,10 +58,14 @@ pub(super) unsafe extern "system" fn on_snapshot<R: Routines>(
     let Some(registration) = (unsafe { context.cast::<Registration<R>>().as_ref() }) else {
         return STATUS_INVALID_PARAMETER;
     };
-    // While it binds, what was staged has not been offered yet: it would come behind the snapshot that
-    // it is older than.
-    let Some(Bound { table, .. }) = registration.gate.bound() else {
-        return STATUS_RETRY;
+    let (bound, binding) = registration.gate.bound_or_binding();
+    let Some(Bound { table, .. }) = bound else {
+        // While it binds, what was staged has not been offered yet: it would come behind the snapshot
+        // that it is older than. Otherwise the provider or the common driver goes.
+        return match binding {
+            true => STATUS_RETRY,
+            false => STATUS_DELETE_PENDING,
+        };
     };
     let snapshot = Snapshot {
         table,
