@@ -438,11 +438,12 @@ FLTPORT_API NTSTATUS FltPortSnapshotLive(PFLTPORT_PROVIDER Provider, FLTPORT_SNA
 
 /* Whether a notification or request with this number would reach anybody: to be asked before an
    expensive message is built. One load. Without a common driver, or if that is older than 1.1,
-   everything is wanted. IRQL: any. */
+   everything is wanted; without a provider (NULL), nothing. IRQL: any. */
 FLTPORT_INLINE BOOLEAN FltPortIsListening(PFLTPORT_PROVIDER Provider, USHORT Message)
 {
     /* A provider begins with its interest word, which the common driver keeps. */
-    return (BOOLEAN)(*(const volatile ULONGLONG *)(const void *)Provider >> (Message & 63) & 1);
+    const volatile ULONGLONG *Interest = (const volatile ULONGLONG *)(const void *)Provider;
+    return (BOOLEAN)(Interest != NULL && Message <= FLTPORT_MAX_MESSAGE_NUMBER && (*Interest >> Message & 1));
 }
 
 /* ---- Messages ----

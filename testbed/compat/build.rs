@@ -73,6 +73,7 @@ fn contract(mut build: cc::Build, way: &str) {
         "notify_nothing",
         "lost",
         "listening",
+        "listening_without",
         "in_place",
         "book",
         "notify_booked",

@@ -93,6 +93,10 @@ BOOLEAN contract_listening(USHORT Message) {
     return FltPortIsListening(Provider, Message);
 }
 
+BOOLEAN contract_listening_without(USHORT Message) {
+    return FltPortIsListening(NULL, Message);
+}
+
 /* Reserves Room, fills in a number, and commits Length of it; what FltPortReserve said, if that failed. */
 NTSTATUS contract_in_place(USHORT Message, ULONG Room, USHORT Fixed, ULONGLONG Number, ULONG Length) {
     FLTPORT_RESERVATION R = { sizeof(R), Message, 0, Room, 0, NULL, 0 };

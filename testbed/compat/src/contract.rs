@@ -124,6 +124,8 @@ contract! {
     fn lost(message: u16, cause: u16, count: u64);
     /// FltPortIsListening.
     fn listening(message: u16) -> bool;
+    /// The same with null.
+    fn listening_without(message: u16) -> bool;
     /// FltPortReserve and FltPortCommit.
     fn in_place(message: u16, room: u32, fixed: u16, number: u64, length: u32) -> NTSTATUS;
     /// FltPortBook.

@@ -26,6 +26,11 @@ fn what_is_told_arrives_as_it_was_told() {
         assert!(!contract.listening(Number::NUMBER), "there is no backlog");
         scene.subscribe([]);
         assert!(contract.listening(Number::NUMBER) && !contract.listening(Question::NUMBER));
+        assert!(
+            !contract.listening(64 + Number::NUMBER),
+            "there is no such number"
+        );
+        assert!(!contract.listening_without(Number::NUMBER));
         let size = size_of::<Notification>() as u32;
         let mut none = Booking::default();
         let told = [
