@@ -76,7 +76,7 @@ pub(crate) struct Watch {
     /// One JSON object a line.
     #[arg(long)]
     pub(crate) json: bool,
-    /// Stop by itself after this time: a number and ms, s, m or h.
+    /// Stop by itself after this time: a number and ms, s, m or h; alone it is seconds.
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     pub(crate) duration: Option<Duration>,
     /// Deny the creation of processes whose image matches: * stands for any characters, ? for one;

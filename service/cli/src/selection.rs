@@ -22,10 +22,10 @@ impl Selection {
             .split_once(':')
             .ok_or_else(|| format!("it does not say which messages it is about; {form}"))?;
         let (provider, message) = match about.trim().split_once('/') {
-            Some((provider, message)) => (Some(provider.to_owned()), message),
+            Some((provider, message)) => (Some(provider.trim().to_owned()), message.trim()),
             None => (None, about.trim()),
         };
-        if message.is_empty() || filter.trim().is_empty() {
+        if message.is_empty() || provider.as_deref() == Some("") || filter.trim().is_empty() {
             return Err(format!("there is nothing on one side of the colon; {form}"));
         }
         Ok(Selection {
@@ -116,6 +116,7 @@ mod tests {
             "start:",
             ": pid == 4",
             "process-monitor/: pid == 4",
+            "/start: pid == 4",
         ] {
             assert!(Selection::parse(bad).is_err(), "{bad}");
         }

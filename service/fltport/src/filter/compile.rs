@@ -346,6 +346,10 @@ impl Compiler<'_> {
         match (least..=most).contains(&number) {
             true => Ok(number),
             false => {
+                let most = match kind {
+                    FieldKind::Status => u32::MAX.into(),
+                    _ => most,
+                };
                 let cause = format!("\"{}\" is from {least} to {most}", field.name);
                 Err(self.problem(&operand.at, cause))
             }

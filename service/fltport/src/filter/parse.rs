@@ -2,7 +2,7 @@
 //! From a filter's words to what they mean, before anything is known of the message's fields.
 
 use super::words::{Placed, Word, words};
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::ops::Range;
 
 /// Why a filter's text is not one, and where in it.
@@ -41,18 +41,39 @@ impl FilterProblem {
 impl fmt::Display for FilterProblem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let place = self.text.get(self.at.clone()).unwrap_or_default();
+        let cause = &self.cause;
         match place.is_empty() {
             true => write!(
                 f,
-                "the filter {:?} ends too early: {}",
-                self.text, self.cause
+                "the filter {} ends too early: {cause}",
+                Quoted(&self.text)
             ),
-            false => write!(f, "the filter is wrong at {place:?}: {}", self.cause),
+            false => write!(f, "the filter is wrong at {}: {cause}", Quoted(place)),
         }
     }
 }
 
 impl std::error::Error for FilterProblem {}
+
+/// A part of a filter as it was written: its backslashes and quotes count, so they are not escaped.
+/// Of a long one the beginning is enough to find it by.
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MOST: usize = 64;
+        f.write_char('"')?;
+        for character in self.0.chars().take(MOST) {
+            f.write_char(if character.is_control() {
+                '·'
+            } else {
+                character
+            })?;
+        }
+        let rest = self.0.chars().nth(MOST);
+        f.write_str(if rest.is_some() { "…\"" } else { "\"" })
+    }
+}
 
 /// How two values are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

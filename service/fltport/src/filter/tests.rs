@@ -310,8 +310,8 @@ fn mistakes_are_named_where_they_are() {
         ),
         (
             "image ends \"\\nc\"",
-            "the filter is wrong at \"\\\"\\\\nc\\\"\": in \"…\" a backslash is written twice; in \
-             '…' everything is itself",
+            "the filter is wrong at \"\"\\nc\"\": in \"…\" a backslash is written twice; in '…' \
+             everything is itself",
         ),
         (
             "(pid == 4",
@@ -324,6 +324,10 @@ fn mistakes_are_named_where_they_are() {
         (
             "pid == 4 image is absent",
             "the filter is wrong at \"image\": here \"and\" or \"or\" was expected, or the end",
+        ),
+        (
+            "image ends \"a\n",
+            "the filter is wrong at \"\"a·\": the text has no end; close it with \"",
         ),
     ] {
         assert_eq!(complaint(filter), expected);
@@ -363,6 +367,22 @@ fn what_is_too_large_is_refused() {
     assert!(complaint(&deep).contains("nested too deeply"));
     assert!(complaint(&"(".repeat(100_000)).contains("at most 64 predicates"));
     assert!(complaint(&"not ".repeat(1_000)).contains("nested too deeply"));
+    for lengthy in [many(65), long, format!("{} and", many(40))] {
+        let said = complaint(&lengthy);
+        assert!(said.contains("…\"") && said.len() < 200, "{said}");
+    }
+}
+
+#[test]
+fn a_status_has_the_range_in_which_it_may_be_written() {
+    let schema = schema(&process_monitor::PROVIDER);
+    let exit = schema.message(2).unwrap();
+    assert!(compile(&schema, exit, "exit_status == 0xffffffff").is_ok());
+    let said = compile(&schema, exit, "exit_status == 0x100000000").unwrap_err();
+    assert_eq!(
+        said.to_string(),
+        "the filter is wrong at \"0x100000000\": \"exit_status\" is from -2147483648 to 4294967295"
+    );
 }
 
 proptest! {
