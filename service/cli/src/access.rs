@@ -97,6 +97,12 @@ impl Access {
         })
     }
 
+    /// Whether what providers without a key of their own have is the default.
+    fn is_default_for_others(&self) -> bool {
+        let mut providers = self.providers.iter().flatten();
+        !providers.any(|p| p.provider == OTHERS)
+    }
+
     fn to_text(&self) -> Vec<String> {
         let mut lines = Vec::new();
         for provider in self.providers.iter().flatten() {
@@ -114,19 +120,21 @@ impl Access {
                 lines.push("  nobody may do anything".into());
             }
         }
-        let has_others = self
-            .providers
-            .iter()
-            .flatten()
-            .any(|p| p.provider == OTHERS);
-        if !has_others {
+        if self.is_default_for_others() {
             lines.push(heading(OTHERS));
             let all = Rights(rights::ALL);
             lines.extend(ADMINISTRATORS.map(|(name, _)| format!("  {name}: {all} (the default)")));
         }
         lines.push(match &self.images {
             None => "programs: any".into(),
-            Some(value) => format!("programs: {value}"),
+            Some(Value::Texts(texts)) if texts.is_empty() => {
+                "programs: none, so nobody may connect".into()
+            }
+            Some(value @ Value::Texts(_)) => format!("programs: {value}"),
+            Some(value) => format!(
+                "programs: Images is {}, and no list of texts, so nobody may connect",
+                value.type_name()
+            ),
         });
         lines
     }
@@ -136,19 +144,41 @@ impl Access {
         json.object(|json| {
             json.key("providers").list(|json| {
                 for provider in self.providers.iter().flatten() {
-                    json.object(|json| {
-                        json.key("provider").text(&provider.provider);
-                        json.key("entries").list(|json| {
-                            for entry in &provider.entries {
-                                json.object(|json| entry_json(json, entry));
-                            }
-                        });
+                    provider_json(json, &provider.provider, false, &provider.entries);
+                }
+                if self.is_default_for_others() {
+                    let entries = ADMINISTRATORS.map(|(name, sid)| Entry {
+                        name: name.into(),
+                        grant: Some((sid, Rights(rights::ALL))),
                     });
+                    provider_json(json, OTHERS, true, &entries);
                 }
             });
+            let patterns: Option<&[String]> = match &self.images {
+                None => None,
+                Some(Value::Texts(patterns)) => Some(patterns),
+                Some(_) => Some(&[]),
+            };
+            let programs = json.key("programs");
+            match patterns {
+                None => programs.null(),
+                Some(patterns) => programs.list(|json| patterns.iter().for_each(|p| json.text(p))),
+            }
         });
         json.take()
     }
+}
+
+fn provider_json(json: &mut Json, provider: &str, is_default: bool, entries: &[Entry]) {
+    json.object(|json| {
+        json.key("provider").text(provider);
+        json.key("default").bool(is_default);
+        json.key("entries").list(|json| {
+            for entry in entries {
+                json.object(|json| entry_json(json, entry));
+            }
+        });
+    });
 }
 
 fn entry_json(json: &mut Json, entry: &Entry) {
@@ -312,6 +342,48 @@ mod tests {
         told(|tell| reset(&machine, OTHERS, tell)).unwrap();
         let after = listed(&machine);
         assert_eq!(after, default);
+    }
+
+    #[test]
+    fn json_has_the_default_and_the_programs() {
+        let machine = machine();
+        install_all(&machine);
+        let json = || told(|tell| list(&machine, true, tell)).unwrap().remove(0);
+        let all = r#""valid":true,"rights":["observe","decide","command"]"#;
+        assert_eq!(
+            json(),
+            format!(
+                r#"{{"providers":[{{"provider":"*","default":true,"entries":[{{"sid":"S-1-5-18",{all}}},{{"sid":"S-1-5-32-544",{all}}}]}}],"programs":null}}"#
+            )
+        );
+        told(|tell| grant(&machine, OTHERS, USERS, Rights(1), tell)).unwrap();
+        assert!(!json().contains(r#""default":true"#));
+        let parameters = format!(r"{COMMON}\Parameters");
+        for (value, programs, line) in [
+            (
+                Value::Texts(vec![r"*\a.exe".into()]),
+                r#"["*\\a.exe"]"#,
+                r#"programs: "*\a.exe""#,
+            ),
+            (
+                Value::Texts(vec![]),
+                "[]",
+                "programs: none, so nobody may connect",
+            ),
+            (
+                Value::text(r"*\a.exe"),
+                "[]",
+                "programs: Images is REG_SZ, and no list of texts, so nobody may connect",
+            ),
+        ] {
+            machine.set(&parameters, "Images", &value).unwrap();
+            let said = json();
+            assert!(
+                said.ends_with(&format!(r#""programs":{programs}}}"#)),
+                "{said}"
+            );
+            assert_eq!(listed(&machine).last().map(String::as_str), Some(line));
+        }
     }
 
     #[test]

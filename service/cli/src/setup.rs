@@ -74,7 +74,11 @@ pub(crate) struct AccessCommand {
 #[derive(Clone, Debug, Subcommand)]
 enum AccessChange {
     /// List who may what. So does `access` alone.
-    List,
+    List {
+        /// One JSON object.
+        #[arg(long)]
+        json: bool,
+    },
     /// Give a user, group or service rights at a provider, besides those that it has.
     Grant {
         #[command(flatten)]
@@ -193,7 +197,8 @@ impl Control {
 impl AccessCommand {
     pub(crate) fn run(&self, machine: &Machine, tell: Tell<'_>) -> Result<(), Failure> {
         match &self.what {
-            None | Some(AccessChange::List) => access::list(machine, self.json, tell),
+            None => access::list(machine, self.json, tell),
+            Some(AccessChange::List { json }) => access::list(machine, self.json || *json, tell),
             Some(AccessChange::Grant { whom, rights }) => {
                 access::grant(machine, &whom.provider, &whom.sid, *rights, tell)
             }
@@ -268,6 +273,10 @@ mod tests {
         assert!(matches!(parse("start"), Ok(Command::Start(c)) if c.drivers.is_empty()));
         assert!(matches!(parse("doctor --json"), Ok(Command::Doctor(d)) if d.json));
         assert!(matches!(parse("access --json"), Ok(Command::Access(a)) if a.json));
+        let list = parse("access list --json");
+        assert!(
+            matches!(list, Ok(Command::Access(a)) if matches!(a.what, Some(AccessChange::List { json: true })))
+        );
         let line = "access grant --sid S-1-5-32-545 --rights observe,decide";
         let Ok(Command::Access(access)) = parse(line) else {
             panic!("{line}");
