@@ -39,8 +39,12 @@ pub trait Handler: Send + Sync + 'static {
     }
 }
 
-/// A registered provider. Dropping it (IRQL: PASSIVE_LEVEL, not from its command handler)
-/// unregisters it and waits until no handler runs.
+/// A registered provider. Dropping it (IRQL: PASSIVE_LEVEL, not from its own handler) unregisters it
+/// and waits until the handler does not run.
+///
+/// So the handler holds no reference to it, as of a [`Global`](fltport_nt::ex::Global): if the driver lets
+/// go of the provider meanwhile, that is the last one, and waits for itself. What it has to tell or ask, a
+/// thread of the driver's does, as in `examples/hello-rs`.
 pub struct Provider<H: Handler> {
     pub(crate) stub: Stub<Handling<H>>,
     pub(crate) options: Options,

@@ -87,7 +87,7 @@ impl ExclusionList {
 
 impl Handler for ExclusionList {
     fn snapshot(&self, snapshot: &Snapshot<'_>) -> Result<()> {
-        monitor::report(snapshot)
+        monitor::report(snapshot, self)
     }
 
     fn command(

@@ -194,16 +194,16 @@ impl ProcessObserver for Monitor {
 /// IRQL: PASSIVE_LEVEL. Reports the processes that run to a service that begins to observe. If one had to be
 /// forgotten, they are listed anew; one that is being created at that moment may be in the snapshot, and
 /// told of as well.
-pub(crate) fn report(snapshot: &Snapshot<'_>) -> Result<()> {
+///
+/// The provider waits for this: a reference to it could be the last one.
+pub(crate) fn report(snapshot: &Snapshot<'_>, exclusions: &ExclusionList) -> Result<()> {
     let started = STARTED.get().ok_or(NtError(STATUS_NOT_SUPPORTED))?;
     if !started.wait(Timeout::from_millis(START_MS)) {
         return Err(NtError(STATUS_DEVICE_NOT_READY));
     }
-    let not_now = NtError(STATUS_NOT_SUPPORTED);
-    let processes = PROCESSES.get().ok_or(not_now)?;
+    let processes = PROCESSES.get().ok_or(NtError(STATUS_NOT_SUPPORTED))?;
     if processes.lacks_some() {
-        let provider = PROVIDER_OF_THIS.get().ok_or(not_now)?;
-        listing::take(&processes, |pid| provider.handler().is_hidden(pid))?;
+        listing::take(&processes, |pid| exclusions.is_hidden(pid))?;
     }
     processes.report(snapshot)
 }

@@ -3,20 +3,21 @@
 //! starts and ends while the driver starts.
 
 use crate::machine::{FLTPORT, MONITOR, Machine};
-use crate::service::Service;
+use crate::service::{PATIENCE, Service};
 use fltport_abi::command::flags;
 use fltport_abi::frame::RecordKind;
 use fltport_abi::message::{Message, Pid};
 use fltport_abi::process_monitor::{ProcessExit, ProcessStart};
 use fltport_nt::bindings::{
-    DRIVER_OBJECT, HANDLE, NTSTATUS, PsSetCreateProcessNotifyRoutine,
+    DRIVER_OBJECT, HANDLE, NTSTATUS, PsSetCreateProcessNotifyRoutine, STATUS_DEVICE_NOT_READY,
     STATUS_INSUFFICIENT_RESOURCES, STATUS_SUCCESS, UNICODE_STRING,
 };
 use nt_host::faults::FaultPlan;
 use nt_host::{DriverImage, ProcessCreated};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Barrier, Condvar, Mutex};
+use std::sync::mpsc::channel;
+use std::sync::{Arc, Barrier, Condvar, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -117,6 +118,36 @@ fn a_list_that_could_not_be_had_is_taken_when_a_snapshot_is_wanted() {
     let wanted = BTreeSet::from([SYSTEM, CREATOR, 2000, 2004, std::process::id()]);
     assert_eq!(running.into_keys().collect::<BTreeSet<_>>(), wanted);
     drop(service);
+    machine.check();
+}
+
+/// The provider's routine is waited for by whoever lets go of the provider, and so must not be that itself.
+#[test]
+fn the_driver_can_be_stopped_while_a_snapshot_has_the_processes_listed() {
+    let machine = unwatched();
+    (2000..6000).for_each(|n| runs_before(&machine, 4 * n, "/usr/bin/some"));
+    let no_list = FaultPlan::nth(0).of("ZwQuerySystemInformation");
+    machine.kernel.set_faults(no_list);
+    machine.load(&MONITOR);
+    machine.kernel.set_faults(FaultPlan::default());
+    let (sender, ended) = channel();
+    let both = Arc::new(Barrier::new(2));
+    for _ in 0..2 {
+        let (sender, service) = (sender.clone(), Service::connect(&machine));
+        let provider = service.provider("process-monitor").unwrap();
+        let both = both.clone();
+        thread::spawn(move || {
+            both.wait();
+            let status = service.subscribe_flagged(provider, WANTED, flags::SNAPSHOT);
+            sender.send(status.err()).unwrap();
+        });
+    }
+    // One of them, for the other has the list made.
+    let refused = ended.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(refused, Some(STATUS_DEVICE_NOT_READY));
+    machine.stop(&MONITOR);
+    let other = ended.recv_timeout(PATIENCE);
+    assert!(other.is_ok(), "it is still inside: {other:?}");
     machine.check();
 }
 
