@@ -9,7 +9,7 @@ use crate::table;
 use fltport::process_monitor::{
     Exclusions, ExclusionsSet, GetExclusions, MAX_EXCLUSIONS, SetExclusions,
 };
-use fltport::{Client, Error, TextList, rights};
+use fltport::{Error, TextList, rights};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -29,7 +29,7 @@ pub(crate) fn run(socket: Option<&Path>) -> Result<ExitCode, Failure> {
 }
 
 /// Replaces the list.
-pub(crate) fn set(client: &Client, patterns: &[String]) -> Result<(), Failure> {
+pub(crate) fn set(service: &Service, patterns: &[String]) -> Result<(), Failure> {
     if patterns.len() > MAX_EXCLUSIONS {
         return Err(Failure::new(format!(
             "{} exclusions are too many; the driver takes {MAX_EXCLUSIONS}. Join some with *",
@@ -38,6 +38,7 @@ pub(crate) fn set(client: &Client, patterns: &[String]) -> Result<(), Failure> {
     }
     let patterns: Vec<&str> = patterns.iter().map(String::as_str).collect();
     let images = TextList::Strings(&patterns);
+    let client = service.connect("fltport watch --exclude", rights::COMMAND)?;
     let result = match client.command("process-monitor", &SetExclusions { images }) {
         Err(Error::Encode(_)) => {
             return Err(Failure::new(

@@ -62,6 +62,10 @@ fn ask(client: &Client, name: Option<&str>) -> Result<Vec<Known>, Failure> {
             // Gone since the list was made.
             Err(Error::NoProvider(_) | Error::NotFound(_)) => {}
             Err(error @ Error::Schema(_)) => known.push((provider, Err(error))),
+            // Those that this user may see are not to be missing for it.
+            Err(error @ Error::AccessDenied(_)) if name.is_none() => {
+                known.push((provider, Err(error)));
+            }
             Err(error) => return Err(error.into()),
             Ok(schema) => match defaults(client, &provider.name, &schema) {
                 Err(Error::NoProvider(_) | Error::NotFound(_)) => {}

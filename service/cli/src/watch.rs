@@ -113,24 +113,25 @@ impl Stream {
         arguments: &Watch,
         sender: SyncSender<Input>,
     ) -> Result<Stream, Failure> {
-        let wanted = rights::OBSERVE | rights::COMMAND;
+        // Before the first subscription, and over a connection of its own: who only watches needs no
+        // right to command, and a stream has no more rights once than another time.
+        if !arguments.exclude.is_empty() {
+            exclusions::set(service, &arguments.exclude)?;
+        }
         let client = Arc::new(match &arguments.stream {
-            None => service.connect("fltport watch", wanted)?,
+            None => service.connect("fltport watch", rights::OBSERVE)?,
             Some(name) => {
                 let key = stream_key(name)?;
                 service.connect_with("fltport watch", |options| {
                     let retention = arguments.retention.unwrap_or(RETENTION);
                     options
-                        .rights(wanted)
+                        .rights(rights::OBSERVE)
                         .stream(key, retention)
                         .take_over(arguments.take_over)
                         .acknowledge(Acknowledge::Explicitly)
                 })?
             }
         });
-        if !arguments.exclude.is_empty() {
-            exclusions::set(&client, &arguments.exclude)?;
-        }
         let decider = if arguments.deny.is_empty() {
             None
         } else {
@@ -139,11 +140,10 @@ impl Stream {
         let selections = Arc::new(arguments.selections.clone());
         let snapshot = arguments.snapshot;
         let providers = client.providers()?;
+        let schemas = schemas(&client, &providers)?;
         // Before the first subscription: that takes what was kept, and a slip must not lose it.
-        check(&client, &providers, &selections)?;
-        for provider in &providers {
-            observe(&client, &provider.name, snapshot, &selections)?;
-        }
+        check(&schemas, &selections)?;
+        observe_all(&client, &schemas, snapshot, &selections)?;
         let reader = std::thread::Builder::new()
             .name("events".into())
             .spawn({
@@ -198,25 +198,36 @@ impl Stream {
     }
 }
 
-/// Whether each selection is about something that one of these providers tells, and right.
-fn check(
-    client: &Client,
-    providers: &[ProviderInfo],
-    selections: &[Selection],
-) -> Result<(), Failure> {
-    if selections.is_empty() {
-        return Ok(());
-    }
+/// What is said of a provider that cannot be observed. The others can be.
+fn leave_out(provider: &str, error: &fltport::Error) {
+    complain(&format!("{provider} is left out: {error}"));
+}
+
+/// What these providers can tell.
+fn schemas(client: &Client, providers: &[ProviderInfo]) -> Result<Vec<Arc<Schema>>, Failure> {
     let mut schemas = Vec::with_capacity(providers.len());
     for provider in providers {
-        schemas.push(client.schema(&provider.name)?);
-    }
-    for selection in selections {
-        if !schemas.iter().any(|s| selection.message_of(s).is_some()) {
-            return Err(Failure::new(selection.unmet(&schemas)));
+        match client.schema(&provider.name) {
+            Ok(schema) => schemas.push(schema),
+            Err(error @ (fltport::Error::AccessDenied(_) | fltport::Error::Schema(_))) => {
+                leave_out(&provider.name, &error);
+            }
+            // Gone since the list was made.
+            Err(fltport::Error::NoProvider(_) | fltport::Error::NotFound(_)) => {}
+            Err(error) => return Err(error.into()),
         }
     }
-    for schema in &schemas {
+    Ok(schemas)
+}
+
+/// Whether each selection is about something that one of these providers tells, and right.
+fn check(schemas: &[Arc<Schema>], selections: &[Selection]) -> Result<(), Failure> {
+    for selection in selections {
+        if !schemas.iter().any(|s| selection.message_of(s).is_some()) {
+            return Err(Failure::new(selection.unmet(schemas)));
+        }
+    }
+    for schema in schemas {
         let checked = wanted(schema, selections).check(schema);
         checked.map_err(|problem| Failure::new(selection::wrong(selections, &problem)))?;
     }
@@ -233,6 +244,32 @@ fn wanted(schema: &Schema, selections: &[Selection]) -> Subscription {
         }
     }
     subscription
+}
+
+/// Subscribes to all that may be observed; fails if that is nothing.
+fn observe_all(
+    client: &Client,
+    schemas: &[Arc<Schema>],
+    snapshot: bool,
+    selections: &[Selection],
+) -> Result<(), Failure> {
+    let mut observed = false;
+    let mut refusal = None;
+    for schema in schemas {
+        match observe(client, &schema.provider, snapshot, selections) {
+            Ok(()) => observed = true,
+            Err(error @ fltport::Error::AccessDenied(_)) => {
+                leave_out(&schema.provider, &error);
+                refusal = Some(error);
+            }
+            Err(fltport::Error::NoProvider(_) | fltport::Error::NotFound(_)) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match refusal.filter(|_| !observed) {
+        Some(error) => Err(error.into()),
+        None => Ok(()),
+    }
 }
 
 /// Subscribes to it.
@@ -272,7 +309,7 @@ fn read(client: &Client, snapshot: bool, selections: &[Selection], sender: &Sync
         if let Some(provider) = registered(&event)
             && let Err(error) = observe(client, &provider, snapshot, selections)
         {
-            complain(&error.to_string());
+            leave_out(&provider, &error);
         }
         if sender.send(Input::Event(event)).is_err() {
             return;

@@ -78,18 +78,48 @@ fn a_user_sees_what_he_is_granted_and_may_do_no_more() {
     let connections = status["connections"].as_array().unwrap();
     assert_eq!(connections.len(), 1, "{status}");
     assert_eq!(connections[0]["name"], "fltport status");
-    let denying = ["watch", "--for", "100ms", "--deny", "/nowhere/*"];
-    let refused = as_nobody(&directory, &program, &denying);
-    assert!(!refused.status.success());
-    assert!(
-        refused.errors.contains("one of the rights"),
-        "{}",
-        refused.errors
-    );
+    for watching in [vec![], vec!["--stream", "his", "--where", "exit: pid > 0"]] {
+        let line = [vec!["watch", "--json", "--for", "100ms"], watching].concat();
+        let watched = as_nobody(&directory, &program, &line);
+        assert!(watched.status.success(), "{}", watched.errors);
+    }
+    for more in ["--deny", "--exclude"] {
+        let line = ["watch", "--for", "100ms", more, "/nowhere/*"];
+        let refused = as_nobody(&directory, &program, &line);
+        assert!(!refused.status.success(), "{more}");
+        assert!(
+            refused.errors.contains("one of the rights"),
+            "{more}: {}",
+            refused.errors
+        );
+    }
     // Root sees what was refused.
     let mut command = fltport(&directory);
     command.args(["status", "--json"]);
     let seen = json(&Running::start(command).end().lines[0]);
     let refusals = seen["refusals"].as_array().unwrap();
     assert!(!refusals.is_empty(), "{seen}");
+}
+
+#[test]
+fn a_provider_that_is_not_his_does_not_hide_the_others() {
+    if !is_root() {
+        return;
+    }
+    let directory = Directory::new();
+    let program = program(&directory);
+    let grants = ["*=S-1-22-1-65534:observe", "process-monitor=S-1-5-18:all"];
+    let _host = host(&directory, &grants);
+    let watched = as_nobody(&directory, &program, &["watch", "--for", "100ms"]);
+    assert!(watched.status.success(), "{}", watched.errors);
+    let said = "process-monitor is left out: access denied";
+    assert!(watched.errors.contains(said), "{}", watched.errors);
+    let listed = as_nobody(&directory, &program, &["providers"]);
+    assert!(listed.status.success(), "{}", listed.errors);
+    let starts = |with| listed.lines.iter().any(|line| line.starts_with(with));
+    assert!(starts("fltport: provider 0"), "{:?}", listed.lines);
+    assert!(starts("process-monitor: provider 1") && starts("  access denied"));
+    let one = as_nobody(&directory, &program, &["providers", "process-monitor"]);
+    assert_eq!(one.status.code(), Some(1));
+    assert!(one.errors.contains("access denied"), "{}", one.errors);
 }
