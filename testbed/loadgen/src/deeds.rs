@@ -13,6 +13,9 @@ pub(crate) fn tell(load: &Load, wanted: &Tell) -> Result<Told> {
     if wanted.count > MAX_DEEDS {
         return Err(NtError(STATUS_INVALID_PARAMETER));
     }
+    // Given back last: until then the driver does not let go of the provider, whose last reference would
+    // be this one, and wait for this command.
+    let _held = load.begin()?;
     let provider = load::provider(load.place)?;
     let by = Pid(ps::current_process_id());
     let about = match wanted.about {

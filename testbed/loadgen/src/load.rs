@@ -42,7 +42,8 @@ pub(crate) struct Load {
     /// Its place among [`PROVIDERS`].
     pub(crate) place: usize,
     jobs: SpinLock<[Option<Job>; MAX_JOBS]>,
-    /// Held while a job is started, so that none is when the driver goes.
+    /// Held while a job is started, so that none is when the driver goes; and by a command that uses the
+    /// provider.
     starting: Rundown,
     /// Jobs come to their end early.
     stopping: AtomicBool,
@@ -122,7 +123,7 @@ pub(crate) fn stop() {
         if let Some(provider) = registered.get() {
             provider.handler().close();
         }
-        // Nobody else takes it any more: the jobs have ended, and none starts.
+        // Nobody else has it or takes it any more: the jobs have ended, and none starts.
         drop(registered.replace(None));
     }
     drop(DRIVER.replace(None));
@@ -148,8 +149,8 @@ impl Load {
         })
     }
 
-    /// IRQL: PASSIVE_LEVEL. To be held while a job is started. `STATUS_DELETE_PENDING` if the driver
-    /// goes.
+    /// IRQL: PASSIVE_LEVEL. To be held while a job is started, and while a command has a reference to the
+    /// provider. `STATUS_DELETE_PENDING` if the driver goes.
     pub(crate) fn begin(&self) -> Result<RundownGuard<'_>> {
         self.starting
             .acquire()
