@@ -329,7 +329,7 @@ FLTPORT_API NTSTATUS FltPortRegister(struct _DRIVER_OBJECT *DriverObject,
 
 /* Unregisters, ends what is pending with the defaults (FLTPORT_OUTCOME_FAILED), waits until no handler,
    completion or snapshot routine of the provider runs, and frees it. What the stub has kept is gone, and
-   so is what is unread of the backlog; how much that was, the next service is told. NULL is ignored.
+   so is what is unread of the backlog; how much that was, services are told. NULL is ignored.
    IRQL: PASSIVE_LEVEL, not from one of these routines. Nobody else may be in another function with this
    provider, have a reservation of it, or call a function later. */
 FLTPORT_API void FltPortUnregister(PFLTPORT_PROVIDER Provider);

@@ -342,7 +342,6 @@ impl Driver {
         if routes.is_listening(common_driver::NUMBER, offer.message) {
             routes.offer(common_driver::NUMBER, &offer);
         }
-        routes.tell_unread();
     }
 
     /// IRQL: <= DISPATCH_LEVEL. Offers a notification of a provider. Fails with

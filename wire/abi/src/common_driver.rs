@@ -18,10 +18,10 @@ crate::messages! {
         name: Text<'a>,
     }
 
-    /// Providers are gone whose backlogs held what nobody had read: it is lost, and this tells who is
-    /// there, or else who connects first.
+    /// Providers are gone whose backlogs held what nobody had read: it is lost. Told to everybody who
+    /// is there, and to everybody who connects later.
     notification 2 "backlogs-unread" BacklogsUnread<'a> {
-        /// How many notifications, of all these providers.
+        /// How many notifications, since the driver was started.
         notifications: u64,
         /// How many providers.
         providers: u32,

@@ -18,7 +18,8 @@ use fltport_abi::text::Text;
 use fltport_nt::ex::{PoolArc, PoolBox};
 use fltport_nt::ke::system_time;
 
-/// What providers that are gone had kept and nobody had read, until somebody has been told.
+/// What providers that are gone had kept and nobody had read, since the driver was started: one number
+/// for everybody who connects, so that it does not matter who is the first.
 #[derive(Default)]
 pub(super) struct UnreadBacklogs {
     notifications: u64,
@@ -28,35 +29,42 @@ pub(super) struct UnreadBacklogs {
 }
 
 impl UnreadBacklogs {
-    /// Adds what a provider has left behind.
-    fn add(&mut self, slot: &mut ProviderSlot) {
+    /// Adds what a provider has left behind; whether there was anything.
+    fn add(&mut self, slot: &mut ProviderSlot) -> bool {
         let Some(backlog) = slot.backlog.as_mut() else {
-            return;
+            return false;
         };
         let mut unread = backlog.unreported().total();
         slot.unheard
             .drop_all(Cause::NoConnection, |_, count| unread += count);
-        if unread != 0 {
-            self.notifications += unread;
-            self.providers += 1;
-            self.name = slot.provider.name;
+        if unread == 0 {
+            return false;
         }
+        self.notifications += unread;
+        self.providers += 1;
+        self.name = slot.provider.name;
+        true
     }
 }
 
 impl Routes {
-    /// Tells what providers that are gone had kept for nobody, once there is somebody.
+    /// Tells what providers that are gone had kept for nobody: a connection that begins, or all that
+    /// are there.
     #[inline(never)]
-    pub(crate) fn tell_unread(&mut self) {
+    pub(super) fn tell_unread(&mut self, only: Option<u32>) {
         let (provider, message) = (common_driver::NUMBER, BacklogsUnread::NUMBER);
-        if self.unread.providers == 0 || self.observers(provider, message).next().is_none() {
+        let UnreadBacklogs {
+            notifications,
+            providers,
+            name,
+        } = *self.unread;
+        if providers == 0 || self.observers(provider, message).next().is_none() {
             return;
         }
-        let unread = core::mem::take(&mut *self.unread);
         let told = BacklogsUnread {
-            notifications: unread.notifications,
-            providers: unread.providers,
-            name: Text::Utf8(name_from_bytes(&unread.name).unwrap_or("")),
+            notifications,
+            providers,
+            name: Text::Utf8(name_from_bytes(&name).unwrap_or("")),
         };
         let mut payload = [0; BacklogsUnread::FIXED + 2 * MAX_PROVIDER_NAME];
         let length = told.encode(&mut payload).unwrap_or(0);
@@ -75,7 +83,14 @@ impl Routes {
             booking: 0,
             parts: &[payload],
         };
-        self.offer(provider, &offer);
+        let Some(only) = only else {
+            return self.offer(provider, &offer);
+        };
+        if let Some(receiver) = self.connection(only)
+            && receiver.wants(provider, message, &offer.subject) == Some(true)
+        {
+            receiver.push(&offer.header(provider), offer.parts, false);
+        }
     }
 
     /// Takes a provider out of its place. What it has queued is still delivered.
@@ -99,7 +114,9 @@ impl Routes {
             word.set(u64::MAX);
         }
         let mut slot = slot?;
-        self.unread.add(&mut slot);
+        if self.unread.add(&mut slot) {
+            self.tell_unread(None);
+        }
         Some(slot)
     }
 

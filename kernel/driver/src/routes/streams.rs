@@ -46,6 +46,7 @@ impl Routes {
             (Ok(Claimed::Place { instead_of }), _) => instead_of,
             (Ok(Claimed::Stream(_)), None) => None,
         };
+        let number = receiver.connection.identity.number;
         receiver.lane = self.free_lane();
         let may = self.has_place_for(&receiver);
         let place = self.connections.iter_mut().find(|place| place.is_none());
@@ -58,7 +59,7 @@ impl Routes {
         if let Some(stream) = former.and_then(|former| former.stream.as_mut()) {
             stream.finish();
         }
-        self.tell_unread();
+        self.tell_unread(Some(number));
         Ok(None)
     }
 
