@@ -50,7 +50,9 @@ impl From<fltport::Error> for Failure {
 
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
-        if error.kind() == io::ErrorKind::BrokenPipe {
+        // ERROR_PIPE_NOT_CONNECTED, which the standard library has no kind for.
+        let not_connected = cfg!(windows) && error.raw_os_error() == Some(233);
+        if error.kind() == io::ErrorKind::BrokenPipe || not_connected {
             Failure::OutputClosed
         } else {
             Failure::Told(format!(

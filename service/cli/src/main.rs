@@ -42,6 +42,8 @@ mod plain;
 #[cfg(target_os = "linux")]
 mod private_host;
 mod providers;
+#[cfg(any(windows, test))]
+mod report;
 #[cfg(any(windows, target_os = "linux", test))]
 mod rights;
 mod selection;
@@ -95,9 +97,13 @@ fn run(arguments: Arguments) -> Result<ExitCode, Failure> {
 fn on_windows(command: &Command) -> Result<ExitCode, Failure> {
     let machine = machine::Machine::new();
     let mut output = output::Output::new();
+    let mut report = report::Report::new(|line: &str| {
+        output.line(line)?;
+        output.flush()
+    });
     let mut tell = |line: String| {
-        output.line(&line)?;
-        Ok(output.flush()?)
+        report.line(&line);
+        Ok(())
     };
     let done = match command {
         Command::Install(install) => install.run(&machine, &mut tell),
@@ -106,8 +112,8 @@ fn on_windows(command: &Command) -> Result<ExitCode, Failure> {
         Command::Stop(control) => control.stop(&machine, &mut tell),
         Command::Access(access) => access.run(&machine, &mut tell),
         Command::Doctor(doctor) => {
-            let healthy = doctor.run(&machine, service::try_port, &mut tell)?;
-            return Ok(if healthy {
+            let healthy = doctor.run(&machine, service::try_port, &mut tell);
+            return Ok(if report.end(healthy)? {
                 ExitCode::SUCCESS
             } else {
                 ExitCode::FAILURE
@@ -119,5 +125,5 @@ fn on_windows(command: &Command) -> Result<ExitCode, Failure> {
         | Command::Providers(_)
         | Command::Exclusions => Ok(()),
     };
-    done.map(|()| ExitCode::SUCCESS)
+    report.end(done).map(|()| ExitCode::SUCCESS)
 }
