@@ -176,6 +176,7 @@ impl Connection {
             progress.received(events.iter().map(|(event, _)| event));
             queue.push(events);
         };
+        self.port.settle();
         self.port.shutdown();
         intake.judge(0);
         let events = intake.events();

@@ -6,6 +6,8 @@
 //! * `wait(limit)`: the next get that completed; called by one thread at a time, which also serves
 //!   the other callers on the hosted edge;
 //! * `reply`, `send`: from any thread;
+//! * `settle()`: when the port is disconnected, by who waits: lets come to their end what others have
+//!   begun;
 //! * `shutdown()`: ends everything, from any thread; `wait` and all blocked callers return.
 //!
 //! The handle is closed when the port is dropped.

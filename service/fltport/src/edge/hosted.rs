@@ -63,6 +63,7 @@ struct Table {
 struct Call {
     done: SyncSender<(CompletionHeader, Buffers)>,
     buffers: Buffers,
+    is_reply: bool,
 }
 
 /// What the hosted kernel may touch while a send is pending.
@@ -210,7 +211,12 @@ impl Port {
     fn call(&self, op: u32, payload: &[u8], buffers: Buffers) -> Result<(u32, Buffers), Failure> {
         let deadline = Instant::now() + self.patience;
         let (done, result) = sync_channel(1);
-        let id = self.begin_call(Call { done, buffers }, deadline)?;
+        let call = Call {
+            done,
+            buffers,
+            is_reply: op == op::REPLY,
+        };
+        let id = self.begin_call(call, deadline)?;
         self.write(op, id, payload)?;
         match result.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok((header, buffers)) => check(header.status).map(|()| (header.information, buffers)),
@@ -262,6 +268,21 @@ impl Port {
         let mut output = buffers.output;
         output.truncate(returned as usize);
         Ok(output)
+    }
+
+    /// The port is disconnected: waits for the replies that the hosted kernel is at work on. It may
+    /// have taken them, and whoever sent them is to know. A command may take as long as its handler
+    /// does, and is not waited for.
+    pub(crate) fn settle(&self) {
+        let deadline = Instant::now() + self.patience;
+        let is_open = || lock(&self.table).calls.values().any(|call| call.is_reply);
+        while is_open() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            // Gets that complete now bring nothing any more.
+            if left.is_zero() || self.wait(Some(left)).is_err() {
+                return;
+            }
+        }
     }
 
     /// Ends the socket: `wait` and everybody blocked returns.

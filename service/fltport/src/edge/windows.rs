@@ -240,6 +240,9 @@ impl Port {
         Ok(bytes_of(&output, (returned as usize).min(capacity)))
     }
 
+    /// The port is disconnected. NT completes what has begun, and whoever waits for it is told by NT.
+    pub(crate) fn settle(&self) {}
+
     /// Cancels the gets and wakes whoever waits for them.
     pub(crate) fn shutdown(&self) {
         let mut gate = lock(&self.gate);

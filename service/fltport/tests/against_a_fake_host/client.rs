@@ -254,6 +254,19 @@ fn requests_are_answered_from_any_thread_with_exactly_the_bytes() {
     assert_eq!(pid_of(client.next(SOON)), 1, "the request overtook it");
 }
 
+/// When a stream is taken over its former connection ends, perhaps just behind a reply.
+#[test]
+fn a_reply_that_the_driver_has_taken_succeeds_although_the_connection_ends() {
+    let host = FakeHost::new();
+    let client = connected(&host);
+    let connection = host.connection(0);
+    connection.close_behind_replies();
+    ask(&connection, 1, 60_000);
+    let reply = next_request(&client).reply(&ProcessVerdict { deny: true });
+    assert!(reply.is_ok(), "{reply:?}");
+    assert_eq!(connection.replies().len(), 1);
+}
+
 #[test]
 fn a_late_reply_is_told_so_and_a_large_one_is_not_sent() {
     let host = FakeHost::new();

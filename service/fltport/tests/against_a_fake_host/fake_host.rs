@@ -56,6 +56,9 @@ struct State {
     reply_status: i32,
     silent: bool,
     disconnected: bool,
+    closes_behind_replies: bool,
+    /// The service has ended the socket.
+    ended: bool,
     gets_at_first_info: Option<usize>,
     register_while_subscribing: bool,
     acknowledged: Vec<u64>,
@@ -385,6 +388,28 @@ impl Connection {
         self.state.lock().unwrap().silent = true;
     }
 
+    /// From now on the driver closes the client port when it has taken a reply.
+    pub(crate) fn close_behind_replies(&self) {
+        self.state.lock().unwrap().closes_behind_replies = true;
+    }
+
+    fn close_before_completing(self: &Arc<Self>, id: u64, status: i32) {
+        self.disconnect();
+        let connection = self.clone();
+        std::thread::spawn(move || {
+            // As long as the reply is not complete the service must not end the socket; so this waits
+            // in vain, if all is well.
+            let state = connection.state.lock().unwrap();
+            let ended = |state: &mut State| !state.ended;
+            let waited = connection
+                .changed
+                .wait_timeout_while(state, Duration::from_millis(300), ended)
+                .unwrap();
+            drop(waited);
+            connection.complete(id, status, 0, &[]);
+        });
+    }
+
     /// The driver closes the client port: gets complete with "disconnected", and so do those that the
     /// service has sent already and that are only read later.
     pub(crate) fn disconnect(&self) {
@@ -441,9 +466,13 @@ fn serve(driver: &Driver, mut socket: UnixStream) {
             Request::Reply(bytes) => {
                 let mut state = connection.state.lock().unwrap();
                 state.replies.push(bytes.to_vec());
-                let status = state.reply_status;
+                let (status, closes) = (state.reply_status, state.closes_behind_replies);
                 drop(state);
-                connection.complete(header.id, status, 0, &[]);
+                if closes {
+                    connection.close_before_completing(header.id, status);
+                } else {
+                    connection.complete(header.id, status, 0, &[]);
+                }
             }
             Request::Send(send) => {
                 let memory = File::options()
@@ -460,6 +489,10 @@ fn serve(driver: &Driver, mut socket: UnixStream) {
             }
             other => panic!("{other:?}"),
         }
+        connection.changed.notify_all();
+    }
+    if let Some(connection) = connection {
+        connection.state.lock().unwrap().ended = true;
         connection.changed.notify_all();
     }
 }
