@@ -237,6 +237,16 @@ fn usage(state: &State, metric: &mut Metric<'_>) -> Result<(), Error> {
         "provider_muted",
         "Records left out because the service caused them itself",
         each(|row| row.muted),
+    )?;
+    metric.counters(
+        "provider_unjudged",
+        "Records that filters let pass because judging them took too long, or they are corrupt",
+        each(|row| row.unjudged),
+    )?;
+    metric.counters(
+        "provider_not_muted",
+        "Processes of the service's that were too many to be muted",
+        each(|row| row.not_muted),
     )
 }
 

@@ -175,6 +175,7 @@ fn usage_json(json: &mut Json, row: &UsageRow, names: &Names) {
     json.key("filtered").number(row.filtered);
     json.key("muted").number(row.muted);
     json.key("unjudged").number(row.unjudged);
+    json.key("not_muted").number(row.not_muted);
 }
 
 fn refusal_json(json: &mut Json, row: &RefusalRow) {

@@ -67,6 +67,7 @@ fn usage(state: &State, lines: &mut Vec<String>) {
                 | row.filtered
                 | row.muted
                 | row.unjudged
+                | row.not_muted
                 != 0
     };
     let rows: Vec<&UsageRow> = state.usage.iter().filter(told).collect();
@@ -89,6 +90,7 @@ fn usage(state: &State, lines: &mut Vec<String>) {
             (row.filtered, "left out by filters"),
             (row.muted, "muted"),
             (row.unjudged, "passed because judging them took too long"),
+            (row.not_muted, "processes too many to be muted"),
         ] {
             if count > 0 {
                 line.push_str(&format!(", {count} {what}"));
