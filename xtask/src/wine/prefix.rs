@@ -23,6 +23,9 @@ const OVERRIDES: &str = "fltmgr.sys=n;fltlib=n;bcryptprimitives=n;mscoree=;mshtm
 /// A prefix; its processes are ended when it is dropped.
 pub(super) struct Prefix {
     folder: PathBuf,
+    /// Where Wine's server has its socket. Each new prefix has another folder for that, which Wine
+    /// leaves behind; in /tmp they would become many.
+    sockets: PathBuf,
     fixed_addresses: bool,
 }
 
@@ -36,15 +39,22 @@ impl Prefix {
     pub(super) fn make(workspace: &Workspace, files: &Files) -> Result<Prefix> {
         let prefix = Prefix {
             folder: workspace.target().join("wine/prefix"),
+            sockets: workspace.target().join("wine/sockets"),
             fixed_addresses: command::answers(
                 Command::new(SETARCH[0]).args(&SETARCH[1..]).arg("true"),
             ),
         };
         if prefix.folder.exists() {
             prefix.end();
-            fs::remove_dir_all(&prefix.folder)
-                .with_context(|| format!("cannot remove {}", prefix.folder.display()))?;
         }
+        for folder in [&prefix.folder, &prefix.sockets] {
+            if folder.exists() {
+                fs::remove_dir_all(folder)
+                    .with_context(|| format!("cannot remove {}", folder.display()))?;
+            }
+        }
+        fs::create_dir_all(&prefix.sockets)
+            .with_context(|| format!("cannot make {}", prefix.sockets.display()))?;
         let log = workspace.target().join("wine/wineboot.log");
         let said = File::create(&log).with_context(|| format!("cannot write {}", log.display()))?;
         let mut boot = prefix.command("wineboot");
@@ -77,6 +87,7 @@ impl Prefix {
         };
         command
             .env("WINEPREFIX", &self.folder)
+            .env("TMPDIR", &self.sockets)
             .env("WINEDLLOVERRIDES", OVERRIDES)
             .env("WINEDEBUG", "-all,err+all,warn+debugstr")
             .env_remove("DISPLAY");
