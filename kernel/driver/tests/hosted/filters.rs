@@ -489,6 +489,9 @@ fn what_the_service_and_its_children_do_is_muted() {
     machine.check();
 }
 
+/// Linux has no such process, and so it cannot be that of this test, which is the service's.
+const BEYOND: u64 = 10_000_000;
+
 #[test]
 fn so_many_children_that_the_first_to_end_are_forgotten() {
     let machine = Machine::new();
@@ -499,17 +502,17 @@ fn so_many_children_that_the_first_to_end_are_forgotten() {
         .unwrap();
     let own = u64::from(service.info().pid);
     // Far more than are kept, but few of them at one time.
-    for pid in 10_000..11_000 {
+    for pid in BEYOND..BEYOND + 1000 {
         machine.start_process_by(own, pid, "/bin/child");
         machine.end_process(pid, 0);
     }
     let seen = service.drain();
     assert!(seen.is_empty(), "{seen:?}");
     // More at one time than are kept.
-    for pid in 20_000..20_300 {
+    for pid in BEYOND + 2000..BEYOND + 2300 {
         machine.start_process_by(own, pid, "/bin/child");
     }
-    machine.start_process_by(20_299, 30_000, "/bin/not-muted-any-more");
+    machine.start_process_by(BEYOND + 2299, BEYOND + 3000, "/bin/not-muted-any-more");
     let seen = service.drain();
     let pids: Vec<u32> = seen
         .iter()
@@ -517,7 +520,7 @@ fn so_many_children_that_the_first_to_end_are_forgotten() {
         .collect();
     assert_eq!(
         pids,
-        [30_000],
+        [BEYOND as u32 + 3000],
         "the child that had no place is the service's no more"
     );
     // The service and 255 children have places.
@@ -535,7 +538,7 @@ fn who_takes_over_is_muted_whatever_else_is() {
     old.subscribe_filtered(provider, &MONITOR, 0b10, &[], flags::MUTE_SELF)
         .unwrap();
     let own = u64::from(old.info().pid);
-    for pid in 20_000..20_255 {
+    for pid in BEYOND + 2000..BEYOND + 2255 {
         machine.start_process_by(own, pid, "/bin/child");
     }
     let taking_over = StreamHello {
@@ -543,13 +546,13 @@ fn who_takes_over_is_muted_whatever_else_is() {
         ..wanted()
     };
     let hello = taking_over.to_bytes(&Hello::new("test", rights::ALL, 0));
-    let process = machine.kernel.peer(19_999, 0);
+    let process = machine.kernel.peer(BEYOND as u32, 0);
     let mut new = Service::connect_from(process, &hello).unwrap();
-    machine.start_process_by(19_999, 30_000, "/bin/of-the-new-one");
-    machine.start_process_by(20_254, 30_001, "/bin/of-the-last-child");
-    machine.start_process_by(1000, 30_002, "/bin/stranger");
+    machine.start_process_by(BEYOND, BEYOND + 3000, "/bin/of-the-new-one");
+    machine.start_process_by(BEYOND + 2254, BEYOND + 3001, "/bin/of-the-last-child");
+    machine.start_process_by(1000, BEYOND + 3002, "/bin/stranger");
     let seen = new.next().expect("the stranger");
-    assert_eq!(u32::read(&seen.payload), Some(30_002));
+    assert_eq!(u32::read(&seen.payload), Some(BEYOND as u32 + 3002));
     drop((old, new));
     machine.check();
 }
