@@ -75,6 +75,9 @@ pub(super) struct Connector {
     socket: File,
     /// Events that came while the answer to the subscription was awaited.
     early: std::collections::VecDeque<Event>,
+    /// How often the subscription was asked for: older kernels count, and want it taken back as
+    /// often.
+    asked: u32,
 }
 
 impl Connector {
@@ -85,14 +88,18 @@ impl Connector {
         let mut connector = Connector {
             socket: socket.into(),
             early: Default::default(),
+            asked: 0,
         };
         // The answer goes to every listener of the machine, so the number must be ours alone.
         let number = std::process::id() ^ (ffi::monotonic_nanoseconds() as u32);
-        connector
-            .send(LISTEN, number)
-            .map_err(ConnectorError::Refused)?;
-        connector.await_answer(number.wrapping_add(1))?;
+        connector.listen(number)?;
+        connector.await_answer(number)?;
         Ok(connector)
+    }
+
+    fn listen(&mut self, number: u32) -> Result<(), ConnectorError> {
+        self.asked += 1;
+        self.send(LISTEN, number).map_err(ConnectorError::Refused)
     }
 
     /// The next event, without waiting.
@@ -125,8 +132,12 @@ impl Connector {
         (&self.socket).write_all(&request(operation, number))
     }
 
-    fn await_answer(&mut self, wanted: u32) -> Result<(), ConnectorError> {
+    /// Waits for the answer to the subscription `number`. It comes through the buffer of the events,
+    /// and goes the way of those that find no room in it: then the question is put again.
+    fn await_answer(&mut self, number: u32) -> Result<(), ConnectorError> {
         let limit = Instant::now() + ANSWER_LIMIT;
+        let wanted = number.wrapping_add(1);
+        let mut overrun = false;
         loop {
             match self
                 .receive_from_kernel()
@@ -148,11 +159,17 @@ impl Connector {
                     };
                 }
                 Received::Event(event) => self.early.push_back(event),
-                Received::Other | Received::Overrun => {}
+                Received::Other => {}
+                Received::Overrun => overrun = true,
                 Received::Empty => {
                     let left = limit.saturating_duration_since(Instant::now());
                     if left.is_zero() {
                         return Err(ConnectorError::Silent);
+                    }
+                    // The kernel drops everything from an overrun on until the buffer is empty.
+                    if std::mem::take(&mut overrun) {
+                        self.listen(number)?;
+                        continue;
                     }
                     ffi::wait_readable([Interest::Read(self.socket.as_fd())], Some(left))
                         .map_err(ConnectorError::Refused)?;
@@ -172,7 +189,9 @@ impl Drop for Connector {
     fn drop(&mut self) {
         // Older kernels count listeners and do not notice that a socket was closed. There is nobody
         // to tell a failure to, and the socket goes in any case.
-        let _ = self.send(IGNORE, 0);
+        for _ in 0..self.asked {
+            let _ = self.send(IGNORE, 0);
+        }
     }
 }
 

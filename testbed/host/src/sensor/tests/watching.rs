@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use super::*;
@@ -359,6 +360,27 @@ fn the_connector_alone_holds_nothing() {
     child.wait().unwrap();
     assert_eq!(scene.recorder.life_of(child.id(), 1).len(), 2);
     assert!(scene.sensor.statistics().late_denials >= 1);
+}
+
+#[test]
+fn a_subscription_survives_that_its_answer_is_dropped() {
+    needs_root!();
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let over = AtomicBool::new(false);
+    // Somebody who listens makes the kernel tell, also into buffers of those who have yet to ask.
+    let _listener = Connector::subscribe(1 << 20).unwrap();
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !over.load(Ordering::Relaxed) {
+                    Command::new("/bin/true").status().unwrap();
+                }
+            });
+        }
+        let refused = (0..5_000).find_map(|_| Connector::subscribe(1).err());
+        over.store(true, Ordering::Relaxed);
+        assert!(refused.is_none(), "{refused:?}");
+    });
 }
 
 #[test]
