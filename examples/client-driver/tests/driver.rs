@@ -63,7 +63,7 @@ fn serve(client: &Client) -> Vec<String> {
                     return launched;
                 }
             }
-            Event::Outcome(_) => {}
+            Event::Outcome(_) | Event::CommonDriver(_) => {}
             other => panic!("{other:?}"),
         }
     }

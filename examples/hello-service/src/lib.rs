@@ -93,7 +93,7 @@ pub fn greet(client: &Client, provider: &str, times: u32) -> Result<(u32, Vec<St
                     return Ok((greeted.before, heard));
                 }
             }
-            Event::Outcome(_) => {}
+            Event::Outcome(_) | Event::CommonDriver(_) => {}
             other => bail!("unexpected: {other:?}"),
         }
     }

@@ -37,7 +37,9 @@ impl Narrator {
     /// The rows of an event; most have one.
     pub(crate) fn rows(&mut self, event: &Event) -> Vec<Row<'static>> {
         match event {
-            Event::Notification(record) => vec![self.notification(record)],
+            Event::Notification(record) | Event::CommonDriver(record) => {
+                vec![self.notification(record)]
+            }
             Event::Snapshot(record) => {
                 let mut row = self.notification(record);
                 row.event = format!("={}", row.event).into();
@@ -163,7 +165,7 @@ impl Narrator {
     /// The JSON line of an event; `None` for one that has none.
     pub(crate) fn json(&mut self, event: &Event) -> Option<String> {
         match event {
-            Event::Notification(record) => self.json.object(|json| {
+            Event::Notification(record) | Event::CommonDriver(record) => self.json.object(|json| {
                 head(json, record, &message_name(record));
                 fields(json, record.fields());
             }),

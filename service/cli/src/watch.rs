@@ -293,7 +293,7 @@ fn observe(
 /// The name of the provider that an event says has registered.
 fn registered(event: &Event) -> Option<String> {
     match event {
-        Event::Notification(record) if record.provider() == common_driver::NUMBER => {
+        Event::CommonDriver(record) => {
             let change = record.decode::<common_driver::ProviderChange<'_>>().ok()?;
             change.registered.then(|| change.name.to_string())
         }

@@ -167,7 +167,7 @@ impl Connection {
             let events = intake.events();
             counters.overdue.add(queue.forget_overdue());
             for (event, _) in &events {
-                if let Event::Notification(record) = event
+                if let Event::CommonDriver(record) = event
                     && let Some((name, registered)) = provider_change(record)
                 {
                     change(&name, registered);
@@ -285,10 +285,8 @@ fn own_schema() -> Result<Schema, Error> {
     Ok(Schema::decode(&bytes)?)
 }
 
+/// What a record of the common driver says of a provider.
 fn provider_change(record: &Record) -> Option<(String, bool)> {
-    if record.provider() != common_driver::NUMBER {
-        return None;
-    }
     let change = record.decode::<common_driver::ProviderChange<'_>>().ok()?;
     Some((change.name.to_string(), change.registered))
 }

@@ -15,8 +15,12 @@ use std::sync::Arc;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
-    /// A provider's notification.
+    /// A notification of a provider that is subscribed to.
     Notification(Record),
+    /// The common driver's own, which it sends to every connection: a provider has registered or has
+    /// gone, or nobody had read what a backlog held ([`common_driver`](crate::common_driver)). Apart,
+    /// because its messages have the numbers of others' messages.
+    CommonDriver(Record),
     /// How a request ended that this service does not decide, or does.
     Outcome(RequestOutcome),
     /// Messages were lost at this place of the stream, and the driver says which and why.
@@ -87,7 +91,9 @@ impl Event {
     /// there. [`Client::acknowledge`](crate::Client::acknowledge) takes it.
     pub fn last_sequence(&self) -> Option<u64> {
         match self {
-            Event::Notification(record) | Event::Snapshot(record) => Some(record.sequence()),
+            Event::Notification(record) | Event::CommonDriver(record) | Event::Snapshot(record) => {
+                Some(record.sequence())
+            }
             Event::Outcome(outcome) => Some(outcome.record.sequence()),
             Event::Gap(gap) => Some(gap.last),
             Event::Missing { last, .. } => Some(*last),
@@ -100,7 +106,9 @@ impl Event {
 
     pub(crate) fn payload_len(&self) -> usize {
         match self {
-            Event::Notification(record) | Event::Snapshot(record) => record.payload.len(),
+            Event::Notification(record) | Event::CommonDriver(record) | Event::Snapshot(record) => {
+                record.payload.len()
+            }
             Event::Outcome(outcome) => outcome.record.payload.len(),
             Event::Request(request) => request.record.payload.len(),
             _ => 0,

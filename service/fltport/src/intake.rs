@@ -8,6 +8,7 @@ use crate::event::{Corrupt, Event, Gap, Loss, Record, RequestOutcome};
 use crate::request::{Answer, Request};
 use crate::sequence::{Resequencer, Step};
 use crate::statistics::Counters;
+use fltport_abi::common_driver;
 use fltport_abi::fixed::Fixed;
 use fltport_abi::frame::{
     self, AsyncRequestHeader, FRAME_REQUEST, Frame, FrameHeader, OutcomeHeader, RecordHeader,
@@ -170,7 +171,11 @@ impl<'c> Intake<'c> {
             }
             _ => {
                 let corrupt = record.corrupt(None);
-                (sequence, self.sound(corrupt, Event::Notification(record)))
+                let event = match record.provider() {
+                    common_driver::NUMBER => Event::CommonDriver(record),
+                    _ => Event::Notification(record),
+                };
+                (sequence, self.sound(corrupt, event))
             }
         };
         self.counters.records.add(1);

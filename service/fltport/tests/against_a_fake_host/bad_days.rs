@@ -105,7 +105,7 @@ fn no_get_waits_before_the_connection_knows_its_number() {
     assert_eq!(connection.gets_at_first_info(), Some(0));
     connection.stream(&[provider_change(1, "x", true)]);
     let first = client.next(SOON);
-    assert!(matches!(first, Some(Event::Notification(_))), "{first:?}");
+    assert!(matches!(first, Some(Event::CommonDriver(_))), "{first:?}");
     assert_eq!(client.statistics().foreign_frames, 0);
 }
 

@@ -134,8 +134,8 @@ fn a_provider_that_comes_back_is_subscribed_to_again() {
         provider_change(1, "process-monitor", false),
         provider_change(2, "another", true),
     ]);
-    assert!(matches!(client.next(SOON), Some(Event::Notification(_))));
-    let Some(Event::Notification(record)) = client.next(SOON) else {
+    assert!(matches!(client.next(SOON), Some(Event::CommonDriver(_))));
+    let Some(Event::CommonDriver(record)) = client.next(SOON) else {
         panic!()
     };
     let change: fltport::common_driver::ProviderChange<'_> = record.decode().unwrap();

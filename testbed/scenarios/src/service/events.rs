@@ -4,7 +4,7 @@
 use crate::journal::Journal;
 use crate::orders::{Expected, Numbers};
 use crate::tally::{self, Tally};
-use fltport::{Client, Event, Record, Request};
+use fltport::{Client, Event, Request};
 use fltport_abi::Message;
 use fltport_abi::registry_monitor::ChangeVerdict;
 use loadgen::messages::{Question, Reply, answer_to};
@@ -190,7 +190,8 @@ impl Shared {
             self.written(stream.add(&event, client));
         }
         match event {
-            Event::Notification(record) => self.change(|state| state.told(&record)),
+            Event::Notification(record) => self.change(|state| state.tally.told(&record)),
+            Event::CommonDriver(_) => self.change(|state| state.providers += 1),
             Event::Snapshot(record) => self.change(|state| state.tally.reported(&record)),
             Event::SnapshotEnd { provider, .. } => {
                 self.change(|state| state.tally.snapshot_ended(provider));
@@ -289,16 +290,6 @@ impl Stream {
             }
         }
         Ok(())
-    }
-}
-
-impl State {
-    fn told(&mut self, record: &Record) {
-        if record.provider() == fltport::common_driver::NUMBER {
-            self.providers += 1;
-        } else {
-            self.tally.told(record);
-        }
     }
 }
 
