@@ -46,18 +46,46 @@ pub(crate) fn run(workspace: &Workspace, arguments: &Arguments) -> Result<()> {
     }
     let programs = build(workspace)?;
     for target in &targets {
-        fuzz(workspace, &programs, target, arguments.seconds)?;
+        fuzz(
+            workspace,
+            &programs,
+            target,
+            Effort::Seconds(arguments.seconds),
+        )?;
     }
     Ok(())
 }
 
-/// All targets, for so many seconds each.
+/// All targets, with so many inputs each: what the repository has, and then always the same ones, so that
+/// nobody's change is refused for what somebody else's luck has found.
 ///
 /// # Errors
 /// As [`run`].
-pub(crate) fn all(workspace: &Workspace, seconds: u32) -> Result<()> {
-    let target = None;
-    run(workspace, &Arguments { seconds, target })
+pub(crate) fn again(workspace: &Workspace, inputs: u32) -> Result<()> {
+    let targets = targets(&workspace.root().join("fuzz/fuzz_targets"))?;
+    let programs = build(workspace)?;
+    for target in &targets {
+        fuzz(workspace, &programs, target, Effort::Inputs(inputs))?;
+    }
+    Ok(())
+}
+
+/// How far a target is driven.
+#[derive(Clone, Copy)]
+enum Effort {
+    /// So long, from what former runs have found, and with luck.
+    Seconds(u32),
+    /// So many inputs, always the same ones.
+    Inputs(u32),
+}
+
+impl Effort {
+    fn options(self) -> Vec<String> {
+        match self {
+            Effort::Seconds(seconds) => vec![format!("-max_total_time={seconds}")],
+            Effort::Inputs(inputs) => vec![format!("-runs={inputs}"), "-seed=1".to_owned()],
+        }
+    }
 }
 
 fn targets(folder: &Path) -> Result<Vec<String>> {
@@ -97,16 +125,24 @@ fn host(workspace: &Workspace) -> Result<String> {
         .to_owned())
 }
 
-/// Runs one target, from the inputs in the repository and those that former runs have found.
-fn fuzz(workspace: &Workspace, programs: &Path, target: &str, seconds: u32) -> Result<()> {
+/// Runs one target, from the inputs in the repository.
+fn fuzz(workspace: &Workspace, programs: &Path, target: &str, effort: Effort) -> Result<()> {
     let kept = workspace.target().join("fuzz");
-    let found = kept.join("corpus").join(target);
+    let found = match effort {
+        Effort::Seconds(_) => kept.join("corpus").join(target),
+        Effort::Inputs(_) => kept.join("again").join(target),
+    };
+    if let Effort::Inputs(_) = effort
+        && found.exists()
+    {
+        fs::remove_dir_all(&found).with_context(|| format!("cannot remove {}", found.display()))?;
+    }
     let artifacts = kept.join("artifacts").join(target);
     for folder in [&found, &artifacts] {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
     }
     let mut program = std::process::Command::new(programs.join(target));
-    program.arg(format!("-max_total_time={seconds}"));
+    program.args(effort.options());
     program.args([
         "-timeout=10",
         "-rss_limit_mb=2048",
@@ -134,7 +170,7 @@ fn fuzz(workspace: &Workspace, programs: &Path, target: &str, seconds: u32) -> R
         .and_then(|number| number.trim().parse::<u64>().ok());
     match ran {
         None | Some(0) => bail!("{target} has run no input"),
-        Some(inputs) => println!("fuzz {target}: {inputs} inputs in {seconds} s"),
+        Some(inputs) => println!("fuzz {target}: {inputs} inputs"),
     }
     Ok(())
 }

@@ -76,6 +76,7 @@ pub fn check(bytes: &[u8]) -> Result<(), SchemaError> {
         numbers: 0,
         definitions: [Known::Unknown; MAX_DEFINITIONS],
         end: 0,
+        reply_end: 0,
     };
     read(bytes, &mut check).map_err(SchemaError::Unreadable)?;
     match check.wrong {
@@ -111,8 +112,10 @@ struct Check<'a> {
     numbers: u64,
     /// On the stack, and of a driver: each is small.
     definitions: [Known; MAX_DEFINITIONS],
-    /// Where the last field ends.
+    /// Where the last field of a message or definition ends.
     end: usize,
+    /// And of a reply, for its fields may stand between those of its message.
+    reply_end: usize,
 }
 
 impl Check<'_> {
@@ -143,8 +146,9 @@ impl Check<'_> {
     fn kind(&mut self, field: &FieldRow<'_>, kind: FieldKind) {
         let (offset, align) = (usize::from(field.offset), kind.align());
         let optional = field.flags & field_flags::OPTIONAL != 0;
-        self.end = offset + kind.place(optional);
-        let inside = offset.is_multiple_of(align) && self.end <= usize::from(u16::MAX);
+        let end = offset + kind.place(optional);
+        *self.end_of(field.owner) = end;
+        let inside = offset.is_multiple_of(align) && end <= usize::from(u16::MAX);
         self.require(inside, SchemaError::BadOffset);
         let known = match usize::from(field.definition).checked_sub(1) {
             // A record does not know itself yet.
@@ -165,6 +169,13 @@ impl Check<'_> {
         self.require(fits, SchemaError::BadDefinition);
         if field.owner == Owner::Record {
             self.deepen(below + 1);
+        }
+    }
+
+    fn end_of(&mut self, owner: Owner) -> &mut usize {
+        match owner {
+            Owner::Reply => &mut self.reply_end,
+            Owner::Message | Owner::Record => &mut self.end,
         }
     }
 
@@ -206,7 +217,7 @@ impl SchemaVisitor for Check<'_> {
             None => self.require(false, SchemaError::TooManyDefinitions),
         }
         self.place.begin(Part::Definition);
-        self.end = 0;
+        (self.end, self.reply_end) = (0, 0);
     }
 
     fn value(&mut self, _value: u32, name: &str) {
@@ -220,21 +231,19 @@ impl SchemaVisitor for Check<'_> {
         self.numbers |= bit;
         self.name(name, Part::Message);
         self.place.begin(Part::Message);
-        self.end = 0;
+        (self.end, self.reply_end) = (0, 0);
     }
 
     fn field(&mut self, field: &FieldRow<'_>) {
         let part = Part::of(field.owner);
-        if part == Part::Reply && self.place.replies == 0 {
-            self.end = 0;
-        }
         self.name(field.name, part);
         self.place.begin(part);
-        self.require(usize::from(field.offset) >= self.end, SchemaError::Overlap);
+        let end = *self.end_of(field.owner);
+        self.require(usize::from(field.offset) >= end, SchemaError::Overlap);
         match FieldKind::from_wire(field.kind) {
             Some(kind) => self.kind(field, kind),
             // Of a newer version: it has some bytes, but who knows how many.
-            None => self.end = usize::from(field.offset) + 1,
+            None => *self.end_of(field.owner) = usize::from(field.offset) + 1,
         }
     }
 }

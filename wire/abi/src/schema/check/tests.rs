@@ -47,6 +47,11 @@ impl Schema {
         self.refer(kind, offset, 0, name)
     }
 
+    fn reply(self, kind: FieldKind, offset: u16, name: &str) -> Schema {
+        let [low, high] = offset.to_le_bytes();
+        self.item(5, &[kind as u8, low, high, 0, 0], name.as_bytes())
+    }
+
     fn refer(self, kind: FieldKind, offset: u16, definition: u8, name: &str) -> Schema {
         let [low, high] = offset.to_le_bytes();
         let head = [kind as u8, low, high, 0, definition];
@@ -111,6 +116,21 @@ fn fields_that_overlap_or_lie_outside_are_refused() {
         .field(FieldKind::U32, 8, "a")
         .field(FieldKind::U32, 0, "b");
     assert_eq!(backwards.check(), Err(SchemaError::Overlap));
+}
+
+#[test]
+fn fields_on_both_sides_of_a_reply_are_fields_of_one_message() {
+    let mixed = |offset| {
+        message()
+            .field(FieldKind::U32, 8, "a")
+            .reply(FieldKind::U32, 4, "x")
+            .field(FieldKind::U32, offset, "b")
+    };
+    assert_eq!(mixed(8).check(), Err(SchemaError::Overlap));
+    assert_eq!(mixed(12).check(), Ok(()));
+    let replies = |offset| mixed(12).reply(FieldKind::U32, offset, "y").check();
+    assert_eq!(replies(4), Err(SchemaError::Overlap));
+    assert_eq!(replies(8), Ok(()));
 }
 
 #[test]
