@@ -75,6 +75,8 @@ pub(super) struct Connector {
     socket: File,
     /// Events that came while the answer to the subscription was awaited.
     early: std::collections::VecDeque<Event>,
+    /// And events were dropped meanwhile, which is still to be told.
+    lost_early: bool,
     /// How often the subscription was asked for: older kernels count, and want it taken back as
     /// often.
     asked: u32,
@@ -88,6 +90,7 @@ impl Connector {
         let mut connector = Connector {
             socket: socket.into(),
             early: Default::default(),
+            lost_early: false,
             asked: 0,
         };
         // The answer goes to every listener of the machine, so the number must be ours alone.
@@ -106,6 +109,7 @@ impl Connector {
     pub(super) fn receive(&mut self) -> io::Result<Received> {
         match self.early.pop_front() {
             Some(event) => Ok(Received::Event(event)),
+            None if std::mem::take(&mut self.lost_early) => Ok(Received::Overrun),
             None => self.receive_from_kernel(),
         }
     }
@@ -160,7 +164,7 @@ impl Connector {
                 }
                 Received::Event(event) => self.early.push_back(event),
                 Received::Other => {}
-                Received::Overrun => overrun = true,
+                Received::Overrun => (overrun, self.lost_early) = (true, true),
                 Received::Empty => {
                     let left = limit.saturating_duration_since(Instant::now());
                     if left.is_zero() {
@@ -252,6 +256,20 @@ fn parse(datagram: &[u8]) -> Option<Event> {
 mod tests {
     use super::*;
 
+    impl Connector {
+        /// One to which nobody tells anything any more, but that has received this while it subscribed,
+        /// and lost more.
+        pub(in super::super) fn that_has_lost<const N: usize>(early: [Event; N]) -> Connector {
+            let socket = std::os::unix::net::UnixDatagram::unbound().unwrap();
+            Connector {
+                socket: File::from(std::os::fd::OwnedFd::from(socket)),
+                early: early.into(),
+                lost_early: true,
+                asked: 0,
+            }
+        }
+    }
+
     fn datagram(what: u32, fields: [u32; 4]) -> Vec<u8> {
         let mut bytes = request(0, 7);
         bytes.truncate(EVENT);
@@ -262,6 +280,16 @@ mod tests {
             bytes.extend_from_slice(&field.to_ne_bytes());
         }
         bytes
+    }
+
+    #[test]
+    fn what_was_dropped_while_the_answer_was_awaited_is_told_behind_what_was_not() {
+        let event = parse(&datagram(1, [10, 11, 12, 13])).unwrap();
+        let mut connector = Connector::that_has_lost([event]);
+        let mut received = || connector.receive().unwrap();
+        assert_eq!(received(), Received::Event(event));
+        assert_eq!(received(), Received::Overrun);
+        assert_eq!(received(), Received::Empty);
     }
 
     #[test]

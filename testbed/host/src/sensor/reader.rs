@@ -263,11 +263,9 @@ struct Events<'a> {
 }
 
 impl Events<'_> {
+    /// Reads before it waits: what came while the connector subscribed does not make it readable.
     fn read_until(&mut self, stop: &File, hold: Option<&Hold>) -> io::Result<()> {
         loop {
-            if self.wait(stop, hold)? {
-                return Ok(());
-            }
             if let Some(hold) = hold {
                 hold.gate.round_begins();
             }
@@ -282,6 +280,9 @@ impl Events<'_> {
             self.tracker.end_graces(Instant::now());
             if let Some(hold) = hold {
                 hold.gate.round_ends();
+            }
+            if self.wait(stop, hold)? {
+                return Ok(());
             }
         }
     }
@@ -321,5 +322,46 @@ impl Events<'_> {
                 .reconcile(&procfs::walk()?, WalkReason::Overrun);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::process::Delivery;
+    use super::super::{ProcessEvents, ProcessExit, ProcessStart, Verdict};
+    use super::*;
+
+    struct Nobody;
+
+    impl ProcessEvents for Nobody {
+        fn running(&self, _process: ProcessStart) {}
+
+        fn start(&self, _start: ProcessStart) -> Verdict {
+            Verdict::Allow
+        }
+
+        fn exit(&self, _exit: ProcessExit) {}
+    }
+
+    #[test]
+    fn what_came_while_the_connector_subscribed_waits_for_nothing() {
+        let counters = Arc::new(Counters::default());
+        let delivery = Delivery {
+            events: Arc::new(Nobody),
+            counters: Arc::clone(&counters),
+        };
+        let dispatcher = Dispatcher::new(delivery).unwrap();
+        let mut tracker = Tracker::new(dispatcher, Arc::clone(&counters), HashSet::new());
+        let mut events = Events {
+            connector: &mut Connector::that_has_lost([]),
+            tracker: &mut tracker,
+            counters: &counters,
+        };
+        // The end of a pipe whose other end is closed is readable.
+        let (stop, other) = io::pipe().unwrap();
+        drop(other);
+        let stop = File::from(std::os::fd::OwnedFd::from(stop));
+        events.read_until(&stop, None).unwrap();
+        assert_eq!(counters.snapshot().overruns, 1);
     }
 }
