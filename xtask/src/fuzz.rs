@@ -128,13 +128,11 @@ fn host(workspace: &Workspace) -> Result<String> {
 /// Runs one target, from the inputs in the repository.
 fn fuzz(workspace: &Workspace, programs: &Path, target: &str, effort: Effort) -> Result<()> {
     let kept = workspace.target().join("fuzz");
-    let found = match effort {
-        Effort::Seconds(_) => kept.join("corpus").join(target),
-        Effort::Inputs(_) => kept.join("again").join(target),
+    let (found, anew) = match effort {
+        Effort::Seconds(_) => (kept.join("corpus").join(target), false),
+        Effort::Inputs(_) => (kept.join("again").join(target), true),
     };
-    if let Effort::Inputs(_) = effort
-        && found.exists()
-    {
+    if anew && found.exists() {
         fs::remove_dir_all(&found).with_context(|| format!("cannot remove {}", found.display()))?;
     }
     let artifacts = kept.join("artifacts").join(target);
