@@ -63,6 +63,12 @@ pub mod own {
     pub const SUBSCRIBE_FILTERED: u16 = 16;
     /// This connection's stream. No payload. \[one [`StreamRow`](super::StreamRow)\]
     pub const STREAM: u16 = 17;
+    /// From now on records come through rings in memory that is mapped into this process, and by messages only
+    /// what cannot: the payload is a [`RingsWanted`](super::RingsWanted). Once for a connection.
+    /// \[one [`RingsRow`](super::RingsRow)\]
+    pub const RINGS: u16 = 18;
+    /// How connections' rings are used. \[[`RingUsageRow`](super::RingUsageRow)\]
+    pub const RING_USAGE: u16 = 19;
 }
 
 crate::fixed! {
@@ -131,6 +137,51 @@ crate::fixed! {
         pub burst: u32,
         /// 0.
         pub reserved: u32,
+    }
+
+    /// What a service wants of its rings.
+    pub struct RingsWanted: 16 {
+        /// Bytes of the ring of each processor; 0 for what the driver thinks fit.
+        pub capacity: u32,
+        /// 0.
+        pub reserved: u32,
+        /// A handle of an event in the calling process, which is set when there is something to read and the
+        /// service has said that it sleeps.
+        pub event: u64,
+    }
+
+    /// Where a connection's rings are, in the process that asked for them. `fltport-ring` says what lies there.
+    pub struct RingsRow: 32 {
+        /// The address of the data, which can only be read.
+        pub data: u64,
+        /// The address of the consumer's words.
+        pub consumer: u64,
+        /// Bytes of the data.
+        pub data_size: u32,
+        /// Bytes of the consumer's words.
+        pub consumer_size: u32,
+        /// 0.
+        pub reserved: u64,
+    }
+
+    /// How a connection uses one of its rings.
+    pub struct RingUsageRow: 40 {
+        /// The connection.
+        pub connection: u32,
+        /// The processor whose ring it is.
+        pub processor: u32,
+        /// Bytes of it.
+        pub capacity: u32,
+        /// Bytes that hold what has not been read.
+        pub used: u32,
+        /// The most that there ever were.
+        pub peak: u32,
+        /// 0.
+        pub reserved: u32,
+        /// Records that went through it.
+        pub records: u64,
+        /// How often the service claimed to have read what it cannot have.
+        pub nonsense: u64,
     }
 
     /// What a driver knows.
@@ -368,6 +419,8 @@ pub mod features {
     pub const REQUEST_ACCOUNTS: u64 = 64;
     /// [`own::REFUSALS`](super::own::REFUSALS).
     pub const REFUSALS: u64 = 128;
+    /// [`own::RINGS`](super::own::RINGS), [`own::RING_USAGE`](super::own::RING_USAGE).
+    pub const RINGS: u64 = 256;
 }
 
 const _: () = assert!(

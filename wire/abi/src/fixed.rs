@@ -16,10 +16,12 @@ macro_rules! integers {
     ($($t:ty),*) => {$(
         impl Fixed for $t {
             const SIZE: usize = core::mem::size_of::<$t>();
+            #[inline]
             fn write(&self, out: &mut [u8]) -> Option<()> {
                 out.get_mut(..Self::SIZE)?.copy_from_slice(&self.to_le_bytes());
                 Some(())
             }
+            #[inline]
             fn read(bytes: &[u8]) -> Option<Self> {
                 Some(Self::from_le_bytes(bytes.get(..Self::SIZE)?.try_into().ok()?))
             }
@@ -43,6 +45,7 @@ macro_rules! arrays {
     ($($t:ty),*) => {$(
         impl<const N: usize> Fixed for [$t; N] {
             const SIZE: usize = <$t>::SIZE * N;
+            #[inline]
             fn write(&self, out: &mut [u8]) -> Option<()> {
                 let places = out.get_mut(..Self::SIZE)?.chunks_exact_mut(<$t>::SIZE);
                 for (value, place) in self.iter().zip(places) {
@@ -50,6 +53,7 @@ macro_rules! arrays {
                 }
                 Some(())
             }
+            #[inline]
             fn read(bytes: &[u8]) -> Option<Self> {
                 let mut values = [0; N];
                 let places = bytes.get(..Self::SIZE)?.chunks_exact(<$t>::SIZE);
@@ -77,6 +81,7 @@ macro_rules! fixed {
 
         impl $crate::fixed::Fixed for $name {
             const SIZE: usize = $size;
+            #[inline]
             fn write(&self, out: &mut [u8]) -> ::core::option::Option<()> {
                 // Of a length that the compiler knows, so no field is looked at whether it fits.
                 let out = out.first_chunk_mut::<$size>()?;
@@ -84,6 +89,7 @@ macro_rules! fixed {
                 $(self.$field.write(out.get_mut(at..)?)?; at += <$ty as $crate::fixed::Fixed>::SIZE;)*
                 (at == $size).then_some(())
             }
+            #[inline]
             fn read(bytes: &[u8]) -> ::core::option::Option<Self> {
                 let bytes = bytes.first_chunk::<$size>()?;
                 let mut at = 0;

@@ -225,11 +225,12 @@ pub struct Records<'a> {
     left: u32,
 }
 
-impl<'a> Records<'a> {
-    fn split(&mut self) -> Result<Record<'a>, DecodeError> {
-        let header = RecordHeader::read(self.rest).ok_or(DecodeError::TooShort)?;
-        let (record, rest) = self
-            .rest
+impl<'a> Record<'a> {
+    /// Reads the record that `bytes` begin with; it and what follows.
+    #[inline]
+    pub fn split(bytes: &'a [u8]) -> Result<(Self, &'a [u8]), DecodeError> {
+        let header = RecordHeader::read(bytes).ok_or(DecodeError::TooShort)?;
+        let (record, rest) = bytes
             .split_at_checked(header.size as usize)
             .ok_or(DecodeError::OutOfBounds)?;
         let payload = record
@@ -242,12 +243,12 @@ impl<'a> Records<'a> {
         {
             return Err(DecodeError::BadValue);
         }
-        self.rest = rest;
-        Ok(Record {
+        let record = Record {
             header,
             kind,
             payload,
-        })
+        };
+        Ok((record, rest))
     }
 }
 
@@ -260,11 +261,16 @@ impl<'a> Iterator for Records<'a> {
             return trailing.then_some(Err(DecodeError::OutOfBounds));
         }
         self.left -= 1;
-        let record = self.split();
-        if record.is_err() {
-            (self.left, self.rest) = (0, &[]);
-        }
-        Some(record)
+        Some(match Record::split(self.rest) {
+            Ok((record, rest)) => {
+                self.rest = rest;
+                Ok(record)
+            }
+            Err(error) => {
+                (self.left, self.rest) = (0, &[]);
+                Err(error)
+            }
+        })
     }
 }
 

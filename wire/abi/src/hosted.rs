@@ -12,14 +12,25 @@
 //! | operation | request's payload | completion's payload |
 //! | --- | --- | --- |
 //! | [`op::DESCRIBE`] | none | [`Description`] and text, one line per missing capability |
-//! | [`op::CONNECT`] | [`Connect`], the port's name (UTF-16), the connection context | none |
+//! | [`op::CONNECT`] | [`Connect`], the port's name (UTF-16), the connection context | none; `information` has [`connection`] bits |
 //! | [`op::GET`] | [`Get`] | the message: the Filter Manager's 16-byte header and the driver's bytes |
 //! | [`op::REPLY`] | the Filter Manager's 16-byte reply header and the reply | none |
 //! | [`op::SEND`] | [`Send`]: **addresses** in the service's own memory, as on NT | none; `information` is the number of bytes written |
+//! | [`op::SEND_WITH_VIEWS`] | as for [`op::SEND`] | as for [`op::SEND`] |
+//! | [`op::MAPPED`] | [`Mapped`] | there is none: it is an answer itself |
 //! | [`op::CANCEL`] | [`Cancel`] | none |
 //!
 //! The buffers of [`op::SEND`] must stay where they are until its completion arrived or the socket
 //! has ended: the hosted kernel ends the socket only after the last access to the service's memory.
+//!
+//! While an [`op::SEND_WITH_VIEWS`] is outstanding the hosted kernel may ask for *views*: between two
+//! completions stands a [`MapView`], which is as long as a completion's header and begins with another
+//! magic, and with its first byte comes a descriptor (`SCM_RIGHTS`). The service maps that many bytes
+//! of it, from its beginning and shared, and answers with [`op::MAPPED`]; what it maps stays mapped
+//! until it has ended the socket. A hosted kernel says at the connect that it can do this
+//! ([`connection::MAPS_VIEWS`]), and a service that it can by using that operation, so neither meets
+//! what it does not know. A handle of an event, as a command's bytes may have one for a driver, is
+//! the number of an eventfd of the service's process.
 //!
 //! A completion with the id [`NO_REQUEST`] answers nothing that was asked: the hosted kernel takes
 //! this socket no further, its status says why ([`TOO_MANY_SOCKETS`]), and the socket ends.
@@ -35,6 +46,9 @@ use crate::limits::MAX_FRAME;
 pub const REQUEST_MAGIC: u32 = u32::from_le_bytes(*b"FPHQ");
 /// The first four bytes of a completion: `FPHC`.
 pub const COMPLETION_MAGIC: u32 = u32::from_le_bytes(*b"FPHC");
+
+/// The first four bytes of a question for a view: `FPHM`.
+pub const MAP_MAGIC: u32 = u32::from_le_bytes(*b"FPHM");
 
 /// The environment variable that says where the socket is.
 pub const SOCKET_VARIABLE: &str = "FLTPORT_SOCKET";
@@ -70,6 +84,11 @@ pub mod op {
     pub const CONNECT: u32 = 2;
     /// Cancel gets.
     pub const CANCEL: u32 = 3;
+    /// The answer to a [`MapView`](super::MapView).
+    pub const MAPPED: u32 = 4;
+    /// [`SEND`], by a service that answers a [`MapView`](super::MapView) meanwhile. Only where the
+    /// hosted kernel has said [`MAPS_VIEWS`](super::connection::MAPS_VIEWS).
+    pub const SEND_WITH_VIEWS: u32 = 5;
     /// `FilterSendMessage`.
     pub const SEND: u32 = 0x0008_801B;
     /// `FilterGetMessage`.
@@ -137,6 +156,30 @@ crate::fixed! {
         pub output_length: u32,
     }
 
+    /// A question for a view, with a descriptor beside it.
+    pub struct MapView: 24 {
+        /// [`MAP_MAGIC`].
+        pub magic: u32,
+        /// 1 if the view is to be writable, 0 if it is to be read only.
+        pub writable: u32,
+        /// The hosted kernel's name for this question; not 0.
+        pub id: u64,
+        /// Bytes: whole pages, at least one.
+        pub length: u64,
+    }
+
+    /// The payload of [`op::MAPPED`].
+    pub struct Mapped: 24 {
+        /// The question's id.
+        pub id: u64,
+        /// NTSTATUS.
+        pub status: i32,
+        /// 0.
+        pub reserved: u32,
+        /// Where the view begins in the service's memory; 0 if there is none.
+        pub address: u64,
+    }
+
     /// The payload of [`op::CANCEL`].
     pub struct Cancel: 8 {
         /// The get's id; 0 for all of them.
@@ -158,6 +201,12 @@ pub mod capability {
     pub const HOLDS_PROCESS_CREATION: u32 = 1;
     /// No process start or end is overlooked.
     pub const SEES_EVERY_PROCESS: u32 = 2;
+}
+
+/// The `information` of a connect's completion.
+pub mod connection {
+    /// The hosted kernel knows [`op::SEND_WITH_VIEWS`](super::op::SEND_WITH_VIEWS).
+    pub const MAPS_VIEWS: u32 = 1;
 }
 
 /// Why a peer is disconnected.
@@ -210,7 +259,8 @@ impl RequestHeader {
             op::DESCRIBE => 0..=0,
             op::CONNECT => Connect::SIZE..=Connect::SIZE + MAX_NAME + MAX_CONTEXT,
             op::CANCEL => Cancel::SIZE..=Cancel::SIZE,
-            op::SEND => Send::SIZE..=Send::SIZE,
+            op::SEND | op::SEND_WITH_VIEWS => Send::SIZE..=Send::SIZE,
+            op::MAPPED => Mapped::SIZE..=Mapped::SIZE,
             op::GET => Get::SIZE..=Get::SIZE,
             op::REPLY => 0..=MAX_REPLY,
             _ => return Err(Violation::Operation),
@@ -220,6 +270,30 @@ impl RequestHeader {
             Ok(length)
         } else {
             Err(Violation::Length)
+        }
+    }
+}
+
+impl MapView {
+    /// A question.
+    pub fn new(id: u64, length: usize, writable: bool) -> Self {
+        MapView {
+            magic: MAP_MAGIC,
+            writable: u32::from(writable),
+            id,
+            length: length as u64,
+        }
+    }
+
+    /// The question in the bytes of a header, if that is what they are; an error if they begin like
+    /// one and are none.
+    pub fn find(bytes: &[u8]) -> Result<Option<Self>, Violation> {
+        match MapView::read(bytes) {
+            Some(view) if view.magic != MAP_MAGIC => Ok(None),
+            Some(view) if view.writable > 1 || view.id == NO_REQUEST || view.length == 0 => {
+                Err(Violation::Value)
+            }
+            found => Ok(found),
         }
     }
 }
@@ -266,6 +340,10 @@ pub enum Request<'a> {
     Cancel(Option<u64>),
     /// [`op::SEND`].
     Send(Send),
+    /// [`op::SEND_WITH_VIEWS`].
+    SendWithViews(Send),
+    /// [`op::MAPPED`].
+    Mapped(Mapped),
     /// [`op::GET`]: the bytes that the service's buffer holds.
     Get(usize),
     /// [`op::REPLY`]: what the service passes, not checked any further.
@@ -285,12 +363,14 @@ impl<'a> Request<'a> {
                 0 => Request::Cancel(None),
                 id => Request::Cancel(Some(id)),
             },
-            op::SEND => {
-                let send = Send::read(payload).ok_or(Violation::Length)?;
-                if send.input_length.max(send.output_length) > MAX_SEND {
+            op::SEND => Request::Send(send(payload)?),
+            op::SEND_WITH_VIEWS => Request::SendWithViews(send(payload)?),
+            op::MAPPED => {
+                let mapped = Mapped::read(payload).ok_or(Violation::Length)?;
+                if mapped.reserved != 0 {
                     return Err(Violation::Value);
                 }
-                Request::Send(send)
+                Request::Mapped(mapped)
             }
             op::GET => {
                 let get = Get::read(payload).ok_or(Violation::Length)?;
@@ -302,6 +382,14 @@ impl<'a> Request<'a> {
             _ => Request::Reply(payload),
         })
     }
+}
+
+fn send(payload: &[u8]) -> Result<Send, Violation> {
+    let send = Send::read(payload).ok_or(Violation::Length)?;
+    if send.input_length.max(send.output_length) > MAX_SEND {
+        return Err(Violation::Value);
+    }
+    Ok(send)
 }
 
 fn connect(payload: &[u8]) -> Result<Request<'_>, Violation> {

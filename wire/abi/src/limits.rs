@@ -71,9 +71,19 @@ pub const MIN_QUEUE: u32 = 64 * 1024;
 /// See [`MIN_QUEUE`].
 pub const MAX_QUEUE: u32 = 16 * 1024 * 1024;
 
-/// Bytes beyond which no connection may choose a larger queue, for all queues together. What
+/// Bytes beyond which no connection may choose a larger queue or rings, for all queues and rings together. What
 /// connections begin with is far less.
 pub const MAX_QUEUES: usize = 128 * 1024 * 1024;
+
+/// The smallest and the largest ring of a connection.
+pub const MIN_RING: u32 = 64 * 1024;
+/// See [`MIN_RING`].
+pub const MAX_RING: u32 = 16 * 1024 * 1024;
+
+/// Bytes of a ring, if the service does not say how many: this, or its part of [`DEFAULT_RINGS`] if that is less.
+pub const DEFAULT_RING: u32 = 1024 * 1024;
+/// Bytes of all rings of a connection together, if the service does not say; but each has at least [`MIN_RING`].
+pub const DEFAULT_RINGS: u32 = 8 * 1024 * 1024;
 
 /// The most that a snapshot may hold.
 pub const MAX_SNAPSHOT: usize = 8 * 1024 * 1024;

@@ -107,12 +107,14 @@ pub trait Message<'a>: Sized {
     fn read(decoder: &Decoder<'a>) -> Result<Self, DecodeError>;
 
     /// Reads a message that fills `bytes`, whichever version of it that is.
+    #[inline]
     fn decode(bytes: &'a [u8]) -> Result<Self, DecodeError> {
         Self::read(&Decoder::new(bytes))
     }
 
     /// Reads a message that fills `bytes`, and whose fixed part has `fixed` of them, as its record
     /// says.
+    #[inline]
     fn decode_fixed(bytes: &'a [u8], fixed: usize) -> Result<Self, DecodeError> {
         Self::read(&Decoder::with_fixed(bytes, fixed)?)
     }

@@ -47,6 +47,24 @@ fn golden_bytes_of_every_struct() {
     };
     assert_eq!(bytes(&get), [0x10, 0, 1, 0, 0, 0, 0, 0]);
     assert_eq!(bytes(&Cancel { id: 9 }), [9, 0, 0, 0, 0, 0, 0, 0]);
+    assert_eq!(
+        bytes(&MapView::new(5, 0x2000, true)),
+        [
+            b'F', b'P', b'H', b'M', 1, 0, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0, 0, 0x20, 0, 0, 0, 0, 0, 0
+        ]
+    );
+    let mapped = Mapped {
+        id: 5,
+        status: -2,
+        reserved: 0,
+        address: 0x10_0000_1000,
+    };
+    assert_eq!(
+        bytes(&mapped),
+        [
+            5, 0, 0, 0, 0, 0, 0, 0, 254, 255, 255, 255, 0, 0, 0, 0, 0, 0x10, 0, 0, 0x10, 0, 0, 0
+        ]
+    );
     let description = Description {
         capabilities: 1,
         pid: 2,
@@ -88,6 +106,52 @@ fn requests_are_read() {
         Ok(Request::Get(16))
     );
     assert_eq!(parse(op::REPLY, b"x"), Ok(Request::Reply(b"x")));
+}
+
+#[test]
+fn a_question_for_a_view_stands_between_completions() {
+    let question = MapView::new(5, 4096, false);
+    assert_eq!(
+        MapView::SIZE,
+        CompletionHeader::SIZE,
+        "one is told from the other"
+    );
+    assert_eq!(MapView::find(&bytes(&question)), Ok(Some(question)));
+    let completion = bytes(&CompletionHeader::new(7, 0, 0, 0));
+    assert_eq!(MapView::find(&completion), Ok(None));
+    for broken in [
+        MapView {
+            writable: 2,
+            ..question
+        },
+        MapView { id: 0, ..question },
+        MapView {
+            length: 0,
+            ..question
+        },
+    ] {
+        assert_eq!(MapView::find(&bytes(&broken)), Err(Violation::Value));
+    }
+    let mut mapped = Mapped {
+        id: 5,
+        status: 0,
+        reserved: 0,
+        address: 4096,
+    };
+    assert_eq!(
+        parse(op::MAPPED, &bytes(&mapped)),
+        Ok(Request::Mapped(mapped))
+    );
+    mapped.reserved = 1;
+    assert_eq!(parse(op::MAPPED, &bytes(&mapped)), Err(Violation::Value));
+    let send = Send {
+        input: 1,
+        output: 2,
+        input_length: 3,
+        output_length: 4,
+    };
+    let with_views = parse(op::SEND_WITH_VIEWS, &bytes(&send)) == Ok(Request::SendWithViews(send));
+    assert!(with_views);
 }
 
 #[test]

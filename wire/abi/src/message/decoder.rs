@@ -35,6 +35,7 @@ pub struct Block {
 
 impl<'a> Decoder<'a> {
     /// Of a message whose fixed part ends where the variable data begins, or else the message.
+    #[inline]
     pub fn new(message: &'a [u8]) -> Self {
         Decoder {
             message,
@@ -45,6 +46,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// Of a message whose fixed part has `fixed` bytes.
+    #[inline]
     pub fn with_fixed(message: &'a [u8], fixed: usize) -> Result<Self, DecodeError> {
         let rest = message.len().checked_sub(fixed);
         Ok(Decoder {
@@ -66,6 +68,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// The value that lies at `at`.
+    #[inline]
     pub fn fixed<T: Fixed>(&self, at: usize) -> Result<T, DecodeError> {
         let place = self.message.get(at..);
         place.and_then(T::read).ok_or(DecodeError::TooShort)

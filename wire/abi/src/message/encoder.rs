@@ -13,6 +13,7 @@ pub struct Encoder<'o> {
 
 impl<'o> Encoder<'o> {
     /// Starts a message whose fixed part has `fixed` bytes.
+    #[inline]
     pub fn new(out: &'o mut [u8], fixed: usize) -> Result<Self, EncodeError> {
         out.get_mut(..fixed).ok_or(EncodeError::TooLarge)?.fill(0);
         Ok(Encoder { out, end: fixed })
@@ -29,6 +30,7 @@ impl<'o> Encoder<'o> {
     }
 
     /// Writes a value in place.
+    #[inline]
     pub fn fixed<T: Fixed>(&mut self, at: usize, value: T) -> Result<(), EncodeError> {
         value
             .write(self.out.get_mut(at..).ok_or(EncodeError::TooLarge)?)

@@ -18,6 +18,7 @@ pub trait Field<'a>: Sized {
     const PLACE: usize = Self::KIND.place(Self::OPTIONAL);
 
     /// Bytes of variable data that this value needs.
+    #[inline]
     fn variable_len(&self) -> usize {
         0
     }
@@ -35,10 +36,12 @@ macro_rules! fixed_fields {
     ($($ty:ty, $kind:ident, $raw:ty, $to:expr, $from:expr;)*) => {$(
         impl<'a> Field<'a> for $ty {
             const KIND: FieldKind = FieldKind::$kind;
+            #[inline]
             fn store(&self, encoder: &mut Encoder<'_>, at: usize) -> Result<(), EncodeError> {
                 let to: fn($ty) -> $raw = $to;
                 encoder.fixed(at, to(*self))
             }
+            #[inline]
             fn load(decoder: &Decoder<'a>, at: usize) -> Result<Self, DecodeError> {
                 let from: fn($raw) -> Option<$ty> = $from;
                 from(decoder.fixed(at)?).ok_or(DecodeError::BadValue)
@@ -99,10 +102,12 @@ impl<'a, T: Field<'a>> Field<'a> for Option<T> {
     };
     const DEFINITION: Option<&'static Definition> = T::DEFINITION;
 
+    #[inline]
     fn variable_len(&self) -> usize {
         self.as_ref().map_or(0, T::variable_len)
     }
 
+    #[inline]
     fn store(&self, encoder: &mut Encoder<'_>, at: usize) -> Result<(), EncodeError> {
         let Some(value) = self else {
             // The fixed part is zero already.
@@ -114,6 +119,7 @@ impl<'a, T: Field<'a>> Field<'a> for Option<T> {
         value.store(encoder, at)
     }
 
+    #[inline]
     fn load(decoder: &Decoder<'a>, at: usize) -> Result<Self, DecodeError> {
         let absent = if T::KIND.is_variable() {
             decoder.is_absent(at)?
@@ -147,12 +153,15 @@ pub(crate) fn is_marked(
 
 impl<'a> Field<'a> for Text<'a> {
     const KIND: FieldKind = FieldKind::Text;
+    #[inline]
     fn variable_len(&self) -> usize {
         self.wire_len()
     }
+    #[inline]
     fn store(&self, encoder: &mut Encoder<'_>, at: usize) -> Result<(), EncodeError> {
         encoder.variable(at, |out| self.write(out))
     }
+    #[inline]
     fn load(decoder: &Decoder<'a>, at: usize) -> Result<Self, DecodeError> {
         let (_, bytes) = decoder.variable(at)?.ok_or(DecodeError::Missing)?;
         if bytes.len().is_multiple_of(2) {
@@ -165,12 +174,15 @@ impl<'a> Field<'a> for Text<'a> {
 
 impl<'a> Field<'a> for TextList<'a> {
     const KIND: FieldKind = FieldKind::TextList;
+    #[inline]
     fn variable_len(&self) -> usize {
         self.wire_len()
     }
+    #[inline]
     fn store(&self, encoder: &mut Encoder<'_>, at: usize) -> Result<(), EncodeError> {
         encoder.variable(at, |out| self.write(out))
     }
+    #[inline]
     fn load(decoder: &Decoder<'a>, at: usize) -> Result<Self, DecodeError> {
         let (_, bytes) = decoder.variable(at)?.ok_or(DecodeError::Missing)?;
         let list = TextList::Wire(bytes);
@@ -184,9 +196,11 @@ impl<'a> Field<'a> for TextList<'a> {
 
 impl<'a> Field<'a> for &'a [u8] {
     const KIND: FieldKind = FieldKind::Bytes;
+    #[inline]
     fn variable_len(&self) -> usize {
         self.len()
     }
+    #[inline]
     fn store(&self, encoder: &mut Encoder<'_>, at: usize) -> Result<(), EncodeError> {
         encoder.variable(at, |out| {
             out.get_mut(..self.len())
@@ -195,6 +209,7 @@ impl<'a> Field<'a> for &'a [u8] {
             Ok(self.len())
         })
     }
+    #[inline]
     fn load(decoder: &Decoder<'a>, at: usize) -> Result<Self, DecodeError> {
         let (_, bytes) = decoder.variable(at)?.ok_or(DecodeError::Missing)?;
         Ok(bytes)

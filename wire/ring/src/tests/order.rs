@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! Whatever is pushed to whichever ring, it is read whole and in the order of its numbers.
+
+use super::{Memory, push, push_gap, read};
+use crate::{Consumer, Cursor, Order, Shape};
+use proptest::prelude::*;
+use std::thread;
+use std::vec::Vec;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Push { ring: usize, length: usize },
+    Gap { ring: usize, count: u64 },
+    Settle { ring: usize, most: usize },
+    Read,
+    Release,
+}
+
+fn step(rings: usize) -> impl Strategy<Value = Step> {
+    prop_oneof![
+        6 => (0..rings, 0..3000_usize).prop_map(|(ring, length)| Step::Push { ring, length }),
+        1 => (0..rings, 50_000..60_000_usize).prop_map(|(ring, length)| Step::Push { ring, length }),
+        2 => (0..rings, 1..1000_u64).prop_map(|(ring, count)| Step::Gap { ring, count }),
+        2 => (0..rings, 1..20_usize).prop_map(|(ring, most)| Step::Settle { ring, most }),
+        3 => Just(Step::Read),
+        2 => Just(Step::Release),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn everything_arrives_once_in_order(
+        rings in 1..9_usize,
+        steps in prop::collection::vec(step(8), 1..300),
+    ) {
+        let memory = Memory::new(Shape::new(rings as u32, 0).unwrap());
+        let mut sides: Vec<_> = (0..rings).map(|ring| memory.side(ring)).collect();
+        let (order, mut consumer) = (Order::new(1), memory.consumer());
+        let mut next = 1;
+        for step in steps {
+            match step {
+                Step::Push { ring, length } => {
+                    push(&mut sides[ring % rings].0, &order, length);
+                }
+                Step::Gap { ring, count } => {
+                    push_gap(&mut sides[ring % rings].0, &order, count);
+                }
+                Step::Settle { ring, most } => {
+                    sides[ring % rings].1.settle(most, |_| ());
+                }
+                Step::Read => {
+                    next = read(&mut consumer, next);
+                    // Nothing is in progress here, so nothing may be missing.
+                    prop_assert_eq!(next, order.next());
+                    prop_assert!(consumer.arm());
+                }
+                Step::Release => consumer.release(),
+            }
+        }
+        prop_assert_eq!(read(&mut consumer, next), order.next());
+        consumer.release();
+        for (_, settler) in &mut sides {
+            settler.settle(usize::MAX, |_| ());
+            prop_assert_eq!((settler.used(), settler.nonsense()), (0, 0));
+        }
+    }
+}
+
+/// Threads instead of processes, at full speed.
+#[test]
+fn four_producers_and_a_consumer_at_once() {
+    const EACH: u64 = 30_000;
+    let memory = Memory::new(Shape::new(4, 0).unwrap());
+    let order = Order::new(1);
+    let mut consumer: Consumer<Vec<Cursor>> = memory.consumer();
+    let lost: u64 = thread::scope(|scope| {
+        let producing: Vec<_> = (0..4)
+            .map(|ring| {
+                let ((mut producer, mut settler), order) = (memory.side(ring), &order);
+                scope.spawn(move || {
+                    let mut lost = 0;
+                    for _ in 0..EACH {
+                        let size = crate::stride(32 + 64);
+                        if !producer.has_room(size) {
+                            settler.settle(usize::MAX, |_| ());
+                        }
+                        let Some(mut room) = producer.room(size) else {
+                            lost += 1;
+                            continue;
+                        };
+                        room.write(0, &[ring as u8; 64]);
+                        room.commit(&super::header(order.take(1), 64), 0);
+                    }
+                    lost
+                })
+            })
+            .collect();
+        let mut next = 1;
+        let (mut out, mut of_each) = (std::vec![0; 16 * 1024], [0_u64; 4]);
+        let mut read = |next: &mut u64| {
+            let (records, bytes, behind) = consumer.fill(*next, &mut out).unwrap();
+            consumer.release();
+            for (number, record) in (*next..).zip(out[..bytes].chunks_exact(96)) {
+                let header =
+                    <fltport_abi::frame::RecordHeader as fltport_abi::fixed::Fixed>::read(record);
+                assert_eq!(header.unwrap().sequence, number);
+                let ring = record[32];
+                assert!(record[32..].iter().all(|byte| *byte == ring));
+                of_each[usize::from(ring)] += 1;
+            }
+            assert_eq!(*next + u64::from(records), behind);
+            *next = behind;
+        };
+        while !producing.iter().all(|it| it.is_finished()) {
+            read(&mut next);
+        }
+        while next != order.next() {
+            read(&mut next);
+        }
+        let lost = producing.into_iter().map(|it| it.join().unwrap()).sum();
+        assert_eq!(next - 1 + lost, 4 * EACH);
+        assert_eq!(of_each.iter().sum::<u64>() + lost, 4 * EACH);
+        lost
+    });
+    assert!(lost < 4 * EACH);
+}
