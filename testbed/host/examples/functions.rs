@@ -18,7 +18,7 @@ annotation in the WDK's header, whichever allows more: what is reported breaks b
 named; what goes wrong for a reason of the caller's fails as documented and is not listed. *Simpler
 than NT* says in what a driver may see a difference; where it says nothing, none is known.
 
-Variables: PsProcessType, PsThreadType, SeTokenObjectType.
+Variables: ExEventObjectType, PsProcessType, PsThreadType, SeTokenObjectType.
 ";
 
 /// What a prefix stands for, in the order of the list.
@@ -30,15 +30,15 @@ const PREFIXES: [(&str, &str); 13] = [
         "pool, fast mutexes, rundown protection, callback objects",
     ),
     ("Flt", "the Filter Manager, fltmgr.sys"),
-    ("Io", "drivers and work items"),
+    ("Io", "drivers, memory descriptor lists and work items"),
     ("Ke", "waiting, locks, time, IRQL"),
     ("Mm", "memory"),
     ("Ob", "objects"),
     ("Ps", "processes and threads"),
     ("Rtl", "strings, security descriptors, SIDs"),
     ("Se", "tokens and privileges"),
-    ("Zw", "handles and the registry"),
-    ("fltport_", "user memory, not NT's"),
+    ("Zw", "handles, sections and the registry"),
+    ("fltport_", "user memory and locked pages, not NT's"),
 ];
 
 /// The prefix of a function. KfRaiseIrql is one of Ke's.

@@ -97,6 +97,10 @@ NTSTATUS PsRemoveCreateThreadNotifyRoutine(_In_ PCREATE_THREAD_NOTIFY_ROUTINE No
 NTSTATUS PsSetLoadImageNotifyRoutine(_In_ PLOAD_IMAGE_NOTIFY_ROUTINE NotifyRoutine);
 NTSTATUS PsRemoveLoadImageNotifyRoutine(_In_ PLOAD_IMAGE_NOTIFY_ROUTINE NotifyRoutine);
 
+NTSTATUS MmMapViewInSystemSpace(_In_ PVOID Section, _Outptr_ PVOID *MappedBase,
+    _Inout_ PSIZE_T ViewSize);
+NTSTATUS MmUnmapViewInSystemSpace(_In_ PVOID MappedBase);
+
 NT_HOST_END
 
 #endif

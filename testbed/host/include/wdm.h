@@ -44,6 +44,20 @@ VOID KeLowerIrql(_In_ KIRQL NewIrql);
 #define KeRaiseIrql(NewIrql, OldIrql) (*(OldIrql) = KfRaiseIrql(NewIrql))
 #define KeRaiseIrqlToDpcLevel() KfRaiseIrql(DISPATCH_LEVEL)
 
+/* ---- Processors: at DISPATCH_LEVEL and above a thread has one for itself ---- */
+
+#define ALL_PROCESSOR_GROUPS 0xFFFF
+
+typedef struct _PROCESSOR_NUMBER {
+    USHORT Group;
+    UCHAR Number;
+    UCHAR Reserved;
+} PROCESSOR_NUMBER, *PPROCESSOR_NUMBER;
+
+ULONG KeGetCurrentProcessorNumberEx(_Out_opt_ PPROCESSOR_NUMBER ProcNumber);
+ULONG KeQueryActiveProcessorCountEx(_In_ USHORT GroupNumber);
+ULONG KeQueryMaximumProcessorCountEx(_In_ USHORT GroupNumber);
+
 DECLSPEC_NORETURN VOID KeBugCheckEx(_In_ ULONG BugCheckCode, _In_ ULONG_PTR BugCheckParameter1,
     _In_ ULONG_PTR BugCheckParameter2, _In_ ULONG_PTR BugCheckParameter3,
     _In_ ULONG_PTR BugCheckParameter4);
@@ -117,6 +131,55 @@ PVOID MmGetSystemRoutineAddress(_In_ PUNICODE_STRING SystemRoutineName);
 NTSTATUS fltport_copy_from_user(_Out_ PVOID To, _In_ ULONG_PTR UserAddress, _In_ SIZE_T Length);
 NTSTATUS fltport_copy_to_user(_In_ ULONG_PTR UserAddress, _In_ const VOID *From,
     _In_ SIZE_T Length);
+
+/* ---- Memory descriptor lists ---- */
+
+#define MDL_MAPPED_TO_SYSTEM_VA 0x0001
+#define MDL_PAGES_LOCKED 0x0002
+
+typedef struct _MDL {
+    struct _MDL *Next;
+    CSHORT Size;
+    CSHORT MdlFlags;
+    PVOID Process;
+    PVOID MappedSystemVa;
+    PVOID StartVa;
+    ULONG ByteCount;
+    ULONG ByteOffset;
+} MDL, *PMDL;
+
+typedef enum _LOCK_OPERATION {
+    IoReadAccess,
+    IoWriteAccess,
+    IoModifyAccess
+} LOCK_OPERATION;
+
+typedef enum _MEMORY_CACHING_TYPE {
+    MmNonCached = FALSE,
+    MmCached = TRUE
+} MEMORY_CACHING_TYPE;
+
+typedef enum _MM_PAGE_PRIORITY {
+    LowPagePriority = 0,
+    NormalPagePriority = 16,
+    HighPagePriority = 32
+} MM_PAGE_PRIORITY;
+
+#define MdlMappingNoWrite 0x80000000
+#define MdlMappingNoExecute 0x40000000
+
+PMDL IoAllocateMdl(_In_opt_ PVOID VirtualAddress, _In_ ULONG Length, _In_ BOOLEAN SecondaryBuffer,
+    _In_ BOOLEAN ChargeQuota, _Inout_opt_ PIRP Irp);
+VOID IoFreeMdl(_In_ PMDL Mdl);
+PVOID MmMapLockedPagesSpecifyCache(_In_ PMDL MemoryDescriptorList, _In_ KPROCESSOR_MODE AccessMode,
+    _In_ MEMORY_CACHING_TYPE CacheType, _In_opt_ PVOID RequestedAddress,
+    _In_ ULONG BugCheckOnFailure, _In_ ULONG Priority);
+VOID MmUnmapLockedPages(_In_ PVOID BaseAddress, _In_ PMDL MemoryDescriptorList);
+VOID MmUnlockPages(_In_ PMDL MemoryDescriptorList);
+
+/* Not a function of NT: MmProbeAndLockPages raises an exception where this returns its status. */
+NTSTATUS fltport_probe_and_lock_pages(_In_ PMDL MemoryDescriptorList,
+    _In_ KPROCESSOR_MODE AccessMode, _In_ LOCK_OPERATION Operation);
 
 /* ---- Doubly linked lists ---- */
 
@@ -382,6 +445,21 @@ VOID ExReleaseRundownProtection(_Inout_ PEX_RUNDOWN_REF RunRef);
 VOID ExRundownCompleted(_Inout_ PEX_RUNDOWN_REF RunRef);
 VOID ExWaitForRundownProtectionRelease(_Inout_ PEX_RUNDOWN_REF RunRef);
 
+/* The same with a word for each processor. */
+typedef struct _EX_RUNDOWN_REF_CACHE_AWARE *PEX_RUNDOWN_REF_CACHE_AWARE;
+
+PEX_RUNDOWN_REF_CACHE_AWARE ExAllocateCacheAwareRundownProtection(_In_ POOL_TYPE PoolType,
+    _In_ ULONG PoolTag);
+SIZE_T ExSizeOfRundownProtectionCacheAware(VOID);
+VOID ExInitializeRundownProtectionCacheAware(_Out_ PEX_RUNDOWN_REF_CACHE_AWARE RunRefCacheAware,
+    _In_ SIZE_T RunRefSize);
+VOID ExFreeCacheAwareRundownProtection(_Inout_ PEX_RUNDOWN_REF_CACHE_AWARE RunRefCacheAware);
+VOID ExReInitializeRundownProtectionCacheAware(_Inout_ PEX_RUNDOWN_REF_CACHE_AWARE RunRefCacheAware);
+BOOLEAN ExAcquireRundownProtectionCacheAware(_Inout_ PEX_RUNDOWN_REF_CACHE_AWARE RunRefCacheAware);
+VOID ExReleaseRundownProtectionCacheAware(_Inout_ PEX_RUNDOWN_REF_CACHE_AWARE RunRefCacheAware);
+VOID ExRundownCompletedCacheAware(_Inout_ PEX_RUNDOWN_REF_CACHE_AWARE RunRefCacheAware);
+VOID ExWaitForRundownProtectionReleaseCacheAware(_Inout_ PEX_RUNDOWN_REF_CACHE_AWARE RunRef);
+
 KPROCESSOR_MODE ExGetPreviousMode(VOID);
 
 /* ---- Callback objects ---- */
@@ -613,6 +691,7 @@ NTSTATUS PsTerminateSystemThread(_In_ NTSTATUS ExitStatus);
 extern POBJECT_TYPE *PsProcessType;
 extern POBJECT_TYPE *PsThreadType;
 extern POBJECT_TYPE *SeTokenObjectType;
+extern POBJECT_TYPE *ExEventObjectType;
 
 NTSTATUS ObReferenceObjectByHandle(_In_ HANDLE Handle, _In_ ACCESS_MASK DesiredAccess,
     _In_opt_ POBJECT_TYPE ObjectType, _In_ KPROCESSOR_MODE AccessMode, _Out_ PVOID *Object,
@@ -721,6 +800,29 @@ NTSTATUS ZwQuerySystemInformation(_In_ ULONG SystemInformationClass,
 NTSTATUS ZwClose(_In_ HANDLE Handle);
 NTSTATUS ZwWaitForSingleObject(_In_ HANDLE Handle, _In_ BOOLEAN Alertable,
     _In_opt_ PLARGE_INTEGER Timeout);
+
+/* ---- Sections ---- */
+
+#define NtCurrentProcess() ((HANDLE)(LONG_PTR)-1)
+#define ZwCurrentProcess() NtCurrentProcess()
+#define SECTION_ALL_ACCESS 0x000F001FL
+#define SEC_COMMIT 0x08000000
+#define PAGE_READONLY 0x02
+#define PAGE_READWRITE 0x04
+
+typedef enum _SECTION_INHERIT {
+    ViewShare = 1,
+    ViewUnmap = 2
+} SECTION_INHERIT;
+
+NTSTATUS ZwCreateSection(_Out_ PHANDLE SectionHandle, _In_ ACCESS_MASK DesiredAccess,
+    _In_opt_ POBJECT_ATTRIBUTES ObjectAttributes, _In_opt_ PLARGE_INTEGER MaximumSize,
+    _In_ ULONG SectionPageProtection, _In_ ULONG AllocationAttributes, _In_opt_ HANDLE FileHandle);
+NTSTATUS ZwMapViewOfSection(_In_ HANDLE SectionHandle, _In_ HANDLE ProcessHandle,
+    _Inout_ PVOID *BaseAddress, _In_ ULONG_PTR ZeroBits, _In_ SIZE_T CommitSize,
+    _Inout_opt_ PLARGE_INTEGER SectionOffset, _Inout_ PSIZE_T ViewSize,
+    _In_ SECTION_INHERIT InheritDisposition, _In_ ULONG AllocationType, _In_ ULONG Win32Protect);
+NTSTATUS ZwUnmapViewOfSection(_In_ HANDLE ProcessHandle, _In_opt_ PVOID BaseAddress);
 
 /* ---- The debugger's log ---- */
 

@@ -2,6 +2,8 @@
 //! The one clock of the hosted kernel: that of the host system, or in a simulation virtual time.
 //! All times are in units of 100 ns.
 
+mod counter;
+
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::sim;
@@ -16,7 +18,13 @@ const UNIX_EPOCH_AS_SYSTEM_TIME: i64 = 116_444_736_000_000_000;
 /// day later, with the year 2026.
 const SIMULATED_BOOT: i64 = 134_116_128_000_000_000;
 
+/// A clock of the host system in 100 ns.
 fn read(clock: libc::clockid_t) -> u64 {
+    nanoseconds(clock) / 100
+}
+
+/// A clock of the host system.
+fn nanoseconds(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec {
         tv_sec: 0,
         tv_nsec: 0,
@@ -24,7 +32,7 @@ fn read(clock: libc::clockid_t) -> u64 {
     // SAFETY: `time` outlives the call; the clock ids used here exist on every Linux.
     let result = unsafe { libc::clock_gettime(clock, &raw mut time) };
     debug_assert_eq!(result, 0);
-    time.tv_sec.unsigned_abs() * SECOND + time.tv_nsec.unsigned_abs() / 100
+    time.tv_sec.unsigned_abs() * 1_000_000_000 + time.tv_nsec.unsigned_abs()
 }
 
 /// The time since boot, sleep included (interrupt time).
@@ -50,6 +58,20 @@ pub fn system_time() -> i64 {
         .unwrap_or_default();
     let ticks = i64::try_from(since_1970.as_nanos() / 100).unwrap_or(i64::MAX);
     UNIX_EPOCH_AS_SYSTEM_TIME.saturating_add(ticks)
+}
+
+/// As [`system_time`], outside of a simulation: cheaper, and less than a microsecond away from it.
+pub(crate) fn quick_system_time() -> i64 {
+    let since_1970 = counter::read().map(|now| i64::try_from(now.real / 100));
+    match since_1970 {
+        Some(Ok(ticks)) => UNIX_EPOCH_AS_SYSTEM_TIME.saturating_add(ticks),
+        _ => system_time(),
+    }
+}
+
+/// As [`interrupt_time`], outside of a simulation: cheaper, and less than a microsecond away from it.
+pub(crate) fn quick_interrupt_time() -> u64 {
+    counter::read().map_or_else(interrupt_time, |now| now.boot / 100)
 }
 
 /// A moment of the unbiased clock until which something waits.

@@ -3,11 +3,13 @@
 //!
 //! On NT the IRQL belongs to a processor and keeps other threads off it. Here it is a number in
 //! the thread's context: it restricts what the thread may call, which is what the rules of the
-//! road are about, and schedules nothing.
+//! road are about. It schedules nothing but this: a thread at DISPATCH_LEVEL or above has one of
+//! the kernel's processors for itself.
 
 use crate::ex::special_pool;
+use crate::processor;
 use crate::thread;
-use crate::verifier::paged_code;
+use crate::verifier::{self, paged_code};
 
 /// Threads run here, everything may be called and everything may block.
 pub const PASSIVE_LEVEL: u8 = 0;
@@ -26,8 +28,16 @@ pub fn current() -> u8 {
 
 /// Sets the IRQL of the calling thread and returns the former one.
 pub(crate) fn set(irql: u8) -> u8 {
-    let former = thread::with_context(|context| context.irql.replace(irql));
-    if former < DISPATCH_LEVEL && irql >= DISPATCH_LEVEL {
+    let former = thread::with_context(|context| {
+        let former = context.irql.get();
+        match (former >= DISPATCH_LEVEL, irql >= DISPATCH_LEVEL) {
+            (false, true) => processor::take(context),
+            (true, false) => processor::give_back(context),
+            _ => {}
+        }
+        context.irql.replace(irql)
+    });
+    if former < DISPATCH_LEVEL && irql >= DISPATCH_LEVEL && !verifier::is_off() {
         special_pool::page_out();
         paged_code::raised();
     }

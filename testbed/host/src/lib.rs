@@ -107,6 +107,7 @@ mod ob;
 mod object;
 mod pages;
 mod process;
+mod processor;
 mod ps;
 pub mod registry;
 mod routine;
@@ -128,13 +129,15 @@ pub use cm::UserRegistry;
 pub use driver::{Driver, DriverEntry, DriverImage};
 pub use ex::pool::{TagUsage, tag_text};
 pub use ex::special_pool::{PagedPool, SpecialPool};
+pub use ke::user_event::UserEvent;
 pub use kernel::{Config, DebugPrint, FilterManagerStart, Kernel, Unload};
+pub use mm::mdl::fltport_probe_and_lock_pages;
 pub use process::{Process, SYSTEM_PROCESS_ID};
 pub use ps::events::{ImageLoaded, ProcessCreated};
 pub use stack::Stack;
 pub use user_memory::{UserSlice, fltport_copy_from_user, fltport_copy_to_user};
 pub use verifier::paged_code::nt_host_paged_code;
-pub use verifier::{OnReport, Related, Report, Rule};
+pub use verifier::{OnReport, Related, Report, Rule, Verifier};
 
 use entry::Export;
 
@@ -146,6 +149,7 @@ static EXPORTS: &[&[Export]] = &[
     ex::mode::EXPORTS,
     ex::pool::EXPORTS,
     ex::rundown::EXPORTS,
+    ex::rundown::cache_aware::EXPORTS,
     flt::EXPORTS,
     io::irp::EXPORTS,
     io::reinitialize::EXPORTS,
@@ -156,11 +160,15 @@ static EXPORTS: &[&[Export]] = &[
     ke::event::EXPORTS,
     ke::level::EXPORTS,
     ke::mutant::EXPORTS,
+    ke::processor::EXPORTS,
     ke::spin_lock::EXPORTS,
     ke::time::EXPORTS,
     ke::timer::EXPORTS,
     ke::wait::EXPORTS,
-    mm::EXPORTS,
+    mm::mdl::EXPORTS,
+    mm::routine::EXPORTS,
+    mm::section::EXPORTS,
+    mm::view::EXPORTS,
     ob::EXPORTS,
     ps::notify::EXPORTS,
     ps::process::EXPORTS,

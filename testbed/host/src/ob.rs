@@ -7,7 +7,9 @@ use crate::abi::{
     ACCESS_STATE, HANDLE, NTSTATUS, OBJECT_ATTRIBUTES, OBJECT_HANDLE_INFORMATION, POBJECT_TYPE,
 };
 use crate::entry::nt;
+use crate::ex::mode::USER_MODE;
 use crate::irql::{APC_LEVEL, DISPATCH_LEVEL, PASSIVE_LEVEL};
+use crate::ke::user_event;
 use crate::kernel::{self, State};
 use crate::object::Object;
 use crate::process::SYSTEM_PROCESS_ID;
@@ -52,6 +54,7 @@ object_types! {
     PsProcessType is "Process";
     PsThreadType is "Thread";
     SeTokenObjectType is "Token";
+    ExEventObjectType is "Event";
 }
 
 /// Whether `object_type` is null or the address of the type of this name.
@@ -121,6 +124,28 @@ pub(crate) fn by_handle(state: &State, handle: HANDLE) -> Option<Object> {
     }
 }
 
+/// The process that the thread is attached to, if it lies there. It may have ended and been
+/// forgotten, but a thread keeps its process.
+fn current_process_at(address: usize) -> Option<Object> {
+    let current = thread::current_process();
+    (current.address() == address).then_some(Object::Process(current))
+}
+
+/// The object behind a handle of the driver's, or in UserMode of the process that has called it: one
+/// that is no handle is then the caller's mistake.
+fn find(state: &State, handle: HANDLE, mode: i8) -> Result<Object, NTSTATUS> {
+    let is_pseudo = matches!(handle as isize, CURRENT_PROCESS | CURRENT_THREAD);
+    if mode == USER_MODE && !is_pseudo {
+        let event = user_event::by_handle(state, handle as u64)?;
+        state.objects.ensure(Object::Event(event.clone()));
+        return Ok(Object::Event(event));
+    }
+    by_handle(state, handle).ok_or_else(|| {
+        report_bad_handle(handle);
+        STATUS_INVALID_HANDLE
+    })
+}
+
 pub(crate) fn report_bad_handle(handle: HANDLE) {
     Report::new(Rule::HandleInvalid)
         .expected("an open handle")
@@ -132,20 +157,21 @@ pub(crate) fn report_bad_handle(handle: HANDLE) {
 nt! {
     /// References the object behind a handle.
     fails = STATUS_INSUFFICIENT_RESOURCES;
-    simplified = "access is not checked; the count of handle references is not kept apart";
+    simplified = "access is not checked; the count of handle references is not kept apart; handles of \
+        user mode are those of events";
     max_irql = PASSIVE_LEVEL;
     pub unsafe fn ObReferenceObjectByHandle(
         handle: HANDLE,
         access: u32,
         object_type: POBJECT_TYPE,
-        _mode: i8,
+        mode: i8,
         object: *mut *mut c_void,
         information: *mut OBJECT_HANDLE_INFORMATION,
     ) -> NTSTATUS {
         let state = kernel::state();
-        let Some(found) = by_handle(&state, handle) else {
-            report_bad_handle(handle);
-            return STATUS_INVALID_HANDLE;
+        let found = match find(&state, handle, mode) {
+            Ok(found) => found,
+            Err(status) => return status,
         };
         if !fits(object_type, found.type_name()) {
             return STATUS_OBJECT_TYPE_MISMATCH;
@@ -175,7 +201,8 @@ nt! {
         handle: *mut HANDLE,
     ) -> NTSTATUS {
         let state = kernel::state();
-        let Some(found) = state.objects.find(object as usize) else {
+        let current = || current_process_at(object as usize);
+        let Some(found) = state.objects.find(object as usize).or_else(current) else {
             Report::new(Rule::ObjectUnknown)
                 .expected("an object that is referenced")
                 .found(format!("{object:p}"))
@@ -196,7 +223,11 @@ nt! {
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn ObfReferenceObject(object: *const c_void) -> isize {
         let driver = attribution::responsible();
-        match kernel::state().objects.reference(object as usize, driver.as_ref()) {
+        let state = kernel::state();
+        if let Some(current) = current_process_at(object as usize) {
+            state.objects.ensure(current);
+        }
+        match state.objects.reference(object as usize, driver.as_ref()) {
             Some(count) => isize::try_from(count).unwrap_or(isize::MAX),
             None => {
                 Report::new(Rule::ObjectUnknown)

@@ -8,6 +8,8 @@ use parking_lot::Mutex;
 
 use crate::driver::Driver;
 use crate::ex::callback::CallbackObject;
+use crate::ke::user_event::EventObject;
+use crate::mm::section::Section;
 use crate::process::Process;
 use crate::ps::thread::Thread;
 use crate::registry::Key;
@@ -24,6 +26,8 @@ pub(crate) enum Object {
     Callback(Arc<CallbackObject>),
     Key(Arc<Key>),
     Driver(Arc<Driver>),
+    Section(Arc<Section>),
+    Event(Arc<EventObject>),
 }
 
 impl Object {
@@ -36,6 +40,8 @@ impl Object {
             Object::Callback(callback) => callback.address(),
             Object::Key(key) => Arc::as_ptr(key) as usize,
             Object::Driver(driver) => driver.object() as usize,
+            Object::Section(section) => Arc::as_ptr(section) as usize,
+            Object::Event(event) => event.address(),
         }
     }
 
@@ -48,6 +54,8 @@ impl Object {
             Object::Callback(_) => "Callback",
             Object::Key(_) => "Key",
             Object::Driver(_) => "Driver",
+            Object::Section(_) => "Section",
+            Object::Event(_) => "Event",
         }
     }
 }

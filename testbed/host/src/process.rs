@@ -102,6 +102,20 @@ impl Process {
         thread::attached(self, f)
     }
 
+    /// Where drivers have mapped memory into this process: address and length of each view.
+    #[must_use]
+    pub fn views(self: &Arc<Self>) -> Vec<(u64, usize)> {
+        let places = kernel::state().views.of(self);
+        let view = |place: &std::ops::Range<usize>| (place.start as u64, place.len());
+        places.iter().map(view).collect()
+    }
+
+    /// UnmapViewOfFile, for a process that is played by this one: lets go of a view that a driver
+    /// has mapped; false if nothing is mapped there.
+    pub fn unmap_view(self: &Arc<Self>, address: u64) -> bool {
+        kernel::state().views.unmap(self, address as usize)
+    }
+
     /// Runs a closure in which the calling thread impersonates this process's user, as a service
     /// does that has been called by it.
     pub fn impersonated<R>(&self, f: impl FnOnce() -> R) -> R {

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use crate::driver::Driver;
 use crate::kernel::{self, State};
+use crate::mm::caller::Caller;
 use crate::process::Process;
+use crate::processor;
 use crate::ps::thread::Thread;
 use crate::se::token::Token;
 use crate::sim;
@@ -59,6 +61,10 @@ pub(crate) struct Context {
     native_id: Cell<u64>,
     /// The current IRQL.
     pub irql: Cell<u8>,
+    /// The number of the processor that it has or had last.
+    pub processor: Cell<u32>,
+    /// Whether it has that processor for itself.
+    pub has_processor: Cell<bool>,
     /// How many critical regions were entered and not left.
     pub critical_regions: Cell<u32>,
     /// The exported function that was called last.
@@ -85,6 +91,8 @@ pub(crate) struct Context {
     state: RefCell<Option<Arc<State>>>,
     /// The process the thread is attached to.
     process: RefCell<Option<Arc<Process>>>,
+    /// Who plays that process.
+    pub caller: RefCell<Caller>,
     /// The token of whom the thread impersonates.
     client: RefCell<Option<Arc<Token>>>,
     /// The thread object, made when it is first asked for.
@@ -102,6 +110,10 @@ impl Context {
 
 impl Drop for Context {
     fn drop(&mut self) {
+        if std::ptr::eq(CURRENT.get(), self) {
+            CURRENT.set(std::ptr::null());
+        }
+        processor::give_back(self);
         if let Some((state, thread)) = self.thread.take() {
             thread.finish(&state, crate::status::STATUS_SUCCESS);
         }
@@ -110,39 +122,50 @@ impl Drop for Context {
 
 thread_local! {
     static CONTEXT: Context = Context::default();
-    /// The context of the simulated thread that runs; null outside of a simulation.
-    static SIMULATED: Cell<*const Context> = const { Cell::new(std::ptr::null()) };
+    /// The context of the simulated thread that runs; outside of a simulation the one above, once it
+    /// was asked for, and null before and after. A word without a destructor is read at once.
+    static CURRENT: Cell<*const Context> = const { Cell::new(std::ptr::null()) };
+}
+
+/// The context that [`CURRENT`] points to.
+#[inline]
+fn current<'a>() -> Option<&'a Context> {
+    // SAFETY: null, or the context of the simulated thread that runs now, which owns it until it
+    // ends and takes it out before that (`sim::enter_context`), or the calling thread's own, which
+    // takes itself out when it is dropped.
+    unsafe { CURRENT.get().as_ref() }
 }
 
 /// Runs a closure with the calling thread's context.
+#[inline]
 pub(crate) fn with_context<R>(f: impl FnOnce(&Context) -> R) -> R {
-    // SAFETY: null, or the context of the simulated thread that runs now, which owns it until it
-    // ends and takes it out before that (`sim::enter_context`).
-    match unsafe { SIMULATED.get().as_ref() } {
+    match current() {
         Some(context) => f(context),
-        None => CONTEXT.with(f),
+        None => CONTEXT.with(|context| {
+            CURRENT.set(context);
+            f(context)
+        }),
     }
 }
 
 /// As [`with_context`]; none in a thread that is about to end, and that has no context any more.
 pub(crate) fn try_with_context<R>(f: impl FnOnce(&Context) -> R) -> Option<R> {
-    // SAFETY: as in `with_context`.
-    match unsafe { SIMULATED.get().as_ref() } {
+    match current() {
         Some(context) => Some(f(context)),
         None => CONTEXT.try_with(f).ok(),
     }
 }
 
-/// The context of the simulated thread that runs, for its scheduler.
+/// The context that the calling thread has now, for the scheduler of simulated threads.
 pub(crate) fn context() -> Option<*const Context> {
-    let context = SIMULATED.get();
+    let context = CURRENT.get();
     (!context.is_null()).then_some(context)
 }
 
 /// Makes a context that of the simulated thread that runs from now on. It stays alive until another
 /// one, or none, takes its place.
 pub(crate) fn set_context(context: Option<*const Context>) {
-    SIMULATED.set(context.unwrap_or(std::ptr::null()));
+    CURRENT.set(context.unwrap_or(std::ptr::null()));
 }
 
 /// The id that the host system, or the simulation, gives the calling thread; NT's thread id here.
@@ -230,6 +253,14 @@ pub(crate) fn attached<R>(process: &Arc<Process>, f: impl FnOnce() -> R) -> R {
     let former = with_context(|context| context.process.replace(Some(process.clone())));
     let result = f();
     with_context(|context| *context.process.borrow_mut() = former);
+    result
+}
+
+/// Runs a closure as a call of a process that is played like this.
+pub(crate) fn called_by<R>(caller: Caller, f: impl FnOnce() -> R) -> R {
+    let former = with_context(|context| context.caller.replace(caller));
+    let result = f();
+    with_context(|context| *context.caller.borrow_mut() = former);
     result
 }
 

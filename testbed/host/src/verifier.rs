@@ -11,6 +11,9 @@ pub(crate) mod paged_code;
 mod report;
 pub(crate) mod unloaded;
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::sim;
 pub use report::{Related, Report};
 
 macro_rules! rules {
@@ -70,6 +73,14 @@ rules! {
     PoolWriteAfterFree => "wrote to freed pool memory",
     /// Freed while a thread waits on it, a lock in it is held or a timer in it is set.
     PoolFreedInUse => "freed pool memory that the kernel still uses",
+    /// A memory descriptor list used otherwise than allocate, lock, map, unmap, unlock, free.
+    MdlMisuse => "used a memory descriptor list out of turn",
+    /// A memory descriptor list left behind, perhaps with locked pages.
+    MdlLeft => "left a memory descriptor list behind",
+    /// A view of the system's unmapped that is not mapped.
+    ViewUnknown => "unmapped a view that is not mapped",
+    /// A view of a section left mapped in the system's address space.
+    ViewLeft => "left a view of a section mapped",
     /// Left behind in the pool.
     PoolLeak => "left pool memory behind",
     /// A wait that may block, at DISPATCH_LEVEL or above.
@@ -235,6 +246,35 @@ rules! {
     SecurityDescriptorUnknown => "freed a security descriptor that it was not given",
     /// DriverUnload set after FltRegisterFilter.
     DriverUnloadReplaced => "set DriverUnload after it registered a filter",
+}
+
+/// Whether the kernel verifies what drivers do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verifier {
+    /// Every call of a driver is checked against the rules.
+    #[default]
+    Full,
+    /// Calls do what NT's do without Driver Verifier, about as fast, and nothing else: for
+    /// measuring. A broken rule goes unnoticed, or does what it does on NT: locks are not accounted
+    /// for, a deadlock hangs, the memory of the pool has neither guards nor tags, and no leak of it
+    /// is found. What is looked at in passing may be reported still; that no report was made says
+    /// nothing. In a simulation, where time is not measured, this is as [`Verifier::Full`].
+    Off,
+}
+
+/// Whether drivers run without the verifier. A word of its own, because every call reads it.
+static OFF: AtomicBool = AtomicBool::new(false);
+
+/// A kernel boots, or has been shut down.
+pub(crate) fn switch(verifier: Verifier) {
+    let off = verifier == Verifier::Off && !sim::is_simulated();
+    OFF.store(off, Ordering::Relaxed);
+}
+
+/// Whether drivers run without the verifier: always false in a simulation.
+#[inline]
+pub(crate) fn is_off() -> bool {
+    OFF.load(Ordering::Relaxed)
 }
 
 /// What to do with a report.

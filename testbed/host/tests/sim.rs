@@ -4,10 +4,11 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use nt_host::clock::{self, Deadline, SECOND};
 use nt_host::sched::{self, Blocked, Waiter};
-use nt_host::{Config, Kernel, sim};
+use nt_host::{Config, Kernel, UserEvent, sim};
 
 fn sleep(ticks: u64) {
     let nobody = Waiter::new();
@@ -151,4 +152,26 @@ fn kernels_boot_and_shut_down_in_each_seed() {
     assert_eq!(summary.unwrap().seeds, 100);
     // The turn has been given back.
     Kernel::boot(Config::default()).shutdown_clean();
+}
+
+#[test]
+fn a_service_that_waits_for_its_event_is_woken_in_every_order() {
+    let summary = sim::explore(0..100, |_| {
+        let kernel = Kernel::boot(Config::default());
+        let service = kernel.peer(100, 1000);
+        let event = Arc::new(UserEvent::new(&service));
+        let take = || fltport_nt::ke::UserEvent::from_handle(event.handle());
+        let signal = service.attach(take).unwrap();
+        let waits = event.clone();
+        let waiting = sched::spawn("service".to_owned(), move || {
+            // Time may pass although the driver could go on.
+            while !waits.wait(Duration::from_secs(1)) {}
+        });
+        signal.set();
+        waiting.unwrap().join();
+        assert!(!event.wait(Duration::ZERO), "its wait has taken the signal");
+        drop((signal, event));
+        kernel.shutdown_clean();
+    });
+    assert_eq!(summary.unwrap().seeds, 100);
 }

@@ -12,6 +12,7 @@ use crate::ke::dispatcher::Limit;
 use crate::ke::header::Header;
 use crate::kernel;
 use crate::thread::{self, LockKind};
+use crate::verifier;
 use crate::verifier::lock_order::Lock;
 use crate::verifier::locks::{self, Released};
 
@@ -93,7 +94,9 @@ pub(crate) unsafe fn force_release(address: usize) {
 /// function of the WDK's headers, does it with the event that lies in the mutex.
 pub(crate) fn event_initialized(event: usize) {
     let mutex = event.wrapping_sub(std::mem::offset_of!(FAST_MUTEX, Event));
-    if let Some(state) = kernel::running() {
+    if !verifier::is_off()
+        && let Some(state) = kernel::running()
+    {
         state.locks.forget_fast_mutex(mutex);
     }
 }

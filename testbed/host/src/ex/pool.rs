@@ -7,6 +7,7 @@
 
 mod block;
 mod leaks;
+mod quick;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::c_void;
@@ -23,14 +24,14 @@ use crate::kernel::{self, Config, State};
 use crate::pages::PAGE_SIZE;
 use crate::stack::Stack;
 use crate::verifier::attribution;
-use crate::verifier::{Report, Rule};
+use crate::verifier::{self, Report, Rule};
 use block::Block;
 
 const POOL_FLAG_UNINITIALIZED: u64 = 0x02;
-const POOL_FLAG_CACHE_ALIGNED: u64 = 0x08;
-const POOL_FLAG_NON_PAGED: u64 = 0x40;
-const POOL_FLAG_NON_PAGED_EXECUTE: u64 = 0x80;
-const POOL_FLAG_PAGED: u64 = 0x100;
+pub(super) const POOL_FLAG_CACHE_ALIGNED: u64 = 0x08;
+pub(super) const POOL_FLAG_NON_PAGED: u64 = 0x40;
+pub(super) const POOL_FLAG_NON_PAGED_EXECUTE: u64 = 0x80;
+pub(super) const POOL_FLAG_PAGED: u64 = 0x100;
 /// The flags that must be understood; those in the upper half are optional.
 const REQUIRED_FLAGS: u64 = 0x1EB | 0x04 | 0x10;
 const POOL_KINDS: u64 = POOL_FLAG_NON_PAGED | POOL_FLAG_NON_PAGED_EXECUTE | POOL_FLAG_PAGED;
@@ -50,6 +51,16 @@ struct AllocationRequest {
     size: usize,
     /// The POOL_FLAGS.
     flags: u64,
+}
+
+impl AllocationRequest {
+    fn alignment(&self) -> usize {
+        match self {
+            _ if self.size >= PAGE_SIZE => PAGE_SIZE,
+            _ if self.flags & POOL_FLAG_CACHE_ALIGNED != 0 => CACHE_LINE,
+            _ => GRANULE,
+        }
+    }
 }
 
 struct Allocation {
@@ -111,11 +122,7 @@ pub fn tag_text(tag: u32) -> String {
 impl Pool {
     /// Allocates, without looking at the request's sanity.
     fn allocate(&self, config: &Config, request: &AllocationRequest) -> Option<NonNull<u8>> {
-        let alignment = match request {
-            _ if request.size >= PAGE_SIZE => PAGE_SIZE,
-            _ if request.flags & POOL_FLAG_CACHE_ALIGNED != 0 => CACHE_LINE,
-            _ => GRANULE,
-        };
+        let alignment = request.alignment();
         let fill = if request.flags & POOL_FLAG_UNINITIALIZED != 0 {
             UNINITIALIZED
         } else {
@@ -417,8 +424,37 @@ fn check_request(request: &AllocationRequest) -> bool {
 /// a driver.
 pub(crate) fn allocate(flags: u64, size: usize, tag: u32) -> Option<NonNull<u8>> {
     let request = AllocationRequest { tag, size, flags };
+    if verifier::is_off() {
+        return quick::allocate(&request);
+    }
     let state = kernel::state();
     state.pool.allocate(&state.config, &request)
+}
+
+/// As ExAllocatePool2, where a driver says what it wants.
+#[inline]
+pub(super) fn allocate_checked(flags: u64, size: usize, tag: u32) -> Option<NonNull<u8>> {
+    let request = AllocationRequest { tag, size, flags };
+    if verifier::is_off() {
+        return quick::allocate(&request);
+    }
+    check_request(&request)
+        .then(|| allocate(flags, size, tag))
+        .flatten()
+}
+
+/// Frees memory of the pool; tag zero fits all of it.
+///
+/// # Safety
+/// It was allocated here, which the verifier checks, and nobody uses it any more.
+#[inline]
+pub(super) unsafe fn free(memory: *mut c_void, tag: u32) {
+    if verifier::is_off() {
+        // SAFETY: by the function's contract.
+        return unsafe { quick::free(memory) };
+    }
+    let state = kernel::state();
+    state.pool.free(&state, memory as usize, tag);
 }
 
 /// Memory for `size` bytes of paged pool, zeroed.
@@ -434,24 +470,21 @@ nt! {
         Config::paged_pool asks for it";
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn ExAllocatePool2(flags: u64, size: usize, tag: u32) -> *mut c_void {
-        let request = AllocationRequest { tag, size, flags };
-        if !check_request(&request) {
-            return std::ptr::null_mut();
-        }
-        allocate(flags, size, tag).map_or(std::ptr::null_mut(), |start| start.as_ptr().cast())
+        let memory = allocate_checked(flags, size, tag);
+        memory.map_or(std::ptr::null_mut(), |start| start.as_ptr().cast())
     }
 
     /// Frees memory, whatever its tag is. Paged pool only at IRQL <= APC_LEVEL.
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn ExFreePool(memory: *mut c_void) {
-        let state = kernel::state();
-        state.pool.free(&state, memory as usize, 0);
+        // SAFETY: the caller passes memory that was allocated here.
+        unsafe { free(memory, 0) };
     }
 
     /// Frees memory. Tag zero fits every allocation. Paged pool only at IRQL <= APC_LEVEL.
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn ExFreePoolWithTag(memory: *mut c_void, tag: u32) {
-        let state = kernel::state();
-        state.pool.free(&state, memory as usize, tag);
+        // SAFETY: the caller passes memory that was allocated here.
+        unsafe { free(memory, tag) };
     }
 }

@@ -26,13 +26,15 @@ nt! {
     simplified = "a depth that is counted and checked; there are no APCs to hold off";
     max_irql = APC_LEVEL;
     pub unsafe fn KeLeaveCriticalRegion() {
-        let depth = thread::with_context(|context| context.critical_regions.get());
-        match depth.checked_sub(1) {
-            Some(less) => thread::with_context(|context| context.critical_regions.set(less)),
-            None => Report::new(Rule::CriticalRegionUnbalanced)
+        let was_inside = thread::with_context(|context| {
+            let less = context.critical_regions.get().checked_sub(1);
+            less.inspect(|less| context.critical_regions.set(*less)).is_some()
+        });
+        if !was_inside {
+            Report::new(Rule::CriticalRegionUnbalanced)
                 .expected("a KeEnterCriticalRegion before")
                 .found("the thread is in no critical region")
-                .file(),
+                .file();
         }
     }
 }

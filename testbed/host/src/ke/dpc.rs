@@ -12,6 +12,7 @@ use crate::frame;
 use crate::irql::{self, DISPATCH_LEVEL, HIGH_LEVEL, PASSIVE_LEVEL};
 use crate::kernel;
 use crate::stack::Stack;
+use crate::verifier;
 use crate::verifier::attribution;
 use crate::verifier::unloaded;
 
@@ -160,8 +161,13 @@ nt! {
         first: *const c_void,
         second: *const c_void,
     ) -> bool {
-        let stack = Arc::new(Stack::capture());
-        let driver = attribution::responsible();
+        // Without the verifier nobody asks whose it is, and a stack costs more than the rest.
+        let (stack, driver) = if verifier::is_off() {
+            (Stack::default(), None)
+        } else {
+            (Stack::capture(), attribution::responsible())
+        };
+        let stack = Arc::new(stack);
         // SAFETY: the caller passes a DPC that it has initialised and keeps until it has run.
         let due = unsafe { Due::new(dpc, QueuedBy::Driver, driver, stack) };
         let state = kernel::state();

@@ -2,6 +2,7 @@
 //! Events.
 
 use super::header::{Header, kind};
+use super::user_event;
 use crate::abi::{EVENT_TYPE, KEVENT};
 use crate::entry::nt;
 use crate::ex::fast_mutex;
@@ -36,7 +37,13 @@ nt! {
         }
         // SAFETY: the caller passes an event.
         match unsafe { Header::at(event.cast_const().cast()) } {
-            Some(header) => kernel::state().dispatcher.signal(header),
+            Some(header) => {
+                let former = kernel::state().dispatcher.signal(header);
+                if user_event::may_be_object(header.words()) {
+                    user_event::signalled(header.address());
+                }
+                former
+            }
             None => 0,
         }
     }

@@ -96,6 +96,14 @@ impl Header {
         unsafe { union.Anonymous2.Type }
     }
 
+    /// The size that it says the object has, in words of 32 bits.
+    pub(crate) fn words(self) -> u8 {
+        // SAFETY: as in `kind`.
+        let union = unsafe { (*self.0.as_ptr()).Anonymous };
+        // SAFETY: all variants of the union are plain bytes, and this one was written.
+        unsafe { union.Anonymous2.Size }
+    }
+
     fn signal(self) -> &'static AtomicI32 {
         // SAFETY: only the address of a field is taken, of a live object.
         let state = unsafe { &raw mut (*self.0.as_ptr()).SignalState };

@@ -13,7 +13,7 @@ use crate::sim;
 use crate::thread::{self, Held, LockKind};
 use crate::verifier::lock_order::Lock;
 use crate::verifier::locks::{self, Released};
-use crate::verifier::{Report, Rule};
+use crate::verifier::{self, Report, Rule};
 
 /// The lock word.
 ///
@@ -32,6 +32,9 @@ fn lock_at(address: usize) -> Lock {
 }
 
 fn acquire(address: usize, word: &AtomicUsize, former_irql: u8) {
+    if verifier::is_off() {
+        return quick::acquire(word);
+    }
     let lock = lock_at(address);
     let me = thread::identity();
     if word.load(Ordering::Relaxed) == me {
@@ -62,6 +65,41 @@ fn acquire(address: usize, word: &AtomicUsize, former_irql: u8) {
         report_not_initialized(lock, word.swap(me, Ordering::Acquire));
     }
     locks::taken(lock, former_irql);
+}
+
+/// The same without an account, as NT has it.
+mod quick {
+    use super::{AtomicUsize, Ordering, sched};
+
+    /// Turns of a spin before other threads are let go first: the holder may have lost its real
+    /// processor, which does not happen on NT.
+    const SPINS: u32 = 128;
+
+    #[inline]
+    pub(super) fn acquire(word: &AtomicUsize) {
+        if !take(word) {
+            spin(word);
+        }
+    }
+
+    #[inline]
+    fn take(word: &AtomicUsize) -> bool {
+        word.compare_exchange(0, 1, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+    }
+
+    #[cold]
+    fn spin(word: &AtomicUsize) {
+        let mut turns = 0;
+        while word.load(Ordering::Relaxed) != 0 || !take(word) {
+            turns += 1;
+            if turns < SPINS {
+                std::hint::spin_loop();
+            } else {
+                sched::pause();
+            }
+        }
+    }
 }
 
 /// How long a thread spins for a lock that no thread holds: one that was never initialised, or
@@ -184,6 +222,12 @@ nt! {
     min_irql = DISPATCH_LEVEL;
     max_irql = DISPATCH_LEVEL;
     pub unsafe fn KeReleaseSpinLock(lock: *mut usize, irql: u8) {
+        if verifier::is_off() {
+            // SAFETY: the caller passes a spin lock that it holds.
+            unsafe { word(lock) }.store(0, Ordering::Release);
+            irql::set(irql);
+            return;
+        }
         // SAFETY: the caller passes a spin lock.
         if let Some(released) = release(lock as usize, unsafe { word(lock) }) {
             lower_to(irql, released);
@@ -203,6 +247,11 @@ nt! {
     min_irql = DISPATCH_LEVEL;
     max_irql = HIGH_LEVEL;
     pub unsafe fn KeReleaseSpinLockFromDpcLevel(lock: *mut usize) {
+        if verifier::is_off() {
+            // SAFETY: the caller passes a spin lock that it holds.
+            unsafe { word(lock) }.store(0, Ordering::Release);
+            return;
+        }
         // SAFETY: the caller passes a spin lock.
         if let Some(released) = release(lock as usize, unsafe { word(lock) }) {
             locks::pass_irql_on(released);

@@ -4,20 +4,26 @@
 use crate::clock;
 use crate::entry::nt;
 use crate::irql::HIGH_LEVEL;
+use crate::verifier;
 
 nt! {
     /// The wall clock, 100 ns units since 1601 UTC.
     max_irql = HIGH_LEVEL;
     pub unsafe fn KeQuerySystemTimePrecise(time: *mut i64) {
+        let now = if verifier::is_off() { clock::quick_system_time() } else { clock::system_time() };
         // SAFETY: the caller passes memory for a time.
-        unsafe { time.write(clock::system_time()) };
+        unsafe { time.write(now) };
     }
 
     /// The time since boot, time asleep included.
     simplified = "the performance counter ticks every 100 ns";
     max_irql = HIGH_LEVEL;
     pub unsafe fn KeQueryInterruptTimePrecise(counter: *mut u64) -> u64 {
-        let time = clock::interrupt_time();
+        let time = if verifier::is_off() {
+            clock::quick_interrupt_time()
+        } else {
+            clock::interrupt_time()
+        };
         if !counter.is_null() {
             // SAFETY: the caller passes memory for a counter. One tick of the performance
             // counter is 100 ns here, as on most Windows machines.

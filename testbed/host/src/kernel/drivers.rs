@@ -260,6 +260,8 @@ fn clean_up(state: &Arc<State>, driver: &Arc<Driver>) {
             .found("one still runs")
             .file();
     }
+    state.lists.report_left_by(driver);
+    state.views.report_left_by(driver);
     report_objects(state, driver);
     state.pool.report_leaks(driver);
     state.objects.retire(driver.object() as usize);

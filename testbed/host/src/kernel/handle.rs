@@ -16,11 +16,12 @@ use crate::ex::pool::TagUsage;
 use crate::faults::{FaultPlan, InjectedFault};
 use crate::io::reinitialize;
 use crate::process::Process;
+use crate::processor;
 use crate::ps::events::{self, ImageLoaded, ProcessCreated};
 use crate::registry::Registry;
 use crate::sched;
 use crate::sim;
-use crate::verifier::Report;
+use crate::verifier::{self, Report, Verifier};
 
 /// A booted kernel. Clones stand for the same one. Shut it down with [`Kernel::shutdown`] and look
 /// at the reports; when the last clone is dropped without that, the kernel is shut down and any
@@ -51,6 +52,8 @@ impl Kernel {
             crate::nt_host_paged_code as *const (),
         ));
         let late = config.filter_manager == FilterManagerStart::Late;
+        processor::install(config.processors);
+        verifier::switch(config.verifier);
         let state = State::new(config);
         if !sim::boot(Some(state.clone())) {
             *CURRENT.write() = Some(state.clone());
@@ -237,6 +240,7 @@ impl Owner {
         if !sim::boot(None) {
             *CURRENT.write() = None;
         }
+        verifier::switch(Verifier::Full);
         self.turn.lock().take();
     }
 }

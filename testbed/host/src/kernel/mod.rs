@@ -28,6 +28,9 @@ use crate::io::work_item::WorkItems;
 use crate::io::work_queue::WorkQueue;
 use crate::ke::dispatcher::Dispatcher;
 use crate::ke::timer::Timers;
+use crate::ke::user_event::UserHandles;
+use crate::mm::mdl::Lists;
+use crate::mm::view::Views;
 use crate::object::ObjectTable;
 use crate::process::ProcessTable;
 use crate::ps::notify::NotifyRoutines;
@@ -57,6 +60,9 @@ pub(crate) struct State {
     pub(crate) rundowns: Rundowns,
     pub(crate) callbacks: CallbackTable,
     pub(crate) objects: ObjectTable,
+    pub(crate) user_handles: UserHandles,
+    pub(crate) views: Views,
+    pub(crate) lists: Lists,
     pub(crate) processes: ProcessTable,
     pub(crate) system_threads: SystemThreads,
     pub(crate) notify: NotifyRoutines,
@@ -88,6 +94,9 @@ impl State {
             rundowns: Rundowns::default(),
             callbacks: CallbackTable::default(),
             objects: ObjectTable::default(),
+            user_handles: UserHandles::default(),
+            views: Views::default(),
+            lists: Lists::default(),
             processes: ProcessTable::new(),
             system_threads: SystemThreads::default(),
             notify: NotifyRoutines::default(),

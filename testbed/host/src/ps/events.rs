@@ -170,6 +170,7 @@ pub(crate) fn process_exited(state: &State, pid: u64, exit_status: i32) {
         });
     });
     state.processes.remove(state, pid);
+    state.views.process_ended(&process);
 }
 
 /// Calls the thread routines, attached to the process of the thread.

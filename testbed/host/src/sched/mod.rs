@@ -17,6 +17,7 @@ use std::task::Waker;
 use parking_lot::{Condvar, Mutex};
 
 use crate::clock::Deadline;
+use crate::processor;
 use crate::sim;
 
 /// Where one thread waits. A wake that comes before the wait is kept, several wakes count as one.
@@ -60,22 +61,26 @@ impl Waiter {
 
 /// Waits until the waiter is woken or the deadline passes; without a deadline, until it is woken.
 pub fn block(waiter: &Waiter, deadline: Option<Deadline>) -> Blocked {
-    if sim::is_simulated() {
-        sim::block(waiter, deadline)
-    } else {
-        live::block(waiter, deadline)
-    }
+    processor::without(|| {
+        if sim::is_simulated() {
+            sim::block(waiter, deadline)
+        } else {
+            live::block(waiter, deadline)
+        }
+    })
 }
 
 /// Waits for something that must come: the limit (100 ns) is where a delay counts as a hang. In a
 /// simulation only time in which no thread could run counts: one that merely was not chosen does
 /// not hang.
 pub fn expect(waiter: &Waiter, limit: u64) -> Blocked {
-    if sim::is_simulated() {
-        sim::expect(waiter, limit)
-    } else {
-        live::block(waiter, Some(Deadline::after(limit)))
-    }
+    processor::without(|| {
+        if sim::is_simulated() {
+            sim::expect(waiter, limit)
+        } else {
+            live::block(waiter, Some(Deadline::after(limit)))
+        }
+    })
 }
 
 /// Ends the wait of the thread that blocks on this waiter, or the next one that begins. Nothing

@@ -4,9 +4,10 @@
 
 use super::lane::{Held, Lane};
 use fltport_abi::fixed::Fixed;
-use fltport_abi::hosted::CompletionHeader;
-use std::io::Write;
+use fltport_abi::hosted::{CompletionHeader, MapView};
+use std::io::{self, Write};
 use std::net::Shutdown;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -20,9 +21,16 @@ const BATCH: usize = 128 * 1024;
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// Puts completions in. The queue is unbounded, but a completion goes only with what it holds of
-/// the [`Lane`].
+/// the [`Lane`], and a question only with a send that waits for its answer.
 #[derive(Clone, Debug)]
-pub(super) struct Completions(Sender<(Held, Vec<u8>)>);
+pub(super) struct Completions(Sender<Entry>);
+
+#[derive(Debug)]
+enum Entry {
+    Completion(Held, Vec<u8>),
+    /// A question for a view, and what is to be mapped.
+    Question(Vec<u8>, OwnedFd),
+}
 
 /// The thread that writes.
 #[derive(Debug)]
@@ -45,10 +53,7 @@ impl Writer {
 
 impl Completions {
     /// Starts the writer, which ends when all copies of this are gone, or when the peer is.
-    pub(super) fn start(
-        socket: UnixStream,
-        lane: Arc<Lane>,
-    ) -> std::io::Result<(Completions, Writer)> {
+    pub(super) fn start(socket: UnixStream, lane: Arc<Lane>) -> io::Result<(Completions, Writer)> {
         let (sender, receiver) = channel();
         let (ended, end) = channel();
         let writer = std::thread::Builder::new()
@@ -86,24 +91,99 @@ impl Completions {
         let _fits = header.write(&mut bytes);
         bytes.extend_from_slice(payload);
         // If the writer has ended, the peer is gone and nobody waits for it.
-        let _peer_gone = self.0.send((held, bytes));
+        let _peer_gone = self.0.send(Entry::Completion(held, bytes));
+    }
+
+    /// Asks for a view.
+    pub(super) fn ask(&self, question: &MapView, descriptor: OwnedFd) {
+        let mut bytes = vec![0; MapView::SIZE];
+        // It fits: the vector was made for it.
+        let _fits = question.write(&mut bytes);
+        // As above; who asks learns it from the reader.
+        let _peer_gone = self.0.send(Entry::Question(bytes, descriptor));
     }
 }
 
-fn write_all(mut socket: UnixStream, receiver: &Receiver<(Held, Vec<u8>)>, lane: &Lane) {
+fn write_all(mut socket: UnixStream, receiver: &Receiver<Entry>, lane: &Lane) {
     let mut written = Vec::new();
-    while let Ok((held, mut bytes)) = receiver.recv() {
+    let mut next = None;
+    while let Some(entry) = next.take().or_else(|| receiver.recv().ok()) {
+        let (held, mut bytes) = match entry {
+            Entry::Completion(held, bytes) => (held, bytes),
+            Entry::Question(question, descriptor) => {
+                if write_with(&mut socket, &question, &descriptor).is_err() {
+                    // The peer may be there all the same. The reader ends, and so who asks.
+                    let _gone = socket.shutdown(Shutdown::Read);
+                    return;
+                }
+                continue;
+            }
+        };
         written.push(held);
         while bytes.len() < BATCH {
-            let Ok((held, more)) = receiver.try_recv() else {
-                break;
-            };
-            bytes.extend_from_slice(&more);
-            written.push(held);
+            match receiver.try_recv() {
+                Ok(Entry::Completion(held, more)) => {
+                    bytes.extend_from_slice(&more);
+                    written.push(held);
+                }
+                Ok(question) => {
+                    next = Some(question);
+                    break;
+                }
+                Err(_) => break,
+            }
         }
         if socket.write_all(&bytes).is_err() {
             return;
         }
         written.drain(..).for_each(|held| lane.leave(held));
     }
+}
+
+/// Room for the one descriptor beside the bytes, aligned as the host system wants it.
+#[repr(C, align(8))]
+struct Ancillary([u8; 32]);
+
+/// Writes bytes, with a descriptor that comes with the first of them.
+fn write_with(socket: &mut UnixStream, bytes: &[u8], descriptor: &OwnedFd) -> io::Result<()> {
+    let number = descriptor.as_raw_fd();
+    let size = size_of_val(&number) as u32;
+    let mut ancillary = Ancillary([0; 32]);
+    let mut part = libc::iovec {
+        iov_base: bytes.as_ptr().cast_mut().cast(),
+        iov_len: bytes.len(),
+    };
+    // SAFETY: plain numbers and pointers, for all of which zero is a value.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    message.msg_control = (&raw mut ancillary).cast();
+    // SAFETY: takes a number.
+    message.msg_controllen = unsafe { libc::CMSG_SPACE(size) } as usize;
+    // SAFETY: a message with room for a header in what it says is ancillary.
+    let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+    let filled = libc::cmsghdr {
+        // SAFETY: takes a number.
+        cmsg_len: unsafe { libc::CMSG_LEN(size) } as usize,
+        cmsg_level: libc::SOL_SOCKET,
+        cmsg_type: libc::SCM_RIGHTS,
+    };
+    // SAFETY: the header lies in `ancillary`, which is aligned for it.
+    unsafe { header.write(filled) };
+    // SAFETY: a header with room for a number behind it.
+    let place = unsafe { libc::CMSG_DATA(header) };
+    // SAFETY: the room behind the header; a number of four bytes needs no more than that.
+    unsafe { place.cast::<libc::c_int>().write_unaligned(number) };
+    let flags = libc::MSG_NOSIGNAL;
+    let sent = loop {
+        // SAFETY: the message and what it points to live across the call.
+        let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, flags) };
+        let error = io::Error::last_os_error();
+        match usize::try_from(sent) {
+            Ok(sent) => break sent,
+            Err(_) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return Err(error),
+        }
+    };
+    socket.write_all(bytes.get(sent..).unwrap_or_default())
 }

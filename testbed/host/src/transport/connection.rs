@@ -10,8 +10,11 @@ use super::device::{Device, Got, Handle, SendBuffers};
 use super::lane::{Held, Lane};
 use super::listener::Description;
 use super::peer::Peer;
+use super::views::Views;
+use crate::mm::MapViews;
 use fltport_abi::fixed::Fixed;
-use fltport_abi::hosted::{Request, RequestHeader, Send, Violation};
+use fltport_abi::hosted::connection::MAPS_VIEWS;
+use fltport_abi::hosted::{Mapped, Request, RequestHeader, Send, Violation};
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::fmt;
@@ -59,6 +62,7 @@ pub(super) struct Connection<'s, D: Device> {
     handle: Option<Arc<D::Handle>>,
     gets: Gets<D::Handle>,
     sends: Vec<JoinHandle<()>>,
+    views: Arc<Views>,
 }
 
 /// Serves one socket until its end.
@@ -81,6 +85,7 @@ pub(super) fn serve<D: Device>(
         peer,
         description,
         lane,
+        views: Arc::new(Views::new(completions.clone())),
         completions,
         handle: None,
         gets: Arc::default(),
@@ -156,7 +161,12 @@ impl<D: Device> Connection<'_, D> {
                     .map_or(INVALID_HANDLE, |h| h.reply(bytes));
                 self.completions.put(id, status, 0, &[]);
             }
-            Request::Send(send) => self.send(id, send),
+            Request::Send(send) => self.send(id, send, None),
+            Request::SendWithViews(send) => {
+                let views = self.views.clone();
+                self.send(id, send, Some(views));
+            }
+            Request::Mapped(mapped) => return self.mapped(mapped),
         }
         Ok(())
     }
@@ -167,15 +177,21 @@ impl<D: Device> Connection<'_, D> {
         }
         let unit = |pair: &[u8]| pair.try_into().map_or(0, u16::from_le_bytes);
         let name: Vec<u16> = name.chunks_exact(2).map(unit).collect();
-        let status = match self.device.connect(&self.peer, &name, context) {
+        let (status, can) = match self.device.connect(&self.peer, &name, context) {
             Ok(handle) => {
                 self.handle = Some(handle);
-                SUCCESS
+                (SUCCESS, MAPS_VIEWS)
             }
-            Err(status) => status,
+            Err(status) => (status, 0),
         };
-        self.completions.put(id, status, 0, &[]);
+        self.completions.put(id, status, can, &[]);
         Ok(())
+    }
+
+    /// The answer to a question for a view, which has no completion to give its place back.
+    fn mapped(&self, mapped: Mapped) -> Result<(), Violation> {
+        self.lane.leave(Held::Place);
+        self.views.answered(mapped)
     }
 
     fn get(&mut self, id: u64, capacity: usize) -> Result<(), Violation> {
@@ -230,7 +246,7 @@ impl<D: Device> Connection<'_, D> {
         self.completions.put(id, status, 0, &[]);
     }
 
-    fn send(&mut self, id: u64, send: Send) {
+    fn send(&mut self, id: u64, send: Send, views: Option<Arc<dyn MapViews>>) {
         self.sends.retain(|thread| !thread.is_finished());
         let Some(handle) = self.handle.clone() else {
             self.completions.put(id, INVALID_HANDLE, 0, &[]);
@@ -244,7 +260,7 @@ impl<D: Device> Connection<'_, D> {
         let spawned = std::thread::Builder::new()
             .name("transport-send".into())
             .spawn(move || {
-                let (status, returned) = handle.send(buffers);
+                let (status, returned) = handle.send(buffers, views);
                 completions.put(id, status, returned.min(buffers.output.1), &[]);
             });
         match spawned {
@@ -256,6 +272,7 @@ impl<D: Device> Connection<'_, D> {
 
 impl<D: Device> Drop for Connection<'_, D> {
     fn drop(&mut self) {
+        self.views.close();
         if let Some(handle) = self.handle.take() {
             handle.close();
         }

@@ -2,6 +2,7 @@
 //! What is behind the socket: the message device, as far as the transport needs to know it.
 
 use super::peer::Peer;
+use crate::mm::MapViews;
 use std::sync::Arc;
 
 /// How a get ended.
@@ -48,8 +49,9 @@ pub trait Handle: Send + Sync + 'static {
     fn cancel(&self, get: Option<Self::Get>);
     /// Replies.
     fn reply(&self, bytes: &[u8]) -> i32;
-    /// Sends; returns the status and the number of bytes written to the output.
-    fn send(&self, buffers: SendBuffers) -> (i32, u32);
+    /// Sends; returns the status and the number of bytes written to the output. Views can be mapped
+    /// for the caller meanwhile if there is something to do that with.
+    fn send(&self, buffers: SendBuffers, views: Option<Arc<dyn MapViews>>) -> (i32, u32);
     /// The last handle is closed.
     fn close(&self);
 }

@@ -4,9 +4,14 @@
 use super::device::{Device, Got, Handle, SendBuffers};
 use super::peer::Peer;
 use crate::flt::{GetId, GetOutcome, UserPort};
+use crate::kernel;
+use crate::mm::MapViews;
+use crate::mm::caller::Caller;
 use crate::process::Process;
+use crate::thread;
 use crate::user_memory::UserSlice;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Opens handles on the message device.
 #[derive(Clone, Copy, Debug, Default)]
@@ -17,6 +22,8 @@ pub struct MessageDevice;
 pub struct MessageHandle {
     port: Arc<UserPort>,
     owner: Arc<Process>,
+    /// Tells this one from every other.
+    number: u64,
 }
 
 impl Device for MessageDevice {
@@ -29,8 +36,18 @@ impl Device for MessageDevice {
         context: &[u8],
     ) -> Result<Arc<MessageHandle>, i32> {
         let owner = Process::for_peer(peer.pid, peer.uid);
-        let port = UserPort::connect(&owner, name, context)?;
-        Ok(Arc::new(MessageHandle { port, owner }))
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let caller = Caller::There {
+            connection: number,
+            views: None,
+        };
+        let port = thread::called_by(caller, || UserPort::connect(&owner, name, context))?;
+        Ok(Arc::new(MessageHandle {
+            port,
+            owner,
+            number,
+        }))
     }
 }
 
@@ -50,14 +67,28 @@ impl Handle for MessageHandle {
         self.port.reply(bytes)
     }
 
-    fn send(&self, buffers: SendBuffers) -> (i32, u32) {
+    fn send(&self, buffers: SendBuffers, views: Option<Arc<dyn MapViews>>) -> (i32, u32) {
         let slice = |(address, length)| UserSlice { address, length };
-        self.port
-            .send(&self.owner, slice(buffers.input), slice(buffers.output))
+        let (input, output) = (slice(buffers.input), slice(buffers.output));
+        let send = || self.port.send(&self.owner, input, output);
+        let caller = Caller::There {
+            connection: self.number,
+            views,
+        };
+        thread::called_by(caller, send)
     }
 
     fn close(&self) {
         self.port.close();
+    }
+}
+
+impl Drop for MessageHandle {
+    /// After the last send.
+    fn drop(&mut self) {
+        if let Some(state) = kernel::running() {
+            state.views.connection_ended(self.number);
+        }
     }
 }
 

@@ -10,7 +10,7 @@
 //!
 //! Threads per connection: a *reader* that takes requests and runs connect and reply, a *writer*
 //! for completions, and one for each send under way, because a send blocks until the driver's
-//! handler returns and must not hold up the rest.
+//! handler returns and must not hold up the rest. Views are asked for by that one.
 
 mod completions;
 mod connection;
@@ -20,7 +20,9 @@ mod listener;
 mod message_device;
 mod peer;
 mod place;
+mod views;
 
+pub use crate::mm::MapViews;
 pub use device::{Device, Got, Handle, SendBuffers};
 pub use listener::{BindError, Capabilities, Endpoint, Log, Server};
 pub use message_device::{MessageDevice, MessageHandle};

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 use super::*;
 use fltport_abi::fixed::Fixed;
+use fltport_abi::hosted::connection::MAPS_VIEWS;
 use fltport_abi::hosted::{self, CompletionHeader, RequestHeader, op};
 use parking_lot::{Condvar, Mutex};
 use std::io::{Read, Write};
@@ -10,6 +11,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+mod views;
 
 type Done = Box<dyn FnOnce(Got) + Send>;
 
@@ -22,6 +25,8 @@ struct Scripted {
     changed: Condvar,
     released: Mutex<bool>,
     release: Condvar,
+    /// What a send of [`views::MAPS`] bytes has mapped.
+    memory: views::Memory,
 }
 
 impl Scripted {
@@ -84,8 +89,11 @@ impl Handle for TestHandle {
         self.0.note(format!("reply {bytes:?}"));
         i32::from(bytes.is_empty())
     }
-    fn send(&self, buffers: SendBuffers) -> (i32, u32) {
+    fn send(&self, buffers: SendBuffers, views: Option<Arc<dyn MapViews>>) -> (i32, u32) {
         self.0.note("send");
+        if buffers.input.1 == views::MAPS {
+            return (self.0.map_view(views), 0);
+        }
         if buffers.input.1 == 99 {
             let mut released = self.0.released.lock();
             while !*released {
@@ -148,7 +156,7 @@ impl Bench {
     fn connected(&self) -> UnixStream {
         let mut socket = self.socket();
         ask(&mut socket, op::CONNECT, 1, &connect("\\Port", &[]));
-        assert_eq!(answer(&mut socket), Some((1, 0, 0, vec![])));
+        assert_eq!(answer(&mut socket), Some((1, 0, MAPS_VIEWS, vec![])));
         socket
     }
 }
@@ -189,13 +197,17 @@ fn get(socket: &mut UnixStream, id: u64, capacity: u32) {
 }
 
 fn send(socket: &mut UnixStream, id: u64, length: u32) {
+    send_as(socket, op::SEND, id, length);
+}
+
+fn send_as(socket: &mut UnixStream, op: u32, id: u64, length: u32) {
     let payload = bytes(&hosted::Send {
         input: 1,
         output: 2,
         input_length: length,
         output_length: 1000,
     });
-    ask(socket, op::SEND, id, &payload);
+    ask(socket, op, id, &payload);
 }
 
 /// The next completion: id, status, information, payload; `None` at the socket's end.
@@ -226,7 +238,7 @@ fn every_operation_has_its_completion() {
     ask(&mut socket, op::CONNECT, 2, &connect("\\Other", &[]));
     assert_eq!(answer(&mut socket).unwrap().1, 0xC000_0034_u32 as i32);
     ask(&mut socket, op::CONNECT, 2, &connect("\\Port", &[5]));
-    assert_eq!(answer(&mut socket), Some((2, 0, 0, vec![])));
+    assert_eq!(answer(&mut socket), Some((2, 0, MAPS_VIEWS, vec![])));
     bench.device.wait_for("connect \\Port [5]");
     ask(&mut socket, op::REPLY, 3, b"ab");
     assert_eq!(answer(&mut socket), Some((3, 0, 0, vec![])));

@@ -92,6 +92,16 @@ impl Rule {
             Rule::PoolFreedInUse => {
                 "end the wait, release the lock, cancel the timer or drain the work item before the free"
             }
+            Rule::MdlMisuse => {
+                "lock once, map once, then unmap, unlock and free, each with the same list"
+            }
+            Rule::MdlLeft => "unlock its pages and free the list before the driver unloads",
+            Rule::ViewUnknown => {
+                "unmap once, at the address that the mapping wrote, in the address space it was made in"
+            }
+            Rule::ViewLeft => {
+                "unmap every view when its use ends, at the latest in the unload routine"
+            }
             Rule::PoolLeak => "free it in the unload routine and on every way that fails",
             _ => return None,
         })

@@ -1,19 +1,21 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Who holds which lock and waits for which. Spin locks, fast mutexes and mutexes tell it what
 //! happens to them; it finds the mistakes that take two locks or two threads. Without a booted
-//! kernel nothing is kept: a driver's locks may be tried out alone.
+//! kernel nothing is kept: a driver's locks may be tried out alone; nor is it without the verifier.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use parking_lot::Mutex;
 
 use super::lock_order::{Edge, Lock, Order};
 use super::{Report, Rule};
 use crate::irql::{self, APC_LEVEL, DISPATCH_LEVEL};
-use crate::kernel;
+use crate::kernel::{self, State};
 use crate::stack::Stack;
 use crate::thread::{self, Held, LockKind};
+use crate::verifier;
 
 /// A thread that holds a lock.
 #[derive(Clone)]
@@ -251,11 +253,26 @@ fn report_deadlock(lock: Lock) {
     report.file();
 }
 
+/// The kernel whose locks are accounted for, if they are.
+fn watching() -> Option<Arc<State>> {
+    (!verifier::is_off()).then(kernel::running).flatten()
+}
+
+/// What a release finds of which no account was kept: that the driver is right.
+fn unwatched(lock: Lock) -> Held {
+    Held {
+        address: lock.address,
+        kind: lock.kind,
+        again: false,
+        former_irql: irql::current(),
+    }
+}
+
 /// The calling thread initialises a spin lock or a mutex: what was known of one there is
 /// forgotten. True, and a report, if a thread holds it. That one stays its holder, as its release
 /// will be no mistake.
 pub(crate) fn initialized(lock: Lock) -> bool {
-    let Some(state) = kernel::running() else {
+    let Some(state) = watching() else {
         return false;
     };
     let range = lock.address..lock.address + 1;
@@ -284,7 +301,7 @@ fn report_reinitialized(lock: Lock, holder: Holder) {
 /// What must hold before the calling thread takes `lock`, and waits for it if it must. An attempt
 /// that cannot wait cannot be part of a deadlock, and does not come here.
 pub(crate) fn before_taking(lock: Lock) {
-    if let Some(state) = kernel::running() {
+    if let Some(state) = watching() {
         state.locks.check_order(lock);
     }
 }
@@ -292,7 +309,7 @@ pub(crate) fn before_taking(lock: Lock) {
 /// Runs `wait`, in which the calling thread waits for `lock` without limit; false, and a report,
 /// if it would never end.
 pub(crate) fn waiting_for(lock: Lock, wait: impl FnOnce()) -> bool {
-    let Some(state) = kernel::running() else {
+    let Some(state) = watching() else {
         wait();
         return true;
     };
@@ -307,6 +324,9 @@ pub(crate) fn waiting_for(lock: Lock, wait: impl FnOnce()) -> bool {
 
 /// The calling thread has taken `lock`.
 pub(crate) fn taken(lock: Lock, former_irql: u8) {
+    if verifier::is_off() {
+        return;
+    }
     if let Some(state) = kernel::running() {
         state.locks.taken(lock, Stack::capture());
     }
@@ -357,6 +377,9 @@ pub(crate) enum Released {
 /// Takes a lock off the account of the calling thread, which releases it. Of a lock taken several
 /// times, the last time.
 pub(crate) fn release(lock: Lock) -> Released {
+    if verifier::is_off() {
+        return Released::Held(unwatched(lock));
+    }
     let own = thread::with_context(|context| {
         let mut held = context.held.borrow_mut();
         let is_it = |held: &Held| held.address == lock.address && held.kind == lock.kind;
@@ -540,6 +563,9 @@ pub(crate) fn report_wait_with_spin_lock() -> bool {
 
 /// Looks at the locks that the calling thread holds as it lowers its IRQL to `irql`.
 pub(crate) fn check_lowering(irql: u8) {
+    if verifier::is_off() {
+        return;
+    }
     let needs = [
         (LockKind::SpinLock, DISPATCH_LEVEL),
         (LockKind::FastMutex, APC_LEVEL),

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 
 use super::layouts;
 
-const SOURCES: [&str; 3] = [
+const SOURCES: [&str; 4] = [
     include_str!("../../../../kernel/nt/src/bindings.rs"),
     include_str!("../../../../kernel/nt/src/linked.rs"),
+    include_str!("../../../../kernel/nt/src/mm/locked_pages.rs"),
     include_str!("../../../../kernel/nt/src/user_memory.rs"),
 ];
 

@@ -86,11 +86,13 @@ layouts! {
     LIST_ENTRY { Flink, Blink }
     LUID { LowPart, HighPart }
     LUID_AND_ATTRIBUTES { Luid, Attributes }
+    MDL { Next, Size, MdlFlags, Process, MappedSystemVa, StartVa, ByteCount, ByteOffset }
     OBJECT_ATTRIBUTES {
         Length, RootDirectory, ObjectName, Attributes, SecurityDescriptor,
         SecurityQualityOfService,
     }
     OBJECT_HANDLE_INFORMATION { HandleAttributes, GrantedAccess }
+    PROCESSOR_NUMBER { Group, Number, Reserved }
     PRIVILEGE_SET { PrivilegeCount, Control, Privilege }
     PS_CREATE_NOTIFY_INFO {
         Size, ParentProcessId, CreatingThreadId, FileObject, ImageFileName, CommandLine,

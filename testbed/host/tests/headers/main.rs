@@ -20,10 +20,11 @@ const INCLUDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/include");
 
 /// Exported, but not through the table: the first takes any number of arguments, and the others
 /// are no functions of NT.
-const NOT_IN_THE_TABLE: [&str; 4] = [
+const NOT_IN_THE_TABLE: [&str; 5] = [
     "DbgPrintEx",
     "fltport_copy_from_user",
     "fltport_copy_to_user",
+    "fltport_probe_and_lock_pages",
     "nt_host_paged_code",
 ];
 

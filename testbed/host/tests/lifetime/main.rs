@@ -6,6 +6,7 @@
 mod support;
 
 mod answer;
+mod cache_aware_rundown;
 mod driver;
 mod filter;
 mod gone;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The memory manager: finding routines by name.
+//! Finding routines by name.
 
 use std::ffi::c_void;
 
