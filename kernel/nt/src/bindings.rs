@@ -91,6 +91,13 @@ unsafe extern "system" {
     pub fn CmUnRegisterCallback(cookie: i64) -> NTSTATUS;
     pub fn ExAcquireFastMutex(fastmutex: *mut FAST_MUTEX);
     pub fn ExAcquireRundownProtection(runref: *mut EX_RUNDOWN_REF) -> bool;
+    pub fn ExAcquireRundownProtectionCacheAware(
+        runrefcacheaware: PEX_RUNDOWN_REF_CACHE_AWARE,
+    ) -> bool;
+    pub fn ExAllocateCacheAwareRundownProtection(
+        pooltype: POOL_TYPE,
+        pooltag: u32,
+    ) -> PEX_RUNDOWN_REF_CACHE_AWARE;
     pub fn ExAllocatePool2(flags: u64, numberofbytes: usize, tag: u32) -> *mut core::ffi::c_void;
     pub fn ExCreateCallback(
         callbackobject: *mut PCALLBACK_OBJECT,
@@ -98,16 +105,22 @@ unsafe extern "system" {
         create: bool,
         allowmultiplecallbacks: bool,
     ) -> NTSTATUS;
+    pub fn ExFreeCacheAwareRundownProtection(runrefcacheaware: PEX_RUNDOWN_REF_CACHE_AWARE);
     pub fn ExFreePool(p: *mut core::ffi::c_void);
     pub fn ExFreePoolWithTag(p: *mut core::ffi::c_void, tag: u32);
     pub fn ExGetPreviousMode() -> i8;
     pub fn ExInitializeRundownProtection(runref: *mut EX_RUNDOWN_REF);
+    pub fn ExInitializeRundownProtectionCacheAware(
+        runrefcacheaware: PEX_RUNDOWN_REF_CACHE_AWARE,
+        runrefsize: usize,
+    );
     pub fn ExNotifyCallback(
         callbackobject: *const core::ffi::c_void,
         argument1: *const core::ffi::c_void,
         argument2: *const core::ffi::c_void,
     );
     pub fn ExReInitializeRundownProtection(runref: *mut EX_RUNDOWN_REF);
+    pub fn ExReInitializeRundownProtectionCacheAware(runrefcacheaware: PEX_RUNDOWN_REF_CACHE_AWARE);
     pub fn ExRegisterCallback(
         callbackobject: PCALLBACK_OBJECT,
         callbackfunction: PCALLBACK_FUNCTION,
@@ -115,11 +128,23 @@ unsafe extern "system" {
     ) -> *mut core::ffi::c_void;
     pub fn ExReleaseFastMutex(fastmutex: *mut FAST_MUTEX);
     pub fn ExReleaseRundownProtection(runref: *mut EX_RUNDOWN_REF);
+    pub fn ExReleaseRundownProtectionCacheAware(runrefcacheaware: PEX_RUNDOWN_REF_CACHE_AWARE);
     pub fn ExRundownCompleted(runref: *mut EX_RUNDOWN_REF);
+    pub fn ExRundownCompletedCacheAware(runrefcacheaware: PEX_RUNDOWN_REF_CACHE_AWARE);
+    pub fn ExSizeOfRundownProtectionCacheAware() -> usize;
     pub fn ExTryToAcquireFastMutex(fastmutex: *mut FAST_MUTEX) -> bool;
     pub fn ExUnregisterCallback(callbackregistration: *mut core::ffi::c_void);
     pub fn ExWaitForRundownProtectionRelease(runref: *mut EX_RUNDOWN_REF);
+    pub fn ExWaitForRundownProtectionReleaseCacheAware(runref: PEX_RUNDOWN_REF_CACHE_AWARE);
+    pub fn IoAllocateMdl(
+        virtualaddress: *const core::ffi::c_void,
+        length: u32,
+        secondarybuffer: bool,
+        chargequota: bool,
+        irp: *mut IRP,
+    ) -> *mut MDL;
     pub fn IoAllocateWorkItem(deviceobject: *const DEVICE_OBJECT) -> PIO_WORKITEM;
+    pub fn IoFreeMdl(mdl: *mut MDL);
     pub fn IoFreeWorkItem(ioworkitem: PIO_WORKITEM);
     pub fn IoGetCurrentProcess() -> PEPROCESS;
     pub fn IoInitializeWorkItem(ioobject: *const core::ffi::c_void, ioworkitem: PIO_WORKITEM);
@@ -161,6 +186,7 @@ unsafe extern "system" {
     pub fn KeEnterCriticalRegion();
     pub fn KeFlushQueuedDpcs();
     pub fn KeGetCurrentIrql() -> u8;
+    pub fn KeGetCurrentProcessorNumberEx(procnumber: *mut PROCESSOR_NUMBER) -> u32;
     pub fn KeInitializeDpc(
         dpc: *mut KDPC,
         deferredroutine: PKDEFERRED_ROUTINE,
@@ -177,7 +203,9 @@ unsafe extern "system" {
         systemargument2: *const core::ffi::c_void,
     ) -> bool;
     pub fn KeLeaveCriticalRegion();
+    pub fn KeQueryActiveProcessorCountEx(groupnumber: u16) -> u32;
     pub fn KeQueryInterruptTimePrecise(qpctimestamp: *mut u64) -> u64;
+    pub fn KeQueryMaximumProcessorCountEx(groupnumber: u16) -> u32;
     pub fn KeQuerySystemTimePrecise(currenttime: *mut i64);
     pub fn KeQueryUnbiasedInterruptTime() -> u64;
     pub fn KeReadStateEvent(event: *const KEVENT) -> i32;
@@ -207,6 +235,30 @@ unsafe extern "system" {
     pub fn MmGetSystemRoutineAddress(
         systemroutinename: *const UNICODE_STRING,
     ) -> *mut core::ffi::c_void;
+    pub fn MmMapLockedPagesSpecifyCache(
+        memorydescriptorlist: *mut MDL,
+        accessmode: i8,
+        cachetype: MEMORY_CACHING_TYPE,
+        requestedaddress: *const core::ffi::c_void,
+        bugcheckonfailure: u32,
+        priority: u32,
+    ) -> *mut core::ffi::c_void;
+    pub fn MmMapViewInSystemSpace(
+        section: *const core::ffi::c_void,
+        mappedbase: *mut *mut core::ffi::c_void,
+        viewsize: *mut usize,
+    ) -> NTSTATUS;
+    pub fn MmProbeAndLockPages(
+        memorydescriptorlist: *mut MDL,
+        accessmode: i8,
+        operation: LOCK_OPERATION,
+    );
+    pub fn MmUnlockPages(memorydescriptorlist: *mut MDL);
+    pub fn MmUnmapLockedPages(
+        baseaddress: *const core::ffi::c_void,
+        memorydescriptorlist: *mut MDL,
+    );
+    pub fn MmUnmapViewInSystemSpace(mappedbase: *const core::ffi::c_void) -> NTSTATUS;
     pub fn ObOpenObjectByPointer(
         object: *const core::ffi::c_void,
         handleattributes: u32,
@@ -345,6 +397,15 @@ unsafe extern "system" {
         createoptions: u32,
         disposition: *mut u32,
     ) -> NTSTATUS;
+    pub fn ZwCreateSection(
+        sectionhandle: *mut HANDLE,
+        desiredaccess: u32,
+        objectattributes: *const OBJECT_ATTRIBUTES,
+        maximumsize: *const i64,
+        sectionpageprotection: u32,
+        allocationattributes: u32,
+        filehandle: HANDLE,
+    ) -> NTSTATUS;
     pub fn ZwDeleteKey(keyhandle: HANDLE) -> NTSTATUS;
     pub fn ZwDeleteValueKey(keyhandle: HANDLE, valuename: *const UNICODE_STRING) -> NTSTATUS;
     pub fn ZwEnumerateKey(
@@ -362,6 +423,18 @@ unsafe extern "system" {
         keyvalueinformation: *mut core::ffi::c_void,
         length: u32,
         resultlength: *mut u32,
+    ) -> NTSTATUS;
+    pub fn ZwMapViewOfSection(
+        sectionhandle: HANDLE,
+        processhandle: HANDLE,
+        baseaddress: *mut *mut core::ffi::c_void,
+        zerobits: usize,
+        commitsize: usize,
+        sectionoffset: *mut i64,
+        viewsize: *mut usize,
+        inheritdisposition: SECTION_INHERIT,
+        allocationtype: u32,
+        win32protect: u32,
     ) -> NTSTATUS;
     pub fn ZwOpenKey(
         keyhandle: *mut HANDLE,
@@ -383,6 +456,10 @@ unsafe extern "system" {
         r#type: u32,
         data: *const core::ffi::c_void,
         datasize: u32,
+    ) -> NTSTATUS;
+    pub fn ZwUnmapViewOfSection(
+        processhandle: HANDLE,
+        baseaddress: *const core::ffi::c_void,
     ) -> NTSTATUS;
     pub fn ZwWaitForSingleObject(handle: HANDLE, alertable: bool, timeout: *const i64) -> NTSTATUS;
 }
@@ -3437,6 +3514,7 @@ pub const IRP_MJ_MAXIMUM_FUNCTION: u32 = 27u32;
 pub const IRP_MJ_OPERATION_END: u16 = 128u16;
 pub type IRQ_DEVICE_POLICY = i32;
 pub type IRQ_PRIORITY = i32;
+pub const IoModifyAccess: LOCK_OPERATION = 2i32;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct KAPC {
@@ -3674,6 +3752,7 @@ impl Default for LIST_ENTRY {
         unsafe { core::mem::zeroed() }
     }
 }
+pub type LOCK_OPERATION = i32;
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct LUID {
@@ -3712,7 +3791,10 @@ impl Default for MDL {
         unsafe { core::mem::zeroed() }
     }
 }
+pub type MEMORY_CACHING_TYPE = i32;
+pub type MM_PAGE_PRIORITY = i32;
 pub type MODE = i32;
+pub const MmCached: MEMORY_CACHING_TYPE = 1i32;
 #[repr(C)]
 #[derive(Clone, Copy, Default)]
 pub struct NAMED_PIPE_CREATE_PARAMETERS {
@@ -3726,6 +3808,8 @@ pub struct NAMED_PIPE_CREATE_PARAMETERS {
     pub TimeoutSpecified: bool,
 }
 pub type NTSTATUS = i32;
+pub const NonPagedPoolNx: POOL_TYPE = 512i32;
+pub const NormalPagePriority: MM_PAGE_PRIORITY = 16i32;
 pub const NormalWorkQueue: WORK_QUEUE_TYPE = 3i32;
 pub const NotificationEvent: EVENT_TYPE = 0i32;
 pub const NotificationTimer: TIMER_TYPE = 0i32;
@@ -3783,6 +3867,7 @@ impl Default for OWNER_ENTRY_0 {
 pub struct OWNER_ENTRY_0_0 {
     pub _bitfield: u32,
 }
+pub type PAGE_PROTECTION_FLAGS = u32;
 pub const PASSIVE_LEVEL: u32 = 0u32;
 pub type PCALLBACK_FUNCTION = Option<unsafe extern "system" fn()>;
 pub type PCALLBACK_OBJECT = isize;
@@ -3802,6 +3887,7 @@ pub type PCWSTR = *const u16;
 pub type PEPROCESS = isize;
 pub type PETHREAD = isize;
 pub type PEX_CALLBACK_FUNCTION = Option<unsafe extern "system" fn() -> NTSTATUS>;
+pub type PEX_RUNDOWN_REF_CACHE_AWARE = isize;
 pub type PFLT_CONNECT_NOTIFY = Option<
     unsafe extern "system" fn(
         clientport: PFLT_PORT,
@@ -3977,6 +4063,15 @@ impl Default for PRIVILEGE_SET {
         unsafe { core::mem::zeroed() }
     }
 }
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+pub struct PROCESSOR_NUMBER {
+    pub Group: u16,
+    pub Number: u8,
+    pub Reserved: u8,
+}
+pub type PROCESS_ACCESS_RIGHTS = u32;
+pub const PROCESS_VM_OPERATION: PROCESS_ACCESS_RIGHTS = 8u32;
 pub type PSCREATEPROCESSNOTIFYTYPE = i32;
 pub type PSCREATETHREADNOTIFYTYPE = i32;
 pub type PSECURITY_DESCRIPTOR = *mut core::ffi::c_void;
@@ -4150,6 +4245,9 @@ pub const RegNtPreDeleteValueKey: REG_NOTIFY_CLASS = 2i32;
 pub const RegNtPreOpenKeyEx: REG_NOTIFY_CLASS = 28i32;
 pub const RegNtPreRenameKey: REG_NOTIFY_CLASS = 4i32;
 pub const RegNtPreSetValueKey: REG_NOTIFY_CLASS = 1i32;
+pub const SECTION_ALL_ACCESS: SECTION_FLAGS = 983071u32;
+pub type SECTION_FLAGS = u32;
+pub type SECTION_INHERIT = i32;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct SECTION_OBJECT_POINTERS {
@@ -4202,6 +4300,7 @@ impl Default for SECURITY_SUBJECT_CONTEXT {
         unsafe { core::mem::zeroed() }
     }
 }
+pub const SEC_COMMIT: PAGE_PROTECTION_FLAGS = 134217728u32;
 pub const SE_DEBUG_PRIVILEGE: i32 = 20i32;
 pub const SE_LOAD_DRIVER_PRIVILEGE: i32 = 10i32;
 pub const SE_TCB_PRIVILEGE: i32 = 7i32;
@@ -4257,6 +4356,7 @@ pub const STATUS_BUFFER_OVERFLOW: NTSTATUS = 0x80000005_u32 as _;
 pub const STATUS_BUFFER_TOO_SMALL: NTSTATUS = 0xC0000023_u32 as _;
 pub const STATUS_CALLBACK_BYPASS: NTSTATUS = 0xC0000503_u32 as _;
 pub const STATUS_CANCELLED: NTSTATUS = 0xC0000120_u32 as _;
+pub const STATUS_CONFLICTING_ADDRESSES: NTSTATUS = 0xC0000018_u32 as _;
 pub const STATUS_CONNECTION_COUNT_LIMIT: NTSTATUS = 0xC0000246_u32 as _;
 pub const STATUS_CONNECTION_REFUSED: NTSTATUS = 0xC0000236_u32 as _;
 pub const STATUS_DATATYPE_MISALIGNMENT: NTSTATUS = 0x80000002_u32 as _;
@@ -4284,18 +4384,21 @@ pub const STATUS_INVALID_DEVICE_REQUEST: NTSTATUS = 0xC0000010_u32 as _;
 pub const STATUS_INVALID_DEVICE_STATE: NTSTATUS = 0xC0000184_u32 as _;
 pub const STATUS_INVALID_HANDLE: NTSTATUS = 0xC0000008_u32 as _;
 pub const STATUS_INVALID_IMAGE_HASH: NTSTATUS = 0xC0000428_u32 as _;
+pub const STATUS_INVALID_PAGE_PROTECTION: NTSTATUS = 0xC0000045_u32 as _;
 pub const STATUS_INVALID_PARAMETER: NTSTATUS = 0xC000000D_u32 as _;
 pub const STATUS_INVALID_PARAMETER_1: NTSTATUS = 0xC00000EF_u32 as _;
 pub const STATUS_INVALID_PARAMETER_3: NTSTATUS = 0xC00000F1_u32 as _;
 pub const STATUS_INVALID_SECURITY_DESCR: NTSTATUS = 0xC0000079_u32 as _;
 pub const STATUS_INVALID_SID: NTSTATUS = 0xC0000078_u32 as _;
 pub const STATUS_INVALID_USER_BUFFER: NTSTATUS = 0xC00000E8_u32 as _;
+pub const STATUS_INVALID_VIEW_SIZE: NTSTATUS = 0xC000001F_u32 as _;
 pub const STATUS_IO_TIMEOUT: NTSTATUS = 0xC00000B5_u32 as _;
 pub const STATUS_KEY_DELETED: NTSTATUS = 0xC000017C_u32 as _;
 pub const STATUS_MORE_ENTRIES: NTSTATUS = 0x105_u32 as _;
 pub const STATUS_MUTANT_NOT_OWNED: NTSTATUS = 0xC0000046_u32 as _;
 pub const STATUS_NOT_FOUND: NTSTATUS = 0xC0000225_u32 as _;
 pub const STATUS_NOT_IMPLEMENTED: NTSTATUS = 0xC0000002_u32 as _;
+pub const STATUS_NOT_MAPPED_VIEW: NTSTATUS = 0xC0000019_u32 as _;
 pub const STATUS_NOT_SUPPORTED: NTSTATUS = 0xC00000BB_u32 as _;
 pub const STATUS_NO_MEMORY: NTSTATUS = 0xC0000017_u32 as _;
 pub const STATUS_NO_MORE_ENTRIES: NTSTATUS = 0x8000001A_u32 as _;
@@ -4404,6 +4507,7 @@ impl Default for VPB {
         unsafe { core::mem::zeroed() }
     }
 }
+pub const ViewUnmap: SECTION_INHERIT = 2i32;
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub struct WAIT_CONTEXT_BLOCK {

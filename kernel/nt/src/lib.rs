@@ -27,6 +27,7 @@ mod guard;
 pub mod io;
 pub mod ke;
 pub mod linked;
+pub mod mm;
 mod panic;
 pub mod ps;
 pub mod rtl;

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What the Windows metadata lacks, declared by hand from the documentation and the WDK's headers:
-//! functions that x64's ntoskrnl.exe exports under other names than the documented macros, and
-//! constants.
+//! functions that x64's ntoskrnl.exe exports under other names than the documented macros, variables,
+//! and constants.
 
-use crate::bindings::{NTSTATUS, OBJECT_ATTRIBUTES, UNICODE_STRING};
+use crate::bindings::{NTSTATUS, OBJECT_ATTRIBUTES, POBJECT_TYPE, UNICODE_STRING};
 use core::ffi::c_void;
 
 #[cfg_attr(
@@ -29,6 +29,9 @@ unsafe extern "system" {
         length: u32,
         returned: *mut u32,
     ) -> NTSTATUS;
+    /// Points to the type of event objects, for `ObReferenceObjectByHandle`, whose documentation
+    /// names it; the metadata has no variables.
+    pub static ExEventObjectType: *const POBJECT_TYPE;
 }
 
 /// The lowest IRQL: a thread that can do anything.
@@ -37,6 +40,9 @@ pub const PASSIVE_LEVEL: u8 = 0;
 pub const APC_LEVEL: u8 = 1;
 /// No waiting, no paged memory; spin locks raise to it.
 pub const DISPATCH_LEVEL: u8 = 2;
+
+/// All processors of the system, for the functions that count those of a group.
+pub const ALL_PROCESSOR_GROUPS: u16 = 0xFFFF;
 
 /// Non-paged pool that is not executable, for `ExAllocatePool2`.
 pub const POOL_FLAG_NON_PAGED: u64 = 0x40;
@@ -55,6 +61,13 @@ pub const SYSTEM_PROCESS_INFORMATION: u32 = 5;
 
 /// All access to a port: `FLT_PORT_CONNECT | STANDARD_RIGHTS_ALL`.
 pub const FLT_PORT_ALL_ACCESS: u32 = 0x001F_0001;
+
+/// Pages that can be read.
+pub const PAGE_READONLY: u32 = 0x02;
+/// Pages that can be read and written.
+pub const PAGE_READWRITE: u32 = 0x04;
+/// `MdlMappingNoExecute`: a flag of the priority for `MmMapLockedPagesSpecifyCache`.
+pub const MDL_MAPPING_NO_EXECUTE: u32 = 0x4000_0000;
 
 /// The process-wide right to wait for an object.
 pub const SYNCHRONIZE: u32 = 0x0010_0000;

@@ -8,13 +8,13 @@ use fltport_nt::bindings::{
     STATUS_OBJECT_TYPE_MISMATCH, STATUS_SUCCESS, STATUS_TIMEOUT, UNICODE_STRING,
 };
 use fltport_nt::ex::{
-    CallbackObject, CallbackRegistration, FastMutex, Global, Listener, PoolArc, PoolBox, PoolBytes,
-    PoolSlice, Rundown, Tag,
+    CacheAwareRundown, CallbackObject, CallbackRegistration, FastMutex, Global, Listener, PoolArc,
+    PoolBox, PoolBytes, PoolSlice, Rundown, Tag,
 };
 use fltport_nt::io::{DriverObject, WorkItem};
 use fltport_nt::ke::{
-    CriticalRegion, Dpc, DpcHandle, Event, EventKind, SpinLock, Timeout, current_irql,
-    interrupt_time, wait_any,
+    AtDispatch, CriticalRegion, Dpc, DpcHandle, Event, EventKind, SpinLock, Timeout, current_irql,
+    current_processor, interrupt_time, maximum_processor_count, processor_count, wait_any,
 };
 use fltport_nt::linked::{APC_LEVEL, DISPATCH_LEVEL, PASSIVE_LEVEL};
 use fltport_nt::ps::{SystemThread, current_process_id};
@@ -137,6 +137,30 @@ fn a_timer_queues_a_dpc_again_and_again_until_it_is_dropped() {
 }
 
 #[test]
+fn a_stay_at_dispatch_level_has_a_processor_for_itself() {
+    let kernel = boot();
+    let count = processor_count();
+    assert!(count > 1 && maximum_processor_count() >= count);
+    let outer = AtDispatch::raise();
+    assert_eq!(current_irql(), DISPATCH_LEVEL);
+    let mine = outer.processor();
+    let other = thread::spawn(|| AtDispatch::raise().processor());
+    let other = other.join().unwrap();
+    assert!(mine < count && other < count && mine != other);
+    let inner = AtDispatch::raise();
+    assert_eq!(inner.processor(), mine);
+    drop(inner);
+    assert_eq!(
+        (current_irql(), current_processor()),
+        (DISPATCH_LEVEL, mine)
+    );
+    drop(outer);
+    assert_eq!(current_irql(), PASSIVE_LEVEL);
+    assert!(current_processor() < count);
+    kernel.shutdown_clean();
+}
+
+#[test]
 fn a_fast_mutex_excludes_at_apc_level() {
     let kernel = boot();
     let mutex = FastMutex::new(TAG, 0_u64).unwrap();
@@ -215,6 +239,35 @@ fn a_rundown_waits_for_the_last_user_lets_nobody_in_and_can_be_opened_again() {
     rundown.reopen();
     assert!(rundown.acquire().is_some());
     drop((rundown, gone));
+    kernel.shutdown_clean();
+}
+
+#[test]
+fn a_cache_aware_rundown_waits_for_the_last_user_and_can_be_dropped_at_dispatch_level() {
+    let kernel = boot();
+    let rundown = PoolArc::new(TAG, CacheAwareRundown::new(TAG).unwrap()).unwrap();
+    let gone = event(EventKind::Notification);
+    let inside = rundown.acquire().expect("open");
+    let owner = {
+        let (rundown, gone) = (rundown.clone(), gone.clone());
+        thread::spawn(move || {
+            rundown.wait();
+            gone.set();
+        })
+    };
+    while rundown.acquire().is_some() {
+        thread::yield_now();
+    }
+    assert!(!gone.wait(SHORT), "somebody is still inside");
+    drop(inside);
+    assert!(gone.wait(LONG));
+    owner.join().unwrap();
+    assert!(rundown.acquire().is_none());
+    rundown.reopen();
+    let at_dispatch = AtDispatch::raise();
+    drop(rundown.acquire().expect("at DISPATCH_LEVEL, too"));
+    drop(rundown);
+    drop((at_dispatch, gone));
     kernel.shutdown_clean();
 }
 

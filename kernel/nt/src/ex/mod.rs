@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Ex: pool, fast mutexes, rundown protection, callback objects, and who has called.
 
+mod cache_aware_rundown;
 mod callback;
 mod fast_mutex;
 mod owners;
@@ -8,6 +9,7 @@ mod pool;
 mod rundown;
 mod shared;
 
+pub use cache_aware_rundown::{CacheAwareRundown, CacheAwareRundownGuard};
 pub use callback::{CallbackObject, CallbackRegistration, Listener};
 pub use fast_mutex::{FastMutex, FastMutexGuard};
 pub use pool::{PoolBox, PoolBytes, PoolSlice, Tag};

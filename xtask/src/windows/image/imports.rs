@@ -22,14 +22,27 @@ const KERNEL_IMAGES: [&str; 3] = ["ntoskrnl.exe", "fltmgr.sys", "hal.dll"];
 const COMMON_DRIVER: &str = "fltport.sys";
 
 /// What drivers import without its being documented as a function of that name, and why.
-const LISTED: [(&str, &str); 4] = [
+const LISTED: [(&str, &str); 8] = [
+    (
+        "ExEventObjectType",
+        "documented with ObReferenceObjectByHandle; the metadata has no variables",
+    ),
+    (
+        "KeAcquireSpinLockAtDpcLevel",
+        "documented, but not in the metadata",
+    ),
     (
         "KeAcquireSpinLockRaiseToDpc",
         "what the documented macro KeAcquireSpinLock is on x64 (wdm.h)",
     ),
+    ("KeLowerIrql", "documented, but not in the metadata"),
     (
         "KeReleaseSpinLock",
         "documented, but not in the metadata, which has the 32-bit name KfReleaseSpinLock",
+    ),
+    (
+        "KeReleaseSpinLockFromDpcLevel",
+        "documented, but not in the metadata",
     ),
     (
         "ZwQuerySystemInformation",
