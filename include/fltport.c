@@ -27,7 +27,7 @@ typedef struct _STAGED {
     ULONG Length;
 } STAGED;
 
-/* Behind it, in the same allocation: the work item, the encoded schema, the staging buffer. */
+/* Behind it, in the same allocation: the gate, the work item, the encoded schema, the staging buffer. */
 struct _FLTPORT_PROVIDER {
     /* First: FltPortIsListening reads it. The common driver's while the provider is bound. */
     volatile ULONGLONG Interest;
@@ -40,14 +40,14 @@ struct _FLTPORT_PROVIDER {
     PIO_WORKITEM Work;
     volatile LONG Queued; /* and has not begun to run */
     EX_RUNDOWN_REF Working;
-    EX_RUNDOWN_REF Gate;
+    PEX_RUNDOWN_REF_CACHE_AWARE Gate; /* behind this struct */
 
     KSPIN_LOCK Lock; /* of all that follows */
     /* The common driver, and the provider there. They stay what they are while anybody is inside who has
        seen IsBound. */
     const FLTPORT_INTERFACE *Table;
     size_t Handle;
-    BOOLEAN IsBound;
+    volatile LONG IsBound; /* read without the lock, too */
     BOOLEAN Binding; /* somebody registers now; a second one would find the name taken, by ourselves */
     BOOLEAN Leaving; /* the table is being revoked */
     BOOLEAN Ending;  /* the provider is being unregistered */
@@ -84,13 +84,34 @@ static BOOLEAN Revised(void *To, ULONG Room, const void *From, ULONG First)
 
 /* ---- The gate ---- */
 
+/* Whoever sees it set sees Table and Handle as well, without the lock: each message passes here, and
+   processors are to share nothing that is written. */
+static BOOLEAN IsBound(const struct _FLTPORT_PROVIDER *P)
+{
+#ifdef __GNUC__
+    return (BOOLEAN)__atomic_load_n(&P->IsBound, __ATOMIC_ACQUIRE);
+#else
+    return (BOOLEAN)ReadAcquire(&P->IsBound);
+#endif
+}
+
+/* With the lock held. */
+static void SetBound(PFLTPORT_PROVIDER P, BOOLEAN Value)
+{
+#ifdef __GNUC__
+    __atomic_store_n(&P->IsBound, Value, __ATOMIC_RELEASE);
+#else
+    WriteRelease(&P->IsBound, Value);
+#endif
+}
+
 /* IRQL: <= DISPATCH_LEVEL. In a critical region, so that nobody can draw out a revocation by suspending
    this thread. */
 static BOOLEAN Enter(PFLTPORT_PROVIDER P)
 {
     if (KeGetCurrentIrql() < DISPATCH_LEVEL)
         KeEnterCriticalRegion();
-    if (ExAcquireRundownProtection(&P->Gate))
+    if (ExAcquireRundownProtectionCacheAware(P->Gate))
         return TRUE;
     if (KeGetCurrentIrql() < DISPATCH_LEVEL)
         KeLeaveCriticalRegion();
@@ -100,7 +121,7 @@ static BOOLEAN Enter(PFLTPORT_PROVIDER P)
 /* IRQL: that of Enter. */
 static void Leave(PFLTPORT_PROVIDER P)
 {
-    ExReleaseRundownProtection(&P->Gate);
+    ExReleaseRundownProtectionCacheAware(P->Gate);
     if (KeGetCurrentIrql() < DISPATCH_LEVEL)
         KeLeaveCriticalRegion();
 }
@@ -108,16 +129,12 @@ static void Leave(PFLTPORT_PROVIDER P)
 /* Enters the gate, if there is a common driver. */
 static BOOLEAN EnterBound(PFLTPORT_PROVIDER P)
 {
-    BOOLEAN IsBound;
-    KIRQL Irql;
     if (!Enter(P))
         return FALSE;
-    KeAcquireSpinLock(&P->Lock, &Irql);
-    IsBound = P->IsBound;
-    KeReleaseSpinLock(&P->Lock, Irql);
-    if (!IsBound)
-        Leave(P);
-    return IsBound;
+    if (IsBound(P))
+        return TRUE;
+    Leave(P);
+    return FALSE;
 }
 
 /* Enters the gate, or, if there is no common driver, acquires the lock: what is staged before it is
@@ -128,7 +145,7 @@ static BOOLEAN EnterBoundOrLock(PFLTPORT_PROVIDER P, KIRQL *Irql)
         if (EnterBound(P))
             return TRUE;
         KeAcquireSpinLock(&P->Lock, Irql);
-        if (P->Leaving || !P->IsBound)
+        if (P->Leaving || !IsBound(P))
             return FALSE;
         /* It was bound since we looked: the staging buffer has been emptied, and what is put there now
            would lie there. At most once per binding. */
@@ -268,7 +285,7 @@ static NTSTATUS Bind(PFLTPORT_PROVIDER P)
     BOOLEAN Begins, Ending;
     KIRQL Irql;
     KeAcquireSpinLock(&P->Lock, &Irql);
-    Begins = (BOOLEAN)(P->Announced != NULL && !P->Binding && !P->IsBound && !P->Ending);
+    Begins = (BOOLEAN)(P->Announced != NULL && !P->Binding && !IsBound(P) && !P->Ending);
     if (Begins) {
         P->Binding = TRUE;
         P->Table = P->Announced;
@@ -283,7 +300,7 @@ static NTSTATUS Bind(PFLTPORT_PROVIDER P)
     Ending = P->Ending;
     if (Status == STATUS_SUCCESS) {
         Drain(P);
-        P->IsBound = (BOOLEAN)!Ending;
+        SetBound(P, (BOOLEAN)!Ending);
     } else {
         P->Interest = EVERYTHING;
     }
@@ -316,8 +333,8 @@ static void Unbind(PFLTPORT_PROVIDER P)
     BOOLEAN WasBound;
     KIRQL Irql;
     KeAcquireSpinLock(&P->Lock, &Irql);
-    WasBound = P->IsBound;
-    P->IsBound = FALSE;
+    WasBound = IsBound(P);
+    SetBound(P, FALSE);
     P->Announced = NULL;
     P->Leaving = FALSE;
     KeReleaseSpinLock(&P->Lock, Irql);
@@ -333,11 +350,11 @@ static void Revoke(PFLTPORT_PROVIDER P)
     P->Announced = NULL;
     P->Leaving = TRUE;
     KeReleaseSpinLock(&P->Lock, Irql);
-    ExWaitForRundownProtectionRelease(&P->Gate);
-    ExRundownCompleted(&P->Gate);
+    ExWaitForRundownProtectionReleaseCacheAware(P->Gate);
+    ExRundownCompletedCacheAware(P->Gate);
     /* Nobody is inside, and nobody can come in: not a caller, not a binder. */
     Unbind(P);
-    ExReInitializeRundownProtection(&P->Gate);
+    ExReInitializeRundownProtectionCacheAware(P->Gate);
 }
 
 static CALLBACK_FUNCTION Heard;
@@ -404,7 +421,10 @@ static void NoteRoles(PFLTPORT_PROVIDER P, const FLTPORT_MESSAGE_TYPE *Type)
 static PFLTPORT_PROVIDER Make(PDRIVER_OBJECT DriverObject, const FLTPORT_REGISTRATION *R)
 {
     ULONG SchemaLength = R->WriteSchema(R->Schema, NULL, 0);
-    SIZE_T Bytes = sizeof(struct _FLTPORT_PROVIDER) + IoSizeofWorkItem() + SchemaLength + R->Staging;
+    SIZE_T GateSize = ExSizeOfRundownProtectionCacheAware();
+    SIZE_T GateRoom = (GateSize + 15) & ~(SIZE_T)15;
+    SIZE_T Bytes = sizeof(struct _FLTPORT_PROVIDER) + GateRoom + IoSizeofWorkItem() + SchemaLength
+        + R->Staging;
     PFLTPORT_PROVIDER P = (PFLTPORT_PROVIDER)ExAllocatePool2(POOL_FLAG_NON_PAGED, Bytes, R->PoolTag);
     FLTPORT_DESCRIPTION *D;
     PUCHAR Schema;
@@ -412,13 +432,14 @@ static PFLTPORT_PROVIDER Make(PDRIVER_OBJECT DriverObject, const FLTPORT_REGISTR
         return NULL;
     P->Tag = R->PoolTag;
     P->Interest = EVERYTHING;
-    P->Work = (PIO_WORKITEM)(P + 1);
+    P->Gate = (PEX_RUNDOWN_REF_CACHE_AWARE)(P + 1);
+    P->Work = (PIO_WORKITEM)((PUCHAR)(P + 1) + GateRoom);
     Schema = (PUCHAR)P->Work + IoSizeofWorkItem();
     P->Staging = Schema + SchemaLength;
     P->Room = R->Staging;
     IoInitializeWorkItem(DriverObject, P->Work);
     ExInitializeRundownProtection(&P->Working);
-    ExInitializeRundownProtection(&P->Gate);
+    ExInitializeRundownProtectionCacheAware(P->Gate, GateSize);
     KeInitializeSpinLock(&P->Lock);
     R->WriteSchema(R->Schema, Schema, SchemaLength);
     NoteRoles(P, R->Schema->Messages);
@@ -526,6 +547,10 @@ static NTSTATUS Offer(PFLTPORT_PROVIDER P, const FLTPORT_NOTIFICATION *N, ULONG 
     BOOLEAN Inside = EnterBoundOrLock(P, &Irql);
     if (Inside) {
         Status = P->Table->Notify(P->Handle, N);
+        if (Staged == 0 && Status != STATUS_DELETE_PENDING) {
+            Leave(P);
+            return Status;
+        }
         KeAcquireSpinLock(&P->Lock, &Irql);
     }
     P->Booked -= Staged;

@@ -15,6 +15,27 @@ pub(crate) fn encoded<'m, M: Message<'m>>(tag: Tag, message: &M) -> Result<PoolB
     written.map_or(Err(NtError(STATUS_INVALID_PARAMETER)), |_| Ok(bytes))
 }
 
+/// Bytes of a message that is encoded on the stack.
+const SHORT: usize = 256;
+
+/// IRQL: <= DISPATCH_LEVEL. Has something done with the bytes of a message: on the stack if it is short, as most notifications are,
+/// so that they take no memory from the pool.
+///
+/// Errors: those of [`encoded`].
+#[inline]
+pub(crate) fn with_encoded<'m, M: Message<'m>, R>(
+    tag: Tag,
+    message: &M,
+    act: impl FnOnce(&[u8]) -> R,
+) -> Result<R> {
+    let mut short = [0; SHORT];
+    let Some(bytes) = short.get_mut(..message.encoded_len()) else {
+        return Ok(act(&encoded(tag, message)?));
+    };
+    let written = message.encode(bytes);
+    written.map_or(Err(NtError(STATUS_INVALID_PARAMETER)), |_| Ok(act(bytes)))
+}
+
 /// What a notification that could not be encoded is accounted with.
 pub(crate) fn cause(error: NtError) -> Cause {
     match error.status() {

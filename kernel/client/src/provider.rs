@@ -2,7 +2,7 @@
 //! A provider from its owner's point of view.
 
 use crate::default_reply;
-use crate::message::{cause, encoded};
+use crate::message::{cause, with_encoded};
 use crate::options::Options;
 use crate::snapshot::Snapshot;
 use fltport_abi::interface::{CommandCaller, ProviderStatistics};
@@ -100,8 +100,9 @@ impl<H: Handler> Provider<H> {
     /// ledger shows. Fails with `STATUS_INVALID_PARAMETER` if the message is not one of this
     /// provider's notifications.
     pub fn notify<'m, M: Message<'m>>(&self, message: &M) -> Result<()> {
-        match encoded(self.options.terms.tag, message) {
-            Ok(payload) => self.stub.notify(M::NUMBER, M::FIXED as u16, &payload),
+        let offer = |payload: &[u8]| self.stub.notify(M::NUMBER, M::FIXED as u16, payload);
+        match with_encoded(self.options.terms.tag, message, offer) {
+            Ok(offered) => offered,
             Err(error) => {
                 self.stub.lose(M::NUMBER, cause(error));
                 Ok(())

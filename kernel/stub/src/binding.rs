@@ -55,7 +55,7 @@ impl<R: Routines> Registration<R> {
     pub(crate) fn ask_and_bind(&self, object: &CallbackObject) -> Result<()> {
         // From before the question: a revocation that begins behind the answer waits until it has
         // been used.
-        let Some(_inside) = self.gate.inside.acquire() else {
+        let Some(_inside) = self.gate.inside.enter() else {
             return Ok(());
         };
         let Some(table) = Table::ask(object) else {
@@ -80,7 +80,7 @@ impl<R: Routines> Registration<R> {
     /// what was staged.
     fn bind(&self) -> Result<()> {
         let gate = &*self.gate;
-        let Some(_inside) = gate.inside.acquire() else {
+        let Some(inside) = gate.inside.enter() else {
             return Ok(());
         };
         let table = {
@@ -118,6 +118,7 @@ impl<R: Routines> Registration<R> {
             gate.unregister(bound);
         } else {
             state.bound = Some(bound);
+            inside.publish(bound);
         }
         Ok(())
     }
@@ -128,8 +129,12 @@ impl Gate {
     /// doing that.
     pub(crate) fn end(&self) {
         self.state.lock().ending = true;
-        if let Some(_inside) = self.inside.acquire() {
-            let bound = self.state.lock().bound.take();
+        if let Some(_inside) = self.inside.enter() {
+            let bound = {
+                let mut state = self.state.lock();
+                self.inside.withdraw();
+                state.bound.take()
+            };
             if let Some(bound) = bound {
                 self.unregister(bound);
             }
@@ -153,8 +158,8 @@ impl Gate {
         }
         // By now the common driver does not write it any more: it has unregistered everybody.
         self.interest.store(EVERYTHING, Ordering::Relaxed);
-        self.inside.wait();
-        // Nobody is inside, and nobody can come in: not a caller, not a binder.
+        // Not a caller is inside then, and not a binder.
+        let closed = self.inside.close();
         let bound = {
             let mut state = self.state.lock();
             state.announced = None;
@@ -164,6 +169,6 @@ impl Gate {
         if let Some(bound) = bound {
             self.unregister(bound);
         }
-        self.inside.reopen();
+        closed.reopen();
     }
 }

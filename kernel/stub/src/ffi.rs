@@ -3,10 +3,12 @@
 //! protection from the rundown that the revocation waits for.
 
 mod completer;
+mod inside;
 mod memory;
 mod routines;
 
 pub(crate) use completer::Completer;
+pub(crate) use inside::{Guard, Inside};
 pub(crate) use memory::Memory;
 pub use routines::Snapshot;
 

@@ -3,21 +3,20 @@
 
 use crate::asynchronous::Owed;
 use crate::booking::Room;
-use crate::ffi::{Bound, Table};
+use crate::ffi::{Bound, Guard, Inside, Table};
 use crate::staging::{Staged, Staging};
 use core::sync::atomic::{AtomicU64, Ordering};
 use fltport_abi::account::Cause;
 use fltport_nt::bindings::STATUS_DELETE_PENDING;
-use fltport_nt::ex::{PoolArc, PoolBox, Rundown, Tag};
+use fltport_nt::ex::{PoolArc, PoolBox, Tag};
 use fltport_nt::ke::SpinLock;
 use fltport_nt::{NtError, Result};
 
 /// What the provider, its bookings and its binding share.
 pub(crate) struct Gate {
     pub(crate) tag: Tag,
-    /// Whoever calls into the common driver holds this; the revocation closes it, waits, and opens
-    /// it again.
-    pub(crate) inside: Rundown,
+    /// Whoever calls into the common driver is inside, and sees the registration there.
+    pub(crate) inside: Inside,
     pub(crate) state: SpinLock<State>,
     /// Which messages would reach anybody: the common driver's to write while it is bound;
     /// [`EVERYTHING`] without one, [`UNKNOWN`] with one that does not write it.
@@ -30,7 +29,8 @@ pub(crate) const EVERYTHING: u64 = u64::MAX;
 pub(crate) const UNKNOWN: u64 = 1;
 
 pub(crate) struct State {
-    /// The registration with the common driver; without it notifications are staged.
+    /// The registration with the common driver; without it notifications are staged. Whoever is
+    /// inside sees the same, without the lock.
     pub(crate) bound: Option<Bound>,
     /// The table that was announced and is to be bound to.
     pub(crate) announced: Option<Table>,
@@ -50,30 +50,26 @@ impl Gate {
     // By itself, and where it stays: it would be on the stack of who registers more than once.
     #[inline(never)]
     pub(crate) fn new(tag: Tag, staging: u32) -> Result<PoolArc<Self>> {
-        let state = State {
-            bound: None,
-            announced: None,
-            binding: false,
-            leaving: false,
-            ending: false,
-            staging: Staging::new(tag, staging as usize)?,
-            owed: None,
-        };
-        let inside = Rundown::new(tag)?;
+        let staging = Staging::new(tag, staging as usize)?;
+        let inside = Inside::new(tag)?;
         PoolArc::new_with(tag, || Gate {
             tag,
             inside,
-            state: SpinLock::new(state),
+            state: SpinLock::new(State {
+                bound: None,
+                announced: None,
+                binding: false,
+                leaving: false,
+                ending: false,
+                staging,
+                owed: None,
+            }),
             interest: AtomicU64::new(EVERYTHING),
         })
     }
 
-    /// The registration with the common driver. It ends at any moment, unless the gate is held.
-    pub(crate) fn bound(&self) -> Option<Bound> {
-        self.state.lock().bound
-    }
-
-    /// As [`Gate::bound`], and whether somebody registers now.
+    /// The registration with the common driver, which ends at any moment unless the caller is inside,
+    /// and whether somebody registers now.
     pub(crate) fn bound_or_binding(&self) -> (Option<Bound>, bool) {
         let state = self.state.lock();
         (state.bound, state.binding)
@@ -81,8 +77,7 @@ impl Gate {
 
     /// Calls the common driver; `None` without one.
     pub(crate) fn call<T>(&self, call: impl FnOnce(&Bound) -> T) -> Option<T> {
-        let _inside = self.inside.acquire()?;
-        self.bound().as_ref().map(call)
+        self.inside.enter()?.bound().map(call)
     }
 
     /// As [`Gate::call`]; a common driver that has begun to go is none.
@@ -100,9 +95,9 @@ impl Gate {
     ) -> T {
         loop {
             // Held to the end: while somebody is inside, a binding that was seen does not end.
-            let inside = self.inside.acquire();
-            let bound = inside.as_ref().and_then(|_| self.bound());
-            if let Some(done) = bound.as_ref().and_then(&mut offer) {
+            let inside = self.inside.enter();
+            let bound = inside.as_ref().and_then(Guard::bound);
+            if let Some(done) = bound.and_then(&mut offer) {
                 return done;
             }
             let mut state = self.state.lock();

@@ -24,6 +24,7 @@ mod booking;
 )]
 mod ffi;
 mod gate;
+mod publication;
 mod reservation;
 mod staging;
 mod stub;

@@ -2,13 +2,13 @@
 //! A notification that is filled in where it lies.
 
 use crate::booking::Room;
-use crate::ffi::Memory;
+use crate::ffi::{Guard, Memory};
 use crate::gate::Gate;
 use crate::staging::Staged;
 use core::ops::{Deref, DerefMut};
 use fltport_abi::account::Cause;
 use fltport_nt::bindings::{STATUS_DELETE_PENDING, STATUS_INVALID_PARAMETER};
-use fltport_nt::ex::{PoolBytes, RundownGuard};
+use fltport_nt::ex::PoolBytes;
 use fltport_nt::ke::system_time;
 use fltport_nt::{NtError, Result};
 
@@ -28,7 +28,7 @@ pub struct Reservation<'p> {
     pub(crate) fixed: u16,
     // Given back before the common driver may go.
     pub(crate) place: Place,
-    pub(crate) _inside: Option<RundownGuard<'p>>,
+    pub(crate) _inside: Option<Guard<'p>>,
 }
 
 impl Reservation<'_> {

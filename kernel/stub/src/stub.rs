@@ -3,7 +3,7 @@
 
 use crate::binding::{Announcements, Binder, Registration};
 use crate::booking::{Booking, Room};
-use crate::ffi::{Completer, Snapshot};
+use crate::ffi::{Completer, Guard, Snapshot};
 use crate::gate::Gate;
 use crate::reservation::{Place, Reservation};
 use crate::staging::Staged;
@@ -184,8 +184,8 @@ impl<R: Routines> Stub<R> {
     pub fn reserve(&self, message: u16, fixed: u16, length: usize) -> Result<Reservation<'_>> {
         let bytes = u32::try_from(length).map_err(|_| NtError(STATUS_INVALID_PARAMETER))?;
         // Held until it is committed: the memory may be the common driver's.
-        let inside = self.gate.inside.acquire();
-        let bound = inside.as_ref().and_then(|_| self.gate.bound());
+        let inside = self.gate.inside.enter();
+        let bound = inside.as_ref().and_then(Guard::bound);
         let place = match bound.map(|bound| bound.reserve(message, bytes)) {
             Some(Ok(memory)) => Place::Theirs(memory),
             // It goes, or is of the first revision.
@@ -244,8 +244,8 @@ impl<R: Routines> Stub<R> {
         check_request(DISPATCH_LEVEL, deadline_ms, default)?;
         let asked = (message, fixed, payload, deadline_ms);
         let completer = Completer::new(self.gate.tag, then)?;
-        let inside = self.gate.inside.acquire();
-        let bound = inside.as_ref().and_then(|_| self.gate.bound());
+        let inside = self.gate.inside.enter();
+        let bound = inside.as_ref().and_then(Guard::bound);
         let completer = match bound {
             Some(bound) => match bound.request_async(asked, default, completer) {
                 // The common driver has begun to go.

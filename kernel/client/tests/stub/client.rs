@@ -31,6 +31,12 @@ fltport_abi::messages! {
         yes: bool,
     }
 
+    /// One that may be long.
+    notification 5 "text" Long<'a> {
+        /// Anything.
+        data: &'a [u8],
+    }
+
     /// A question without a declared answer.
     request 4 "other" OtherQuestion {
         /// Counted by the test.
@@ -98,6 +104,12 @@ pub(crate) fn offer(numbers: std::ops::Range<u64>) {
             .notify(&Number { number })
             .expect("accounted for");
     }
+}
+
+/// Offers a notification that is too long for the stack, and takes memory from the pool.
+pub(crate) fn offer_long() {
+    let data = &[1; 1000];
+    provider().notify(&Long { data }).expect("accounted for");
 }
 
 /// Asks; the declared default is yes.

@@ -79,22 +79,37 @@ fn a_loss_for_want_of_memory_keeps_its_cause_while_it_is_staged() {
     kernel.load(&IMAGE).unwrap();
     client::offer(0..1);
     kernel.set_faults(FaultPlan::nth(0).of("ExAllocatePool2"));
-    client::offer(1..2);
+    client::offer_long();
     client::offer(2..3);
     let driver = CommonDriver::announced();
-    let calls = wait_for(&Call::Lost(1, Cause::NoMemory as u16, 1));
+    let calls = wait_for(&Call::Lost(5, Cause::NoMemory as u16, 1));
     assert_eq!(numbers(&calls), [0]);
     wait_for(&Call::Lost(1, Cause::RingFull as u16, 1));
     kernel.set_faults(FaultPlan::nth(0).of("ExAllocatePool2"));
-    client::offer(3..4);
+    client::offer_long();
     assert_eq!(
         count(
             &common_driver::calls(),
-            &Call::Lost(1, Cause::NoMemory as u16, 1)
+            &Call::Lost(5, Cause::NoMemory as u16, 1)
         ),
         2,
         "told at once when there is somebody to tell"
     );
+    stop(&kernel);
+    drop(driver);
+    kernel.shutdown_clean();
+}
+
+#[test]
+fn a_short_notification_takes_no_memory() {
+    let kernel = boot();
+    let driver = CommonDriver::announced();
+    kernel.load(&IMAGE).unwrap();
+    kernel.set_faults(FaultPlan::nth(0).of("ExAllocatePool2"));
+    client::offer(0..1);
+    assert_eq!(kernel.injected_faults().len(), 0);
+    assert_eq!(numbers(&calls()), [0]);
+    kernel.set_faults(FaultPlan::none());
     stop(&kernel);
     drop(driver);
     kernel.shutdown_clean();
