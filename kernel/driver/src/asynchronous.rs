@@ -243,8 +243,11 @@ impl Routes {
             parts: &[&start, &asked.payload],
         };
         let header = offer.header(provider);
-        self.connection(connection)
-            .is_some_and(|receiver| receiver.push_request(&header, offer.parts))
+        let asked = self
+            .connection(connection)
+            .is_some_and(|receiver| receiver.push_request(&header, offer.parts));
+        self.leave_short_way();
+        asked
     }
 
     /// Takes out the request that this connection answers, unless it is over.

@@ -10,6 +10,7 @@ use crate::ledger::bit;
 use crate::mute::Muted;
 use crate::provider::Provider;
 use crate::receiver::Receiver;
+use crate::rings;
 use crate::routes::{Prepared, Routes, taken};
 use crate::snapshot;
 use crate::tag;
@@ -38,6 +39,7 @@ const FEATURES: FeaturesRow = FeaturesRow {
         | features::MUTE
         | features::REFUSALS
         | features::REQUEST_ACCOUNTS
+        | features::RINGS
         | features::SNAPSHOTS
         | features::STREAMS,
     version: PROTOCOL_VERSION,
@@ -148,6 +150,7 @@ fn run_own(
         }
         own::LEDGER => {
             rows.skip = page(command)?;
+            settle_rings(driver);
             ledger(&mut driver.routes().lock(), connection, &mut rows);
         }
         own::REQUESTS => {
@@ -163,6 +166,7 @@ fn run_own(
         }
         own::USAGE => {
             rows.skip = page(command)?;
+            settle_rings(driver);
             usage::rows(&driver.routes().lock(), connection, |row| rows.add(row));
         }
         own::LIMITS => {
@@ -182,6 +186,22 @@ fn run_own(
                 .find(|c| c.connection.identity.number == caller.number);
             rows.add(stream_row(mine.ok_or(NtError(STATUS_NOT_FOUND))?));
         }
+        own::RINGS => {
+            let _large = connection.begin_large()?;
+            rows.add(rings::attach(driver, connection, &payload(command)?)?);
+        }
+        own::RING_USAGE => {
+            rows.skip = page(command)?;
+            settle_rings(driver);
+            let routes = driver.routes().lock();
+            let seen = |it: &&Receiver| access.sees_connection(caller, it);
+            for receiver in routes.connections().filter(seen) {
+                if let Some(rings) = &receiver.rings {
+                    let number = receiver.connection.identity.number;
+                    rings.rows(number).for_each(|row| rows.add(row));
+                }
+            }
+        }
         own::FEATURES => {
             expect_empty(command)?;
             rows.add(FEATURES);
@@ -193,6 +213,19 @@ fn run_own(
         _ => return Err(NtError(STATUS_INVALID_DEVICE_REQUEST)),
     }
     rows.finish()
+}
+
+/// So many pieces are all records of the largest ring.
+const MAX_SETTLES: usize = 512;
+
+/// IRQL: <= DISPATCH_LEVEL. Accounts for what services have read of their rings, piece by piece, so that the lock is not held for long.
+pub(crate) fn settle_rings(driver: &Driver) {
+    // As often as it takes for the largest rings; what is read meanwhile is accounted for the next time.
+    for _ in 0..MAX_SETTLES {
+        if !driver.routes().lock().settle_rings() {
+            return;
+        }
+    }
 }
 
 /// The result of a list: the rows that fit, from the one that was asked for.
@@ -281,7 +314,7 @@ fn connection_row(receiver: &Receiver, caller: &Identity) -> ConnectionRow {
         since: identity.since,
         rights: identity.rights,
         generation: identity.generation,
-        next_sequence: receiver.next_sequence,
+        next_sequence: receiver.order.next(),
         queued: receiver.queue.used() as u32,
         queued_peak: receiver.queue.peak() as u32,
         capacity: receiver.queue.capacity() as u32,
@@ -296,7 +329,7 @@ fn connection_row(receiver: &Receiver, caller: &Identity) -> ConnectionRow {
 }
 
 fn stream_row(receiver: &Receiver) -> StreamRow {
-    let next_sequence = receiver.next_sequence;
+    let next_sequence = receiver.order.next();
     match &receiver.stream {
         Some(stream) => stream.row(next_sequence),
         None => StreamRow {
@@ -458,21 +491,30 @@ fn default_reply(driver: &Driver, command: &Command<'_>, out: &mut [u8]) -> Resu
 #[inline(never)]
 fn subscribe(driver: &Driver, caller: &Identity, command: &Command<'_>) -> Result<()> {
     let wanted: Wanted = payload(command)?;
-    let (_, mut prepared) = prepare(driver, wanted.provider)?;
+    let (_, mut prepared) = prepare(driver, caller, wanted.provider)?;
     enter(driver, caller, &wanted, &mut prepared)
 }
 
 /// The provider of this number, and what a subscription to it needs.
-fn prepare(driver: &Driver, number: u32) -> Result<(PoolArc<Provider>, Prepared)> {
+fn prepare(
+    driver: &Driver,
+    caller: &Identity,
+    number: u32,
+) -> Result<(PoolArc<Provider>, Prepared)> {
     let number = u16::try_from(number).map_err(|_| NtError(STATUS_NOT_FOUND))?;
-    let (provider, declared) = {
+    let (provider, declared, processors) = {
         let mut routes = driver.routes().lock();
+        let has_rings = |it: &mut Receiver| it.connection.has_rings();
+        let processors = match routes.connection(caller.number).is_some_and(has_rings) {
+            true => driver.processors(),
+            false => 0,
+        };
         let slot = routes.provider(number).ok_or(NtError(STATUS_NOT_FOUND))?;
         let backlog = slot.backlog.as_ref();
         let declared = backlog.map(|backlog| (backlog.capacity(), backlog.policy()));
-        (slot.provider.clone(), declared)
+        (slot.provider.clone(), declared, processors)
     };
-    let prepared = Prepared::new(number, provider.requests, declared)?;
+    let prepared = Prepared::new(number, provider.requests, declared, processors)?;
     Ok((provider, prepared))
 }
 
@@ -500,7 +542,7 @@ fn subscribe_filtered(driver: &Driver, caller: &Identity, command: &Command<'_>)
     if wanted.reserved != 0 || wanted.flags & !known != 0 {
         return Err(MALFORMED);
     }
-    let (provider, mut prepared) = prepare(driver, wanted.provider)?;
+    let (provider, mut prepared) = prepare(driver, caller, wanted.provider)?;
     prepared.wishes.filters = Filters::new(&provider, wanted.hash, filters, driver.upper_case())?;
     if wanted.flags & flags::MUTE_SELF != 0 {
         prepared.wishes.mute = Some(PoolSlice::copy_of(tag::FILTER, &provider.pid_at)?);

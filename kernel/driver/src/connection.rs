@@ -3,6 +3,7 @@
 
 use crate::access::Access;
 use crate::driver::Driver;
+use crate::receiver::TELLS_AFTER;
 use crate::tag;
 use core::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use fltport_abi::fixed::Fixed;
@@ -48,6 +49,10 @@ pub(crate) struct Connection {
     /// the connection, and when it ends.
     heard_of: Event,
     ending: AtomicBool,
+    /// It was given rings: what it subscribes to from now on is marked by each processor.
+    has_rings: AtomicBool,
+    /// The sender has something to tell, after a while.
+    tells_later: AtomicBool,
     /// Commands that bring much memory along and run now.
     large: AtomicU32,
     alive: Alive,
@@ -103,6 +108,8 @@ impl Connection {
                 wake,
                 heard_of,
                 ending: AtomicBool::new(false),
+                has_rings: AtomicBool::new(false),
+                tells_later: AtomicBool::new(false),
                 large: AtomicU32::new(0),
                 alive,
             },
@@ -147,6 +154,31 @@ impl Connection {
         // while waiting.
         let sender = self.sender.lock().take();
         drop(sender);
+    }
+
+    /// IRQL: any. It was given rings.
+    pub(crate) fn note_rings(&self) {
+        self.has_rings.store(true, Ordering::Relaxed);
+    }
+
+    /// IRQL: any. Whether it was given rings. Who asks for them has no subscriptions yet, as a rule; one that is made at the same
+    /// time goes through the routes.
+    pub(crate) fn has_rings(&self) -> bool {
+        self.has_rings.load(Ordering::Relaxed)
+    }
+
+    /// IRQL: any. Whether the sender has something to tell, after a while.
+    pub(crate) fn tells_later(&self, later: bool) {
+        // Relaxed: the sender's own, under the lock of the routes.
+        self.tells_later.store(later, Ordering::Relaxed);
+    }
+
+    /// How long the sender waits to be woken.
+    fn pause(&self) -> Timeout {
+        match self.tells_later.swap(false, Ordering::Relaxed) {
+            true => TELLS_AFTER,
+            false => SEND_SLICE,
+        }
     }
 
     fn is_ending(&self) -> bool {
@@ -206,7 +238,7 @@ impl Sender {
         while !connection.is_ending() {
             let filled = self.fill(&mut buffer);
             let Some(frame) = buffer.get(..filled).filter(|frame| !frame.is_empty()) else {
-                connection.wake.wait(SEND_SLICE);
+                connection.wake.wait(connection.pause());
                 continue;
             };
             let delivered = self.deliver(frame);

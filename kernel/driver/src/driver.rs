@@ -32,7 +32,9 @@ use fltport_nt::bindings::{
 };
 use fltport_nt::ex::{FastMutex, Global, PoolArc, PoolBox, PoolBytes};
 use fltport_nt::flt::Filter;
-use fltport_nt::ke::{Event, EventKind, SpinLock, Timeout, interrupt_time, system_time};
+use fltport_nt::ke::{
+    Event, EventKind, MAX_GATES, SpinLock, Timeout, interrupt_time, processor_count, system_time,
+};
 use fltport_nt::{NtError, Result, ps};
 
 /// The one instance, for callbacks to which NT passes no context.
@@ -48,6 +50,8 @@ const MAX_BACKLOG: usize = 8 * 1024 * 1024;
 /// The driver's state.
 pub(crate) struct Driver {
     life: u32,
+    /// How many processors there were when it was made, as far as they have gates. One that is added later has no ring.
+    processors: u32,
     routes: SpinLock<Routes>,
     next_connection: AtomicU32,
     next_request: AtomicU64,
@@ -95,6 +99,7 @@ impl Driver {
     /// its own messages are its first provider.
     #[inline(never)]
     pub(crate) fn new(service_key: ServiceKey) -> Result<PoolArc<Self>> {
+        let processors = processor_count().min(MAX_GATES as u32);
         let routes = SpinLock::new(Routes::new()?);
         let refusals = Refusals::new()?;
         let no_connections = Event::new(tag::DRIVER, EventKind::Notification)?;
@@ -104,6 +109,7 @@ impl Driver {
         let life = LIVES.fetch_add(1, Ordering::Relaxed);
         let driver = PoolArc::new_with(tag::DRIVER, || Driver {
             life,
+            processors,
             routes,
             next_connection: AtomicU32::new(1),
             next_request: AtomicU64::new(1),
@@ -145,6 +151,11 @@ impl Driver {
     /// Which of the drivers that this image has been it is.
     pub(crate) fn life(&self) -> u32 {
         self.life
+    }
+
+    /// For how many processors connections have rings.
+    pub(crate) fn processors(&self) -> u32 {
+        self.processors
     }
 
     pub(crate) fn routes(&self) -> &SpinLock<Routes> {
@@ -369,6 +380,7 @@ impl Driver {
     /// have been woken before; but a command handler takes as long as its client driver lets it.
     pub(crate) fn shut_down(&self) {
         self.census.close();
+        self.routes.lock().end_short_way();
         let retry = self.held.retry.lock().take();
         drop(retry);
         self.end_connections();

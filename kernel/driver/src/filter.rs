@@ -7,7 +7,7 @@ use crate::tag;
 use fltport_abi::filter::{Fault, FilterError, Program, Verdict};
 use fltport_abi::limits::{MAX_FILTER, MAX_PREDICATES};
 use fltport_nt::bindings::STATUS_INVALID_PARAMETER;
-use fltport_nt::ex::{FastMutex, PoolArc, PoolBox, PoolBytes, PoolSlice};
+use fltport_nt::ex::{FastMutex, PoolArc, PoolBytes, PoolSlice};
 use fltport_nt::linked::STATUS_INVALID_MESSAGE;
 use fltport_nt::{NtError, Result, rtl};
 
@@ -57,7 +57,7 @@ impl Filters {
         hash: u64,
         bytes: &[u8],
         upper_case: &FastMutex<Option<PoolArc<UpperCase>>>,
-    ) -> Result<Option<PoolBox<Self>>> {
+    ) -> Result<Option<PoolArc<Self>>> {
         if bytes.is_empty() {
             return Ok(None);
         }
@@ -77,7 +77,7 @@ impl Filters {
             places,
             upper_case,
         };
-        PoolBox::new(tag::FILTER, filters).map(Some)
+        PoolArc::new(tag::FILTER, filters).map(Some)
     }
 
     /// IRQL: <= DISPATCH_LEVEL. What the filter of this message type says of a message, wanted if

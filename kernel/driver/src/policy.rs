@@ -115,6 +115,13 @@ impl ServiceKey {
         Ok(ServiceKey(PoolArc::new(tag::DRIVER, path)?))
     }
 
+    /// IRQL: PASSIVE_LEVEL. Whether services may have rings: unless `Parameters\Rings` is 0. What cannot be read
+    /// forbids nothing: without rings a service gets the same records.
+    pub(crate) fn allows_rings(&self) -> bool {
+        let parameters = self.parameters().ok().flatten();
+        !parameters.is_some_and(|key| key.get_u32(utf16!("Rings")) == Ok(0))
+    }
+
     fn parameters(&self) -> Result<Option<Key>> {
         Key::open_to_read(&self.0)?.below(utf16!("Parameters"))
     }

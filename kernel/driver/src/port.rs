@@ -7,6 +7,7 @@ use crate::connection::{Alive, Connection, Identity};
 use crate::driver::{DRIVER, Driver};
 use crate::receiver::Receiver;
 use crate::retention::Retention;
+use crate::rings;
 use crate::stream::Stream;
 use crate::tag;
 use fltport_abi::account::Refusal;
@@ -159,8 +160,11 @@ impl PortCallbacks for Callbacks {
         let result = result
             .get(..length)
             .ok_or(NtError(STATUS_BUFFER_TOO_SMALL))?;
-        output.copy_out(result)?;
-        Ok(length)
+        let copied = output.copy_out(result);
+        if (command.header.provider, command.header.command) == (0, own::RINGS) {
+            rings::begin(&driver, &connection, copied.is_ok());
+        }
+        copied.map(|()| length)
     }
 }
 

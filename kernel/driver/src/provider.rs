@@ -46,6 +46,8 @@ pub(crate) struct Provider {
     pub(crate) number: u16,
     /// That of the driver with which it registered.
     pub(crate) life: u32,
+    /// Its place among the routes' providers.
+    pub(crate) place: AtomicU32,
     pub(crate) since: i64,
     pub(crate) name: [u8; MAX_PROVIDER_NAME],
     /// The name of the key of who may what here.
@@ -173,6 +175,7 @@ impl Provider {
         PoolArc::new_with(tag::PROVIDER, || Provider {
             number,
             life,
+            place: AtomicU32::new(u32::MAX),
             since: now,
             name: summary.name,
             key,

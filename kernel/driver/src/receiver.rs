@@ -4,21 +4,25 @@
 
 mod batch;
 mod replay;
+mod ring_path;
 mod room;
 
 use crate::connection::Connection;
 use crate::fair::{TokenBucket, Usage};
 use crate::lane::Lanes;
 use crate::ledger::{Account, Gap, Loss, bit};
+use crate::marks::Marks;
 use crate::mute::Muted;
 use crate::provider::TYPES;
 use crate::queue::Queue;
 use crate::request_account;
+use crate::rings::Rings;
 use crate::routes::{PROVIDER_SLOTS, Prepared, taken, taken_mut};
 use crate::screen::{Screen, Subject};
 use crate::stream::{SETTLED_AT_ONCE, Stream};
 use crate::tag;
 pub(crate) use replay::{KeptSnapshot, Replay};
+pub(crate) use ring_path::{SETTLED_AT_ONCE as RECORDS_AT_ONCE, TELLS_AFTER};
 
 use batch::{BATCH_BYTES, Batch, MAX_PASSED_OVER};
 use fltport_abi::common_driver;
@@ -29,6 +33,7 @@ use fltport_abi::limits::MIN_QUEUE;
 use fltport_nt::bindings::STATUS_INSUFFICIENT_RESOURCES;
 use fltport_nt::ex::{PoolArc, PoolBox, PoolSlice};
 use fltport_nt::{NtError, Result};
+use fltport_ring::Order;
 
 /// Bytes of records that a connection's queue holds.
 const QUEUE_BYTES: usize = 1024 * 1024;
@@ -42,6 +47,8 @@ pub(crate) struct Subscription {
     pub(crate) screen: Screen,
     /// What the provider takes of the queue.
     pub(crate) usage: Usage,
+    /// What each processor has noted of it, and what it takes of the ring of each.
+    pub(crate) marks: PoolArc<Marks>,
     /// The requests that this connection was asked.
     pub(crate) requests: request_account::Accounts,
     /// A backlog that was taken over; it is sent before what was queued after that.
@@ -53,10 +60,12 @@ pub(crate) struct Subscription {
 }
 
 impl Subscription {
-    /// IRQL: <= DISPATCH_LEVEL. One that wants nothing yet, of a provider with these requests.
+    /// IRQL: <= DISPATCH_LEVEL. One that wants nothing yet, of a provider with these requests, for
+    /// rings of so many processors.
     #[inline(never)]
-    pub(crate) fn new(provider: u16, requests: u64) -> Result<PoolBox<Self>> {
+    pub(crate) fn new(provider: u16, requests: u64, processors: u32) -> Result<PoolBox<Self>> {
         let account = Account::new(TYPES)?;
+        let marks = PoolArc::new(tag::LEDGER, Marks::new(processors)?)?;
         let requests = request_account::Accounts::new(requests)?;
         let none = Subscription {
             provider,
@@ -65,6 +74,7 @@ impl Subscription {
             account,
             screen: Screen::default(),
             usage: Usage::default(),
+            marks,
             requests,
             replay: None,
             snapshot: None,
@@ -95,7 +105,10 @@ pub(crate) struct Receiver {
     pub(crate) connection: PoolArc<Connection>,
     pub(crate) subscriptions: PoolSlice<Option<PoolBox<Subscription>>>,
     pub(crate) queue: Queue,
-    pub(crate) next_sequence: u64,
+    /// Where its records take their numbers from.
+    pub(crate) order: PoolArc<Order>,
+    /// The way to it through shared memory, if it has asked for that.
+    pub(crate) rings: Option<PoolBox<Rings>>,
     /// The processes that subscriptions of this connection mute.
     pub(crate) muted: Option<PoolBox<Muted>>,
     /// How many records it takes.
@@ -106,8 +119,12 @@ pub(crate) struct Receiver {
     pub(crate) stream: Option<Stream>,
     /// How many asynchronous requests are in the queue.
     pub(crate) queued_requests: usize,
+    /// The table of the short way says that records go into its rings.
+    pub(crate) is_simple: bool,
     /// The sender has found nothing and sleeps, or will.
     idle: bool,
+    /// Since when (interrupt time) something is to be told that no record has come behind.
+    untold_since: Option<u64>,
 }
 
 /// What a notification consists of, before a receiver's queue.
@@ -155,24 +172,28 @@ impl Receiver {
         let mut subscriptions = PoolSlice::filled_with(tag::CONNECTION, PROVIDER_SLOTS, || None)?;
         let observes = connection.identity.rights & hello::rights::OBSERVE != 0;
         if let Some(first) = subscriptions.first_mut().filter(|_| observes) {
-            let mut own = Subscription::new(common_driver::NUMBER, 0)?;
+            let mut own = Subscription::new(common_driver::NUMBER, 0, 0)?;
             own.observe = u64::MAX;
             *first = Some(own);
         }
         let queue = Queue::new(QUEUE_BYTES)?;
+        let order = PoolArc::new(tag::CONNECTION, Order::new(1))?;
         PoolBox::new(
             tag::CONNECTION,
             Receiver {
                 connection,
                 subscriptions,
                 queue,
-                next_sequence: 1,
+                order,
+                rings: None,
                 muted: None,
                 rate: TokenBucket::unlimited(),
                 lane: 0,
                 stream,
                 queued_requests: 0,
+                is_simple: false,
                 idle: true,
+                untold_since: None,
             },
         )
     }
@@ -244,6 +265,7 @@ impl Receiver {
         if let Some(subscription) = self.subscription(provider) {
             subscription.account.lost(message, loss);
         }
+        self.note_loss();
         self.wake();
     }
 
@@ -292,6 +314,7 @@ impl Receiver {
     /// be sent again come first.
     #[inline(never)]
     pub(crate) fn take(&mut self, out: &mut [u8]) -> (u32, usize) {
+        self.collect_untold();
         let mut room = out.len();
         if let Some(stream) = &mut self.stream {
             let again = stream.take_again(out, BATCH_BYTES);
@@ -305,14 +328,14 @@ impl Receiver {
             out: out.get_mut(..room).unwrap_or(&mut []),
             at: 0,
             records: 0,
-            next: self.next_sequence,
+            order: self.order.clone(),
             passed_over: 0,
         };
         let emptied = self.take_replays(&mut batch)
             && self.take_queue(&mut batch, u64::MAX)
             && self.take_last_gaps(&mut batch);
-        self.idle = emptied && batch.records == 0;
-        self.next_sequence = batch.next;
+        self.idle = emptied && batch.records == 0 && self.untold_since.is_none();
+        self.note_untold();
         if batch.passed_over >= MAX_PASSED_OVER {
             // There is more, and nothing else would have the sender ask again.
             self.connection.wake.set();
@@ -344,8 +367,11 @@ impl Receiver {
         })
     }
 
-    /// The gaps behind everything; whether all have been told.
+    /// The gaps behind everything; whether all have been told, or are to be told later.
     fn take_last_gaps(&mut self, batch: &mut Batch<'_>) -> bool {
+        if self.tells_later() {
+            return true;
+        }
         while self.has_untold() {
             if !batch.has_room(Gap::MAX_PAYLOAD) {
                 return false;

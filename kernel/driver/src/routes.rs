@@ -8,6 +8,7 @@
 //! allocated before the lock is taken and handed in.
 
 mod departures;
+mod short_way;
 mod streams;
 
 use crate::backlog::{Backlog, ProviderSlot};
@@ -17,9 +18,10 @@ use crate::ledger::{Loss, bit};
 use crate::mute::Muted;
 use crate::provider::{Provider, TYPES};
 use crate::queue::Queue;
-use crate::receiver::{KeptSnapshot, Offer, Receiver, Replay, Subscription};
+use crate::receiver::{KeptSnapshot, Offer, RECORDS_AT_ONCE, Receiver, Replay, Subscription};
 use crate::request_account;
 use crate::screen::Wishes;
+use crate::switch::{self, Switch};
 use crate::tag;
 use core::sync::atomic::Ordering;
 use departures::UnreadBacklogs;
@@ -48,6 +50,10 @@ pub(crate) struct Routes {
     /// When the next asynchronous request is over.
     pub(crate) alarm: Alarm,
     unread: PoolBox<UnreadBacklogs>,
+    /// What goes the short way, past these routes.
+    switch: Switch,
+    /// Nothing does any more.
+    short_way_ended: bool,
 }
 
 /// What lies in the places that are taken.
@@ -71,18 +77,20 @@ pub(crate) struct Prepared {
 }
 
 impl Prepared {
-    /// IRQL: PASSIVE_LEVEL. For a provider with these requests, that declared this backlog.
+    /// IRQL: PASSIVE_LEVEL. For a provider with these requests, that declared this backlog, on a
+    /// machine with so many processors.
     #[inline(never)]
     pub(crate) fn new(
         provider: u16,
         requests: u64,
         backlog: Option<(usize, BacklogPolicy)>,
+        processors: u32,
     ) -> Result<Self> {
         let fresh_backlog = backlog
             .map(|(bytes, policy)| Backlog::new(bytes, policy))
             .transpose()?;
         Ok(Prepared {
-            subscription: Some(Subscription::new(provider, requests)?),
+            subscription: Some(Subscription::new(provider, requests, processors)?),
             fresh_backlog,
             wishes: Wishes::default(),
             muted: None,
@@ -99,6 +107,8 @@ impl Routes {
             next_provider: 0,
             alarm: Alarm::new(),
             unread: PoolBox::new(tag::DRIVER, UnreadBacklogs::default())?,
+            switch: switch::new(PROVIDER_SLOTS)?,
+            short_way_ended: false,
         })
     }
 
@@ -167,9 +177,13 @@ impl Routes {
         {
             return Err((slot, NtError(STATUS_OBJECT_NAME_COLLISION)));
         }
-        match self.providers.iter_mut().find(|place| place.is_none()) {
+        match self.providers.iter_mut().position(|place| place.is_none()) {
             Some(place) => {
-                *place = Some(slot);
+                // Relaxed: only a number; the table says whose the place is.
+                slot.provider.place.store(place as u32, Ordering::Relaxed);
+                if let Some(empty) = self.providers.get_mut(place) {
+                    *empty = Some(slot);
+                }
                 self.tell_interest();
                 Ok(())
             }
@@ -182,6 +196,18 @@ impl Routes {
     ///
     /// What is not used of `prepared` is given back, to be freed after the lock has been released.
     pub(crate) fn subscribe(
+        &mut self,
+        connection: u32,
+        wanted: &Wanted,
+        prepared: &mut Prepared,
+    ) -> Result<()> {
+        let subscribed = self.subscribe_untold(connection, wanted, prepared);
+        self.tell_interest();
+        subscribed
+    }
+
+    /// As [`Routes::subscribe`], and nobody is told yet that somebody listens.
+    fn subscribe_untold(
         &mut self,
         connection: u32,
         wanted: &Wanted,
@@ -239,7 +265,6 @@ impl Routes {
             slot.requests.close_circuits(newly_decided);
         }
         self.adopt_bookings(connection, provider, wanted.observe);
-        self.tell_interest();
         Ok(())
     }
 
@@ -258,7 +283,7 @@ impl Routes {
         if former.is_some_and(|subscription| subscription.snapshot.is_some()) {
             return Err(NtError(STATUS_RETRY));
         }
-        self.subscribe(connection, wanted, prepared)?;
+        self.subscribe_untold(connection, wanted, prepared)?;
         let target = self.connection(connection);
         let target = target.ok_or(NtError(STATUS_NOT_FOUND))?;
         // What this connection was offered when it observed earlier came before all this.
@@ -269,6 +294,8 @@ impl Routes {
             subscription.snapshot = Some(KeptSnapshot { records, behind });
         }
         target.wake();
+        // Behind the snapshot is where it begins to listen.
+        self.tell_interest();
         Ok(())
     }
 
@@ -380,8 +407,9 @@ impl Routes {
         kept | wanted & (notifications | requests)
     }
 
-    /// Tells all client drivers who listens. To be called whenever that may have changed.
-    pub(crate) fn tell_interest(&self) {
+    /// Tells all client drivers who listens, and the short way whom to. To be called whenever that may have changed.
+    pub(crate) fn tell_interest(&mut self) {
+        self.refresh();
         for slot in self.providers() {
             if let Some(word) = &slot.interest {
                 word.set(self.interest(slot));
@@ -453,6 +481,7 @@ impl Routes {
                 None => receiver.push(&header, offer.parts, covered && has_room),
             }
         }
+        self.leave_short_way();
         // An outcome is for those who watch; it is not kept for later.
         if heard || offer.kind != RecordKind::Notification {
             return;
@@ -484,6 +513,12 @@ impl Routes {
         taken_mut(&mut self.connections).filter_map(|receiver| receiver.muted.as_deref_mut())
     }
 
+    /// Accounts for what services have read of their rings, some of it; whether there may be more.
+    pub(crate) fn settle_rings(&mut self) -> bool {
+        let mut most = RECORDS_AT_ONCE;
+        taken_mut(&mut self.connections).any(|receiver| receiver.settle_rings(&mut most))
+    }
+
     fn observers(&mut self, provider: u16, message: u16) -> impl Iterator<Item = &mut Receiver> {
         taken_mut(&mut self.connections)
             .filter(move |receiver| receiver.observes(provider, message))
@@ -513,6 +548,9 @@ impl Routes {
         };
         let asks = receiver.queued_requests != 0;
         let taken = receiver.take(out);
+        if !receiver.is_simple && receiver.is_on_rings() {
+            self.refresh();
+        }
         if asks {
             self.note_numbers(out.get(..taken.1).unwrap_or(&[]));
         }

@@ -6,7 +6,7 @@ use crate::mute::Muted;
 use crate::provider::NO_FIELD;
 use fltport_abi::filter::Verdict;
 use fltport_abi::fixed::Fixed;
-use fltport_nt::ex::{PoolBox, PoolSlice};
+use fltport_nt::ex::{PoolArc, PoolSlice};
 use fltport_nt::linked::DISPATCH_LEVEL;
 use fltport_nt::{ke, ps};
 
@@ -30,7 +30,7 @@ pub(crate) fn offering_process() -> Option<u32> {
 /// What a subscription wants to be left out.
 #[derive(Default)]
 pub(crate) struct Wishes {
-    pub(crate) filters: Option<PoolBox<Filters>>,
+    pub(crate) filters: Option<PoolArc<Filters>>,
     /// Where the first process id of each message type lies, for a subscription that mutes its own
     /// service.
     pub(crate) mute: Option<PoolSlice<u16>>,

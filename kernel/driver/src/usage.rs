@@ -61,19 +61,21 @@ fn whole_row(slot: &ProviderSlot) -> UsageRow {
 
 fn row(slot: &ProviderSlot, receiver: &Receiver, subscription: &Subscription) -> UsageRow {
     let usage = &subscription.usage;
+    let (filtered, unjudged) = subscription.marks.screened();
+    let in_rings = subscription.marks.bytes_anywhere();
     UsageRow {
         connection: receiver.connection.identity.number,
         provider: subscription.provider.into(),
-        bytes: usage.bytes as u32,
-        bytes_peak: usage.peak as u32,
+        bytes: (usage.bytes + in_rings) as u32,
+        bytes_peak: usage.peak.max(in_rings) as u32,
         bytes_allowed: receiver.allowed(subscription.provider) as u32,
         booked: usage.booked as u32,
         rate: slot.rate.rate(),
         burst: slot.rate.burst(),
         blamed: usage.blamed,
-        filtered: subscription.screen.filtered,
+        filtered: subscription.screen.filtered + filtered,
         muted: subscription.screen.muted,
-        unjudged: subscription.screen.unjudged,
+        unjudged: subscription.screen.unjudged + unjudged,
         not_muted: receiver.muted.as_ref().map_or(0, |it| it.left_out),
         reserved: 0,
     }
@@ -112,6 +114,7 @@ pub(crate) fn set_limits(driver: &Driver, connection: u32, limits: &Limits) -> R
         }
     }
     receiver.rate = TokenBucket::new(limits.rate, limits.burst, interrupt_time());
+    routes.refresh();
     Ok(())
 }
 

@@ -3,8 +3,11 @@
 
 use super::{bytes, driver_of, registered, revised};
 use crate::ledger::bit;
+use crate::provider::Provider;
 use crate::receiver::Offer;
 use crate::screen::{Subject, offering_process};
+use crate::switch::{self, Simple};
+use core::sync::atomic::Ordering;
 use fltport_abi::account::Cause;
 use fltport_abi::frame::RecordKind;
 use fltport_abi::interface::{Notification, ProviderHandle};
@@ -39,6 +42,14 @@ pub(super) unsafe extern "system" fn notify(
         provider.count_too_high(notification.message);
         return STATUS_SUCCESS;
     }
+    let time = match notification.time {
+        0 => system_time(),
+        time => time,
+    };
+    let (message, fixed) = (notification.message, notification.fixed);
+    if notification.booking == 0 && goes_the_short_way(provider, message, fixed, time, payload) {
+        return STATUS_SUCCESS;
+    }
     let Some(driver) = driver_of(provider) else {
         return STATUS_DELETE_PENDING;
     };
@@ -46,11 +57,7 @@ pub(super) unsafe extern "system" fn notify(
         message: notification.message,
         kind: RecordKind::Notification,
         fixed: notification.fixed,
-        time: if notification.time == 0 {
-            system_time()
-        } else {
-            notification.time
-        },
+        time,
         subject: Subject {
             payload,
             fixed: notification.fixed,
@@ -60,6 +67,28 @@ pub(super) unsafe extern "system" fn notify(
         parts: &[payload],
     };
     to_status(driver.notify(provider, &offer))
+}
+
+/// IRQL: <= DISPATCH_LEVEL. Whether a notification could be put where it belongs without the lock of the routes.
+pub(super) fn goes_the_short_way(
+    provider: &Provider,
+    message: u16,
+    fixed: u16,
+    time: i64,
+    payload: &[u8],
+) -> bool {
+    // Relaxed: only numbers. What came too high is told in front of what comes next.
+    let is_late = provider.too_high_total.load(Ordering::Relaxed) != 0;
+    let simple = Simple {
+        provider: provider.number,
+        life: provider.life,
+        place: provider.place.load(Ordering::Relaxed),
+        message,
+        fixed,
+        time,
+        payload,
+    };
+    !is_late && switch::take(&simple)
 }
 
 pub(super) unsafe extern "system" fn lost(

@@ -2,6 +2,7 @@
 //! Registering, and what is asked about a provider as a whole.
 
 use super::{Registered, bytes, driver_of, registered, revised};
+use crate::command::settle_rings;
 use crate::defaults::Declared;
 use crate::driver::DRIVER;
 use crate::ffi::{Handler, InterestWord, Reporter};
@@ -172,6 +173,7 @@ pub(super) unsafe extern "system" fn statistics(
         message: wanted.message,
         ..ProviderStatistics::EMPTY
     };
+    settle_rings(&driver);
     let mut routes = driver.routes().lock();
     routes.collect_too_high(provider.number);
     usage::statistics(&routes, provider.number, &mut found);

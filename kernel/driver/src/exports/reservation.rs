@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What comes before a notification: memory to fill in, and room that is kept.
 
+use super::notification::goes_the_short_way;
 use super::{driver_of, registered, revised};
 use crate::lane::{Booked, Chunk};
 use crate::ledger::bit;
@@ -110,6 +111,13 @@ pub(super) unsafe extern "system" fn commit(
     let Some(payload) = payload else {
         return STATUS_INVALID_PARAMETER;
     };
+    let time = match time {
+        0 => system_time(),
+        time => time,
+    };
+    if goes_the_short_way(provider, reserved.message, fixed, time, payload) {
+        return STATUS_SUCCESS;
+    }
     let Some(driver) = driver_of(provider) else {
         return STATUS_DELETE_PENDING;
     };
@@ -117,7 +125,7 @@ pub(super) unsafe extern "system" fn commit(
         message: reserved.message,
         kind: RecordKind::Notification,
         fixed,
-        time: if time == 0 { system_time() } else { time },
+        time,
         subject: Subject {
             payload,
             fixed,

@@ -7,6 +7,8 @@ use crate::ledger::{Gap, bit};
 use crate::queue::Queue;
 use fltport_abi::fixed::Fixed;
 use fltport_abi::frame::{RecordHeader, RecordKind, record_size};
+use fltport_nt::ex::PoolArc;
+use fltport_ring::Order;
 
 /// A batch is closed when it has this many bytes, to bound the time under the lock; a larger record
 /// travels alone.
@@ -21,7 +23,7 @@ pub(super) struct Batch<'o> {
     pub(super) out: &'o mut [u8],
     pub(super) at: usize,
     pub(super) records: u32,
-    pub(super) next: u64,
+    pub(super) order: PoolArc<Order>,
     /// Bytes of records that were looked at and are not wanted, and steps of filters.
     pub(super) passed_over: usize,
 }
@@ -110,12 +112,9 @@ impl Batch<'_> {
             return;
         };
         let is_gap = header.kind == RecordKind::Gap as u16;
-        let first = self.next;
-        let last = if is_gap {
-            first + header.sequence.saturating_sub(1)
-        } else {
-            first
-        };
+        let count = if is_gap { header.sequence.max(1) } else { 1 };
+        let first = self.order.take(count);
+        let last = first + count - 1;
         if is_gap && let Some(payload) = place.get_mut(RecordHeader::SIZE..) {
             // GapHeader::first is the payload's first field; it fits, for the record is there.
             let _fits = first.write(payload);
@@ -125,16 +124,17 @@ impl Batch<'_> {
             ..header
         }
         .write(place);
-        self.next = last + 1;
         self.at += header.size as usize;
         self.records += 1;
     }
 }
 
-#[cfg(test)]
+// Not under loom: the order's counter is one of its models' there.
+#[cfg(all(test, not(loom)))]
 #[allow(clippy::unwrap_used, reason = "a test")]
 mod tests {
     use super::*;
+    use crate::tag;
     use nt_host::{Config, Kernel};
 
     /// What a filter takes long for is as much work as many records that are passed over.
@@ -160,7 +160,7 @@ mod tests {
                 out: &mut out,
                 at: 0,
                 records: 0,
-                next: 1,
+                order: PoolArc::new(tag::CONNECTION, Order::new(1)).unwrap(),
                 passed_over: 0,
             };
             let emptied = batch.take_queue(&mut queue, u64::MAX, u64::MAX, |_, _| {
@@ -201,7 +201,7 @@ mod tests {
                 out: &mut out,
                 at: 0,
                 records: 0,
-                next: 1,
+                order: PoolArc::new(tag::CONNECTION, Order::new(1)).unwrap(),
                 passed_over: 0,
             };
             let emptied = batch.take_queue(&mut queue, bit(1), u64::MAX, |_, _| (true, 0));

@@ -15,6 +15,14 @@ impl Receiver {
     /// Queues a record, behind a gap record if something was lost since the last one; or loses it.
     /// One whose room was `booked`, and has been given back just now, has that room.
     pub(crate) fn push(&mut self, header: &RecordHeader, parts: &[&[u8]], booked: bool) {
+        match self.push_to_ring(header, parts) {
+            Some(Ok(())) => return,
+            // What was booked for it is in the queue.
+            Some(Err(loss)) if !booked => {
+                return self.lose(header.provider, header.message, loss);
+            }
+            _ => {}
+        }
         let size = header.size as usize;
         let refused = if booked {
             None

@@ -6,7 +6,7 @@ use crate::backlog::{Backlog, ProviderSlot};
 use crate::connection::Connection;
 use crate::ledger::{Loss, bit};
 use crate::provider::Provider;
-use crate::receiver::{Offer, Receiver, Subscription};
+use crate::receiver::{Offer, RECORDS_AT_ONCE, Receiver, Subscription};
 use crate::screen::Subject;
 use fltport_abi::account::Cause;
 use fltport_abi::common_driver::{self, BacklogsUnread};
@@ -91,6 +91,7 @@ impl Routes {
         {
             receiver.push(&offer.header(provider), offer.parts, false);
         }
+        self.leave_short_way();
     }
 
     /// Takes a provider out of its place. What it has queued is still delivered.
@@ -114,6 +115,7 @@ impl Routes {
             word.set(u64::MAX);
         }
         let mut slot = slot?;
+        self.refresh();
         if self.unread.add(&mut slot) {
             self.tell_unread(None);
         }
@@ -149,6 +151,9 @@ impl Routes {
         let mut receiver = self.connections.iter_mut().find(found)?.take()?;
         self.forget_lane(&receiver);
         self.disconnect_pending(number);
+        // Nothing goes into its rings any more, and they are empty; unless nobody has wound it up.
+        self.refresh();
+        while receiver.settle_rings(&mut { RECORDS_AT_ONCE }) || receiver.recall_rings() {}
         // What `wind_up` has left: what came since, and no more than a small queue.
         receiver.recall_gaps(usize::MAX);
         for subscription in receiver.subscriptions.iter_mut().flatten() {

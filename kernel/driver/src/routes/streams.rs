@@ -3,7 +3,7 @@
 //! streams that outlive their connections, and go on with another.
 
 use super::{Routes, taken_mut};
-use crate::receiver::Receiver;
+use crate::receiver::{RECORDS_AT_ONCE, Receiver};
 use crate::stream::{Claim, SETTLED_AT_ONCE, Stream};
 use fltport_abi::hello::{self, StreamHello};
 use fltport_abi::limits::{ADMINISTRATORS_PLACES, MAX_CONNECTIONS, MAX_WINDOWS};
@@ -79,7 +79,7 @@ impl Routes {
         let is_it = |r: &&mut Receiver| r.stream.as_ref().is_some_and(|s| s.is(&hello.key));
         let mut instead_of = None;
         if let Some(existing) = taken_mut(&mut self.connections).find(is_it) {
-            let (owner, next) = (existing.connection.identity, existing.next_sequence);
+            let (owner, next) = (existing.connection.identity, existing.order.next());
             let (service, former) = (&receiver.connection, &existing.connection);
             if let Some(stream) = &existing.stream {
                 let same_process = service.access.is_same_process(&former.access);
@@ -162,7 +162,7 @@ impl Routes {
     pub(crate) fn acknowledge(&mut self, connection: u32, number: u64) -> Result<()> {
         let receiver = self.connection(connection);
         let receiver = receiver.ok_or(NtError(STATUS_NOT_FOUND))?;
-        let next = receiver.next_sequence;
+        let next = receiver.order.next();
         let stream = receiver.stream.as_mut();
         let stream = stream.ok_or(NtError(status::CONNECTION_INVALID))?;
         stream.acknowledge(number, next)
@@ -210,6 +210,13 @@ impl Routes {
         if let Some(stream) = &mut receiver.stream {
             stream.finish();
         }
-        receiver.recall_window() || receiver.recall_gaps(SETTLED_AT_ONCE)
+        if receiver.leaves_rings() {
+            self.refresh();
+            return true;
+        }
+        receiver.settle_rings(&mut { RECORDS_AT_ONCE })
+            || receiver.recall_rings()
+            || receiver.recall_window()
+            || receiver.recall_gaps(SETTLED_AT_ONCE)
     }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! Shares, quotas and rates: a noisy provider costs the others nothing, and is named.
+//! Shares, quotas and rates: a noisy provider costs the others nothing, and is named. Of queues; `rings` has the same of rings.
 
 use crate::bare::{BareClient, named};
 use crate::generator::{Blob, PROVIDER, Question};
@@ -86,7 +86,7 @@ fn of(records: Vec<Record>, provider: u32) -> Vec<Record> {
 fn the_quiet_lose_nothing_while_one_floods() {
     const ROUNDS: u64 = 60;
     let machine = machine();
-    let mut service = Service::connect(&machine);
+    let mut service = Service::with_a_queue(&machine);
     let (noisy, noise) = provider(&service, "noisy");
     let quiet: Vec<_> = (0..4)
         .map(|n| provider(&service, &format!("quiet-{n}")))
@@ -129,13 +129,14 @@ fn the_quiet_lose_nothing_while_one_floods() {
 #[test]
 fn alone_a_provider_has_the_whole_queue_and_is_to_blame_when_it_is_full() {
     let machine = machine();
-    let mut service = Service::connect(&machine);
+    let mut service = Service::with_a_queue(&machine);
     let (client, number) = provider(&service, "alone");
     observe(&service, number);
     (0..1000).for_each(|n| offer(&client, n, 2000));
     let (usage, info) = (service.usage_of(number), service.info());
     assert_eq!(usage.bytes_allowed, info.capacity);
-    assert!(usage.bytes > info.capacity - 4096, "{usage:?}");
+    // The peak: the sender may take its first batch when the queue is full, and not before.
+    assert!(usage.bytes_peak > info.capacity - 4096, "{usage:?}");
     let records = service.drain();
     let row = account(&service.settled_ledger(), info.connection, number);
     let lost = row.lost[Cause::RingFull.index()];
@@ -153,7 +154,7 @@ fn alone_a_provider_has_the_whole_queue_and_is_to_blame_when_it_is_full() {
 #[test]
 fn who_has_most_of_a_full_queue_is_to_blame() {
     let machine = machine();
-    let mut service = Service::connect(&machine);
+    let mut service = Service::with_a_queue(&machine);
     service.limit(MIN_QUEUE, 0, 0).expect("nothing is in it");
     let (large, large_number) = provider(&service, "large");
     let (second, second_number) = provider(&service, "second");
@@ -186,7 +187,7 @@ fn who_has_most_of_a_full_queue_is_to_blame() {
 fn a_quota_is_kept() {
     const QUOTA: u32 = 10_000;
     let machine = machine();
-    let mut service = Service::connect(&machine);
+    let mut service = Service::with_a_queue(&machine);
     let (client, number) = provider_with(&service, "frugal", |d| d.quota = QUOTA);
     observe(&service, number);
     let usage = service.usage_of(number);
@@ -216,7 +217,7 @@ fn a_rate_is_kept_towards_everybody() {
     const BURST: u32 = 5;
     const OFFERED: u64 = 400;
     let machine = machine();
-    let (mut one, mut two) = (Service::connect(&machine), Service::connect(&machine));
+    let (mut one, mut two) = (Service::with_a_queue(&machine), Service::with_a_queue(&machine));
     let begun = Instant::now();
     let limit = |d: &mut fltport_abi::interface::ProviderDescription| {
         (d.rate, d.burst) = (RATE, BURST);
@@ -253,7 +254,7 @@ fn a_rate_is_kept_towards_everybody() {
 #[test]
 fn a_rate_is_kept_where_nobody_listens() {
     let machine = machine();
-    let service = Service::connect(&machine);
+    let service = Service::with_a_queue(&machine);
     let (client, number) = provider_with(&service, "slow", |d| (d.rate, d.burst) = (1, 1));
     (0..3).for_each(|n| offer(&client, n, 10));
     let row = account(&service.ledger(), BACKLOG, number);
@@ -269,7 +270,7 @@ fn a_rate_is_kept_where_nobody_listens() {
 #[test]
 fn what_finds_no_room_to_book_costs_nothing_of_the_rate() {
     let machine = machine();
-    let mut service = Service::connect(&machine);
+    let mut service = Service::with_a_queue(&machine);
     service.limit(MIN_QUEUE, 0, 0).expect("nothing is in it");
     let (client, number) = provider_with(&service, "slow", |d| (d.rate, d.burst) = (1, 2));
     observe(&service, number);
@@ -288,7 +289,7 @@ fn what_finds_no_room_to_book_costs_nothing_of_the_rate() {
 #[test]
 fn a_service_takes_no_more_than_it_asked_for() {
     let machine = machine();
-    let mut service = Service::connect(&machine);
+    let mut service = Service::with_a_queue(&machine);
     let (client, number) = provider(&service, "plenty");
     observe(&service, number);
     service.limit(0, 1, 4).expect("a rate");
@@ -314,7 +315,7 @@ fn a_service_takes_no_more_than_it_asked_for() {
 #[test]
 fn a_queue_is_as_large_as_the_service_wants_it() {
     let machine = machine();
-    let mut service = Service::connect(&machine);
+    let mut service = Service::with_a_queue(&machine);
     for wrong in [1, MIN_QUEUE - 1, MAX_QUEUE + 1, u32::MAX] {
         assert_eq!(
             service.limit(wrong, 0, 0),
@@ -374,7 +375,7 @@ fn a_queue_is_as_large_as_the_service_wants_it() {
 #[test]
 fn a_provider_reads_its_accounts() {
     let machine = machine();
-    let mut service = Service::connect(&machine);
+    let mut service = Service::with_a_queue(&machine);
     let (client, number) = provider(&service, "curious");
     offer(&client, 0, 10);
     let decide = 1 << Question::NUMBER;
@@ -408,14 +409,14 @@ fn a_provider_reads_its_accounts() {
 fn a_word_says_who_listens() {
     let word: &'static AtomicU64 = Box::leak(Box::new(AtomicU64::new(u64::MAX)));
     let machine = machine();
-    let service = Service::connect(&machine);
+    let service = Service::with_a_queue(&machine);
     let (client, number) = provider_with(&service, "asked", |d| d.interest = word.as_ptr());
     let now = || word.load(Ordering::Relaxed);
     let (blob, question) = (1 << Blob::NUMBER, 1 << Question::NUMBER);
     assert_eq!(now(), 0, "nobody");
     observe(&service, number);
     assert_eq!(now(), blob);
-    let second = Service::connect(&machine);
+    let second = Service::with_a_queue(&machine);
     second.subscribe(number, 0, question).expect("decides");
     assert_eq!(now(), blob | question);
     assert_eq!(client.is_listening(Blob::NUMBER), now() & blob != 0);
@@ -456,7 +457,7 @@ fn a_word_says_that_everything_is_wanted_when_the_driver_lets_go_of_it() {
 #[test]
 fn queues_take_no_more_memory_than_all_together_may() {
     let machine = machine();
-    let services: Vec<_> = (0..9).map(|_| Service::connect(&machine)).collect();
+    let services: Vec<_> = (0..9).map(|_| Service::with_a_queue(&machine)).collect();
     let refused = services
         .iter()
         .map(|service| service.limit(MAX_QUEUE, 0, 0).err());
@@ -469,7 +470,7 @@ fn queues_take_no_more_memory_than_all_together_may() {
     services[8]
         .limit(MAX_QUEUE, 0, 0)
         .expect("what is free now");
-    drop((Service::connect(&machine), services));
+    drop((Service::with_a_queue(&machine), services));
     machine.check();
 }
 

@@ -269,7 +269,7 @@ proptest! {
 #[test]
 fn what_is_told_in_front_of_a_booked_record_has_room_as_well() {
     let machine = machine();
-    let mut service = Service::connect(&machine);
+    let mut service = Service::with_a_queue(&machine);
     service.limit(MIN_QUEUE, 0, 0).expect("nothing is in it");
     let client = BareClient::register(&PAIRS, 0);
     let provider = service.provider(PAIRS.name).expect("is registered");

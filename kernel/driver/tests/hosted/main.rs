@@ -4,40 +4,7 @@
 //! Each test boots a kernel of its own; a broken rule of NT's is a panic at its end, and every
 //! ledger that is read must balance.
 
-mod asker;
-mod bare;
-mod generator;
-mod life;
-mod machine;
-mod service;
-mod stacks;
+/// Whether services ask for rings.
+pub(crate) const RINGS: bool = false;
 
-mod answers;
-mod backlog;
-mod command_records;
-mod commands;
-mod contract;
-mod early;
-mod fairness;
-mod faults;
-mod filters;
-mod hand_over;
-mod hostile;
-mod lane;
-mod lasting;
-mod laws;
-mod monitor;
-mod pending;
-mod registration;
-mod registry;
-mod replies;
-mod request_accounts;
-mod requests;
-mod reservations;
-mod running;
-mod security;
-mod snapshot;
-mod stream;
-mod streams;
-mod stub;
-mod unload;
+include!("modules.rs");

@@ -2,6 +2,7 @@
 //! A service made by hand, so that it can also misbehave.
 
 use crate::machine::Machine;
+use crate::ring_reader::RingReader;
 use fltmgr::GetOutcome;
 use fltport_abi::command::{
     BACKLOG, CommandHeader, ConnectionRow, FilteredSubscription, LedgerRow, Limits, Page,
@@ -16,7 +17,7 @@ use fltport_abi::hello::{Hello, StreamHello, rights};
 use fltport_abi::limits::{MAX_COMMAND, PORT_NAME};
 use nt_host::flt::UserPort;
 use nt_host::{Process, UserSlice};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
@@ -47,11 +48,22 @@ pub(crate) struct Request {
 pub(crate) struct Service {
     pub(crate) port: Arc<UserPort>,
     pub(crate) process: Arc<Process>,
-    gets: Sender<GetOutcome>,
-    outcomes: Receiver<GetOutcome>,
+    gets: Sender<Incoming>,
+    outcomes: Receiver<Incoming>,
+    /// Its rings, where it has some; all tests but those of `hosted_rings` do without.
+    rings: Option<RingReader>,
+    /// Records that came by the port before it was their turn, by the first number that they stand for.
+    early: BTreeMap<u64, Record>,
     records: VecDeque<Record>,
     requests: VecDeque<Request>,
     next: u64,
+}
+
+/// What wakes a service that waits.
+pub(crate) enum Incoming {
+    Got(GetOutcome),
+    /// Its event was set.
+    Rings,
 }
 
 /// The port's name as connect wants it.
@@ -71,8 +83,24 @@ impl Service {
         Self::connect_from(process, context)
     }
 
+    /// As [`Service::connect`], and without rings whatever others have: what it does not read is in its queue.
+    pub(crate) fn with_a_queue(machine: &Machine) -> Self {
+        let process = machine.kernel.peer(std::process::id(), 0);
+        let hello = Hello::new("test", rights::ALL, 0);
+        Self::at_the_port(process, &hello.to_bytes()).expect("connects")
+    }
+
     /// Connects from a process, which is this one, whosever it is.
     pub(crate) fn connect_from(process: Arc<Process>, context: &[u8]) -> Result<Self, i32> {
+        let mut service = Self::at_the_port(process, context)?;
+        if crate::RINGS {
+            // A stream has none. Not so large that nothing is ever lost.
+            let _refused = service.want_rings(512 * 1024);
+        }
+        Ok(service)
+    }
+
+    fn at_the_port(process: Arc<Process>, context: &[u8]) -> Result<Self, i32> {
         let port = UserPort::connect(&process, &port_name(), context)?;
         let (gets, outcomes) = channel();
         let service = Service {
@@ -80,6 +108,8 @@ impl Service {
             process,
             gets,
             outcomes,
+            rings: None,
+            early: BTreeMap::new(),
             records: VecDeque::new(),
             requests: VecDeque::new(),
             next: 1,
@@ -140,7 +170,7 @@ impl Service {
         let gets = self.gets.clone();
         // A service that has been dropped does not listen any more.
         self.port
-            .get(BUFFER, Box::new(move |outcome| drop(gets.send(outcome))));
+            .get(BUFFER, Box::new(move |got| drop(gets.send(Incoming::Got(got)))));
     }
 
     /// Sends a command and gives its result.
@@ -389,19 +419,69 @@ impl Service {
     /// Takes in what the driver has sent, waiting for it; false if nothing came in time or the
     /// connection has ended.
     pub(crate) fn receive(&mut self, timeout: Duration) -> bool {
-        match self.outcomes.recv_timeout(timeout) {
-            Ok(GetOutcome::Message(bytes)) => {
+        if self.read_rings() {
+            return true;
+        }
+        let incoming = match timeout {
+            Duration::ZERO => self.outcomes.try_recv().map_err(|_| RecvTimeoutError::Timeout),
+            timeout if self.rings.as_mut().is_none_or(RingReader::sleeps) => {
+                self.outcomes.recv_timeout(timeout)
+            }
+            // Something came at the last moment.
+            _ => return true,
+        };
+        match incoming {
+            Ok(Incoming::Got(GetOutcome::Message(bytes))) => {
                 self.post_get();
                 self.take_in(&bytes);
                 true
             }
-            Ok(GetOutcome::TooSmall { needed }) => {
+            Ok(Incoming::Got(GetOutcome::TooSmall { needed })) => {
                 panic!("a frame of {needed} bytes does not fit the largest buffer")
             }
-            Ok(GetOutcome::Cancelled | GetOutcome::Disconnected)
-            | Err(RecvTimeoutError::Timeout) => false,
+            Ok(Incoming::Got(GetOutcome::Cancelled | GetOutcome::Disconnected))
+            | Err(RecvTimeoutError::Timeout) => self.read_rings(),
+            Ok(Incoming::Rings) => {
+                self.read_rings();
+                true
+            }
             Err(RecvTimeoutError::Disconnected) => unreachable!("we hold a sender ourselves"),
         }
+    }
+
+    /// Asks for rings of so many bytes each.
+    pub(crate) fn want_rings(&mut self, capacity: u32) -> Result<(), i32> {
+        self.rings = Some(RingReader::new(self, capacity, self.gets.clone())?);
+        Ok(())
+    }
+
+    /// Its rings.
+    pub(crate) fn rings(&mut self) -> &mut RingReader {
+        self.rings.as_mut().expect("it has asked for rings")
+    }
+
+    /// Takes in what is next, as far as it is there; whether there was anything.
+    fn read_rings(&mut self) -> bool {
+        let before = self.next;
+        loop {
+            if let Some(record) = self.early.remove(&self.next) {
+                self.enter(record);
+                continue;
+            }
+            let Some(rings) = &mut self.rings else {
+                break;
+            };
+            let Some(record) = rings.read(self.next) else {
+                break;
+            };
+            self.enter(record);
+        }
+        before != self.next
+    }
+
+    fn enter(&mut self, record: Record) {
+        self.next = record.header.sequence + 1;
+        self.records.push_back(record);
     }
 
     fn take_in(&mut self, bytes: &[u8]) {
@@ -420,30 +500,28 @@ impl Service {
                 });
                 continue;
             }
-            let gap: Vec<GapEntry> = match record.kind {
+            let (first, gap) = match record.kind {
                 RecordKind::Gap => {
                     let gap = Gap::parse(&record).expect("a gap that adds up");
-                    assert_eq!(
-                        gap.first, self.next,
-                        "the gap begins where the stream stopped"
-                    );
-                    gap.entries().collect()
+                    (gap.first, gap.entries().collect())
                 }
-                _ => {
-                    assert_eq!(
-                        record.header.sequence, self.next,
-                        "no number is missing without a gap record"
-                    );
-                    Vec::new()
-                }
+                _ => (record.header.sequence, Vec::new()),
             };
-            self.next = record.header.sequence + 1;
-            self.records.push_back(Record {
+            if self.rings.is_none() {
+                assert_eq!(
+                    first, self.next,
+                    "no number is missing without a gap record, which begins where the stream stopped"
+                );
+            }
+            assert!(first >= self.next, "it came before");
+            let record = Record {
                 header: record.header,
                 kind: record.kind,
                 payload: record.payload.to_vec(),
                 gap,
-            });
+            };
+            self.early.insert(first, record);
+            self.read_rings();
         }
     }
 

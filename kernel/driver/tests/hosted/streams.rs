@@ -232,7 +232,7 @@ fn what_a_stream_was_told_of_losses_and_did_not_acknowledge_is_told_again() {
 #[test]
 fn what_a_full_queue_would_have_told_is_told_to_a_successor() {
     let machine = machine(64 * 1024);
-    let mut service = Service::connect(&machine);
+    let mut service = Service::with_a_queue(&machine);
     let provider = service.provider("generator").unwrap();
     service.subscribe(provider, 1 << 1, 0).unwrap();
     service.stall(|| generator::blob(0, b"data"));

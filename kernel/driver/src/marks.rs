@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: MIT OR Apache-2.0
+//! What each processor notes of one subscription where it does not take the lock of the routes; who holds that collects
+//! it.
+
+use crate::provider::TYPES;
+use crate::tag;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use fltport_nt::Result;
+use fltport_nt::ex::PoolSlice;
+use fltport_nt::ke::Apart;
+
+/// One processor's. Numbers only: all of it is read and written relaxed.
+struct Mark {
+    /// Bytes that were put into its ring for this subscription.
+    added: AtomicU64,
+    /// Whether anything is in `lost`.
+    has_lost: AtomicBool,
+    /// Notifications that found the ring full, by message.
+    lost: [AtomicU32; TYPES],
+    filtered: AtomicU64,
+    unjudged: AtomicU64,
+    /// Bytes of these that are gone. Written by who holds the lock of the routes.
+    removed: Apart<AtomicU64>,
+}
+
+impl Mark {
+    fn new() -> Self {
+        Mark {
+            added: AtomicU64::new(0),
+            has_lost: AtomicBool::new(false),
+            lost: [const { AtomicU32::new(0) }; TYPES],
+            filtered: AtomicU64::new(0),
+            unjudged: AtomicU64::new(0),
+            removed: Apart::new(AtomicU64::new(0)),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let removed = self.removed.value.load(Ordering::Relaxed);
+        self.added.load(Ordering::Relaxed).saturating_sub(removed) as usize
+    }
+}
+
+/// See the module.
+pub(crate) struct Marks(PoolSlice<Apart<Mark>>);
+
+impl Marks {
+    /// IRQL: <= DISPATCH_LEVEL. For so many processors.
+    pub(crate) fn new(processors: u32) -> Result<Self> {
+        let make = || Apart::new(Mark::new());
+        PoolSlice::filled_with(tag::LEDGER, processors as usize, make).map(Marks)
+    }
+
+    /// Whether each of so many processors has one. Without them nothing goes the short way.
+    pub(crate) fn are_for(&self, processors: u32) -> bool {
+        self.0.len() >= processors as usize
+    }
+
+    fn of(&self, processor: u32) -> Option<&Mark> {
+        self.0.get(processor as usize).map(|it| &it.value)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Mark> {
+        self.0.iter().map(|it| &it.value)
+    }
+
+    /// So many bytes were put into a processor's ring. On that processor.
+    pub(crate) fn added(&self, processor: u32, bytes: usize) {
+        if let Some(mark) = self.of(processor) {
+            let added = mark.added.load(Ordering::Relaxed);
+            mark.added.store(added + bytes as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// So many bytes are gone from a processor's ring. Under the lock of the routes.
+    pub(crate) fn removed(&self, processor: u32, bytes: usize) {
+        if let Some(mark) = self.of(processor) {
+            let removed = mark.removed.value.load(Ordering::Relaxed);
+            mark.removed
+                .value
+                .store(removed + bytes as u64, Ordering::Relaxed);
+        }
+    }
+
+    /// Bytes in a processor's ring.
+    pub(crate) fn bytes(&self, processor: u32) -> usize {
+        self.of(processor).map_or(0, Mark::bytes)
+    }
+
+    /// Bytes in all rings.
+    pub(crate) fn bytes_anywhere(&self) -> usize {
+        self.all().map(Mark::bytes).sum()
+    }
+
+    /// A notification has found a processor's ring full. On that processor.
+    pub(crate) fn lost(&self, processor: u32, message: u16) {
+        if let Some(mark) = self.of(processor)
+            && let Some(lost) = mark.lost.get(usize::from(message))
+        {
+            lost.fetch_add(1, Ordering::Relaxed);
+            // Release: whoever finds this finds the number.
+            mark.has_lost.store(true, Ordering::Release);
+        }
+    }
+
+    /// Takes out what was lost: calls `sink` with the processor, the message and how many.
+    pub(crate) fn take_lost(&self, mut sink: impl FnMut(u32, u16, u64)) {
+        for (processor, mark) in (0_u32..).zip(self.all()) {
+            if !mark.has_lost.load(Ordering::Relaxed)
+                || !mark.has_lost.swap(false, Ordering::AcqRel)
+            {
+                continue;
+            }
+            for (message, lost) in (0_u16..).zip(&mark.lost) {
+                let count = lost.swap(0, Ordering::Relaxed);
+                if count != 0 {
+                    sink(processor, message, count.into());
+                }
+            }
+        }
+    }
+
+    /// A filter has left something out. On that processor.
+    pub(crate) fn filtered(&self, processor: u32) {
+        if let Some(mark) = self.of(processor) {
+            mark.filtered.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// A filter could not judge something. On that processor.
+    pub(crate) fn unjudged(&self, processor: u32) {
+        if let Some(mark) = self.of(processor) {
+            mark.unjudged.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// What filters left out and what they could not judge, on all processors.
+    pub(crate) fn screened(&self) -> (u64, u64) {
+        let of = |mark: &Mark| {
+            let filtered = mark.filtered.load(Ordering::Relaxed);
+            (filtered, mark.unjudged.load(Ordering::Relaxed))
+        };
+        let all = self.all().map(of);
+        all.fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1))
+    }
+}
