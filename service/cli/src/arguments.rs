@@ -119,6 +119,8 @@ pub(crate) enum Verifier {
     Report,
     /// Print the report and stop the system: abort, as with a blue screen
     Bugcheck,
+    /// Look at nothing, as Windows without Driver Verifier: for measuring
+    Off,
 }
 
 impl Verifier {
@@ -128,6 +130,7 @@ impl Verifier {
         match self {
             Verifier::Report => "report",
             Verifier::Bugcheck => "bugcheck",
+            Verifier::Off => "off",
         }
     }
 }
@@ -288,7 +291,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[test]
     fn the_verifier_is_chosen_by_its_name() {
-        for verifier in [Verifier::Report, Verifier::Bugcheck] {
+        for verifier in [Verifier::Report, Verifier::Bugcheck, Verifier::Off] {
             let arguments = ["fltport", "host", "--verifier", verifier.name()];
             let parsed = Arguments::try_parse_from(arguments).unwrap().command();
             assert!(matches!(parsed, Ok(Command::Host(h)) if h.verifier == verifier));

@@ -45,8 +45,12 @@ pub(crate) fn run(socket: Option<&Path>, arguments: &Host) -> Result<ExitCode, F
     let endpoint = Endpoint::bind(&place.socket).map_err(refused)?;
     let stop = stop_signal(arguments.private)?;
     let kernel = Kernel::boot(Config {
+        verifier: match arguments.verifier {
+            Verifier::Report | Verifier::Bugcheck => nt_host::Verifier::Full,
+            Verifier::Off => nt_host::Verifier::Off,
+        },
         on_report: match arguments.verifier {
-            Verifier::Report => OnReport::Report,
+            Verifier::Report | Verifier::Off => OnReport::Report,
             Verifier::Bugcheck => OnReport::BugCheck,
         },
         debug_print: DebugPrint::Sink(Arc::new(|text| complain(text.trim_end()))),

@@ -47,7 +47,9 @@ impl Service {
     }
 
     /// Nothing is missing where there is a real kernel.
-    pub(crate) fn tell_what_is_missing(&self) {}
+    pub(crate) fn missing(&self) -> &[String] {
+        &[]
+    }
 
     /// Ends what was started for this command.
     pub(crate) fn end(self) -> Result<(), Failure> {
@@ -108,11 +110,9 @@ impl Service {
         )))
     }
 
-    /// Says in one line what this host cannot do.
-    pub(crate) fn tell_what_is_missing(&self) {
-        if !self.description.missing.is_empty() {
-            crate::failure::complain(&self.description.missing.join("; "));
-        }
+    /// What this host cannot do.
+    pub(crate) fn missing(&self) -> &[String] {
+        &self.description.missing
     }
 
     /// Ends what was started for this command.
@@ -126,10 +126,24 @@ impl Service {
 }
 
 impl Service {
-    /// Connects with these rights. The connection is not made again when it ends.
+    /// Says in one line what cannot be done here.
+    pub(crate) fn tell_what_is_missing(&self) {
+        self.tell_what_is_so(&[]);
+    }
+
+    /// The same, with more that is worth a word.
+    pub(crate) fn tell_what_is_so(&self, more: &[String]) {
+        let all: Vec<&str> = self.missing().iter().chain(more).map(|s| &**s).collect();
+        if !all.is_empty() {
+            crate::failure::complain(&all.join("; "));
+        }
+    }
+
+    /// Connects with these rights, to ask or to answer: without rings, which cost the driver memory. The
+    /// connection is not made again when it ends.
     pub(crate) fn connect(&self, name: &str, rights: u32) -> Result<Client, Failure> {
         let options = self.options(name).rights(rights).reconnect(false);
-        Client::connect(options).map_err(not_connected)
+        Client::connect(options.rings(false)).map_err(not_connected)
     }
 
     /// Connects with what these options ask for beside the name and the place.

@@ -5,7 +5,7 @@
 use crate::ledger::Names;
 use fltport::{
     BACKLOG, Client, ConnectionInfo, ENDED, LedgerRow, ProviderInfo, RefusalRow, RequestAccountRow,
-    RequestRow, UsageRow,
+    RequestRow, RingUsageRow, UsageRow,
 };
 
 /// See the module. The lists are each of one moment, not all of the same.
@@ -17,6 +17,7 @@ pub(crate) struct State {
     pub(crate) requests: Vec<RequestRow>,
     pub(crate) accounts: Vec<RequestAccountRow>,
     pub(crate) usage: Vec<UsageRow>,
+    pub(crate) rings: Vec<RingUsageRow>,
     pub(crate) refusals: Vec<RefusalRow>,
     pub(crate) names: Names,
 }
@@ -31,9 +32,16 @@ impl State {
             requests: client.requests()?,
             accounts: client.request_accounts()?,
             usage: client.usage()?,
+            rings: client.ring_usage()?,
             refusals: client.refusals()?,
             names: Names::ask(client)?,
         })
+    }
+
+    /// The rings of this connection.
+    pub(crate) fn rings_of(&self, connection: u32) -> impl Iterator<Item = &RingUsageRow> {
+        let mine = move |row: &&RingUsageRow| row.connection == connection;
+        self.rings.iter().filter(mine)
     }
 
     /// The name of the service that has this connection; empty if it is none.

@@ -68,7 +68,6 @@ pub(crate) fn run(socket: Option<&Path>, arguments: &Watch) -> Result<ExitCode, 
     if !arguments.deny.is_empty() {
         service.require_denial()?;
     }
-    service.tell_what_is_missing();
     let watched = Stream::open(&service, arguments, sender).and_then(|stream| {
         let mut show = Show::new(arguments.json, stop, &stream);
         // The time is that of watching, not of starting a host.
@@ -118,20 +117,7 @@ impl Stream {
         if !arguments.exclude.is_empty() {
             exclusions::set(service, &arguments.exclude)?;
         }
-        let client = Arc::new(match &arguments.stream {
-            None => service.connect("fltport watch", rights::OBSERVE)?,
-            Some(name) => {
-                let key = stream_key(name)?;
-                service.connect_with("fltport watch", |options| {
-                    let retention = arguments.retention.unwrap_or(RETENTION);
-                    options
-                        .rights(rights::OBSERVE)
-                        .stream(key, retention)
-                        .take_over(arguments.take_over)
-                        .acknowledge(Acknowledge::Explicitly)
-                })?
-            }
-        });
+        let client = Arc::new(connect(service, arguments)?);
         let decider = if arguments.deny.is_empty() {
             None
         } else {
@@ -196,6 +182,30 @@ impl Stream {
         }
         show.summary(&lines)
     }
+}
+
+/// Connects, and says in the first line what there is to say of this place, and how records will come.
+fn connect(service: &Service, arguments: &Watch) -> Result<Client, Failure> {
+    let connected = match &arguments.stream {
+        None => service.connect_with("fltport watch", |options| {
+            options.rights(rights::OBSERVE).reconnect(false)
+        }),
+        Some(name) => {
+            let key = stream_key(name)?;
+            service.connect_with("fltport watch", |options| {
+                let retention = arguments.retention.unwrap_or(RETENTION);
+                options
+                    .rights(rights::OBSERVE)
+                    .stream(key, retention)
+                    .take_over(arguments.take_over)
+                    .acknowledge(Acknowledge::Explicitly)
+            })
+        }
+    };
+    let transport = connected.as_ref().ok().and_then(|it| it.transport().ok());
+    let by = transport.map(|transport| format!("records come by {transport}"));
+    service.tell_what_is_so(by.as_slice());
+    connected
 }
 
 /// What is said of a provider that cannot be observed. The others can be.

@@ -16,12 +16,14 @@ use crate::statistics::{Counters, Statistics};
 use crate::stream::{Acknowledge, Progress, StreamInfo};
 use crate::subscription::Subscription;
 use crate::supervisor::{self, Control, Shared};
+use crate::transport::Transport;
 use fltport_abi::Message;
 use fltport_abi::command::{
     ConnectionRow, FeaturesRow, LedgerRow, Limits, RefusalRow, RequestAccountRow, RequestRow,
-    UsageRow, features, own,
+    RingUsageRow, UsageRow, features, own,
 };
 use fltport_abi::limits::MAX_COMMAND;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -46,6 +48,8 @@ impl Client {
     pub fn connect(options: Options) -> Result<Client, Error> {
         let shared = Arc::new(Shared {
             queue: EventQueue::new(options.queue),
+            spin: options.spin(),
+            serving: AtomicBool::new(false),
             options,
             counters: Counters::default(),
             control: Mutex::new(Control::default()),
@@ -128,7 +132,12 @@ impl Client {
 
     /// An event has been taken: gets that were held back may go.
     pub(crate) fn taken(&self, event: &Event) {
-        self.shared.progress.taken(event);
+        if self.shared.options.stream.is_some() {
+            self.shared.progress.taken(event);
+        }
+        if !self.shared.queue.is_refill_due() {
+            return;
+        }
         let current = lock(&self.shared.control).current.clone();
         if let Some(connection) = current {
             // If this fails the connection has ended, and the pump says so.
@@ -158,6 +167,22 @@ impl Client {
     /// commands below.
     pub fn info(&self) -> Result<ConnectionInfo, Error> {
         Ok(self.connection()?.info()?.into())
+    }
+
+    /// How notifications come: by rings in shared memory, or by the port, and why.
+    ///
+    /// # Errors
+    /// [`Error::Disconnected`], [`Error::Closed`].
+    pub fn transport(&self) -> Result<Transport, Error> {
+        Ok(self.connection()?.transport())
+    }
+
+    /// How the rings of each connection are used; empty if the driver does not tell.
+    ///
+    /// # Errors
+    /// As [`Client::info`].
+    pub fn ring_usage(&self) -> Result<Vec<RingUsageRow>, Error> {
+        self.connection()?.list_if(features::RINGS, own::RING_USAGE)
     }
 
     /// The registered providers.
@@ -369,6 +394,9 @@ impl Client {
         };
         self.shared.changed.notify_all();
         for connection in current.into_iter().flatten() {
+            if let Some(rings) = connection.rings() {
+                rings.abandon();
+            }
             connection.shutdown();
         }
         let supervisor = lock(&self.supervisor).take();

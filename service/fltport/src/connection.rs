@@ -2,17 +2,18 @@
 //! One connection: the port, its gets, its commands.
 
 use crate::answers::Answers;
-use crate::edge::{Got, Port};
+use crate::edge::{Got, Port, View};
 use crate::error::Error;
-use crate::event::{Event, Record};
 use crate::failure::{Failure, Fault};
 use crate::intake::Intake;
 use crate::lock::lock;
 use crate::options::Options;
 use crate::queue::EventQueue;
+use crate::rings::Rings;
 use crate::schema::Schema;
 use crate::statistics::Counters;
-use crate::stream::Progress;
+use crate::supervisor::Shared;
+use crate::transport::{NoRings, Transport};
 use fltport_abi::command::CommandHeader;
 use fltport_abi::common_driver;
 use fltport_abi::fixed::Fixed;
@@ -20,7 +21,7 @@ use fltport_abi::hello::Hello;
 use fltport_abi::limits::{MAX_COMMAND, MAX_SCHEMA};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 /// The largest buffer that a get grows to: what the hosted kernel takes, and more than the largest
@@ -44,6 +45,10 @@ pub(crate) struct Connection {
     /// It has a stream: the driver knows what that is.
     pub(crate) has_stream: bool,
     schemas: Mutex<HashMap<u16, Arc<Schema>>>,
+    /// How often these have changed.
+    schema_epoch: AtomicU64,
+    /// How records come; known when gets begin to wait.
+    transport: OnceLock<(Transport, Option<Rings>)>,
     gets: Mutex<Gets>,
     /// Where answers to what comes over it go.
     answers: Mutex<Arc<Answers>>,
@@ -84,6 +89,8 @@ impl Connection {
             first: AtomicU64::new(1),
             has_stream,
             schemas: Mutex::default(),
+            schema_epoch: AtomicU64::new(0),
+            transport: OnceLock::new(),
             gets: Mutex::new(Gets {
                 open: false,
                 capacity: options.buffer,
@@ -132,6 +139,34 @@ impl Connection {
 
     pub(crate) fn set_schema(&self, provider: u16, schema: Arc<Schema>) {
         lock(&self.schemas).insert(provider, schema);
+        self.schema_epoch.fetch_add(1, Ordering::Release);
+    }
+
+    /// What changes whenever a schema does.
+    pub(crate) fn schema_epoch(&self) -> u64 {
+        self.schema_epoch.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_transport(&self, transport: Transport, rings: Option<Rings>) {
+        // It is set once, by who makes the connection.
+        let _first = self.transport.set((transport, rings));
+    }
+
+    pub(crate) fn transport(&self) -> Transport {
+        let known = self.transport.get().map(|(transport, _)| *transport);
+        known.unwrap_or(Transport::Port(NoRings::NotWanted))
+    }
+
+    pub(crate) fn rings(&self) -> Option<&Rings> {
+        self.transport.get()?.1.as_ref()
+    }
+
+    pub(crate) fn maps_views(&self) -> bool {
+        self.port.maps_views()
+    }
+
+    pub(crate) fn take_view(&self, address: u64, length: usize) -> Option<View> {
+        self.port.take_view(address, length)
     }
 
     /// The number of the subscribed provider with this name.
@@ -142,14 +177,14 @@ impl Connection {
     }
 
     /// Takes what the gets bring until the connection ends; returns why it did.
-    /// `change` is told when a provider registers or goes.
-    pub(crate) fn pump(
-        self: &Arc<Self>,
-        queue: &EventQueue,
-        counters: &Counters,
-        progress: &Progress,
-        change: impl Fn(&str, bool),
-    ) -> Error {
+    pub(crate) fn pump(self: &Arc<Self>, shared: &Shared) -> Error {
+        let _ends = EndRings(self);
+        let Shared {
+            queue,
+            counters,
+            progress,
+            ..
+        } = shared;
         let mut intake = Intake::new(self, counters);
         let failure = loop {
             if let Err(failure) = self.refill(queue) {
@@ -167,11 +202,7 @@ impl Connection {
             let events = intake.events();
             counters.overdue.add(queue.forget_overdue());
             for (event, _) in &events {
-                if let Event::CommonDriver(record) = event
-                    && let Some((name, registered)) = provider_change(record)
-                {
-                    change(&name, registered);
-                }
+                shared.notice(event);
             }
             progress.received(events.iter().map(|(event, _)| event));
             queue.push(events);
@@ -214,6 +245,9 @@ impl Connection {
     /// everything of the former connection is in the queue.
     pub(crate) fn begin(&self, queue: &EventQueue) {
         lock(&self.gets).open = true;
+        if let Some(rings) = self.rings() {
+            rings.open();
+        }
         // If this fails the connection has ended, and the pump says so.
         let _ended = self.refill(queue);
     }
@@ -221,7 +255,8 @@ impl Connection {
     /// Has gets wait at the port, unless the program is behind with taking events.
     pub(crate) fn refill(&self, queue: &EventQueue) -> Result<(), Failure> {
         let mut gets = lock(&self.gets);
-        while gets.open && !gets.held_back.is_empty() && !queue.is_full() {
+        let unread = self.rings().map_or(0, Rings::unread);
+        while gets.open && !gets.held_back.is_empty() && !queue.holds_gets(unread) {
             let Some(slot) = gets.held_back.pop() else {
                 break;
             };
@@ -239,15 +274,24 @@ impl Connection {
         payload: &[u8],
         capacity: usize,
     ) -> Result<Vec<u8>, Error> {
-        let mut bytes = vec![0; CommandHeader::SIZE];
-        // It fits: the vector was made for it.
-        let _fits = CommandHeader::new(provider, command, payload.len()).write(&mut bytes);
-        bytes.extend_from_slice(payload);
+        let bytes = command_bytes(provider, command, payload);
         if bytes.len() > MAX_COMMAND {
             return Err(Error::Encode(fltport_abi::EncodeError::TooLarge));
         }
         let sent = self.port.send(&bytes, capacity.min(MAX_COMMAND));
         sent.map_err(|f| self.error(f))
+    }
+
+    /// Sends a small command during which the driver may map views.
+    pub(crate) fn command_with_views(
+        &self,
+        provider: u32,
+        command: u16,
+        payload: &[u8],
+        capacity: usize,
+    ) -> Result<Vec<u8>, Failure> {
+        let bytes = command_bytes(provider, command, payload);
+        self.port.send_with_views(&bytes, capacity)
     }
 
     pub(crate) fn reply(&self, bytes: &[u8]) -> Result<(), Error> {
@@ -259,9 +303,28 @@ impl Connection {
         self.port.shutdown();
     }
 
-    fn error(&self, failure: Failure) -> Error {
+    pub(crate) fn error(&self, failure: Failure) -> Error {
         Error::new(failure, &self.place, self.patience)
     }
+}
+
+/// Tells who reads the rings that the connection has ended, when the pump ends in whatever way.
+struct EndRings<'c>(&'c Connection);
+
+impl Drop for EndRings<'_> {
+    fn drop(&mut self) {
+        if let Some(rings) = self.0.rings() {
+            rings.end();
+        }
+    }
+}
+
+fn command_bytes(provider: u32, command: u16, payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0; CommandHeader::SIZE];
+    // It fits: the vector was made for it.
+    let _fits = CommandHeader::new(provider, command, payload.len()).write(&mut bytes);
+    bytes.extend_from_slice(payload);
+    bytes
 }
 
 /// The port, and whether it has the stream that is wanted. A driver of before there were streams takes
@@ -283,10 +346,4 @@ fn own_schema() -> Result<Schema, Error> {
     let length = common_driver::PROVIDER.encode(&mut bytes)?;
     bytes.truncate(length);
     Ok(Schema::decode(&bytes)?)
-}
-
-/// What a record of the common driver says of a provider.
-fn provider_change(record: &Record) -> Option<(String, bool)> {
-    let change = record.decode::<common_driver::ProviderChange<'_>>().ok()?;
-    Some((change.name.to_string(), change.registered))
 }

@@ -68,6 +68,15 @@ pub enum Error {
     Refused(Code),
     /// The other side does not keep to the protocol.
     Protocol(&'static str),
+    /// A ring holds what is no record.
+    CorruptRing {
+        /// The ring: its processor's number.
+        ring: usize,
+        /// How many bytes had been read of it.
+        position: u64,
+    },
+    /// [`Client::serve`](crate::Client::serve) is called while it runs.
+    AlreadyServing,
     /// The driver is older than this library, and does not know this.
     DriverTooOld(&'static str),
     /// A filter is not one, or not for this message.
@@ -211,6 +220,13 @@ impl fmt::Display for Error {
             Error::Protocol(what) => write!(
                 f,
                 "the other side does not keep to the protocol: {what}. Use the driver and the library of one version"
+            ),
+            Error::CorruptRing { ring, position } => write!(
+                f,
+                "ring {ring} holds at position {position} what is no record. The driver is broken, or its memory is written by another one; please report it"
+            ),
+            Error::AlreadyServing => f.write_str(
+                "this client's events are being served already. Serve them in one thread, and not from a handler",
             ),
             Error::DriverTooOld(what) => write!(
                 f,

@@ -1,23 +1,25 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! From the bytes that gets bring to events in order. Everything in them is checked; what does not
+//! From the bytes that gets bring to events. Everything in them is checked; what does not
 //! hold is dropped and counted, and the numbers that are then missing are told as such.
+//!
+//! Without rings the events are put into order here. With rings they go to who reads those, for only there the
+//! whole order is known; requests, which have no place in it, do not.
 
 use crate::connection::Connection;
 use crate::envelope::{ENVELOPE, MessageHeader};
-use crate::event::{Corrupt, Event, Gap, Loss, Record, RequestOutcome};
+use crate::event::{Event, Record};
+use crate::reading::Reading;
 use crate::request::{Answer, Request};
+use crate::rings::Item;
+use crate::schema_cache::SchemaCache;
 use crate::sequence::{Resequencer, Step};
 use crate::statistics::Counters;
-use fltport_abi::common_driver;
+use fltport_abi::DecodeError;
 use fltport_abi::fixed::Fixed;
-use fltport_abi::frame::{
-    self, AsyncRequestHeader, FRAME_REQUEST, Frame, FrameHeader, OutcomeHeader, RecordHeader,
-    RecordKind,
-};
+use fltport_abi::frame::{FRAME_REQUEST, Frame, FrameHeader, RecordHeader, RecordKind};
 use fltport_abi::limits::{MIN_PROTOCOL_VERSION, PROTOCOL_VERSION};
-use fltport_abi::{DecodeError, Time};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 type Sized = (Event, usize);
 
@@ -26,7 +28,10 @@ type Sized = (Event, usize);
 pub(crate) struct Intake<'c> {
     connection: &'c Arc<Connection>,
     counters: &'c Counters,
+    schemas: SchemaCache,
     order: Option<Resequencer<Sized>>,
+    /// What the present frame brings to the stream.
+    items: Vec<Item>,
     steps: Vec<Step<Sized>>,
     requests: Vec<Sized>,
 }
@@ -36,8 +41,10 @@ impl<'c> Intake<'c> {
         Intake {
             connection,
             counters,
+            schemas: SchemaCache::default(),
             // Where the stream begins is known when the connection is; no frame comes before that.
             order: None,
+            items: Vec::new(),
             steps: Vec::new(),
             requests: Vec::new(),
         }
@@ -54,9 +61,16 @@ impl<'c> Intake<'c> {
         if self.read(&Arc::from(message)).is_err() {
             self.counters.damaged.add(1);
         }
-        let now = Instant::now();
-        let order = order(&mut self.order, self.connection);
-        order.completed(slot, waiting, now, &mut self.steps);
+        if let Some(rings) = self.connection.rings() {
+            rings.deliver(&mut self.items);
+            return;
+        }
+        let first = self.connection.first();
+        let order = self.order.get_or_insert_with(|| Resequencer::new(first));
+        for item in self.items.drain(..) {
+            order.push(item.first, item.last, item.event, &mut self.steps);
+        }
+        order.completed(slot, waiting, Instant::now(), &mut self.steps);
     }
 
     /// Declares holes that nothing can fill any more.
@@ -70,14 +84,7 @@ impl<'c> Intake<'c> {
     pub(crate) fn events(&mut self) -> Vec<Sized> {
         let mut events = std::mem::take(&mut self.requests);
         for step in self.steps.drain(..) {
-            match step {
-                Step::Item(event) => events.push(event),
-                Step::Missing { first, last } => {
-                    self.counters.missing.add(last - first + 1);
-                    events.push((Event::Missing { first, last }, 0));
-                }
-                Step::Repeated => self.counters.repeated.add(1),
-            }
+            events.extend(step.event(self.counters));
         }
         events
     }
@@ -93,17 +100,19 @@ impl<'c> Intake<'c> {
             self.counters.foreign_frames.add(1);
             return Ok(());
         }
+        self.schemas.refresh(self.connection);
         let mut at = ENVELOPE + FrameHeader::SIZE;
         for parsed in frame.records() {
             let parsed = parsed?;
             let start = at + RecordHeader::SIZE;
             at += parsed.header.size as usize;
-            let record = Record {
-                frame: message.clone(),
-                header: parsed.header,
-                payload: start..start + parsed.payload.len(),
-                schema: self.connection.schema_of(parsed.header.provider),
+            let payload = start..start + parsed.payload.len();
+            let mut reading = Reading {
+                connection: self.connection,
+                counters: self.counters,
+                schemas: &mut self.schemas,
             };
+            let record = reading.record(message, parsed.header, payload);
             let is_request = parsed.kind == RecordKind::Request;
             if is_request != (frame.header.kind == FRAME_REQUEST) {
                 return Err(DecodeError::BadValue);
@@ -111,7 +120,7 @@ impl<'c> Intake<'c> {
             if is_request {
                 self.ask(record, &envelope, frame.header.deadline_ms);
             } else {
-                self.enter(record, &parsed)?;
+                self.items.push(reading.item(record, &parsed)?);
             }
         }
         Ok(())
@@ -137,123 +146,21 @@ impl<'c> Intake<'c> {
         };
         self.requests.push((Event::Request(request), size));
     }
+}
 
-    fn enter(&mut self, record: Record, parsed: &frame::Record<'_>) -> Result<(), DecodeError> {
-        let (sequence, size) = (record.sequence(), record.payload.len());
-        let (first, event) = match parsed.kind {
-            RecordKind::Gap => {
-                let gap = frame::Gap::parse(parsed)?;
-                self.counters.explained.add(gap.last - gap.first + 1);
-                (gap.first, Event::Gap(self.gap(&gap, &record)))
+impl Step<Sized> {
+    /// What the program is told, if anything.
+    pub(crate) fn event(self, counters: &Counters) -> Option<Sized> {
+        match self {
+            Step::Item(event) => Some(event),
+            Step::Missing { first, last } => {
+                counters.missing.add(last - first + 1);
+                Some((Event::Missing { first, last }, 0))
             }
-            RecordKind::Outcome => {
-                let outcome = outcome(record, parsed)?;
-                let corrupt = outcome.record.corrupt(Some(&outcome));
-                (sequence, self.sound(corrupt, Event::Outcome(outcome)))
+            Step::Repeated => {
+                counters.repeated.add(1);
+                None
             }
-            RecordKind::AsyncRequest => {
-                let request = self.asynchronous(record)?;
-                let corrupt = request.record.corrupt(None);
-                (sequence, self.sound(corrupt, Event::Request(request)))
-            }
-            RecordKind::SnapshotEnd => {
-                let end = Event::SnapshotEnd {
-                    provider: record.provider(),
-                    time: record.time(),
-                    schema: record.schema,
-                    sequence,
-                };
-                (sequence, end)
-            }
-            RecordKind::Snapshot => {
-                let corrupt = record.corrupt(None);
-                (sequence, self.sound(corrupt, Event::Snapshot(record)))
-            }
-            _ => {
-                let corrupt = record.corrupt(None);
-                let event = match record.provider() {
-                    common_driver::NUMBER => Event::CommonDriver(record),
-                    _ => Event::Notification(record),
-                };
-                (sequence, self.sound(corrupt, event))
-            }
-        };
-        self.counters.records.add(1);
-        let order = order(&mut self.order, self.connection);
-        order.push(first, sequence, (event, size), &mut self.steps);
-        Ok(())
-    }
-
-    /// The request in a record of the stream.
-    fn asynchronous(&self, mut record: Record) -> Result<Request, DecodeError> {
-        let header = AsyncRequestHeader::read(record.payload()).ok_or(DecodeError::TooShort)?;
-        let fixed = u16::try_from(header.fixed).map_err(|_| DecodeError::OutOfBounds)?;
-        record.payload.start += AsyncRequestHeader::SIZE;
-        record.header.fixed = fixed;
-        if usize::from(fixed) > record.payload.len() {
-            return Err(DecodeError::OutOfBounds);
-        }
-        self.counters.requests.add(1);
-        Ok(Request {
-            id: header.request,
-            deadline: Instant::now() + left(record.time(), header.deadline_ms),
-            record,
-            answer: Answer::Command(self.connection.answers()),
-            connection: Arc::downgrade(self.connection),
-        })
-    }
-
-    /// The event, unless the record is corrupt.
-    fn sound(&self, corrupt: Option<Corrupt>, event: Event) -> Event {
-        let Some(corrupt) = corrupt else {
-            return event;
-        };
-        self.counters.corrupt_records.add(1);
-        Event::Corrupt(corrupt)
-    }
-
-    fn gap(&self, gap: &frame::Gap<'_>, record: &Record) -> Gap {
-        let loss = |entry| Loss::new(&entry, |provider| self.connection.schema_of(provider));
-        Gap {
-            first: gap.first,
-            last: gap.last,
-            time: record.time(),
-            losses: gap.entries().map(loss).collect(),
         }
     }
-}
-
-/// How much is left of so many milliseconds since this time. A clock that was set meanwhile cannot make
-/// it more than all of them.
-fn left(since: Time, milliseconds: u32) -> Duration {
-    let whole = Duration::from_millis(milliseconds.into());
-    let unix = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now = unix.map_or(0, |unix| unix.as_nanos() / 100 + UNIX_EPOCH_IN_NT_TIME);
-    let passed = now.saturating_sub(u128::try_from(since.0).unwrap_or(0)) / 10;
-    whole.saturating_sub(Duration::from_micros(
-        u64::try_from(passed).unwrap_or(u64::MAX),
-    ))
-}
-
-/// 1970 in 100-nanosecond intervals since 1601.
-const UNIX_EPOCH_IN_NT_TIME: u128 = 116_444_736_000_000_000;
-
-/// The order of the connection's stream, which begins where the connection says.
-fn order<'o>(
-    order: &'o mut Option<Resequencer<Sized>>,
-    connection: &Connection,
-) -> &'o mut Resequencer<Sized> {
-    order.get_or_insert_with(|| Resequencer::new(connection.first()))
-}
-
-fn outcome(record: Record, parsed: &frame::Record<'_>) -> Result<RequestOutcome, DecodeError> {
-    let outcome = frame::OutcomeRecord::parse(parsed)?;
-    let request = record.payload.start + OutcomeHeader::SIZE;
-    let reply = request + outcome.request.len().next_multiple_of(8);
-    Ok(RequestOutcome {
-        header: outcome.header,
-        request: request..request + outcome.request.len(),
-        reply: reply..reply + outcome.reply.len(),
-        record,
-    })
 }

@@ -33,6 +33,10 @@
 //! and causes; a number that is missing without one shows as [`Event::Missing`]. [`Client::ledger`]
 //! gives the accounts.
 //!
+//! **Rings.** Where driver and platform can, records come through memory that the driver shares with this
+//! process, and by messages only what cannot: [`Client::transport`] says which it is, and why. Nothing else
+//! changes with it. [`Client::serve`] hands records to a handler where they were copied to, which is the fastest way.
+//!
 //! **Requests** overtake everything that waits in the queue, but they travel the same way: a
 //! service that is slow to take events and must decide in time uses one client to observe and one
 //! to decide.
@@ -56,6 +60,7 @@ mod edge;
 mod envelope;
 mod error;
 mod event;
+mod event_ref;
 mod failure;
 pub mod filter;
 mod intake;
@@ -63,10 +68,15 @@ mod lock;
 mod message_set;
 mod options;
 mod queue;
+mod reader;
+mod reading;
 mod request;
+mod rings;
 mod rows;
 mod schema;
+mod schema_cache;
 mod sequence;
+mod serve;
 mod statistics;
 mod stream;
 mod subscription;
@@ -74,6 +84,7 @@ mod subscriptions;
 mod supervisor;
 #[cfg(feature = "tokio")]
 mod tokio_client;
+mod transport;
 mod value;
 
 pub use client::Client;
@@ -82,6 +93,7 @@ pub use command::CommandResult;
 pub use edge::{HostDescription, describe_host, socket_path};
 pub use error::Error;
 pub use event::{Corrupt, Event, Gap, Loss, Record, RequestOutcome};
+pub use event_ref::{EventRef, RecordRef};
 pub use failure::{Code, Refused};
 pub use filter::FilterProblem;
 pub use message_set::MessageSet;
@@ -94,12 +106,13 @@ pub use stream::{Acknowledge, MAX_RETENTION, StreamInfo, StreamKey};
 pub use subscription::{MessageKey, Subscription};
 #[cfg(feature = "tokio")]
 pub use tokio_client::AsyncClient;
+pub use transport::{NoRings, Transport};
 pub use value::{Bits, Choice, Fields, Records, Value, read_fields};
 
 pub use fltport_abi::account::Refusal;
 pub use fltport_abi::command::{
-    BACKLOG, ENDED, FeaturesRow, LedgerRow, RefusalRow, RequestAccountRow, RequestRow, UsageRow,
-    features,
+    BACKLOG, ENDED, FeaturesRow, LedgerRow, RefusalRow, RequestAccountRow, RequestRow,
+    RingUsageRow, UsageRow, features,
 };
 pub use fltport_abi::hello::rights;
 pub use fltport_abi::limits::MAX_PROVIDER_NAME;

@@ -4,7 +4,7 @@
 use crate::stream::{Acknowledge, StreamKey, StreamOptions};
 use fltport_abi::command::Limits;
 use fltport_abi::hello::rights;
-use fltport_abi::limits::{MAX_QUEUE, MIN_QUEUE, PORT_NAME};
+use fltport_abi::limits::{MAX_QUEUE, MAX_RING, MIN_QUEUE, MIN_RING, PORT_NAME};
 use std::time::Duration;
 
 /// How to connect, to be changed where the defaults do not fit.
@@ -28,9 +28,15 @@ pub struct Options {
     pub(crate) reconnect: bool,
     pub(crate) patience: Duration,
     pub(crate) stream: Option<StreamOptions>,
+    /// Bytes of the ring of each processor, 0 for what the driver thinks fit; `None` for no rings.
+    pub(crate) rings: Option<u32>,
+    spin: Duration,
     #[cfg(unix)]
     pub(crate) socket: Option<std::path::PathBuf>,
 }
+
+/// How long to look on before sleeping: less than a sleep and a wake-up cost.
+const SPIN: Duration = Duration::from_micros(20);
 
 /// Leaves the driver's defaults.
 pub(crate) const NO_LIMITS: Limits = Limits {
@@ -56,6 +62,8 @@ impl Options {
             reconnect: true,
             patience: Duration::from_secs(10),
             stream: None,
+            rings: Some(0),
+            spin: SPIN,
             #[cfg(unix)]
             socket: None,
         }
@@ -115,6 +123,40 @@ impl Options {
     pub fn rate(mut self, per_second: u32, burst: u32) -> Self {
         (self.limits.rate, self.limits.burst) = (per_second, burst);
         self
+    }
+
+    /// Whether notifications are to come by rings, in memory that the driver shares with this process; yes by default.
+    /// Where that is not possible they come by the port; [`Client::transport`](crate::Client::transport)
+    /// tells. A [stream](Options::stream) has none.
+    #[must_use]
+    pub fn rings(mut self, wanted: bool) -> Self {
+        self.rings = wanted.then_some(self.rings.unwrap_or(0));
+        self
+    }
+
+    /// Bytes of the ring of each processor, 64 KiB to 16 MiB, rounded up to a power of two; by default the driver
+    /// decides. A driver that has not so much memory for rings gives none.
+    #[must_use]
+    pub fn ring_size(mut self, bytes: u32) -> Self {
+        self.rings = Some(bytes.clamp(MIN_RING, MAX_RING));
+        self
+    }
+
+    /// How long the thread that reads rings looks on when nothing is in them before it sleeps; 20 microseconds by default.
+    /// More makes for fewer wake-ups and costs a processor's time; where there is one processor only it
+    /// sleeps at once.
+    #[must_use]
+    pub fn spin_before_sleep(mut self, spin: Duration) -> Self {
+        self.spin = spin;
+        self
+    }
+
+    /// How long to look on, on this machine.
+    pub(crate) fn spin(&self) -> Duration {
+        match std::thread::available_parallelism() {
+            Ok(processors) if processors.get() > 1 => self.spin,
+            _ => Duration::ZERO,
+        }
     }
 
     /// The wait before the first attempt to connect again, and the longest one; 100 ms and 10 s by

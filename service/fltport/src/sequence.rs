@@ -6,6 +6,11 @@
 //! it explains. A hole is declared only when nothing can fill it any more: every get that was
 //! waiting when the hole showed has since completed with something else, or nothing has come for a
 //! long time.
+//!
+//! With rings only a part of the stream comes by gets. Records in rings are not held here, for they wait where they
+//! are: [`Resequencer::advance`] says that some were read, [`Resequencer::judge_with_rings`] is told
+//! which comes next there. A hole in front of either may be filled by a frame on its way, or by a processor
+//! that has taken a number and not published yet, of which nothing can be seen. So only time decides.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -102,27 +107,89 @@ impl<T> Resequencer<T> {
         self.judge(waiting, now, out);
     }
 
+    /// The number that is expected.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Whether there are items behind a hole.
+    pub(crate) fn is_holding(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Everything before this number has come by rings.
+    pub(crate) fn advance(&mut self, next: u64, out: &mut Vec<Step<T>>) {
+        self.next = self.next.max(next);
+        self.release(out);
+    }
+
+    /// A frame has come while there are rings.
+    pub(crate) fn note_frame(&mut self) {
+        if let Some(hole) = &mut self.hole {
+            hole.completions = hole.completions.saturating_add(1);
+        }
+    }
+
+    /// Nobody has looked for a while whether the hole is filled: it has all the time again.
+    pub(crate) fn forgive(&mut self) {
+        self.hole = None;
+    }
+
+    /// With rings, declares what is overdue: `front` is the first number in them, if there is one. Whether
+    /// something was declared.
+    pub(crate) fn judge_with_rings(
+        &mut self,
+        front: Option<u64>,
+        now: Instant,
+        out: &mut Vec<Step<T>>,
+    ) -> bool {
+        let held = self.held.first_key_value().map(|(first, _)| *first);
+        let end = held.into_iter().chain(front).min();
+        let Some(end) = end.filter(|end| *end > self.next) else {
+            self.hole = None;
+            return false;
+        };
+        let first = self.next;
+        let hole = self.hole_at(first, 0, now);
+        if now.saturating_duration_since(hole.since) < PATIENCE && hole.completions < COMPLETIONS {
+            return false;
+        }
+        self.declare(end, out);
+        self.hole = None;
+        true
+    }
+
+    /// The hole that begins at this number, which is a new one if it has not been seen before.
+    fn hole_at(&mut self, first: u64, waiting: u64, now: Instant) -> &Hole {
+        if self.hole.as_ref().is_some_and(|hole| hole.first != first) {
+            self.hole = None;
+        }
+        self.hole.get_or_insert(Hole {
+            first,
+            suspects: waiting,
+            since: now,
+            completions: 0,
+        })
+    }
+
+    /// What is missing up to before `end` will not come.
+    fn declare(&mut self, end: u64, out: &mut Vec<Step<T>>) {
+        let (first, last) = (self.next, end - 1);
+        out.push(Step::Missing { first, last });
+        self.next = end;
+        self.release(out);
+    }
+
     /// Declares what is overdue.
     pub(crate) fn judge(&mut self, waiting: u64, now: Instant, out: &mut Vec<Step<T>>) {
         while let Some((&end, _)) = self.held.first_key_value() {
             let first = self.next;
-            let hole = match &self.hole {
-                Some(hole) if hole.first == first => hole,
-                _ => self.hole.insert(Hole {
-                    first,
-                    suspects: waiting,
-                    since: now,
-                    completions: 0,
-                }),
-            };
+            let hole = self.hole_at(first, waiting, now);
             let in_time = now.saturating_duration_since(hole.since) < PATIENCE;
             if hole.suspects != 0 && in_time && hole.completions < COMPLETIONS {
                 return;
             }
-            let last = end - 1;
-            out.push(Step::Missing { first, last });
-            self.next = end;
-            self.release(out);
+            self.declare(end, out);
         }
         self.hole = None;
     }

@@ -27,6 +27,10 @@ counters! {
     frames,
     /// Records of the stream, gap records included.
     records,
+    /// Of these, records that came by rings.
+    ring_records,
+    /// How often the thread that reads rings slept because there was nothing in them.
+    sleeps,
     /// Requests.
     requests,
     /// Sequence numbers that gap records stand for.

@@ -11,6 +11,7 @@ use crate::event::Event;
 use crate::lock::lock;
 use crate::subscription::Subscription;
 use crate::supervisor::Shared;
+use fltport_abi::common_driver;
 use std::sync::Arc;
 
 /// What is wanted of a provider.
@@ -26,9 +27,18 @@ pub(crate) struct Wanted {
 }
 
 impl Shared {
+    /// What the program is about to be told.
+    pub(crate) fn notice(&self, event: &Event) {
+        if let Event::CommonDriver(record) = event
+            && let Ok(change) = record.decode::<common_driver::ProviderChange<'_>>()
+        {
+            self.provider_changed(&change.name.to_string(), change.registered);
+        }
+    }
+
     /// A provider has registered, or is gone: a subscription to a former provider of that name is
     /// none to this one.
-    pub(crate) fn provider_changed(&self, provider: &str, registered: bool) {
+    fn provider_changed(&self, provider: &str, registered: bool) {
         let mut control = lock(&self.control);
         let Some(wanted) = control.subscriptions.get_mut(provider) else {
             return;

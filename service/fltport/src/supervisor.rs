@@ -2,7 +2,8 @@
 //! Keeps a client connected: a thread that waits for the connection to end, connects again, and
 //! makes the subscriptions again.
 //!
-//! Threads: the *pump* of the connection reads the port; the *supervisor* owns pumps and
+//! Threads: the *pump* of the connection reads the port, another one the rings if there are any
+//! ([`crate::rings`]); the *supervisor* owns them and the
 //! connections one after the other. Lock order: [`Shared::subscribing`], [`Shared::control`],
 //! anything of a connection or the queue.
 
@@ -20,6 +21,7 @@ use crate::stream::{Progress, StreamInfo};
 use crate::subscriptions::Wanted;
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -35,6 +37,10 @@ pub(crate) struct Shared {
     /// Held while a subscription is made.
     pub(crate) subscribing: Mutex<()>,
     pub(crate) progress: Progress,
+    /// A thread of the program reads the rings.
+    pub(crate) serving: AtomicBool,
+    /// How long who reads the rings looks on before it sleeps.
+    pub(crate) spin: Duration,
 }
 
 /// What is wanted, and what is.
@@ -62,6 +68,21 @@ pub(crate) struct Session {
     /// What goes on with it, if anything does.
     pub(crate) resumed: Option<StreamInfo>,
     pump: JoinHandle<()>,
+    /// Reads the rings, if there are any.
+    reader: Option<JoinHandle<()>>,
+}
+
+impl Shared {
+    /// Whether a thread of the program reads the rings.
+    pub(crate) fn is_serving(&self) -> bool {
+        self.serving.load(Ordering::Acquire)
+    }
+
+    /// The present connection is to end, for this reason, if it has not ended for another one.
+    pub(crate) fn note_end(&self, reason: Error) {
+        lock(&self.control).ended.get_or_insert(reason);
+        self.changed.notify_all();
+    }
 }
 
 /// Connects once and starts the pump.
@@ -73,12 +94,8 @@ pub(crate) fn establish(shared: &Arc<Shared>, generation: u32) -> Result<Session
         std::thread::Builder::new()
             .name("fltport-pump".into())
             .spawn(move || {
-                let changed =
-                    |provider: &str, registered| shared.provider_changed(provider, registered);
-                let end = End(&shared);
-                let (queue, counters, progress) =
-                    (&shared.queue, &shared.counters, &shared.progress);
-                end.note(connection.pump(queue, counters, progress, changed));
+                let _end = End(&shared);
+                shared.note_end(connection.pump(&shared));
             })
             .map_err(|e| Error::thread(&e))?
     };
@@ -86,6 +103,7 @@ pub(crate) fn establish(shared: &Arc<Shared>, generation: u32) -> Result<Session
         connection,
         resumed: None,
         pump,
+        reader: None,
     };
     let asked = match open(shared, &session.connection) {
         true => session
@@ -111,18 +129,52 @@ pub(crate) fn establish(shared: &Arc<Shared>, generation: u32) -> Result<Session
             if session.resumed.is_some() {
                 connection.read_all_schemas();
             }
+            match read_rings(shared, connection) {
+                Ok(reader) => session.reader = reader,
+                Err(error) => return Err(give_up(shared, session, error)),
+            }
             take_answers(shared, &session);
             Ok(session)
         }
-        Err(error) => {
-            let told = end(shared, session);
-            // When the pump has seen why the connection ended, that says more than that it did.
-            Err(match (error, told) {
-                (Error::Disconnected(_), Some(told)) => told,
-                (error, _) => error,
-            })
-        }
+        Err(error) => Err(give_up(shared, session, error)),
     }
+}
+
+/// Ends a session that could not be made for this reason; the reason to tell.
+fn give_up(shared: &Shared, session: Session, error: Error) -> Error {
+    let told = end(shared, session);
+    // When the pump has seen why the connection ended, that says more than that it did.
+    match (error, told) {
+        (Error::Disconnected(_), Some(told)) => told,
+        (error, _) => error,
+    }
+}
+
+/// Asks for rings, and starts the thread that reads them if there are any.
+fn read_rings(
+    shared: &Arc<Shared>,
+    connection: &Arc<Connection>,
+) -> Result<Option<JoinHandle<()>>, Error> {
+    connection.attach_rings(shared)?;
+    if connection.rings().is_none() {
+        return Ok(None);
+    }
+    let (shared, connection) = (shared.clone(), connection.clone());
+    let reader = move || {
+        let _end = End(&shared);
+        let failed = connection
+            .rings()
+            .and_then(|rings| rings.pump(&connection, &shared));
+        if let Some(error) = failed {
+            shared.note_end(error);
+            connection.shutdown();
+        }
+    };
+    let thread = std::thread::Builder::new().name("fltport-rings".into());
+    thread
+        .spawn(reader)
+        .map(Some)
+        .map_err(|e| Error::thread(&e))
 }
 
 /// From now on answers go over this connection: to what has come over former ones as well, if it goes on
@@ -150,16 +202,9 @@ fn open(shared: &Shared, connection: &Arc<Connection>) -> bool {
 /// Notes a pump's end even if it panics: nobody may wait for it for ever.
 struct End<'s>(&'s Shared);
 
-impl End<'_> {
-    fn note(&self, reason: Error) {
-        lock(&self.0.control).ended.get_or_insert(reason);
-        self.0.changed.notify_all();
-    }
-}
-
 impl Drop for End<'_> {
     fn drop(&mut self) {
-        self.note(Error::Disconnected(Code::None));
+        self.0.note_end(Error::Disconnected(Code::None));
     }
 }
 
@@ -178,6 +223,8 @@ pub(crate) fn end(shared: &Shared, session: Session) -> Option<Error> {
     session.connection.shutdown();
     // A pump that panicked has told its reason to standard error.
     let _panicked = session.pump.join();
+    // Neither has a reader, which ends when the pump has.
+    let _panicked = session.reader.map(JoinHandle::join);
     lock(&shared.control).ended.take()
 }
 

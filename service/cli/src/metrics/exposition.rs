@@ -87,6 +87,7 @@ impl Collector for Accounts {
         connections(state, &mut metric)?;
         notifications(state, &mut metric)?;
         usage(state, &mut metric)?;
+        rings(state, &mut metric)?;
         requests(state, &mut metric)?;
         waits(state, &mut metric)?;
         let refusals = state.refusals.iter().map(|row| {
@@ -250,6 +251,45 @@ fn usage(state: &State, metric: &mut Metric<'_>) -> Result<(), Error> {
     )
 }
 
+fn rings(state: &State, metric: &mut Metric<'_>) -> Result<(), Error> {
+    let each = |value: fn(&fltport::RingUsageRow) -> u64| {
+        let lines = state.rings.iter();
+        lines.map(move |row| {
+            let labels = vec![
+                ("connection", receiver(row.connection)),
+                ("service", state.service(row.connection).to_owned()),
+                ("processor", row.processor.to_string()),
+            ];
+            (labels, value(row))
+        })
+    };
+    metric.gauges(
+        "ring_bytes",
+        "Bytes of the connection's ring that hold what has not been read",
+        each(|row| row.used.into()),
+    )?;
+    metric.gauges(
+        "ring_peak_bytes",
+        "The most bytes that ever were in the connection's ring",
+        each(|row| row.peak.into()),
+    )?;
+    metric.gauges(
+        "ring_limit_bytes",
+        "Bytes that the connection's ring can hold",
+        each(|row| row.capacity.into()),
+    )?;
+    metric.gauges(
+        "ring_records",
+        "Records that went through the connection's ring",
+        each(|row| row.records),
+    )?;
+    metric.gauges(
+        "ring_nonsense",
+        "How often the service claimed to have read what it cannot have",
+        each(|row| row.nonsense),
+    )
+}
+
 fn requests(state: &State, metric: &mut Metric<'_>) -> Result<(), Error> {
     let ended = state.requests.iter().flat_map(|row| {
         Outcome::ALL.iter().zip(row.outcomes).map(|(outcome, n)| {
@@ -310,7 +350,7 @@ fn wait(row: &RequestAccountRow, mut metric: MetricEncoder<'_>) -> Result<(), Er
 mod tests {
     use super::*;
     use crate::ledger::Names;
-    use fltport::{LedgerRow, RequestRow};
+    use fltport::{LedgerRow, RequestRow, RingUsageRow};
 
     fn state() -> State {
         let mut lost = [0; 10];
@@ -350,6 +390,16 @@ mod tests {
                 latency,
             }],
             usage: Vec::new(),
+            rings: vec![RingUsageRow {
+                connection: 7,
+                processor: 3,
+                capacity: 65536,
+                used: 96,
+                peak: 960,
+                reserved: 0,
+                records: 70,
+                nonsense: 0,
+            }],
             refusals: Vec::new(),
             names: Names::default(),
         }
@@ -364,6 +414,8 @@ mod tests {
             format!("fltport_notifications_offered_total{{{of},message=\"2\"}} 10"),
             format!("fltport_notifications_lost_total{{{of},message=\"2\",cause=\"ring full\"}} 3"),
             "fltport_requests_total{provider=\"1\",message=\"5\",outcome=\"answered\"} 3".into(),
+            "fltport_ring_bytes{connection=\"7\",service=\"\",processor=\"3\"} 96".into(),
+            "fltport_ring_peak_bytes{connection=\"7\",service=\"\",processor=\"3\"} 960".into(),
             "fltport_request_circuit_open{provider=\"1\",message=\"5\"} 1".into(),
             format!("fltport_request_wait_seconds_sum{{{of},message=\"5\"}} 2.5"),
             format!("fltport_request_wait_seconds_count{{{of},message=\"5\"}} 3"),

@@ -9,7 +9,7 @@ use crate::ledger::{self, Names};
 use crate::state::{State, receiver};
 use fltport::{
     BACKLOG, ConnectionInfo, ENDED, LedgerRow, ProviderInfo, RefusalRow, RequestAccountRow,
-    RequestRow, Time, UsageRow,
+    RequestRow, RingUsageRow, Time, UsageRow,
 };
 
 pub(super) fn write(drivers: &Drivers, state: &State) -> String {
@@ -44,6 +44,11 @@ pub(super) fn write(drivers: &Drivers, state: &State) -> String {
         json.key("usage").list(|json| {
             for row in &state.usage {
                 json.object(|json| usage_json(json, row, &state.names));
+            }
+        });
+        json.key("rings").list(|json| {
+            for row in &state.rings {
+                json.object(|json| ring_json(json, row));
             }
         });
         json.key("refusals").list(|json| {
@@ -176,6 +181,16 @@ fn usage_json(json: &mut Json, row: &UsageRow, names: &Names) {
     json.key("muted").number(row.muted);
     json.key("unjudged").number(row.unjudged);
     json.key("not_muted").number(row.not_muted);
+}
+
+fn ring_json(json: &mut Json, row: &RingUsageRow) {
+    json.key("connection").number(row.connection);
+    json.key("processor").number(row.processor);
+    json.key("ring_bytes").number(row.capacity);
+    json.key("used_bytes").number(row.used);
+    json.key("used_peak").number(row.peak);
+    json.key("records").number(row.records);
+    json.key("nonsense").number(row.nonsense);
 }
 
 fn refusal_json(json: &mut Json, row: &RefusalRow) {

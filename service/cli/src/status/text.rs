@@ -35,7 +35,7 @@ pub(super) fn write(state: &State) -> Vec<String> {
     lines.push("connections".into());
     for connection in &state.connections {
         lines.push(format!(
-            "  {} {}{}, pid {}, since {}, rights: {}, queue {} of {} bytes (at most {})",
+            "  {} {}{}, pid {}, since {}, rights: {}, queue {} of {} bytes (at most {}){}",
             connection.number,
             table::printable(&connection.name),
             match (connection.own, connection.waits) {
@@ -48,7 +48,8 @@ pub(super) fn write(state: &State) -> Vec<String> {
             rights_of(connection).join(" "),
             connection.queued,
             connection.capacity,
-            connection.queued_peak
+            connection.queued_peak,
+            rings(state, connection.number)
         ));
     }
     usage(state, &mut lines);
@@ -56,6 +57,28 @@ pub(super) fn write(state: &State) -> Vec<String> {
     requests(state, &mut lines);
     refusals(state, &mut lines);
     lines
+}
+
+/// A connection's rings, together; its queue alone says that it has none.
+fn rings(state: &State, connection: u32) -> String {
+    let rings: Vec<_> = state.rings_of(connection).collect();
+    let Some(first) = rings.first() else {
+        return String::new();
+    };
+    let used: u64 = rings.iter().map(|row| u64::from(row.used)).sum();
+    let peak = rings.iter().map(|row| row.peak).max().unwrap_or(0);
+    let nonsense: u64 = rings.iter().map(|row| row.nonsense).sum();
+    let mut text = format!(
+        ", {} rings of {} bytes, {used} used (at most {peak} of one)",
+        rings.len(),
+        first.capacity
+    );
+    if nonsense > 0 {
+        text.push_str(&format!(
+            ", CLAIMED {nonsense} times to have read what it cannot have"
+        ));
+    }
+    text
 }
 
 /// Who takes what of which connection: whatever there is something to tell of.

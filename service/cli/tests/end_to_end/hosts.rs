@@ -21,6 +21,8 @@ fn a_running_host_is_used_and_keeps_the_exclusions() {
     );
     assert!(watched.status.success(), "{}", watched.errors);
     assert_eq!(run(&directory, &["exclusions"]).lines, ["a", "*/b"]);
+    let first_line = watched.errors.lines().next().unwrap_or_default();
+    assert!(first_line.contains("records come by"), "{first_line}");
     let status = run(&directory, &["status", "--json"]);
     let status = json(&status.lines[0]);
     let names = status["providers"].as_array().unwrap();
@@ -45,6 +47,41 @@ fn a_running_host_is_used_and_keeps_the_exclusions() {
     assert!(ended.status.success(), "{}", ended.errors);
     assert!(!directory.0.join("host.sock").exists());
     assert!(!directory.0.join("host.sock.lock").exists());
+}
+
+#[test]
+fn records_come_by_rings_and_the_operator_sees_how_full_they_are() {
+    if !is_root() {
+        return;
+    }
+    let directory = Directory::new();
+    let host = host(&directory);
+    let watched = watch(&directory, &[]);
+    let status = run(&directory, &["status", "--json"]);
+    let status = json(&status.lines[0]);
+    let of_watch = &status["connections"][0];
+    assert_eq!(of_watch["name"], "fltport watch");
+    // Who only asks has none.
+    let rings = status["rings"].as_array().unwrap();
+    assert!(!rings.is_empty());
+    let mut records = 0;
+    for row in rings {
+        assert_eq!(row["connection"], of_watch["number"], "{status}");
+        assert_eq!(row["nonsense"], 0, "{status}");
+        assert!(row["used_peak"].as_u64() <= row["ring_bytes"].as_u64());
+        records += row["records"].as_u64().unwrap();
+    }
+    assert!(records > 0, "{status}");
+    let text = run(&directory, &["status"]).lines;
+    let told = format!(", {} rings of ", rings.len());
+    assert!(text.iter().any(|line| line.contains(&told)), "{text:?}");
+    let ended = {
+        watched.interrupt();
+        watched.end()
+    };
+    let first_line = ended.errors.lines().next().unwrap_or_default();
+    assert!(first_line.contains("records come by"), "{first_line}");
+    drop(host);
 }
 
 #[test]

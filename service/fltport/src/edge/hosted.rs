@@ -2,7 +2,7 @@
 //! The hosted edge: the Filter Manager's message device over a Unix socket ([`fltport_abi::hosted`]
 //! is the protocol).
 //!
-//! No `unsafe` here, although [`Port::send`] passes addresses: it is the hosted kernel that reads
+//! No `unsafe` here (but in `view`, which maps memory), although [`Port::send`] passes addresses: it is the hosted kernel that reads
 //! and writes this process's memory, as NT would. The buffers belong to the table of pending calls
 //! until their completion has come, so that a caller that gives up does not take them away from
 //! under the kernel's hands; if this side ends the socket first, they are leaked for the same
@@ -10,19 +10,28 @@
 //! while it is still at work.
 
 use super::Got;
-use super::socket::{self, Reader};
+use super::socket::{self, Incoming, Reader};
 use crate::failure::{Code, Failure, Fault, nt};
 use crate::lock::lock;
 use crate::options::Options;
 use fltport_abi::fixed::Fixed;
-use fltport_abi::hosted::{self, CompletionHeader, RequestHeader, op};
+use fltport_abi::hosted::connection::MAPS_VIEWS;
+use fltport_abi::hosted::{self, CompletionHeader, MapView, RequestHeader, op};
 use std::collections::HashMap;
 use std::net::Shutdown;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+mod signal;
+#[allow(unsafe_code)]
+mod view;
+
+pub(crate) use signal::Signal;
+pub(crate) use view::View;
 
 /// Replies and sends of one socket that wait for their completion. Fewer than the hosted kernel has
 /// places for, so that it always reads on and gets are never held up behind them.
@@ -48,6 +57,9 @@ pub(crate) struct Port {
     /// A call is complete, or the socket has ended.
     changed: Condvar,
     patience: Duration,
+    /// What the hosted kernel can do, as it has said at the connect.
+    can: u32,
+    views: view::Views,
 }
 
 #[derive(Debug, Default)]
@@ -76,7 +88,7 @@ struct Buffers {
 impl Port {
     /// Connects to the socket, and through it to the port, with `context`.
     pub(crate) fn connect(options: &Options, context: &[u8]) -> Result<Port, Failure> {
-        let port = Port::open(&options.socket_path(), options.patience)?;
+        let mut port = Port::open(&options.socket_path(), options.patience)?;
         let name: Vec<u8> = options
             .port_name
             .encode_utf16()
@@ -90,7 +102,7 @@ impl Port {
         if name.len() > hosted::MAX_NAME || context.len() > hosted::MAX_CONTEXT {
             return Err(Failure::new(Fault::Protocol("the port's name is too long")));
         }
-        port.exchange(op::CONNECT, &payload)?;
+        port.can = port.exchange(op::CONNECT, &payload)?.0.information;
         Ok(port)
     }
 
@@ -103,21 +115,25 @@ impl Port {
             table: Mutex::default(),
             changed: Condvar::new(),
             patience,
+            can: 0,
+            views: view::Views::default(),
             socket,
         })
     }
 
     /// One request and its completion, while nobody else uses the socket yet. A hosted kernel that
     /// does not serve this socket may have ended it already, but has said why.
-    fn exchange(&self, op: u32, payload: &[u8]) -> Result<Vec<u8>, Failure> {
+    fn exchange(&self, op: u32, payload: &[u8]) -> Result<(CompletionHeader, Vec<u8>), Failure> {
         let id = self.begin(|_, _| {})?;
         let written = self.write_request(op, id, payload);
         let deadline = Some(Instant::now() + self.patience);
-        match lock(&self.reader).completion(deadline, deadline) {
-            Ok(Some((header, payload))) if header.id == id => {
-                check(header.status).map(|()| payload)
+        match lock(&self.reader).next(deadline, deadline) {
+            Ok(Some(Incoming::Completion(header, payload))) if header.id == id => {
+                check(header.status).map(|()| (header, payload))
             }
-            Ok(Some((header, _))) if header.id == hosted::NO_REQUEST && header.status != 0 => {
+            Ok(Some(Incoming::Completion(header, _)))
+                if header.id == hosted::NO_REQUEST && header.status != 0 =>
+            {
                 Err(Failure::from_status(header.status))
             }
             Ok(Some(_)) => Err(Failure::new(Fault::Protocol("a completion of nothing"))),
@@ -170,8 +186,12 @@ impl Port {
         let deadline = limit.map(|limit| Instant::now() + limit);
         let mut reader = lock(&self.reader);
         loop {
-            let (header, payload) = match reader.completion(deadline, None) {
-                Ok(Some(completion)) => completion,
+            let (header, payload) = match reader.next(deadline, None) {
+                Ok(Some(Incoming::Completion(header, payload))) => (header, payload),
+                Ok(Some(Incoming::Question(question, descriptor))) => {
+                    self.map_view(&question, &descriptor)?;
+                    continue;
+                }
                 Ok(None) => return Ok(None),
                 Err(failure) if failure.fault == Fault::Disconnected => {
                     return Err(self.end(failure, By::Peer));
@@ -252,8 +272,43 @@ impl Port {
         self.call(op::REPLY, bytes, Buffers::default()).map(drop)
     }
 
+    /// Answers the hosted kernel's question for a view. Who waits does so, because the answer cannot
+    /// wait for the command that it belongs to.
+    fn map_view(&self, question: &MapView, descriptor: &OwnedFd) -> Result<(), Failure> {
+        let mapped = self.views.map(question, descriptor);
+        let id = self.begin(|_, _| {})?;
+        self.write(op::MAPPED, id, &encode(&mapped))
+    }
+
+    /// Whether the hosted kernel can have views mapped.
+    pub(crate) fn maps_views(&self) -> bool {
+        self.can & MAPS_VIEWS != 0
+    }
+
+    /// The view that a driver says it has mapped, for whoever asks first.
+    pub(crate) fn take_view(&self, address: u64, length: usize) -> Option<View> {
+        self.views.take(address, length)
+    }
+
+    /// As [`Port::send`], and the driver may map views meanwhile, if the hosted kernel can.
+    pub(crate) fn send_with_views(
+        &self,
+        input: &[u8],
+        capacity: usize,
+    ) -> Result<Vec<u8>, Failure> {
+        if self.maps_views() {
+            self.send_as(op::SEND_WITH_VIEWS, input, capacity)
+        } else {
+            self.send(input, capacity)
+        }
+    }
+
     /// `FilterSendMessage`; the answer, at most `capacity` bytes.
     pub(crate) fn send(&self, input: &[u8], capacity: usize) -> Result<Vec<u8>, Failure> {
+        self.send_as(op::SEND, input, capacity)
+    }
+
+    fn send_as(&self, op: u32, input: &[u8], capacity: usize) -> Result<Vec<u8>, Failure> {
         let mut buffers = Buffers {
             input: input.to_vec(),
             output: vec![0; capacity],
@@ -264,7 +319,7 @@ impl Port {
             input_length: length(input.len()),
             output_length: length(capacity),
         };
-        let (returned, buffers) = self.call(op::SEND, &encode(&send), buffers)?;
+        let (returned, buffers) = self.call(op, &encode(&send), buffers)?;
         let mut output = buffers.output;
         output.truncate(returned as usize);
         Ok(output)
@@ -359,7 +414,7 @@ pub struct HostDescription {
 pub fn describe_host(socket: &Path, patience: Duration) -> Result<HostDescription, crate::Error> {
     let place = socket.display().to_string();
     let asked = Port::open(socket, patience).and_then(|port| port.exchange(op::DESCRIBE, &[]));
-    let payload = asked.map_err(|f| crate::Error::new(f, &place, patience))?;
+    let (_, payload) = asked.map_err(|f| crate::Error::new(f, &place, patience))?;
     let header = hosted::Description::read(&payload)
         .ok_or(crate::Error::Protocol("a description that is too short"))?;
     let text = payload.get(hosted::Description::SIZE..).unwrap_or_default();
@@ -374,3 +429,7 @@ pub fn describe_host(socket: &Path, patience: Duration) -> Result<HostDescriptio
             .collect(),
     })
 }
+
+#[cfg(test)]
+#[allow(unsafe_code)]
+mod tests;

@@ -4,10 +4,12 @@
 
 use crate::failure::{Failure, Fault};
 use fltport_abi::fixed::Fixed;
-use fltport_abi::hosted::CompletionHeader;
+use fltport_abi::hosted::{CompletionHeader, MapView};
 use rustix::io::{Errno, retry_on_intr};
 use rustix::net::{SendFlags, SocketAddrUnix, sockopt};
+use std::collections::VecDeque;
 use std::io::{self, BufRead, BufReader, Read};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -30,14 +32,14 @@ pub(super) fn connect(path: &Path, patience: Duration) -> Result<UnixStream, Fai
 }
 
 #[cfg(target_os = "linux")]
-fn open() -> Result<rustix::fd::OwnedFd, Errno> {
+fn open() -> Result<OwnedFd, Errno> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
     let family = AddressFamily::UNIX;
     socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn open() -> Result<rustix::fd::OwnedFd, Errno> {
+fn open() -> Result<OwnedFd, Errno> {
     use rustix::net::{AddressFamily, SocketType, socket};
     let socket = socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
     rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
@@ -86,28 +88,78 @@ pub(super) fn write_all(socket: &UnixStream, mut bytes: &[u8]) -> io::Result<()>
     Ok(())
 }
 
-/// Reads completions.
+/// What a socket brings: bytes, and beside them descriptors, in the order in which they were sent.
 #[derive(Debug)]
-pub(super) struct Reader(BufReader<UnixStream>);
+struct Source {
+    socket: UnixStream,
+    descriptors: VecDeque<OwnedFd>,
+}
+
+impl Read for Source {
+    #[cfg(target_os = "linux")]
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, recvmsg};
+        let mut room = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = RecvAncillaryBuffer::new(&mut room);
+        let mut parts = [io::IoSliceMut::new(bytes)];
+        let flags = RecvFlags::CMSG_CLOEXEC;
+        let received = recvmsg(&self.socket, &mut parts, &mut ancillary, flags)?;
+        for message in ancillary.drain() {
+            if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+                self.descriptors.extend(descriptors);
+            }
+        }
+        Ok(received.bytes)
+    }
+
+    /// No hosted kernel runs elsewhere, so none sends descriptors.
+    #[cfg(not(target_os = "linux"))]
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        self.socket.read(bytes)
+    }
+}
+
+/// What the hosted kernel says.
+pub(super) enum Incoming {
+    /// Something is complete.
+    Completion(CompletionHeader, Vec<u8>),
+    /// It asks for a view of what the descriptor stands for.
+    Question(MapView, OwnedFd),
+}
+
+/// Reads what comes in.
+#[derive(Debug)]
+pub(super) struct Reader(BufReader<Source>);
 
 impl Reader {
     pub(super) fn new(socket: UnixStream) -> Self {
-        Reader(BufReader::with_capacity(READ_AHEAD, socket))
+        let source = Source {
+            socket,
+            descriptors: VecDeque::new(),
+        };
+        Reader(BufReader::with_capacity(READ_AHEAD, source))
     }
 
-    /// Reads one completion; `None` if nothing of it has come by the deadline. Once it has begun
+    /// Reads one completion or question; `None` if nothing of it has come by the deadline. Once it has begun
     /// it is read to its end: by `end` if there is one, for then nobody could end the socket from
     /// outside.
-    pub(super) fn completion(
+    pub(super) fn next(
         &mut self,
         deadline: Option<Instant>,
         end: Option<Instant>,
-    ) -> Result<Option<(CompletionHeader, Vec<u8>)>, Failure> {
+    ) -> Result<Option<Incoming>, Failure> {
         if self.0.buffer().is_empty() && !self.wait(deadline)? {
             return Ok(None);
         }
         let mut bytes = [0; CompletionHeader::SIZE];
         self.read_all(&mut bytes, end)?;
+        let odd = |_| Failure::new(Fault::Protocol("a question that is none"));
+        if let Some(question) = MapView::find(&bytes).map_err(odd)? {
+            let descriptor = self.0.get_mut().descriptors.pop_front();
+            let nothing = Failure::new(Fault::Protocol("a view of nothing"));
+            let descriptor = descriptor.ok_or(nothing)?;
+            return Ok(Some(Incoming::Question(question, descriptor)));
+        }
         let header = CompletionHeader::read(&bytes)
             .ok_or(Failure::new(Fault::Protocol("a short header")))?;
         let length = header
@@ -115,7 +167,7 @@ impl Reader {
             .map_err(|_| Failure::new(Fault::Protocol("a completion that is none")))?;
         let mut payload = vec![0; length];
         self.read_all(&mut payload, end)?;
-        Ok(Some((header, payload)))
+        Ok(Some(Incoming::Completion(header, payload)))
     }
 
     /// Lets the next read wait until `deadline`; false if that has passed.
@@ -124,7 +176,7 @@ impl Reader {
         if left.is_some_and(|left| left.is_zero()) {
             return Ok(false);
         }
-        let limited = self.0.get_ref().set_read_timeout(left);
+        let limited = self.0.get_ref().socket.set_read_timeout(left);
         limited.map(|()| true).map_err(|e| Failure::from_io(&e))
     }
 

@@ -33,6 +33,12 @@ use windows_sys::Win32::System::IO::{
     PostQueuedCompletionStatus,
 };
 
+mod signal;
+mod view;
+
+pub(crate) use signal::Signal;
+pub(crate) use view::View;
+
 const INSUFFICIENT_BUFFER: u32 = 0x8007_007A;
 const PENDING: u32 = 0x8007_0000 | ERROR_IO_PENDING;
 
@@ -212,6 +218,25 @@ impl Port {
             )
         };
         check(result)
+    }
+
+    /// Whether a driver can map views: on Windows it does so by itself.
+    pub(crate) fn maps_views(&self) -> bool {
+        true
+    }
+
+    /// The view that a driver says it has mapped, and left to this process. To be asked for once.
+    pub(crate) fn take_view(&self, address: u64, length: usize) -> Option<View> {
+        View::of(address, length)
+    }
+
+    /// As [`Port::send`]; the driver may map views meanwhile.
+    pub(crate) fn send_with_views(
+        &self,
+        input: &[u8],
+        capacity: usize,
+    ) -> Result<Vec<u8>, Failure> {
+        self.send(input, capacity)
     }
 
     /// `FilterSendMessage`; the answer, at most `capacity` bytes.

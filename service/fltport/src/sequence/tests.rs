@@ -108,6 +108,44 @@ fn a_hole_does_not_stay_open_for_more_than_so_many_completions() {
     assert_eq!(out[0], Step::Missing { first: 1, last: 1 });
 }
 
+#[test]
+fn with_rings_a_hole_waits_for_both_ways_and_only_time_declares_it() {
+    let (mut r, mut out, now) = (Resequencer::new(1), Vec::new(), Instant::now());
+    let late = now + PATIENCE;
+    // Number 1 was read from a ring, 3 has come by a frame, and 5 is in a ring.
+    r.advance(2, &mut out);
+    r.push(3, 3, 3, &mut out);
+    assert!(!r.judge_with_rings(Some(5), now, &mut out));
+    assert_eq!((r.next(), r.is_holding(), out.len()), (2, true, 0));
+    assert_eq!(r.patience(now), Some(PATIENCE));
+    // A processor publishes number 2.
+    r.advance(3, &mut out);
+    assert_eq!(out, [Step::Item(3)]);
+    assert!(!r.judge_with_rings(Some(5), late, &mut out), "a new hole");
+    assert_eq!(r.next(), 4);
+    assert!(r.judge_with_rings(Some(5), late + PATIENCE, &mut out));
+    assert_eq!(out[1], Step::Missing { first: 4, last: 4 });
+    assert!(!r.judge_with_rings(Some(5), late + PATIENCE, &mut out));
+    assert_eq!((r.next(), r.patience(now)), (5, None));
+}
+
+#[test]
+fn with_rings_no_hole_is_judged_while_nobody_looked() {
+    let (mut r, mut out, now) = (Resequencer::new(1), Vec::new(), Instant::now());
+    r.push(2, 2, 2, &mut out);
+    assert!(!r.judge_with_rings(None, now, &mut out));
+    r.forgive();
+    assert!(!r.judge_with_rings(None, now + PATIENCE, &mut out));
+    for _ in 0..COMPLETIONS {
+        r.note_frame();
+    }
+    assert!(
+        r.judge_with_rings(None, now + PATIENCE, &mut out),
+        "enough is held"
+    );
+    assert_eq!(out, [Step::Missing { first: 1, last: 1 }, Step::Item(2)]);
+}
+
 proptest! {
     /// Frames are cut from the stream, handed to gets in order and completed in any order: the
     /// stream comes out as it went in.

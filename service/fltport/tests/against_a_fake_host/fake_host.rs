@@ -3,15 +3,18 @@
 //! common driver would, and lets the test say what happens on the stream. The service's memory is
 //! this process's own, so it is read and written through /proc/self/mem.
 
+use crate::fake_rings::FakeRings;
 use fltport_abi::command::{
-    Command, ConnectionRow, FilteredSubscription, LedgerRow, Page, ProviderRow, RequestRow,
-    StreamRow, Subscription, own,
+    Command, ConnectionRow, FeaturesRow, FilteredSubscription, LedgerRow, Page, ProviderRow,
+    RequestRow, RingsWanted, StreamRow, Subscription, features, own,
 };
 use fltport_abi::common_driver::ProviderChange;
 use fltport_abi::fixed::{Fixed, name_to_bytes};
 use fltport_abi::frame::{self, FrameHeader, RecordHeader, RecordKind, record_size};
 use fltport_abi::hello::{Hello, StreamHello};
-use fltport_abi::hosted::{CompletionHeader, Request, RequestHeader};
+use fltport_abi::hosted::{
+    CompletionHeader, MapView, Request, RequestHeader, Send, connection::MAPS_VIEWS,
+};
 use fltport_abi::limits::MAX_COMMAND;
 use fltport_abi::message::Message;
 use fltport_abi::process_monitor::{
@@ -21,11 +24,12 @@ use fltport_abi::{Text, TextList, status};
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -44,6 +48,7 @@ pub(crate) struct Connection {
     socket: Mutex<UnixStream>,
     state: Mutex<State>,
     changed: Condvar,
+    rings: OnceLock<FakeRings>,
 }
 
 #[derive(Default)]
@@ -74,6 +79,12 @@ struct Driver {
     schema: Mutex<Option<Vec<u8>>>,
     /// What it says of streams; a driver of version 1 says nothing.
     streams: Mutex<Option<StreamRow>>,
+    /// How many rings a connection has; with none, this is a driver of before there were any.
+    rings: AtomicU32,
+    /// What who asks for rings is answered.
+    rings_status: AtomicI32,
+    /// The data of rings does not begin as it should.
+    spoils_rings: AtomicBool,
     stopping: AtomicBool,
 }
 
@@ -135,6 +146,21 @@ impl FakeHost {
             again: 0,
             reserved: [0; 2],
         });
+    }
+
+    /// Have so many rings for each connection from now on.
+    pub(crate) fn rings(&self, count: u32) {
+        self.driver.rings.store(count, Ordering::Release);
+    }
+
+    /// Refuse rings with this status from now on.
+    pub(crate) fn refuse_rings(&self, status: i32) {
+        self.driver.rings_status.store(status, Ordering::Release);
+    }
+
+    /// Give rings from now on that are none.
+    pub(crate) fn spoil_rings(&self) {
+        self.driver.spoils_rings.store(true, Ordering::Release);
     }
 
     /// Answer subscriptions with this status from now on.
@@ -243,6 +269,48 @@ impl Connection {
         let header = CompletionHeader::new(id, status, information as u32, payload.len());
         let message = [&bytes(&header), payload].concat();
         let _gone = self.socket.lock().unwrap().write_all(&message);
+    }
+
+    /// The connection's rings.
+    pub(crate) fn rings(&self) -> &FakeRings {
+        self.rings.get().unwrap()
+    }
+
+    /// Has the service map a file; the address.
+    fn map(&self, reader: &mut UnixStream, view: (&File, usize, bool)) -> u64 {
+        use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+        let (file, length, writable) = view;
+        let mut room = [std::mem::MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut ancillary = SendAncillaryBuffer::new(&mut room);
+        let descriptors = [file.as_fd()];
+        assert!(ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)));
+        let question = bytes(&MapView::new(7, length, writable));
+        let parts = [std::io::IoSlice::new(&question)];
+        let socket = self.socket.lock().unwrap();
+        sendmsg(&*socket, &parts, &mut ancillary, SendFlags::NOSIGNAL).unwrap();
+        drop(socket);
+        let (header, payload) = next_request(reader).unwrap();
+        match Request::parse(&header, &payload).unwrap() {
+            Request::Mapped(mapped) => mapped.address,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// Answers who asks for rings.
+    fn attach(&self, driver: &Driver, reader: &mut UnixStream, payload: &[u8]) -> (i32, Vec<u8>) {
+        let status = driver.rings_status.load(Ordering::Acquire);
+        if status != 0 {
+            return (status, Vec::new());
+        }
+        let wanted = RingsWanted::read(payload).unwrap();
+        let rings = FakeRings::new(driver.rings.load(Ordering::Acquire), &wanted);
+        if driver.spoils_rings.load(Ordering::Acquire) {
+            rings.scribble(8, &[0xFF; 8]);
+        }
+        let addresses = rings.views().map(|view| self.map(reader, view));
+        let row = bytes(&rings.row(addresses));
+        assert!(self.rings.set(rings).is_ok(), "rings once more");
+        (0, row)
     }
 
     /// Waits until `n` gets are at the port.
@@ -437,13 +505,36 @@ impl Connection {
     }
 }
 
+fn next_request(socket: &mut UnixStream) -> Option<(RequestHeader, Vec<u8>)> {
+    let mut header = [0; RequestHeader::SIZE];
+    socket.read_exact(&mut header).ok()?;
+    let header = RequestHeader::read(&header).unwrap();
+    let mut payload = vec![0; header.payload_len().unwrap()];
+    socket.read_exact(&mut payload).unwrap();
+    Some((header, payload))
+}
+
+/// Runs a command, whose input and output are in the service's memory.
+fn send(
+    connection: &Connection,
+    id: u64,
+    send: &Send,
+    command: impl FnOnce(&[u8]) -> (i32, Vec<u8>),
+) {
+    let mut options = File::options();
+    let memory = options.read(true).write(true).open("/proc/self/mem");
+    let memory = memory.unwrap();
+    let mut input = vec![0; send.input_length as usize];
+    memory.read_exact_at(&mut input, send.input).unwrap();
+    let (status, output) = command(&input);
+    let n = output.len().min(send.output_length as usize);
+    memory.write_all_at(&output[..n], send.output).unwrap();
+    connection.complete(id, status, n, &[]);
+}
+
 fn serve(driver: &Driver, mut socket: UnixStream) {
     let mut connection: Option<Arc<Connection>> = None;
-    let mut header = [0; RequestHeader::SIZE];
-    while socket.read_exact(&mut header).is_ok() {
-        let header = RequestHeader::read(&header).unwrap();
-        let mut payload = vec![0; header.payload_len().unwrap()];
-        socket.read_exact(&mut payload).unwrap();
+    while let Some((header, payload)) = next_request(&mut socket) {
         let request = Request::parse(&header, &payload).unwrap();
         if let Request::Connect { name, context } = request {
             connection = connect(driver, &socket, header.id, name, context);
@@ -474,19 +565,14 @@ fn serve(driver: &Driver, mut socket: UnixStream) {
                     connection.complete(header.id, status, 0, &[]);
                 }
             }
-            Request::Send(send) => {
-                let memory = File::options()
-                    .read(true)
-                    .write(true)
-                    .open("/proc/self/mem")
-                    .unwrap();
-                let mut input = vec![0; send.input_length as usize];
-                memory.read_exact_at(&mut input, send.input).unwrap();
-                let (status, output) = command(driver, &connection, &input);
-                let n = output.len().min(send.output_length as usize);
-                memory.write_all_at(&output[..n], send.output).unwrap();
-                connection.complete(header.id, status, n, &[]);
-            }
+            Request::Send(at) => send(&connection, header.id, &at, |input| {
+                command(driver, &connection, input)
+            }),
+            Request::SendWithViews(at) => send(&connection, header.id, &at, |input| {
+                let command = Command::parse(input).unwrap();
+                assert_eq!(command.header.command, own::RINGS);
+                connection.attach(driver, &mut socket, command.payload)
+            }),
             other => panic!("{other:?}"),
         }
         connection.changed.notify_all();
@@ -514,6 +600,7 @@ fn connect(
         socket: Mutex::new(socket.try_clone().unwrap()),
         state: Mutex::default(),
         changed: Condvar::new(),
+        rings: OnceLock::new(),
     });
     if let Some(status) = *driver.refuse.lock().unwrap() {
         connection.complete(id, status, 0, &[]);
@@ -525,7 +612,11 @@ fn connect(
     }
     connections.push(connection.clone());
     driver.arrived.notify_all();
-    connection.complete(id, 0, 0, &[]);
+    let can = match driver.rings.load(Ordering::Acquire) {
+        0 => 0,
+        _ => MAPS_VIEWS as usize,
+    };
+    connection.complete(id, 0, can, &[]);
     Some(connection)
 }
 
@@ -539,6 +630,14 @@ fn command(driver: &Driver, connection: &Connection, input: &[u8]) -> (i32, Vec<
             let gets = state.gets.len();
             state.gets_at_first_info.get_or_insert(gets);
             (0, bytes(&connection_row(connection)))
+        }
+        (0, own::FEATURES) if driver.rings.load(Ordering::Acquire) != 0 => {
+            let all_zero = FeaturesRow::read(&[0; FeaturesRow::SIZE]).unwrap();
+            let row = FeaturesRow {
+                features: features::RINGS,
+                ..all_zero
+            };
+            (0, bytes(&row))
         }
         (0, own::PROVIDERS) => (0, page(command.payload, &[provider_row()])),
         (0, own::SCHEMA) if command.payload == [1, 0, 0, 0] => {
@@ -593,6 +692,7 @@ fn command(driver: &Driver, connection: &Connection, input: &[u8]) -> (i32, Vec<
         (0, own::REQUESTS) => (0, page::<RequestRow>(command.payload, &[])),
         (1, 6) => set_exclusions(driver, command.payload),
         (1, 7) => exclusions(driver, command.payload),
+        (0, _) => (status::INVALID_DEVICE_REQUEST, Vec::new()),
         _ => (status::NOT_FOUND, Vec::new()),
     }
 }

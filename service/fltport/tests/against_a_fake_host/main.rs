@@ -7,6 +7,8 @@ mod bad_days;
 mod client;
 mod corrupt;
 mod fake_host;
+mod fake_rings;
 mod filters;
 mod reconnect;
+mod rings;
 mod streams;
