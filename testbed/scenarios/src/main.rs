@@ -12,6 +12,9 @@
 //! killed. After each scenario the ledger must balance, every stream must have been continuous, and
 //! on the hosted kernel no driver may have broken a rule of NT. What a floor cannot carry is said,
 //! with the reason, never passed over.
+//!
+//! Notifications come to the services by rings; with the environment variable `SCENARIOS_WITHOUT_RINGS`
+//! they come by the port.
 
 #![deny(unsafe_code)]
 

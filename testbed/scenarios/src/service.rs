@@ -145,7 +145,11 @@ fn options(seat: &Seat) -> Options {
             .acknowledge(Acknowledge::Explicitly);
     }
     if let Some(bytes) = seat.driver_queue {
-        options = options.driver_queue(bytes);
+        // What a scenario says of the queue is to hold of a ring as well.
+        options = options.driver_queue(bytes).ring_size(bytes);
+    }
+    if std::env::var_os("SCENARIOS_WITHOUT_RINGS").is_some() {
+        options = options.rings(false);
     }
     #[cfg(unix)]
     if let Some(socket) = &seat.socket {

@@ -3,9 +3,14 @@
 
 use std::process::{Command, Output};
 
-fn scenarios(arguments: &[&str]) -> Output {
+fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_scenarios"));
-    command.args(arguments).output().expect("it can be started")
+    command.args(arguments);
+    command
+}
+
+fn scenarios(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("it can be started")
 }
 
 fn text(output: &Output) -> String {
@@ -27,6 +32,26 @@ fn all_scenarios_of_the_list_go_well() {
     let output = scenarios(&[]);
     assert!(output.status.success(), "{}", text(&output));
     println!("{}", text(&output));
+}
+
+/// Quotas, bookings, backlogs, snapshots, mutes and gaps, without rings.
+#[test]
+fn what_holds_of_rings_holds_of_the_port() {
+    let list = [
+        "blobs",
+        "early",
+        "gap",
+        "muted",
+        "observed",
+        "overrun",
+        "pairs-under-flood",
+        "registry",
+        "slow",
+    ];
+    let mut command = command(&list);
+    command.env("SCENARIOS_WITHOUT_RINGS", "yes");
+    let output = command.output().expect("it can be started");
+    assert!(output.status.success(), "{}", text(&output));
 }
 
 #[test]
