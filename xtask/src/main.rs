@@ -3,6 +3,7 @@
 //! `cargo xtask`: the project's own chores.
 #![forbid(unsafe_code)]
 
+mod bench;
 mod bindings;
 mod command;
 mod coverage;
@@ -36,6 +37,7 @@ enum Chore {
     Windows(windows::Arguments),
     Wine(wine::Arguments),
     Sim(sim::Arguments),
+    Bench(bench::Arguments),
     Fuzz(fuzz::Arguments),
     Test(suite::Arguments),
     Coverage(coverage::Arguments),
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Chore::Windows(arguments) => windows::run(&workspace, &arguments),
         Chore::Wine(arguments) => wine::run(&workspace, &arguments),
         Chore::Sim(arguments) => sim::run(&workspace, &arguments),
+        Chore::Bench(arguments) => bench::run(&workspace, &arguments),
         Chore::Fuzz(arguments) => fuzz::run(&workspace, &arguments),
         Chore::Test(arguments) => suite::run(&workspace, &arguments),
         Chore::Coverage(arguments) => coverage::run(&workspace, &arguments),

@@ -15,8 +15,8 @@ use fltport_nt::utf16;
 
 use super::export_directory::ExportDirectory;
 use super::{
-    callback_object, dpc, free_irp, irql, pool, process, registry_callback, rundown, security,
-    time, timer, work_item,
+    callback_object, dpc, free_irp, irql, pool, process, registry_callback, rundown, section,
+    security, time, timer, work_item,
 };
 use crate::nt::{
     CURRENT_PROCESS, RtlPcToFileHeader, ZwAllocateVirtualMemory, ZwProtectVirtualMemory,
@@ -61,22 +61,58 @@ fn functions() -> Vec<(&'static str, *const ())> {
         ("ExRegisterCallback", callback_object::register as *const ()),
         ("ExNotifyCallback", callback_object::notify as *const ()),
         ("ExAcquireRundownProtection", rundown::acquire as *const ()),
+        (
+            "ExAcquireRundownProtectionCacheAware",
+            rundown::acquire as *const (),
+        ),
+        (
+            "ExAllocateCacheAwareRundownProtection",
+            rundown::allocate_cache_aware as *const (),
+        ),
         ("ExAllocatePool2", pool::allocate_pool2 as *const ()),
         ("ExAllocatePoolZero", pool::allocate_pool_zero as *const ()),
         ("ExCreateCallback", callback_object::create as *const ()),
+        (
+            "ExFreeCacheAwareRundownProtection",
+            rundown::free_cache_aware as *const (),
+        ),
         ("ExGetPreviousMode", process::previous_mode as *const ()),
         (
             "ExInitializeRundownProtection",
             rundown::initialize as *const (),
         ),
         (
+            "ExInitializeRundownProtectionCacheAware",
+            rundown::initialize_cache_aware as *const (),
+        ),
+        (
             "ExReInitializeRundownProtection",
             rundown::reinitialize as *const (),
         ),
+        (
+            "ExReInitializeRundownProtectionCacheAware",
+            rundown::reinitialize as *const (),
+        ),
         ("ExReleaseRundownProtection", rundown::release as *const ()),
+        (
+            "ExReleaseRundownProtectionCacheAware",
+            rundown::release as *const (),
+        ),
         ("ExRundownCompleted", rundown::completed as *const ()),
         (
+            "ExRundownCompletedCacheAware",
+            rundown::completed as *const (),
+        ),
+        (
+            "ExSizeOfRundownProtectionCacheAware",
+            rundown::size_cache_aware as *const (),
+        ),
+        (
             "ExWaitForRundownProtectionRelease",
+            rundown::wait as *const (),
+        ),
+        (
+            "ExWaitForRundownProtectionReleaseCacheAware",
             rundown::wait as *const (),
         ),
         ("IoGetCurrentProcess", process::current as *const ()),
@@ -122,6 +158,14 @@ fn functions() -> Vec<(&'static str, *const ())> {
         ("KfRaiseIrql", irql::raise as *const ()),
         ("KfLowerIrql", irql::lower as *const ()),
         (
+            "MmMapViewInSystemSpace",
+            section::map_in_system_space as *const (),
+        ),
+        (
+            "MmUnmapViewInSystemSpace",
+            section::unmap_in_system_space as *const (),
+        ),
+        (
             "ObfDereferenceObject",
             callback_object::dereference_object as *const (),
         ),
@@ -143,6 +187,7 @@ fn functions() -> Vec<(&'static str, *const ())> {
             security::locate_image as *const (),
         ),
         ("SeReleaseSubjectContext", security::release as *const ()),
+        ("ZwCreateSection", section::create as *const ()),
     ]
 }
 

@@ -25,6 +25,8 @@ mod registry_callback;
 #[cfg(windows)]
 mod rundown;
 #[cfg(windows)]
+mod section;
+#[cfg(windows)]
 mod security;
 #[cfg(windows)]
 pub(crate) mod teb;

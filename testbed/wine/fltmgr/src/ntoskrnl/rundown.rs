@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! Rundown protection. The word counts users in steps of two; its lowest bit says that the rundown
-//! has begun.
+//! has begun. The cache-aware kind is the same word here, whatever processor it is used on.
 
 use alloc::collections::BTreeMap;
 use alloc::sync::Arc;
 use core::sync::atomic::{AtomicU64, Ordering};
 
-use fltport_nt::bindings::EX_RUNDOWN_REF;
+use fltport_nt::bindings::{EX_RUNDOWN_REF, ExFreePool, POOL_TYPE};
 use fltport_nt::ke::SpinLock;
 
+use super::pool;
 use crate::event::Event;
 
 const RUN_DOWN: u64 = 1;
@@ -69,4 +70,30 @@ pub(super) unsafe extern "system" fn completed(reference: *mut EX_RUNDOWN_REF) {
 pub(super) unsafe extern "system" fn reinitialize(reference: *mut EX_RUNDOWN_REF) {
     // SAFETY: by the function's contract.
     unsafe { word(reference) }.store(0, Ordering::Release);
+}
+
+pub(super) unsafe extern "system" fn allocate_cache_aware(
+    _pool: POOL_TYPE,
+    tag: u32,
+) -> *mut EX_RUNDOWN_REF {
+    // Zeroed, it is not run down and without users. Which pool makes no difference under Wine.
+    // SAFETY: takes numbers.
+    unsafe { pool::allocate_pool2(0, size_cache_aware(), tag) }.cast()
+}
+
+pub(super) unsafe extern "system" fn free_cache_aware(reference: *mut EX_RUNDOWN_REF) {
+    // SAFETY: the caller passes what `allocate_cache_aware` has allocated.
+    unsafe { ExFreePool(reference.cast()) };
+}
+
+pub(super) extern "system" fn size_cache_aware() -> usize {
+    size_of::<EX_RUNDOWN_REF>()
+}
+
+pub(super) unsafe extern "system" fn initialize_cache_aware(
+    reference: *mut EX_RUNDOWN_REF,
+    _size: usize,
+) {
+    // SAFETY: by the function's contract.
+    unsafe { initialize(reference) };
 }
