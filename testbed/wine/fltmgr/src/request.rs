@@ -32,7 +32,8 @@ enum State {
     Closed,
 }
 
-/// The file of a request.
+/// The file of a request. To be called where it is dispatched: when a process is killed, Wine closes its files although
+/// requests on them are pending, and neither the context nor the file's object is there then.
 fn file_of(irp: Irp) -> Arc<File> {
     // SAFETY: the place of the context in an open file's object.
     let context = unsafe { irp.file_context().read() };
@@ -82,8 +83,14 @@ pub(crate) fn control(irp: Irp) -> NTSTATUS {
     match irp.code() {
         GET_MESSAGE => get(irp),
         REPLY_MESSAGE => reply(irp),
-        SEND_MESSAGE => elsewhere(irp, send),
-        CONNECT => elsewhere(irp, connect),
+        SEND_MESSAGE => {
+            let file = file_of(irp);
+            elsewhere(irp, move |irp| send(irp, &file))
+        }
+        CONNECT => {
+            let file = file_of(irp);
+            elsewhere(irp, move |irp| connect(irp, &file))
+        }
         LOAD => elsewhere(irp, |irp| {
             by_name(irp, unload::load);
         }),
@@ -107,8 +114,7 @@ fn by_name(irp: Irp, call: impl FnOnce(&[u16]) -> Result<(), Status>) {
     irp.complete(result.err().unwrap_or(Status::SUCCESS), 0);
 }
 
-fn connect(irp: Irp) {
-    let file = file_of(irp);
+fn connect(irp: Irp, file: &File) {
     let result = ConnectBlock::decode(irp.system_buffer()).and_then(|block| {
         let mut state = file.state.lock();
         if !matches!(*state, State::New) {
@@ -116,7 +122,7 @@ fn connect(irp: Irp) {
         }
         *state = State::Connecting;
         drop(state);
-        connect_file(&file, &block)
+        connect_file(file, &block)
     });
     irp.complete(result.err().unwrap_or(Status::SUCCESS), 0);
 }
@@ -164,16 +170,16 @@ fn connect_port(block: &ConnectBlock) -> Result<(ConnectionId, Arc<PortRecord>),
     Ok((id, port))
 }
 
-/// The connection of the request's file.
-fn connection_of(irp: Irp) -> Result<(ConnectionId, Arc<PortRecord>), Status> {
-    match &*file_of(irp).state.lock() {
+/// The file's connection.
+fn connection_of(file: &File) -> Result<(ConnectionId, Arc<PortRecord>), Status> {
+    match &*file.state.lock() {
         State::Connected { connection, port } => Ok((*connection, port.clone())),
         _ => Err(Status::INVALID_DEVICE_REQUEST),
     }
 }
 
 fn get(irp: Irp) -> NTSTATUS {
-    let (connection, _) = match connection_of(irp) {
+    let (connection, _) = match connection_of(&file_of(irp)) {
         Ok(connected) => connected,
         Err(status) => return irp.complete(status, 0),
     };
@@ -209,7 +215,7 @@ unsafe extern "system" fn cancel(_: *mut DEVICE_OBJECT, irp: *mut IRP) {
 }
 
 fn reply(irp: Irp) -> NTSTATUS {
-    let (connection, _) = match connection_of(irp) {
+    let (connection, _) = match connection_of(&file_of(irp)) {
         Ok(connected) => connected,
         Err(status) => return irp.complete(status, 0),
     };
@@ -218,8 +224,8 @@ fn reply(irp: Irp) -> NTSTATUS {
     irp.complete(result.err().unwrap_or(Status::SUCCESS), 0)
 }
 
-fn send(irp: Irp) {
-    let (connection, port) = match connection_of(irp) {
+fn send(irp: Irp, file: &File) {
+    let (connection, port) = match connection_of(file) {
         Ok(connected) => connected,
         Err(status) => {
             irp.complete(status, 0);
