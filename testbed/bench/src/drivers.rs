@@ -18,7 +18,6 @@ use crate::measure::Delay;
 use crate::process::{self, Processors};
 use crate::shared::Line;
 use crate::shared::memory::{Shareable, Shared};
-use crate::statistics::median;
 
 /// Nothing in one measurement takes longer.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -106,98 +105,71 @@ fn measure(stage: Stage, processors: Processors) -> Result<Figures> {
 }
 
 /// A row: the machine, and what its figure is.
-struct Row {
-    what: String,
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Row {
+    pub(crate) what: &'static str,
+    pub(crate) unit: &'static str,
     stage: Stage,
-    unit: &'static str,
 }
 
-fn rows(milliseconds: u64) -> Vec<Row> {
-    let stage = |work, providers, subscribed, others| Stage {
-        work,
-        providers,
-        subscribed,
-        others,
+/// The names of rows that are held against others.
+pub(crate) mod names {
+    pub(crate) const FLOW: &str = "notify() to typed handler";
+    pub(crate) const DELAY: &str = "idle to handler, p50";
+    pub(crate) const ASK: &str = "request and answer, p50";
+    pub(crate) const UNHEARD: &str = "notify, nobody subscribed";
+    pub(crate) const FULL: &str = "notify, ring full";
+    pub(crate) const ONE: &str = "notify, 1 subscribed";
+    pub(crate) const EIGHT_PROVIDERS: &str = "notify, 1 subscribed, of 8 providers";
+    pub(crate) const OTHERS: &str = "notify, 1 subscribed, 31 not";
+    pub(crate) const EIGHT: &str = "notify, 8 subscribed";
+    pub(crate) const POOL: &str = "pool, no connection";
+}
+
+/// All of them; a flow takes so many milliseconds.
+pub(crate) fn rows(milliseconds: u64) -> Vec<Row> {
+    let row = |what, unit, work, [providers, subscribed, others]: [usize; 3]| Row {
+        what,
+        unit,
+        stage: Stage {
+            work,
+            providers,
+            subscribed,
+            others,
+        },
     };
-    let mut rows = Vec::new();
-    let mut row = |what: String, stage: Stage, unit| rows.push(Row { what, stage, unit });
-    let flow = Work::Flow(milliseconds);
-    row(
-        "notify() to typed handler".into(),
-        stage(flow, 1, 1, 0),
-        "M/s",
-    );
-    row(
-        "idle to handler, p50".into(),
-        stage(Work::Delay, 1, 1, 0),
-        "us",
-    );
-    row(
-        "request and answer, p50".into(),
-        stage(Work::Ask, 1, 1, 0),
-        "us",
-    );
-    row(
-        "notify, nobody connected".into(),
-        stage(Work::Cost, 1, 0, 0),
-        "ns",
-    );
-    row(
-        "notify, nobody subscribed".into(),
-        stage(Work::Cost, 1, 0, 1),
-        "ns",
-    );
-    row("notify, ring full".into(), stage(Work::Full, 1, 1, 0), "ns");
-    for providers in [1, 2, 4, 8] {
-        let what = format!("notify, 1 subscribed, of {providers} providers");
-        row(what, stage(Work::Cost, providers, 1, 0), "ns");
-    }
-    for others in [1, 8, 31] {
-        let what = format!("notify, 1 subscribed, {others} not");
-        row(what, stage(Work::Cost, 1, 1, others), "ns");
-    }
-    for subscribed in [2, 4, 8] {
-        let what = format!("notify, {subscribed} subscribed");
-        row(what, stage(Work::Cost, 1, subscribed, 0), "ns");
-    }
-    row(
-        "pool, no connection".into(),
-        stage(Work::Memory, 1, 0, 0),
-        "KiB",
-    );
-    row(
-        "pool, a connection, rings not in it".into(),
-        stage(Work::Memory, 1, 1, 0),
-        "KiB",
-    );
-    row(
-        "pool, two connections".into(),
-        stage(Work::Memory, 1, 2, 0),
-        "KiB",
-    );
-    rows
+    let cost = |what, machine| row(what, "ns", Work::Cost, machine);
+    let pool = |what, machine| row(what, "KiB", Work::Memory, machine);
+    vec![
+        row(names::FLOW, "M/s", Work::Flow(milliseconds), [1, 1, 0]),
+        row(names::DELAY, "us", Work::Delay, [1, 1, 0]),
+        row(names::ASK, "us", Work::Ask, [1, 1, 0]),
+        cost("notify, nobody connected", [1, 0, 0]),
+        cost(names::UNHEARD, [1, 0, 1]),
+        row(names::FULL, "ns", Work::Full, [1, 1, 0]),
+        cost(names::ONE, [1, 1, 0]),
+        cost("notify, 1 subscribed, of 2 providers", [2, 1, 0]),
+        cost("notify, 1 subscribed, of 4 providers", [4, 1, 0]),
+        cost(names::EIGHT_PROVIDERS, [8, 1, 0]),
+        cost("notify, 1 subscribed, 1 not", [1, 1, 1]),
+        cost("notify, 1 subscribed, 8 not", [1, 1, 8]),
+        cost(names::OTHERS, [1, 1, 31]),
+        cost("notify, 2 subscribed", [1, 2, 0]),
+        cost("notify, 4 subscribed", [1, 4, 0]),
+        cost(names::EIGHT, [1, 8, 0]),
+        pool(names::POOL, [1, 0, 0]),
+        pool("pool, a connection, rings not in it", [1, 1, 0]),
+        pool("pool, two connections", [1, 2, 0]),
+    ]
 }
 
-/// Measures the rows whose names contain `only` so many times, and prints medians, least and greatest.
-pub(crate) fn run(rounds: u32, seconds: f64, only: &str) -> Result<()> {
-    let processors = Processors::find()?;
-    let mut rows = rows((seconds * 1000.0) as u64);
-    rows.retain(|row| row.what.contains(only));
-    let mut figures = vec![Vec::new(); rows.len()];
-    for round in 1..=rounds {
-        for (row, figures) in rows.iter().zip(&mut figures) {
-            eprintln!("round {round} of {rounds}: {}", row.what);
-            match measure(row.stage, processors) {
-                Ok(found) => figures.push(found.delay.map_or(found.figure, |delay| delay.p50)),
-                Err(error) => eprintln!("  failed: {error:#}"),
-            }
-        }
+impl Row {
+    /// One figure, in the row's unit.
+    ///
+    /// # Errors
+    /// It did not come to an end, or a driver broke a rule.
+    pub(crate) fn measure(&self, processors: Processors) -> Result<f64> {
+        let found = measure(self.stage, processors)?;
+        Ok(found.delay.map_or(found.figure, |delay| delay.p50))
     }
-    for (Row { what, unit, .. }, figures) in rows.iter().zip(&figures) {
-        let least = figures.iter().copied().fold(f64::INFINITY, f64::min);
-        let most = figures.iter().copied().fold(0.0, f64::max);
-        let middle = median(figures).unwrap_or(0.0);
-        println!("{what:<44}{middle:>10.2} {unit:<4} ({least:.2}..{most:.2})");
-    }
-    Ok(())
 }

@@ -66,7 +66,7 @@ struct Arguments {
     /// Do without the crate iceoryx2, which is a hundred crates to build.
     #[arg(long)]
     without_iceoryx2: bool,
-    /// Measure the drivers and the service library in the hosted kernel instead: all rows, or those that contain this.
+    /// Only the whole stack, drivers and service library in the hosted kernel: all rows, or those that contain this.
     #[arg(long, value_name = "PART", num_args = 0..=1, default_missing_value = "")]
     drivers: Option<String>,
     /// List the contestants and measure nothing.
@@ -98,11 +98,7 @@ fn contestant(text: &str) -> Result<String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let drivers = arguments.drivers.as_deref();
     let done = match (arguments.list, arguments.check) {
-        (false, false) if drivers.is_some() => {
-            drivers::run(arguments.rounds, arguments.seconds, drivers.unwrap_or(""))
-        }
         (true, _) => list(),
         (false, true) => check(&arguments.only),
         (false, false) => run(&arguments),
@@ -121,13 +117,23 @@ fn extent(arguments: &Arguments) -> Extent {
         true => (2, 0.1, 500),
         false => (arguments.rounds, arguments.seconds, 4000),
     };
+    let chosen = !arguments.only.is_empty()
+        || !arguments.payload.is_empty()
+        || arguments.producers.is_some()
+        || !arguments.idle.is_empty();
     let rows = ROWS.into_iter().filter(|row| {
-        (arguments.payload.is_empty() || arguments.payload.contains(&row.payload))
+        // Who asks for the drivers gets contestants beside them only if he names some.
+        (chosen || arguments.drivers.is_none())
+            && (arguments.payload.is_empty() || arguments.payload.contains(&row.payload))
             && (arguments.producers.is_none() || arguments.producers == Some(row.producers))
             && (arguments.idle.is_empty() || arguments.idle.contains(&row.idle))
     });
     let rows = rows.collect();
     let only = arguments.only.clone();
+    let drivers = match chosen {
+        true => arguments.drivers.clone(),
+        false => Some(arguments.drivers.clone().unwrap_or_default()),
+    };
     Extent {
         rows,
         rounds,
@@ -135,6 +141,7 @@ fn extent(arguments: &Arguments) -> Extent {
         warm_up_seconds: seconds / 10.0,
         delays,
         only,
+        drivers,
     }
 }
 
@@ -243,6 +250,23 @@ mod tests {
         assert_eq!(rows(&[]), ROWS);
         let chosen = rows(&["--payload", "4096", "--producers", "1", "--idle", "lazy"]);
         assert_eq!(chosen, [series::Row::flow(4096, 1, Idle::Lazy)]);
+    }
+
+    #[test]
+    fn the_whole_stack_takes_part_unless_something_else_is_chosen() {
+        let extent = |arguments: &[&str]| extent(&parse(arguments).unwrap());
+        assert_eq!(extent(&[]).drivers.as_deref(), Some(""));
+        assert_eq!(extent(&["--idle", "lazy"]).drivers, None);
+        let only = extent(&["--drivers", "request"]);
+        assert_eq!(
+            (only.drivers.as_deref(), only.rows.len()),
+            (Some("request"), 0)
+        );
+        let both = extent(&["--drivers", "--only", "fltport-ring"]);
+        assert_eq!(
+            (both.drivers.as_deref(), both.rows.len()),
+            (Some(""), ROWS.len())
+        );
     }
 
     #[test]

@@ -11,10 +11,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::contestant::{Idle, Setting};
 use crate::contestants::{self, Entry};
+use crate::drivers;
 use crate::measure::{Budget, Outcome, Plan, Work};
 use crate::process::Processors;
 use crate::round_trip::{self, Times};
-use crate::statistics::{Spread, Stratum};
+use crate::statistics::{Spread, Stratum, median};
 
 /// A row of the table: everything but the contestant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -116,12 +117,23 @@ pub(crate) struct Extent {
     pub(crate) delays: u64,
     pub(crate) only: Vec<String>,
     pub(crate) rows: Vec<Row>,
+    /// Rows of the whole stack: those whose names contain this.
+    pub(crate) drivers: Option<String>,
 }
 
 impl Extent {
     /// Whether a contestant takes part.
     pub(crate) fn includes(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
+    }
+
+    fn driver_rows(&self) -> Vec<drivers::Row> {
+        let Some(part) = &self.drivers else {
+            return Vec::new();
+        };
+        let mut rows = drivers::rows((self.seconds * 1000.0) as u64);
+        rows.retain(|row| row.what.contains(part));
+        rows
     }
 
     fn budget(&self, row: &Row) -> Budget {
@@ -199,6 +211,16 @@ pub(crate) struct Bare {
     pub(crate) errors: Vec<String>,
 }
 
+/// One row of the whole stack.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Stack {
+    pub(crate) row: String,
+    pub(crate) unit: String,
+    /// One a round.
+    pub(crate) figures: Vec<f64>,
+    pub(crate) errors: Vec<String>,
+}
+
 /// Who does not take part, and why.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Skipped {
@@ -214,6 +236,7 @@ pub(crate) struct Results {
     pub(crate) skipped: Vec<Skipped>,
     pub(crate) cells: Vec<Cell>,
     pub(crate) bare: Vec<Bare>,
+    pub(crate) drivers: Vec<Stack>,
 }
 
 impl Results {
@@ -227,6 +250,12 @@ impl Results {
         Some(self.cell(contestant, row)?.rate(None)?.median)
     }
 
+    /// In the middle, in its row's unit.
+    pub(crate) fn stack(&self, row: &str) -> Option<f64> {
+        let stack = self.drivers.iter().find(|stack| stack.row == row)?;
+        median(&stack.figures)
+    }
+
     /// All that failed.
     pub(crate) fn errors(&self) -> impl Iterator<Item = String> {
         let cells = self.cells.iter().flat_map(|cell| {
@@ -238,7 +267,11 @@ impl Results {
             let errors = bare.errors.iter();
             errors.map(move |error| format!("{}: {error}", bare.name))
         });
-        cells.chain(bare)
+        let drivers = self.drivers.iter().flat_map(|stack| {
+            let errors = stack.errors.iter();
+            errors.map(move |error| format!("{}: {error}", stack.row))
+        });
+        cells.chain(bare).chain(drivers)
     }
 }
 
@@ -260,7 +293,10 @@ pub(crate) fn run(extent: &Extent, tell: impl Fn(&str)) -> Result<Results> {
         skipped,
         cells: rows.iter().map(|(row, entry)| empty(row, entry)).collect(),
         bare: bare(extent),
+        drivers: Vec::new(),
     };
+    let stacks = extent.driver_rows();
+    results.drivers = stacks.iter().map(no_figures).collect();
     for round in 1..=extent.rounds {
         for ((row, entry), cell) in rows.iter().zip(&mut results.cells) {
             let name = entry.about.name;
@@ -283,6 +319,13 @@ pub(crate) fn run(extent: &Extent, tell: impl Fn(&str)) -> Result<Results> {
             match times(bare, processors, extent.delays) {
                 Ok(times) => bare.times.push(times),
                 Err(error) => bare.errors.push(format!("{error:#}")),
+            }
+        }
+        for (row, stack) in stacks.iter().zip(&mut results.drivers) {
+            tell(&format!("round {round} of {}: {}", extent.rounds, row.what));
+            match row.measure(processors) {
+                Ok(figure) => stack.figures.push(figure),
+                Err(error) => stack.errors.push(format!("{error:#}")),
             }
         }
     }
@@ -317,6 +360,15 @@ fn empty(row: &Row, entry: &Entry) -> Cell {
         contestant: entry.about.name.into(),
         row: *row,
         outcomes: Vec::new(),
+        errors: Vec::new(),
+    }
+}
+
+fn no_figures(row: &drivers::Row) -> Stack {
+    Stack {
+        row: row.what.into(),
+        unit: row.unit.into(),
+        figures: Vec::new(),
         errors: Vec::new(),
     }
 }
@@ -378,6 +430,7 @@ pub(crate) mod tests {
                 delays: 10,
                 only: Vec::new(),
                 rows: ROWS.to_vec(),
+                drivers: None,
             },
             skipped: vec![Skipped {
                 contestant: "absent".into(),
@@ -389,6 +442,7 @@ pub(crate) mod tests {
                 times: vec![times],
                 errors: Vec::new(),
             }],
+            drivers: Vec::new(),
         }
     }
 

@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! What fltport's own ring is to reach, as ratios within one run. A goal of which one side was not
-//! measured is open, and says so.
+//! What fltport's own ring, and all of fltport, is to reach: ratios within one run, or nanoseconds. A
+//! goal of which one side was not measured is open, and says so.
 
 use serde::Serialize;
 
-use super::table::{number, one_way};
+use super::table::{number, one_way, round_trip};
 use crate::contestant::Idle;
+use crate::drivers::names;
 use crate::series::{Results, Row};
 
 /// The contestant whose goals these are.
@@ -94,8 +95,27 @@ pub(super) struct Verdict {
     reached: Option<bool>,
 }
 
-/// All goals. Empty if our ring did not take part.
+/// The whole stack, to the ring alone, at least.
+const STACK: f64 = 0.6;
+/// A request and its answer, to a socket's, at most.
+const ASK: f64 = 1.5;
+/// Nanoseconds.
+const UNHEARD: f64 = 5.0;
+const FULL: f64 = 40.0;
+/// KiB.
+const POOL: f64 = 256.0;
+/// What makes no difference on a shared machine.
+const FLAT: f64 = 1.33;
+
+/// All goals, of what took part.
 pub(super) fn judge(results: &Results) -> Vec<Verdict> {
+    let mut verdicts = ring_alone(results);
+    verdicts.extend(whole_stack(results));
+    verdicts
+}
+
+/// Empty if our ring did not take part.
+fn ring_alone(results: &Results) -> Vec<Verdict> {
     if !results.cells.iter().any(|cell| cell.contestant == OURS) {
         return Vec::new();
     }
@@ -121,6 +141,51 @@ pub(super) fn judge(results: &Results) -> Vec<Verdict> {
         DELAY,
     ));
     verdicts
+}
+
+/// What notifications and requests cost with drivers, service library and all. Empty if that was not measured.
+fn whole_stack(results: &Results) -> Vec<Verdict> {
+    if results.drivers.is_empty() {
+        return Vec::new();
+    }
+    let stack = |row| results.stack(row);
+    let ratio = |row, to: Option<f64>| stack(row).zip(to).map(|(figure, to)| figure / to);
+    let flow = ratio(names::FLOW, results.rate(OURS, &ONE));
+    let others = ratio(names::OTHERS, stack(names::ONE));
+    let providers = ratio(names::EIGHT_PROVIDERS, stack(names::ONE));
+    let each = stack(names::EIGHT).zip(stack(names::ONE));
+    let each = each.map(|(eight, one)| (eight - one) / 7.0);
+    vec![
+        Verdict {
+            goal: format!("notify() to typed handler: at least {}", number(STACK)),
+            against: format!("{OURS}, {}", ONE.title()),
+            figure: flow,
+            reached: flow.map(|flow| flow >= STACK),
+        },
+        at_most(
+            "notify() after a pause, to the handler",
+            "the bare futex, one way",
+            ratio(names::DELAY, one_way(results, "futex")),
+            DELAY,
+        ),
+        at_most(
+            "request and answer",
+            "seqpacket, there and back",
+            ratio(names::ASK, round_trip(results, "seqpacket")),
+            ASK,
+        ),
+        at_most("nobody subscribed", "ns", stack(names::UNHEARD), UNHEARD),
+        at_most("ring full, loss counted", "ns", stack(names::FULL), FULL),
+        at_most("pool without connections", "KiB", stack(names::POOL), POOL),
+        at_most("8 providers", "one provider", providers, FLAT),
+        at_most("31 connections that do not subscribe", "none", others, FLAT),
+        Verdict {
+            goal: "each further connection that subscribes costs".into(),
+            against: "ns".into(),
+            figure: each,
+            reached: None,
+        },
+    ]
 }
 
 fn compare(results: &Results, goal: &Goal) -> Verdict {
@@ -160,6 +225,7 @@ pub(super) fn render(verdicts: &[Verdict]) -> String {
         let outcome = match verdict.reached {
             Some(true) => "reached",
             Some(false) => "MISSED",
+            None if verdict.figure.is_some() => "measured",
             None => "not measured",
         };
         let figure = verdict.figure.map_or("-".to_string(), number);
@@ -172,6 +238,7 @@ pub(super) fn render(verdicts: &[Verdict]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::series::Stack;
     use crate::series::tests::made_up;
 
     #[test]
@@ -216,5 +283,33 @@ mod tests {
         };
         assert_eq!((wakes.figure, wakes.reached), (Some(1500.0), Some(true)));
         assert_eq!((delay.figure, delay.reached), (Some(1.1), Some(true)));
+    }
+
+    #[test]
+    fn the_whole_stack_is_held_against_the_ring_alone() {
+        let mut results = made_up(&[(OURS, ONE, &[20.0])]);
+        let rows = [
+            (names::FLOW, 10.0),
+            (names::ONE, 100.0),
+            (names::EIGHT, 800.0),
+            (names::UNHEARD, 3.0),
+        ];
+        results.drivers = Vec::from(rows.map(|(row, figure)| Stack {
+            row: row.into(),
+            unit: "any".into(),
+            figures: vec![figure],
+            errors: Vec::new(),
+        }));
+        let verdicts = whole_stack(&results);
+        assert_eq!(
+            (verdicts[0].figure, verdicts[0].reached),
+            (Some(0.5), Some(false))
+        );
+        assert_eq!(
+            (verdicts[3].figure, verdicts[3].reached),
+            (Some(3.0), Some(true))
+        );
+        let text = render(&verdicts);
+        assert!(text.contains("measured        100"), "{text}");
     }
 }

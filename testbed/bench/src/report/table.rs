@@ -35,6 +35,10 @@ pub(super) fn render(results: &Results) -> String {
     if results.bare.iter().any(|bare| !bare.times.is_empty()) {
         put(&mut text, "bare means, 64 B (microseconds)", bare(results));
     }
+    if results.drivers.iter().any(|row| !row.figures.is_empty()) {
+        let title = "the whole stack, 64 B, drivers in the hosted kernel";
+        put(&mut text, title, stack(results));
+    }
     line(&mut text, "");
     for skipped in &results.skipped {
         line(
@@ -201,14 +205,18 @@ fn delay(results: &Results, cells: &[&Cell]) -> Vec<Vec<String>> {
 
 /// The median of one of the bare means, one way.
 pub(super) fn one_way(results: &Results, name: &str) -> Option<f64> {
+    means(results, name, |times| times.one_way)
+}
+
+/// The same, there and back.
+pub(super) fn round_trip(results: &Results, name: &str) -> Option<f64> {
+    means(results, name, |times| times.round_trip)
+}
+
+fn means(results: &Results, name: &str, way: fn(&Times) -> Delay) -> Option<f64> {
     let bare = results.bare.iter().find(|bare| bare.name == name)?;
-    median(
-        &bare
-            .times
-            .iter()
-            .map(|times| times.one_way.p50)
-            .collect::<Vec<f64>>(),
-    )
+    let times = bare.times.iter().map(|times| way(times).p50);
+    median(&times.collect::<Vec<f64>>())
 }
 
 fn bare(results: &Results) -> Vec<Vec<String>> {
@@ -232,6 +240,15 @@ fn bare(results: &Results) -> Vec<Vec<String>> {
             spread(figures(|times| times.round_trip, |delay| delay.p50)),
             middle(figures(|times| times.round_trip, |delay| delay.p99)),
         ]);
+    }
+    lines
+}
+
+fn stack(results: &Results) -> Vec<Vec<String>> {
+    let mut lines = vec![texts(&["", "median (min..max)", "unit"])];
+    for row in &results.drivers {
+        let figures = spread(Spread::of(&row.figures));
+        lines.push(vec![row.row.clone(), figures, row.unit.clone()]);
     }
     lines
 }
