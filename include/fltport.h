@@ -1093,7 +1093,16 @@ typedef struct _FLTPORT_DESCRIPTION {
     ULONG Quota;
     ULONG Rate;
     ULONG Burst;
+    /* Bit n, the common driver's to keep: message n is a notification that nobody would hear. It is counted
+       instead, in any of the rows of FLTPORT_UNHEARD_ROW counters, out of which the common driver takes it. */
+    volatile ULONGLONG *Quiet;
+    volatile ULONGLONG *Unheard;
+    ULONG UnheardRows;
+    ULONG Reserved2;
 } FLTPORT_DESCRIPTION;
+
+#define FLTPORT_UNHEARD_ROW (FLTPORT_MAX_MESSAGE_NUMBER + 1)
+#define FLTPORT_MAX_UNHEARD_ROWS 64
 
 typedef struct _FLTPORT_INTERFACE {
     ULONG Size;

@@ -2,7 +2,7 @@
 //! A provider's place in the routes, and what it keeps while nobody is connected.
 
 use crate::fair::TokenBucket;
-use crate::ffi::InterestWord;
+use crate::ffi::{InterestWord, UnheardCounters};
 use crate::lane::Bookings;
 use crate::ledger::{Account, Loss, Unreported};
 use crate::pending::Pending;
@@ -109,6 +109,8 @@ pub(crate) struct ProviderSlot {
     pub(crate) blamed: u64,
     /// The client driver's word for who listens.
     pub(crate) interest: Option<InterestWord>,
+    /// Where it counts what nobody would hear.
+    pub(crate) counters: Option<UnheardCounters>,
     /// The account of requests that nobody decides.
     pub(crate) undecided: request_account::Accounts,
     /// The sum of the requests that connections were asked which have ended.
@@ -124,6 +126,7 @@ impl ProviderSlot {
         provider: PoolArc<Provider>,
         backlog: Option<Backlog>,
         interest: Option<InterestWord>,
+        counters: Option<UnheardCounters>,
     ) -> Result<PoolBox<Self>> {
         let unheard = Account::new(TYPES)?;
         let ended = Account::new(TYPES)?;
@@ -144,6 +147,7 @@ impl ProviderSlot {
             bookings,
             blamed: 0,
             interest,
+            counters,
             undecided,
             ended_requests,
             pending,
@@ -161,6 +165,17 @@ impl ProviderSlot {
         }
         if let Some(backlog) = &mut self.backlog {
             backlog.unreported.add(message, loss);
+        }
+    }
+
+    /// Takes over what the client driver has counted because nobody would hear it. Whoever reads the account calls this first.
+    pub(crate) fn collect_unheard(&mut self) {
+        let types = self.provider.notifications;
+        // Copied: they are not the slot's.
+        if let Some(counters) = self.counters {
+            counters.take(types, |message, count| {
+                self.lose_unheard(message, Loss::new(Cause::NoConnection, count));
+            });
         }
     }
 

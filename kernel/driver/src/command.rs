@@ -354,7 +354,7 @@ fn ledger(routes: &mut Routes, caller: &Connection, rows: &mut Rows<'_>) {
     let access = &caller.access;
     let mut number = 0;
     while let Some(next) = routes.next_provider_number(number) {
-        routes.collect_too_high(next);
+        routes.collect(next);
         number = next + 1;
     }
     let seen = |receiver: &&Receiver| access.sees_connection(&caller.identity, receiver);

@@ -143,6 +143,7 @@ impl Driver {
             rate: 0,
             burst: 0,
             interest: None,
+            counters: None,
             defaults: &[],
         };
         self.register(own).map(drop)
@@ -295,7 +296,12 @@ impl Driver {
             0 => None,
             bytes => Some(Backlog::new(bytes, description.policy)?),
         };
-        let slot = ProviderSlot::new(provider.clone(), backlog, description.interest)?;
+        let slot = ProviderSlot::new(
+            provider.clone(),
+            backlog,
+            description.interest,
+            description.counters,
+        )?;
         let added = self.routes.lock().add_provider(slot);
         added.map_err(|(slot, error)| {
             drop(slot);

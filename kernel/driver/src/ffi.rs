@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What is a client driver's: its command handler and completion routines, and its word for who
-//! listens.
+//! What is a client driver's: its command handler and completion routines, its word for who listens, and
+//! where it counts what nobody hears.
 
+use crate::ledger::bit;
 use crate::provider::Provider;
 use core::ffi::c_void;
 use core::sync::atomic::{AtomicU64, Ordering};
 use fltport_abi::account::Outcome;
 use fltport_abi::interface::{
-    CommandCaller, CommandHandler, Completion, CompletionRoutine, SnapshotHandle, SnapshotRoutine,
+    CommandCaller, CommandHandler, Completion, CompletionRoutine, MAX_UNHEARD_ROWS, SnapshotHandle,
+    SnapshotRoutine, UNHEARD_ROW,
 };
 use fltport_nt::bindings::STATUS_INVALID_PARAMETER;
 use fltport_nt::ex::PoolArc;
@@ -117,6 +119,65 @@ impl InterestWord {
         let word = unsafe { &*self.0 };
         // Relaxed: a hint. Whoever reads an old one is as if he had asked a moment ago.
         word.store(types, Ordering::Relaxed);
+    }
+}
+
+/// Where a client driver counts what nobody would hear, and its word for what that is.
+#[derive(Clone, Copy)]
+pub(crate) struct UnheardCounters {
+    quiet: *const AtomicU64,
+    first: *const AtomicU64,
+    rows: usize,
+}
+
+// SAFETY: pointers to atomics that are valid as long as this exists, as `new` demands.
+unsafe impl Send for UnheardCounters {}
+// SAFETY: as above.
+unsafe impl Sync for UnheardCounters {}
+
+impl UnheardCounters {
+    /// `None` without a word; `STATUS_INVALID_PARAMETER` for what is not aligned or cannot be.
+    ///
+    /// # Safety
+    /// `quiet` and so many rows of counters at `first` are as [`InterestWord::new`] demands, but that others add to the
+    /// counters atomically.
+    pub(crate) unsafe fn new(quiet: *mut u64, first: *mut u64, rows: u32) -> Result<Option<Self>> {
+        if quiet.is_null() {
+            return Ok(None);
+        }
+        let has_rows = !first.is_null() && (1..=MAX_UNHEARD_ROWS).contains(&rows);
+        if !has_rows || !quiet.is_aligned() || !first.is_aligned() {
+            return Err(NtError(STATUS_INVALID_PARAMETER));
+        }
+        Ok(Some(UnheardCounters {
+            quiet: quiet.cast(),
+            first: first.cast(),
+            rows: rows as usize,
+        }))
+    }
+
+    /// IRQL: any. Says which types may be counted from now on.
+    pub(crate) fn set_quiet(&self, types: u64) {
+        // SAFETY: valid, as `new` was promised: this lies in the routes.
+        let word = unsafe { &*self.quiet };
+        // Relaxed: whoever reads an old one is as if he had offered, or counted, a moment ago.
+        word.store(types, Ordering::Relaxed);
+    }
+
+    /// IRQL: any. Takes out what was counted of these types: calls `sink` with each message and how many.
+    pub(crate) fn take(&self, types: u64, mut sink: impl FnMut(u16, u64)) {
+        let count = self.rows * UNHEARD_ROW;
+        // SAFETY: valid for so many, as `new` was promised, and atomics.
+        let counters = unsafe { core::slice::from_raw_parts(self.first, count) };
+        for message in (0..UNHEARD_ROW as u16).filter(|message| types & bit(*message) != 0) {
+            let column = counters.iter().skip(message.into()).step_by(UNHEARD_ROW);
+            // Relaxed: only numbers, and each is taken out once. Who was told that something had been counted finds it.
+            let found = column.filter(|counter| counter.load(Ordering::Relaxed) != 0);
+            let count = found.map(|it| it.swap(0, Ordering::Relaxed)).sum();
+            if count != 0 {
+                sink(message, count);
+            }
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use crate::command_shape::Shapes;
 use crate::defaults::{Declared, Defaults};
-use crate::ffi::{Handler, InterestWord, Reporter};
+use crate::ffi::{Handler, InterestWord, Reporter, UnheardCounters};
 use crate::ledger::bit;
 use crate::policy::KeyName;
 use crate::tag;
@@ -37,6 +37,7 @@ pub(crate) struct Description<'a> {
     pub(crate) rate: u32,
     pub(crate) burst: u32,
     pub(crate) interest: Option<InterestWord>,
+    pub(crate) counters: Option<UnheardCounters>,
     pub(crate) defaults: &'a [Declared<'a>],
 }
 

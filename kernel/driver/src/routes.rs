@@ -411,9 +411,24 @@ impl Routes {
     pub(crate) fn tell_interest(&mut self) {
         self.refresh();
         for slot in self.providers() {
+            let interest = self.interest(slot);
             if let Some(word) = &slot.interest {
-                word.set(self.interest(slot));
+                word.set(interest);
             }
+            if let Some(counters) = &slot.counters {
+                // What nobody hears uses its rate up as well.
+                let is_limited = slot.provider.rate != 0;
+                let unheard = slot.provider.notifications & !interest;
+                counters.set_quiet(if is_limited { 0 } else { unheard });
+            }
+        }
+    }
+
+    /// Brings a provider's accounts up to date, for who reads them.
+    pub(crate) fn collect(&mut self, provider: u16) {
+        self.collect_too_high(provider);
+        if let Some(slot) = self.provider(provider) {
+            slot.collect_unheard();
         }
     }
 

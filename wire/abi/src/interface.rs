@@ -18,6 +18,7 @@
 //! NTSTATUS. `include/fltport.h` says the same for C; a test compares the two.
 
 use crate::account::{CAUSES, OUTCOMES};
+use crate::limits::MAX_MESSAGE_NUMBER;
 use core::ffi::c_void;
 use core::mem::offset_of;
 
@@ -192,7 +193,27 @@ pub struct ProviderDescription {
     pub rate: u32,
     /// How many may come at once, for a `rate`; 0 for as many as in a second.
     pub burst: u32,
+    /// A word of the client driver's, in non-paged memory, or null; zero when it registers. While the
+    /// provider is registered, the common driver keeps bit n set if message n is a notification that nobody
+    /// would hear, and that need not be offered: the client driver may count it in `unheard` instead,
+    /// unless it has a booking. It is 0 and not written to any more when `unregister` has returned.
+    pub quiet: *mut u64,
+    /// Where the client driver counts these, in non-paged memory; not null with `quiet`. Rows of
+    /// [`UNHEARD_ROW`] counters, one for each message number; any row will do, so that processors need not
+    /// share one. The client driver adds, the common driver swaps for 0 what it takes into the
+    /// ledger, with the cause *no connection*; both atomically. What is added while the provider is not
+    /// registered is the next common driver's.
+    pub unheard: *mut u64,
+    /// How many rows; at most [`MAX_UNHEARD_ROWS`].
+    pub unheard_rows: u32,
+    /// 0.
+    pub reserved2: u32,
 }
+
+/// Counters in a row of [`ProviderDescription::unheard`].
+pub const UNHEARD_ROW: usize = MAX_MESSAGE_NUMBER as usize + 1;
+/// Rows that it has at most.
+pub const MAX_UNHEARD_ROWS: u32 = 64;
 
 impl ProviderDescription {
     /// One of this revision that says nothing yet.
@@ -213,6 +234,10 @@ impl ProviderDescription {
         quota: 0,
         rate: 0,
         burst: 0,
+        quiet: core::ptr::null_mut(),
+        unheard: core::ptr::null_mut(),
+        unheard_rows: 0,
+        reserved2: 0,
     };
 }
 

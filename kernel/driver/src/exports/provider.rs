@@ -5,7 +5,7 @@ use super::{Registered, bytes, driver_of, registered, revised};
 use crate::command::settle_rings;
 use crate::defaults::Declared;
 use crate::driver::DRIVER;
-use crate::ffi::{Handler, InterestWord, Reporter};
+use crate::ffi::{Handler, InterestWord, Reporter, UnheardCounters};
 use crate::ledger::bit;
 use crate::provider::{Description, Provider};
 use crate::usage;
@@ -46,7 +46,7 @@ pub(super) unsafe extern "system" fn register(
 
 /// # Safety
 /// The description's pointers are valid: the schema for its length during the call, handler,
-/// snapshot routine, context and interest word until `unregister` has returned.
+/// snapshot routine, context, interest word, quiet word and counters until `unregister` has returned.
 unsafe fn register_provider(description: &ProviderDescription) -> Result<Registered> {
     if current_irql() != PASSIVE_LEVEL {
         return Err(NtError(STATUS_INVALID_LEVEL));
@@ -75,6 +75,9 @@ unsafe fn register_provider(description: &ProviderDescription) -> Result<Registe
     // SAFETY: as the caller vouches; `unregister` takes the provider out of the routes before it
     // returns.
     let interest = unsafe { InterestWord::new(description.interest) }?;
+    let (quiet, unheard) = (description.quiet, description.unheard);
+    // SAFETY: as for the interest word.
+    let counters = unsafe { UnheardCounters::new(quiet, unheard, description.unheard_rows) }?;
     // SAFETY: as the caller vouches.
     let defaults = unsafe { defaults(description) }?;
     let driver = DRIVER.get().ok_or(NtError(STATUS_DELETE_PENDING))?;
@@ -88,6 +91,7 @@ unsafe fn register_provider(description: &ProviderDescription) -> Result<Registe
         rate: description.rate,
         burst: description.burst,
         interest,
+        counters,
         defaults: &defaults,
     })?;
     PoolBox::new(crate::tag::PROVIDER, provider.clone())
@@ -175,7 +179,7 @@ pub(super) unsafe extern "system" fn statistics(
     };
     settle_rings(&driver);
     let mut routes = driver.routes().lock();
-    routes.collect_too_high(provider.number);
+    routes.collect(provider.number);
     usage::statistics(&routes, provider.number, &mut found);
     drop(routes);
     let known = size_of::<ProviderStatistics>().min(wanted.size as usize);

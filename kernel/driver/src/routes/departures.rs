@@ -96,8 +96,11 @@ impl Routes {
 
     /// Takes a provider out of its place. What it has queued is still delivered.
     pub(crate) fn remove_provider(&mut self, number: u16) -> Option<PoolBox<ProviderSlot>> {
+        if let Some(counters) = self.provider(number).and_then(|slot| slot.counters) {
+            counters.set_quiet(0);
+        }
         // Nothing will be offered any more that would bring this along.
-        self.collect_too_high(number);
+        self.collect(number);
         for receiver in taken_mut(&mut self.connections) {
             receiver.unbook_all(number);
             if let Some(subscription) = receiver.subscription(number) {

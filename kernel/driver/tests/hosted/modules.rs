@@ -39,4 +39,5 @@ mod snapshot;
 mod stream;
 mod streams;
 mod stub;
+mod unheard;
 mod unload;

@@ -127,7 +127,8 @@ fn table(p: &mut Program) {
             "BacklogPolicy" = backlog_policy, "Reserved" = reserved, "OnCommand" = on_command,
             "Context" = context, "Interest" = interest, "OnSnapshot" = on_snapshot,
             "Defaults" = defaults, "DefaultCount" = default_count, "Quota" = quota,
-            "Rate" = rate, "Burst" = burst,
+            "Rate" = rate, "Burst" = burst, "Quiet" = quiet, "Unheard" = unheard,
+            "UnheardRows" = unheard_rows, "Reserved2" = reserved2,
         });
     }
     {
@@ -181,6 +182,8 @@ fn constants(p: &mut Program) {
     p.constant("ANNOUNCE", interface::ANNOUNCE as u64);
     p.constant("REVOKE", interface::REVOKE as u64);
     p.constant("ASK", interface::ASK as u64);
+    p.constant("UNHEARD_ROW", interface::UNHEARD_ROW as u64);
+    p.constant("MAX_UNHEARD_ROWS", interface::MAX_UNHEARD_ROWS.into());
     p.constant("KEEP_NEWEST", BacklogPolicy::KeepNewest as u64);
     p.constant("KEEP_OLDEST", BacklogPolicy::KeepOldest as u64);
     let declared = interface::REQUEST_DECLARED_DEFAULT;
