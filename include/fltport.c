@@ -16,6 +16,8 @@
 
 #define EVERYTHING (~0ULL)
 #define TYPES (FLTPORT_MAX_MESSAGE_NUMBER + 1)
+/* Rows of counters for what nobody hears, so that processors seldom meet in one; 4 KiB in all. */
+#define UNHEARD_ROWS 8
 /* A table of revision 1.1 ends with this function. */
 #define INTERFACE_1_1 (offsetof(FLTPORT_INTERFACE, SnapshotLive) + sizeof(void *))
 
@@ -31,6 +33,8 @@ typedef struct _STAGED {
 struct _FLTPORT_PROVIDER {
     /* First: FltPortIsListening reads it. The common driver's while the provider is bound. */
     volatile ULONGLONG Interest;
+    /* What nobody would hear is counted: the common driver's, too, and 0 without one. */
+    volatile ULONGLONG Quiet;
     FLTPORT_DESCRIPTION Description;
     ULONG Tag;
     ULONGLONG Notifications; /* bit n: message n is one */
@@ -62,6 +66,7 @@ struct _FLTPORT_PROVIDER {
     ULONG Booked; /* bytes behind End that only bookings may use */
     BOOLEAN AnyLost;
     ULONGLONG Lost[TYPES][FLTPORT_CAUSES];
+    volatile ULONGLONG Unheard[UNHEARD_ROWS][FLTPORT_UNHEARD_ROW]; /* without the lock */
 };
 
 static BOOLEAN IsOne(ULONGLONG Set, USHORT Message)
@@ -274,6 +279,7 @@ static void Announce(PFLTPORT_PROVIDER P, const FLTPORT_INTERFACE *Table)
 static void Unregister(PFLTPORT_PROVIDER P)
 {
     P->Table->Unregister(P->Handle);
+    P->Quiet = 0;
     P->Interest = EVERYTHING;
 }
 
@@ -302,6 +308,7 @@ static NTSTATUS Bind(PFLTPORT_PROVIDER P)
         Drain(P);
         SetBound(P, (BOOLEAN)!Ending);
     } else {
+        P->Quiet = 0;
         P->Interest = EVERYTHING;
     }
     KeReleaseSpinLock(&P->Lock, Irql);
@@ -459,6 +466,9 @@ static PFLTPORT_PROVIDER Make(PDRIVER_OBJECT DriverObject, const FLTPORT_REGISTR
     D->Quota = R->Quota;
     D->Rate = R->Rate;
     D->Burst = R->Burst;
+    D->Quiet = &P->Quiet;
+    D->Unheard = P->Unheard[0];
+    D->UnheardRows = UNHEARD_ROWS;
     return P;
 }
 
@@ -524,27 +534,52 @@ void FltPortUnregister(PFLTPORT_PROVIDER P)
 
 /* ---- Notifications ---- */
 
-/* Checks a notification of this revision, and gives it its time. */
-static BOOLEAN IsSound(PFLTPORT_PROVIDER P, FLTPORT_NOTIFICATION *N)
+/* Checks a notification of this revision. */
+static BOOLEAN IsSound(PFLTPORT_PROVIDER P, const FLTPORT_NOTIFICATION *N)
 {
-    LARGE_INTEGER Now;
-    if (!IsOne(P->Notifications, N->Message) || N->Fixed > N->Length
-        || (N->Length != 0 && N->Payload == NULL))
+    return (BOOLEAN)(IsOne(P->Notifications, N->Message) && N->Fixed <= N->Length
+        && (N->Length == 0 || N->Payload != NULL));
+}
+
+/* The calling thread's row of counters: by its stack, which is at hand on every processor. Fibonacci hashing,
+   for stacks lie at regular distances. */
+static ULONG Row(void)
+{
+    volatile UCHAR Here = 0;
+    ULONGLONG Stack = (ULONGLONG)(size_t)&Here >> 14;
+    return (ULONG)(Stack * 0x9E3779B97F4A7C15ULL >> 61) & (UNHEARD_ROWS - 1);
+}
+
+/* Counts a sound notification without a booking, if nobody would hear it; FALSE if it has to be offered, and so
+   if there is anything else to be said of it. The common driver takes the counts out. IRQL: any. */
+static BOOLEAN CountUnheard(PFLTPORT_PROVIDER P, const FLTPORT_NOTIFICATION *N)
+{
+    volatile ULONGLONG *Counter;
+    if (!IsOne(P->Quiet, N->Message) || N->Length > FLTPORT_MAX_PAYLOAD
+        || KeGetCurrentIrql() > DISPATCH_LEVEL)
         return FALSE;
-    if (N->Time == 0) {
-        KeQuerySystemTimePrecise(&Now);
-        N->Time = Now.QuadPart;
-    }
+    Counter = &P->Unheard[Row()][N->Message];
+#ifdef __GNUC__
+    __atomic_fetch_add(Counter, 1, __ATOMIC_RELAXED);
+#else
+    InterlockedIncrementNoFence64((volatile LONG64 *)Counter);
+#endif
     return TRUE;
 }
 
 /* Offers a sound notification, for which Staged bytes of the staging buffer have been booked. */
-static NTSTATUS Offer(PFLTPORT_PROVIDER P, const FLTPORT_NOTIFICATION *N, ULONG Staged)
+static NTSTATUS Offer(PFLTPORT_PROVIDER P, FLTPORT_NOTIFICATION *N, ULONG Staged)
 {
     NTSTATUS Status = STATUS_DELETE_PENDING;
+    LARGE_INTEGER Now;
     KIRQL Irql;
+    BOOLEAN Inside;
+    if (N->Time == 0) {
+        KeQuerySystemTimePrecise(&Now);
+        N->Time = Now.QuadPart;
+    }
     /* To the end: what one that has begun to go does not take is staged before the next can bind. */
-    BOOLEAN Inside = EnterBoundOrLock(P, &Irql);
+    Inside = EnterBoundOrLock(P, &Irql);
     if (Inside) {
         Status = P->Table->Notify(P->Handle, N);
         if (Staged == 0 && Status != STATUS_DELETE_PENDING) {
@@ -575,6 +610,8 @@ NTSTATUS FltPortNotifyEx(PFLTPORT_PROVIDER P, const FLTPORT_NOTIFICATION *Notifi
     FLTPORT_NOTIFICATION N;
     if (!Revised(&N, sizeof(N), Notification, FLTPORT_NOTIFICATION_1_0) || !IsSound(P, &N))
         return STATUS_INVALID_PARAMETER;
+    if (N.Booking == 0 && CountUnheard(P, &N))
+        return STATUS_SUCCESS;
     return Offer(P, &N, 0);
 }
 
@@ -586,6 +623,8 @@ NTSTATUS FltPortNotifyBooked(PFLTPORT_PROVIDER P, USHORT Message, USHORT Fixed, 
     Describe(&N, Message, Fixed, Payload, Length, 0);
     if (!IsSound(P, &N))
         return STATUS_INVALID_PARAMETER;
+    if (Booking == NULL && CountUnheard(P, &N))
+        return STATUS_SUCCESS;
     if (Booking != NULL) {
         N.Booking = Booking->Number;
         Staged = Booking->Staged;

@@ -99,7 +99,18 @@ impl<H: Handler> Provider<H> {
     /// Success means that it is accounted for: delivered, queued, or lost with a cause that the
     /// ledger shows. Fails with `STATUS_INVALID_PARAMETER` if the message is not one of this
     /// provider's notifications.
+    #[inline]
     pub fn notify<'m, M: Message<'m>>(&self, message: &M) -> Result<()> {
+        if self.stub.passes_over(M::NUMBER, message.encoded_len()) {
+            return Ok(());
+        }
+        self.offer(message)
+    }
+
+    /// As [`Provider::notify`], to who listens.
+    // Not with the few instructions of a notification that nobody hears.
+    #[inline(never)]
+    fn offer<'m, M: Message<'m>>(&self, message: &M) -> Result<()> {
         let offer = |payload: &[u8]| self.stub.notify(M::NUMBER, M::FIXED as u16, payload);
         match with_encoded(self.options.terms.tag, message, offer) {
             Ok(offered) => offered,

@@ -98,7 +98,7 @@ impl<R: Routines> Registration<R> {
             Ok(_) if table.is_first() => gate.interest.store(UNKNOWN, Ordering::Relaxed),
             Ok(_) => {}
             // It may have been written before that failed.
-            Err(_) => gate.interest.store(EVERYTHING, Ordering::Relaxed),
+            Err(_) => gate.stage_everything(),
         }
         let mut state = gate.state.lock();
         state.binding = false;
@@ -146,6 +146,12 @@ impl Gate {
     /// IRQL: PASSIVE_LEVEL. From here on everything is staged.
     fn unregister(&self, bound: Bound) {
         bound.unregister();
+        self.stage_everything();
+    }
+
+    /// IRQL: any. The common driver does not write these words any more: everything is wanted.
+    fn stage_everything(&self) {
+        self.unheard.quiet.store(0, Ordering::Relaxed);
         self.interest.store(EVERYTHING, Ordering::Relaxed);
     }
 
@@ -156,8 +162,8 @@ impl Gate {
             state.announced = None;
             state.leaving = true;
         }
-        // By now the common driver does not write it any more: it has unregistered everybody.
-        self.interest.store(EVERYTHING, Ordering::Relaxed);
+        // By now it has unregistered everybody.
+        self.stage_everything();
         // Not a caller is inside then, and not a binder.
         let closed = self.inside.close();
         let bound = {

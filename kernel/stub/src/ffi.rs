@@ -15,6 +15,7 @@ pub use routines::Snapshot;
 use crate::binding::Registration;
 use crate::staging::Staged;
 use crate::stub::Routines;
+use crate::unheard::ROWS;
 use core::mem::MaybeUninit;
 use core::slice;
 use fltport_abi::account::{Cause, Outcome};
@@ -87,6 +88,7 @@ impl Table {
     /// [`Bound::unregister`] has returned, or the table has been revoked.
     pub(crate) fn register<R: Routines>(self, registration: &Registration<R>) -> Result<Bound> {
         let Registration { schema, terms, .. } = registration;
+        let unheard = &registration.gate.unheard;
         let context: *const Registration<R> = registration;
         // Copied by the call, as is what they point to.
         let mut declared = registration.defaults.iter();
@@ -109,6 +111,10 @@ impl Table {
             quota: terms.quota,
             rate: terms.rate,
             burst: terms.burst,
+            quiet: unheard.quiet.as_ptr(),
+            // Written to by atomic operations only, which a shared slice of atomics is for.
+            unheard: unheard.counters.as_ptr().cast_mut().cast(),
+            unheard_rows: ROWS as u32,
             defaults: defaults.as_ptr(),
             default_count: defaults.len() as u32,
             on_command: Some(on_command::<R>),

@@ -5,6 +5,7 @@ use crate::asynchronous::Owed;
 use crate::booking::Room;
 use crate::ffi::{Bound, Guard, Inside, Table};
 use crate::staging::{Staged, Staging};
+use crate::unheard::Unheard;
 use core::sync::atomic::{AtomicU64, Ordering};
 use fltport_abi::account::Cause;
 use fltport_nt::bindings::STATUS_DELETE_PENDING;
@@ -21,6 +22,7 @@ pub(crate) struct Gate {
     /// Which messages would reach anybody: the common driver's to write while it is bound;
     /// [`EVERYTHING`] without one, [`UNKNOWN`] with one that does not write it.
     pub(crate) interest: AtomicU64,
+    pub(crate) unheard: Unheard,
 }
 
 /// What the interest word says while everything is staged.
@@ -52,6 +54,7 @@ impl Gate {
     pub(crate) fn new(tag: Tag, staging: u32) -> Result<PoolArc<Self>> {
         let staging = Staging::new(tag, staging as usize)?;
         let inside = Inside::new(tag)?;
+        let unheard = Unheard::new(tag)?;
         PoolArc::new_with(tag, || Gate {
             tag,
             inside,
@@ -65,6 +68,7 @@ impl Gate {
                 owed: None,
             }),
             interest: AtomicU64::new(EVERYTHING),
+            unheard,
         })
     }
 

@@ -28,6 +28,7 @@ mod publication;
 mod reservation;
 mod staging;
 mod stub;
+mod unheard;
 
 pub use booking::Booking;
 pub use ffi::Snapshot;

@@ -133,8 +133,18 @@ impl<R: Routines> Stub<R> {
     /// ledger shows. Fails with `STATUS_INVALID_PARAMETER` if the message is not one of this
     /// provider's notifications.
     pub fn notify(&self, message: u16, fixed: u16, payload: &[u8]) -> Result<()> {
+        if usize::from(fixed) <= payload.len() && self.passes_over(message, payload.len()) {
+            return Ok(());
+        }
         let staged = Staged::new(message, fixed, system_time(), payload);
         self.gate.offer(&staged, payload, Room::NONE)
+    }
+
+    /// IRQL: <= DISPATCH_LEVEL. Accounts for a notification of so many bytes, if nobody would hear it and it is accounted for with
+    /// that; false, and nothing has happened, if it has to be offered. To be asked before a message is encoded.
+    #[inline]
+    pub fn passes_over(&self, message: u16, length: usize) -> bool {
+        self.gate.unheard.count(message, length)
     }
 
     /// IRQL: <= DISPATCH_LEVEL. Accounts for a notification that could not be offered.

@@ -5,7 +5,7 @@
 use fltport_abi::interface::{
     ANNOUNCE, ASK, Ask, CALLBACK_NAME, CommandHandler, Interface, Notification,
     ProviderDescription, ProviderHandle, REVOKE, Request, Revised, SnapshotHandle, SnapshotRoutine,
-    VERSION,
+    UNHEARD_ROW, VERSION,
 };
 use fltport_abi::message::Message;
 use fltport_nt::bindings::{
@@ -14,6 +14,7 @@ use fltport_nt::bindings::{
 use fltport_nt::ex::{CallbackObject, CallbackRegistration, Listener, PoolArc, Tag};
 use fltport_nt::utf16;
 use std::ffi::c_void;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -63,6 +64,10 @@ struct Behaviour {
     /// A revocation comes while a client has its answer and has not used it.
     goes_when_asked: bool,
     is_of_the_first_revision: bool,
+    /// These types are heard by nobody: with the next registration.
+    quiet: u64,
+    /// Where the client counts them: the first counter, and how many rows there are.
+    unheard: (usize, usize),
 }
 
 static BEHAVIOUR: Mutex<Option<Behaviour>> = Mutex::new(None);
@@ -197,6 +202,24 @@ impl CommonDriver {
 
     pub(crate) fn answers(&self, reply: &[u8], outcome: u32) {
         with(|b| b.answer = (reply.to_vec(), outcome));
+    }
+
+    /// With the next registration these types are heard by nobody.
+    pub(crate) fn is_quiet(&self, types: u64) {
+        with(|b| b.quiet = types);
+    }
+
+    /// How many of a type the client has counted because nobody hears them.
+    pub(crate) fn unheard(&self, message: u16) -> u64 {
+        let (first, rows) = with(|b| b.unheard);
+        assert_ne!(rows, 0, "registered without counters");
+        let first: *const AtomicU64 = std::ptr::with_exposed_provenance(first);
+        let place = |row: usize| first.wrapping_add(row * UNHEARD_ROW + usize::from(message));
+        // SAFETY: the client has not unregistered, and so many rows.
+        let counter = |row| unsafe { &*place(row) };
+        (0..rows)
+            .map(|row| counter(row).load(Ordering::Relaxed))
+            .sum()
     }
 
     /// From now on requests stay inside, or do not.
@@ -363,6 +386,15 @@ unsafe extern "system" fn register(
     if !with(|b| b.is_of_the_first_revision) {
         // SAFETY: as said.
         unsafe { description.interest.write(1 << 1) };
+    }
+    let quiet = with(|b| {
+        let first = description.unheard.expose_provenance();
+        b.unheard = (first, description.unheard_rows as usize);
+        b.quiet
+    });
+    if quiet != 0 {
+        // SAFETY: as for the word of who listens.
+        unsafe { description.quiet.write(quiet) };
     }
     // SAFETY: and a valid place.
     unsafe { handle.write(ProviderHandle(0x1000)) };

@@ -429,6 +429,35 @@ fn an_older_common_driver_is_enough() {
 }
 
 #[test]
+fn what_nobody_would_hear_is_counted_and_not_offered() {
+    let kernel = boot();
+    let driver = CommonDriver::silent();
+    driver.is_quiet(1 << Number::NUMBER);
+    driver.announce();
+    kernel.load(&IMAGE).unwrap();
+    client::offer(0..3);
+    // SAFETY: lowered below.
+    let former = unsafe { KfRaiseIrql(DISPATCH_LEVEL) };
+    client::offer(3..5);
+    // SAFETY: to where it was.
+    unsafe { KeLowerIrql(former) };
+    assert_eq!(numbers(&calls()), []);
+    assert_eq!(driver.unheard(Number::NUMBER), 5);
+    // Without a common driver everything is wanted, and whoever comes next may not know of any of this.
+    driver.revoke();
+    client::offer(8..9);
+    driver.is_quiet(0);
+    driver.announce();
+    wait_for(&Call::Number(8));
+    client::offer(9..10);
+    assert_eq!(numbers(&calls()), [8, 9]);
+    assert_eq!(driver.unheard(Number::NUMBER), 5, "for who takes it out");
+    stop(&kernel);
+    drop(driver);
+    kernel.shutdown_clean();
+}
+
+#[test]
 fn what_is_booked_has_room_in_the_staging_buffer() {
     let kernel = boot();
     kernel.load(&IMAGE).unwrap();

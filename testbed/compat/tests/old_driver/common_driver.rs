@@ -2,14 +2,14 @@
 //! Common drivers of three revisions, which write down what they are called for.
 
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use fltport_abi::interface::{
     ANNOUNCE, ASK, Ask, AsyncRequest, CALLBACK_NAME, Completion, Interface, Notification,
     ProviderDescription, ProviderHandle, ProviderStatistics, REVOKE, Request, Reservation, Revised,
-    SnapshotHandle, VERSION,
+    SnapshotHandle, UNHEARD_ROW, VERSION,
 };
 use fltport_nt::bindings::{STATUS_INVALID_PARAMETER, STATUS_SUCCESS};
 use fltport_nt::ex::{CallbackObject, CallbackRegistration, Listener, PoolArc, Tag};
@@ -68,6 +68,10 @@ struct Table {
 static CALLS: Mutex<Vec<Call>> = Mutex::new(Vec::new());
 static CALLED: Condvar = Condvar::new();
 static SNAPSHOT_WHILE_REGISTERING: AtomicI32 = AtomicI32::new(0);
+/// The types that nobody hears, for who registers next.
+static QUIET: AtomicU64 = AtomicU64::new(0);
+/// Where the client counts them: the first counter, and how many rows there are.
+static UNHEARD: Mutex<(usize, usize)> = Mutex::new((0, 0));
 static RESERVATION: Mutex<[u64; 8]> = Mutex::new([0; 8]);
 
 fn calls_so_far() -> MutexGuard<'static, Vec<Call>> {
@@ -228,9 +232,41 @@ unsafe extern "system" fn register(
         let status = unsafe { report(context, SnapshotHandle(0), u64::MAX) };
         SNAPSHOT_WHILE_REGISTERING.store(status, Ordering::Relaxed);
     }
+    note_counters(description);
     // SAFETY: a valid place.
     unsafe { handle.write(HANDLE) };
     STATUS_SUCCESS
+}
+
+fn note_counters(description: *const ProviderDescription) {
+    let quiet = QUIET.load(Ordering::Relaxed);
+    if quiet == 0 {
+        return;
+    }
+    // SAFETY: a valid description of a client of this revision.
+    let description = unsafe { &*description };
+    let rows = description.unheard_rows as usize;
+    let first = description.unheard.expose_provenance();
+    *UNHEARD.lock().unwrap_or_else(PoisonError::into_inner) = (first, rows);
+    // SAFETY: the client's word, valid until it unregisters.
+    unsafe { description.quiet.write(quiet) };
+}
+
+/// With the next registration these types are heard by nobody.
+pub(crate) fn are_quiet(types: u64) {
+    QUIET.store(types, Ordering::Relaxed);
+}
+
+/// How many of a type a client that is registered has counted because nobody hears them.
+pub(crate) fn unheard(message: u16) -> u64 {
+    let (first, rows) = *UNHEARD.lock().unwrap_or_else(PoisonError::into_inner);
+    let first: *const AtomicU64 = std::ptr::with_exposed_provenance(first);
+    let place = |row: usize| first.wrapping_add(row * UNHEARD_ROW + usize::from(message));
+    // SAFETY: it has so many rows, and has not unregistered.
+    let counter = |row| unsafe { &*place(row) };
+    (0..rows)
+        .map(|row| counter(row).load(Ordering::Relaxed))
+        .sum()
 }
 
 unsafe extern "system" fn unregister(handle: ProviderHandle) {

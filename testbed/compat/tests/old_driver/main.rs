@@ -106,6 +106,29 @@ fn with_a_later_revision_it_has_everything() {
 }
 
 #[test]
+fn what_nobody_would_hear_is_counted_unless_it_has_a_booking() {
+    const NUMBER: u16 = 1;
+    let kernel = Kernel::boot(Config::default());
+    common_driver::are_quiet(1 << NUMBER);
+    let driver = CommonDriver::announced(Revision::Today);
+    kernel.load(&NEW_CLIENT).expect("it registers");
+    common_driver::are_quiet(0);
+    assert_eq!(call_everything(), FULL);
+    let offered = |calls: &[Call]| calls.iter().filter_map(Call::number).collect::<Vec<_>>();
+    assert_eq!(offered(&common_driver::calls()), [2, 3]);
+    assert_eq!(common_driver::unheard(NUMBER), 1);
+    // Without a common driver everything is staged.
+    driver.revoke();
+    call_everything();
+    driver.announce();
+    common_driver::wait_for_numbers(5);
+    assert_eq!(offered(&common_driver::calls()), [2, 3, 1, 2, 3]);
+    assert_eq!(common_driver::unheard(NUMBER), 1, "for who takes it out");
+    drop(driver);
+    stop(kernel);
+}
+
+#[test]
 fn without_a_common_driver_it_keeps_what_is_offered() {
     let kernel = Kernel::boot(Config::default());
     kernel.load(&NEW_CLIENT).expect("it needs no common driver");
