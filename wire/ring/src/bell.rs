@@ -15,6 +15,20 @@ const ARMED: u32 = 1;
 #[derive(Clone, Debug)]
 pub struct Bell(Shared);
 
+/// A full fence behind what this thread has published, in one ring or in those of several connections: their bells come behind it.
+#[derive(Debug)]
+pub struct Published(());
+
+impl Published {
+    /// IRQL: any. The fence. Only for this thread, and only for what it has published before.
+    #[must_use]
+    #[inline]
+    pub fn fence() -> Self {
+        fence(Ordering::SeqCst);
+        Published(())
+    }
+}
+
 impl Bell {
     /// IRQL: any. That in this memory of a consumer.
     #[must_use]
@@ -30,7 +44,14 @@ impl Bell {
     #[must_use]
     #[inline]
     pub fn is_to_ring(&self) -> bool {
-        fence(Ordering::SeqCst);
+        self.is_to_ring_behind(&Published::fence())
+    }
+
+    /// IRQL: any. As [`Bell::is_to_ring`], where one fence is behind records for several connections: it orders all that was
+    /// stored before it against all bells that are looked at behind it.
+    #[must_use]
+    #[inline]
+    pub fn is_to_ring_behind(&self, _behind: &Published) -> bool {
         let word = self.0.half_word(0);
         // Relaxed: the fences on both sides make the order. Where it is written both sides swap, so that it is
         // certain which of them came last.

@@ -40,7 +40,7 @@ mod producer;
 mod settler;
 
 pub use account::{Account, LogEntry};
-pub use bell::Bell;
+pub use bell::{Bell, Published};
 pub use consumer::{Consumer, Corrupt, Cursor, Front};
 pub use layout::{CONSUMER_LINE, DATA_LINE, MAGIC, MAX_RINGS, Shape, ShapeHeader, VERSION, stride};
 pub use memory::Shared;

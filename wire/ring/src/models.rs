@@ -5,12 +5,12 @@
 mod broken;
 
 use crate::account::{Account, LogEntry};
-use crate::bell::Bell;
+use crate::bell::{Bell, Published};
 use crate::consumer::{Consumer, Cursor, Front};
 use crate::layout::{Shape, stride};
 use crate::memory::Shared;
 use crate::order::Order;
-use crate::producer::Producer;
+use crate::producer::{Producer, Room};
 use crate::settler::Settler;
 use fltport_abi::fixed::Fixed;
 use fltport_abi::frame::{GapHeader, RecordHeader, RecordKind};
@@ -114,12 +114,21 @@ impl Side {
         if gap != 0 {
             self.tell();
         }
-        let mut room = self.producer.room(SIZE).unwrap();
+        let room = self.producer.room(SIZE).unwrap();
+        Self::fill(room, &self.order);
+        self.wake();
+    }
+
+    /// Publishes a record, for which there is room, and wakes nobody.
+    fn publish(&mut self) {
+        Self::fill(self.producer.room(SIZE).unwrap(), &self.order);
+    }
+
+    fn fill(mut room: Room<'_, Ours>, order: &Order) {
         // What a payload says is not known to be the number before that is taken.
         assert!(room.write(0, &7_u64.to_le_bytes()));
-        let number = self.order.take(1);
+        let number = order.take(1);
         room.commit(&header(number, RecordKind::Notification, 8), 1);
-        self.wake();
     }
 
     /// Publishes a gap record for what was lost.
@@ -141,7 +150,11 @@ impl Side {
     }
 
     fn wake(&self) {
-        if self.bell.is_to_ring() {
+        self.wake_behind(&Published::fence());
+    }
+
+    fn wake_behind(&self, behind: &Published) {
+        if self.bell.is_to_ring_behind(behind) {
             self.signal.set();
         }
     }
@@ -287,6 +300,41 @@ fn a_consumer_that_sleeps_is_woken_by_one_producer() {
             side.push();
             side
         });
+    });
+}
+
+/// A record for two connections, one fence behind both, and then both bells: neither consumer sleeps with it before him.
+#[test]
+fn two_consumers_are_woken_behind_one_fence() {
+    loom::model(|| {
+        let memories = [Memory::new(1, 2), Memory::new(1, 2)];
+        let signals = [(); 2].map(|()| Arc::new(Signal::default()));
+        let mut sides = [0, 1].map(|n: usize| {
+            let order = Arc::new(Order::new(1));
+            Side::new(&memories[n], 0, &order, &signals[n])
+        });
+        let [mut one, mut other] = [0, 1].map(|n: usize| memories[n].consumer());
+        let publishing = thread::spawn(move || {
+            sides.iter_mut().for_each(Side::publish);
+            let behind = Published::fence();
+            sides.iter().for_each(|side| side.wake_behind(&behind));
+            sides
+        });
+        let reading = thread::spawn(move || {
+            let next = read_until(&mut other, 1, 2);
+            (other, next)
+        });
+        let next = read_until(&mut one, 1, 2);
+        let _sides = publishing.join().unwrap();
+        let (other, other_next) = reading.join().unwrap();
+        for (mut consumer, next, signal) in
+            [(one, next, &signals[0]), (other, other_next, &signals[1])]
+        {
+            if next != 2 {
+                assert!(signal.is_set(), "it sleeps with a record before it");
+            }
+            assert_eq!(read(&mut consumer, next).0, 2);
+        }
     });
 }
 
