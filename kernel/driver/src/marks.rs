@@ -15,12 +15,26 @@ struct Mark {
     added: AtomicU64,
     /// Whether anything is in `lost`.
     has_lost: AtomicBool,
-    /// Notifications that found the ring full, by message.
+    /// Notifications that found the ring full, by message: all that ever did.
     lost: [AtomicU32; TYPES],
     filtered: AtomicU64,
     unjudged: AtomicU64,
-    /// Bytes of these that are gone. Written by who holds the lock of the routes.
-    removed: Apart<AtomicU64>,
+    /// What of these is in the books.
+    settled: Apart<Settled>,
+}
+
+/// Written by who holds the lock of the routes.
+struct Settled {
+    /// Bytes that are gone.
+    removed: AtomicU64,
+    /// Losses that have been taken out.
+    lost: [AtomicU32; TYPES],
+}
+
+/// Adds to a number that nobody else writes: without a locked instruction.
+fn add(number: &AtomicU64, count: u64) {
+    let sum = number.load(Ordering::Relaxed).wrapping_add(count);
+    number.store(sum, Ordering::Relaxed);
 }
 
 impl Mark {
@@ -31,12 +45,15 @@ impl Mark {
             lost: [const { AtomicU32::new(0) }; TYPES],
             filtered: AtomicU64::new(0),
             unjudged: AtomicU64::new(0),
-            removed: Apart::new(AtomicU64::new(0)),
+            settled: Apart::new(Settled {
+                removed: AtomicU64::new(0),
+                lost: [const { AtomicU32::new(0) }; TYPES],
+            }),
         }
     }
 
     fn bytes(&self) -> usize {
-        let removed = self.removed.value.load(Ordering::Relaxed);
+        let removed = self.settled.value.removed.load(Ordering::Relaxed);
         self.added.load(Ordering::Relaxed).saturating_sub(removed) as usize
     }
 }
@@ -67,18 +84,14 @@ impl Marks {
     /// So many bytes were put into a processor's ring. On that processor.
     pub(crate) fn added(&self, processor: u32, bytes: usize) {
         if let Some(mark) = self.of(processor) {
-            let added = mark.added.load(Ordering::Relaxed);
-            mark.added.store(added + bytes as u64, Ordering::Relaxed);
+            add(&mark.added, bytes as u64);
         }
     }
 
     /// So many bytes are gone from a processor's ring. Under the lock of the routes.
     pub(crate) fn removed(&self, processor: u32, bytes: usize) {
         if let Some(mark) = self.of(processor) {
-            let removed = mark.removed.value.load(Ordering::Relaxed);
-            mark.removed
-                .value
-                .store(removed + bytes as u64, Ordering::Relaxed);
+            add(&mark.settled.value.removed, bytes as u64);
         }
     }
 
@@ -97,13 +110,15 @@ impl Marks {
         if let Some(mark) = self.of(processor)
             && let Some(lost) = mark.lost.get(usize::from(message))
         {
-            lost.fetch_add(1, Ordering::Relaxed);
+            // Nobody else writes it, so a load and a store will do.
+            let sum = lost.load(Ordering::Relaxed).wrapping_add(1);
+            lost.store(sum, Ordering::Relaxed);
             // Release: whoever finds this finds the number.
             mark.has_lost.store(true, Ordering::Release);
         }
     }
 
-    /// Takes out what was lost: calls `sink` with the processor, the message and how many.
+    /// Takes out what was lost: calls `sink` with the processor, the message and how many. Under the lock of the routes.
     pub(crate) fn take_lost(&self, mut sink: impl FnMut(u32, u16, u64)) {
         for (processor, mark) in (0_u32..).zip(self.all()) {
             if !mark.has_lost.load(Ordering::Relaxed)
@@ -111,9 +126,13 @@ impl Marks {
             {
                 continue;
             }
-            for (message, lost) in (0_u16..).zip(&mark.lost) {
-                let count = lost.swap(0, Ordering::Relaxed);
+            for (message, (lost, taken)) in
+                (0_u16..).zip(mark.lost.iter().zip(&mark.settled.value.lost))
+            {
+                let lost = lost.load(Ordering::Relaxed);
+                let count = lost.wrapping_sub(taken.load(Ordering::Relaxed));
                 if count != 0 {
+                    taken.store(lost, Ordering::Relaxed);
                     sink(processor, message, count.into());
                 }
             }
@@ -123,14 +142,14 @@ impl Marks {
     /// A filter has left something out. On that processor.
     pub(crate) fn filtered(&self, processor: u32) {
         if let Some(mark) = self.of(processor) {
-            mark.filtered.fetch_add(1, Ordering::Relaxed);
+            add(&mark.filtered, 1);
         }
     }
 
     /// A filter could not judge something. On that processor.
     pub(crate) fn unjudged(&self, processor: u32) {
         if let Some(mark) = self.of(processor) {
-            mark.unjudged.fetch_add(1, Ordering::Relaxed);
+            add(&mark.unjudged, 1);
         }
     }
 

@@ -49,12 +49,16 @@ mod models {
         untold: Untold,
         /// As [`Marks`](crate::marks::Marks) count.
         has_lost: AtomicBool,
+        /// Written by who loses alone.
         lost: AtomicU32,
+        /// Written by who collects alone.
+        taken: AtomicU32,
     }
 
     impl Connection {
         fn lose(&self) {
-            self.lost.fetch_add(1, Ordering::Relaxed);
+            let lost = self.lost.load(Ordering::Relaxed) + 1;
+            self.lost.store(lost, Ordering::Relaxed);
             // A swap where `Marks` store: loom would put such a store in front of a swap that has not read it.
             self.has_lost.swap(true, Ordering::Release);
             self.untold.note();
@@ -62,7 +66,10 @@ mod models {
 
         fn collect(&self) -> u32 {
             if self.untold.take() && self.has_lost.swap(false, Ordering::AcqRel) {
-                self.lost.swap(0, Ordering::Relaxed)
+                let lost = self.lost.load(Ordering::Relaxed);
+                let taken = self.taken.load(Ordering::Relaxed);
+                self.taken.store(lost, Ordering::Relaxed);
+                lost - taken
             } else {
                 0
             }
@@ -76,6 +83,7 @@ mod models {
                 untold: Untold::new(),
                 has_lost: AtomicBool::new(false),
                 lost: AtomicU32::new(0),
+                taken: AtomicU32::new(0),
             });
             connection.lose();
             let losing = connection.clone();
