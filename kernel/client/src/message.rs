@@ -28,12 +28,25 @@ pub(crate) fn with_encoded<'m, M: Message<'m>, R>(
     message: &M,
     act: impl FnOnce(&[u8]) -> R,
 ) -> Result<R> {
-    let mut short = [0; SHORT];
-    let Some(bytes) = short.get_mut(..message.encoded_len()) else {
-        return Ok(act(&encoded(tag, message)?));
-    };
-    let written = message.encode(bytes);
-    written.map_or(Err(NtError(STATUS_INVALID_PARAMETER)), |_| Ok(act(bytes)))
+    match message.encoded_len() {
+        // In two sizes: all of it is zeroed first.
+        length if length <= SHORT / 4 => on_stack::<M, R, { SHORT / 4 }>(message, act),
+        length if length <= SHORT => on_stack::<M, R, SHORT>(message, act),
+        _ => Ok(act(&encoded(tag, message)?)),
+    }
+}
+
+#[inline]
+fn on_stack<'m, M: Message<'m>, R, const ROOM: usize>(
+    message: &M,
+    act: impl FnOnce(&[u8]) -> R,
+) -> Result<R> {
+    let mut short = [0; ROOM];
+    let written = message.encode(&mut short);
+    let bytes = written.ok().and_then(|length| short.get(..length));
+    bytes.map_or(Err(NtError(STATUS_INVALID_PARAMETER)), |bytes| {
+        Ok(act(bytes))
+    })
 }
 
 /// What a notification that could not be encoded is accounted with.

@@ -106,6 +106,10 @@ unsafe fn revised<T: Revised>(pointer: *const T) -> Option<T> {
     if size < T::FIRST {
         return None;
     }
+    if size >= size_of::<T>() {
+        // SAFETY: valid for all of T's bytes, as the caller vouches; numbers and pointers.
+        return Some(unsafe { pointer.read_unaligned() });
+    }
     let mut value = MaybeUninit::<T>::zeroed();
     let known = size.min(size_of::<T>());
     // SAFETY: valid for `size` bytes, as the caller vouches, and the place for those of T.
