@@ -197,6 +197,7 @@ static ULONG BytesOf(ULONG Length)
 static void Stage(PFLTPORT_PROVIDER P, const FLTPORT_NOTIFICATION *N, BOOLEAN IsBooked)
 {
     STAGED Staged;
+    LARGE_INTEGER Now;
     if (N->Length > FLTPORT_MAX_PAYLOAD) {
         Lose(P, N->Message, FLTPORT_CAUSE_TOO_LARGE, 1);
         return;
@@ -208,7 +209,10 @@ static void Stage(PFLTPORT_PROVIDER P, const FLTPORT_NOTIFICATION *N, BOOLEAN Is
         Lose(P, N->Message, FLTPORT_CAUSE_RING_FULL, 1);
         return;
     }
-    Staged.Time = N->Time;
+    Now.QuadPart = N->Time;
+    if (Now.QuadPart == 0)
+        KeQuerySystemTimePrecise(&Now);
+    Staged.Time = Now.QuadPart;
     Staged.Message = N->Message;
     Staged.Fixed = N->Fixed;
     Staged.Length = N->Length;
@@ -568,18 +572,12 @@ static BOOLEAN CountUnheard(PFLTPORT_PROVIDER P, const FLTPORT_NOTIFICATION *N)
 }
 
 /* Offers a sound notification, for which Staged bytes of the staging buffer have been booked. */
-static NTSTATUS Offer(PFLTPORT_PROVIDER P, FLTPORT_NOTIFICATION *N, ULONG Staged)
+static NTSTATUS Offer(PFLTPORT_PROVIDER P, const FLTPORT_NOTIFICATION *N, ULONG Staged)
 {
     NTSTATUS Status = STATUS_DELETE_PENDING;
-    LARGE_INTEGER Now;
     KIRQL Irql;
-    BOOLEAN Inside;
-    if (N->Time == 0) {
-        KeQuerySystemTimePrecise(&Now);
-        N->Time = Now.QuadPart;
-    }
     /* To the end: what one that has begun to go does not take is staged before the next can bind. */
-    Inside = EnterBoundOrLock(P, &Irql);
+    BOOLEAN Inside = EnterBoundOrLock(P, &Irql);
     if (Inside) {
         Status = P->Table->Notify(P->Handle, N);
         if (Staged == 0 && Status != STATUS_DELETE_PENDING) {

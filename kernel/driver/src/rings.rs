@@ -24,7 +24,7 @@ use fltport_nt::ex::{PoolArc, PoolBox, PoolSlice};
 use fltport_nt::ke::{Apart, AtDispatch, Here, PerProcessor, UserEvent};
 use fltport_nt::mm::UserView;
 use fltport_nt::{NtError, Result};
-use fltport_ring::{Account, Bell, Gone, LogEntry, Order, Producer, Settler, Shape};
+use fltport_ring::{Account, Bell, Gone, LogEntry, Order, Producer, Published, Settler, Shape};
 use memory::Mapped;
 
 /// What the two halves of one ring's kernel side share.
@@ -162,8 +162,8 @@ impl RingSet {
 
     /// IRQL: <= DISPATCH_LEVEL. Wakes the service, if it sleeps, behind what was published.
     #[inline]
-    pub(crate) fn wake(&self) {
-        if self.bell.is_to_ring() {
+    pub(crate) fn wake(&self, behind: &Published) {
+        if self.bell.is_to_ring_behind(behind) {
             self.event.set();
         }
     }

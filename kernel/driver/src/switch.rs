@@ -18,9 +18,9 @@ use fltport_abi::frame::{RecordHeader, RecordKind, record_size};
 use fltport_abi::limits::{MAX_CONNECTIONS, MAX_PAYLOAD};
 use fltport_nt::bindings::STATUS_INTERNAL_ERROR;
 use fltport_nt::ex::{PoolArc, PoolSlice};
-use fltport_nt::ke::{AtDispatch, Gated, GatedOwner, Gates, Here};
+use fltport_nt::ke::{AtDispatch, Gated, GatedOwner, Gates, Here, system_time};
 use fltport_nt::{NtError, Result};
-use fltport_ring::stride;
+use fltport_ring::{Published, stride};
 
 /// Whom a provider's notifications go to.
 pub(crate) struct Target {
@@ -74,6 +74,7 @@ pub(crate) struct Simple<'a> {
     pub(crate) place: u32,
     pub(crate) message: u16,
     pub(crate) fixed: u16,
+    /// When it happened; 0 is now, which is looked at only if anybody is told.
     pub(crate) time: i64,
     pub(crate) payload: &'a [u8],
 }
@@ -176,6 +177,7 @@ impl Target {
         (fate, is_unjudged)
     }
 
+    /// Whoever sleeps there is to be woken behind it.
     fn publish(&self, header: &RecordHeader, payload: &[u8], here: &mut Here<'_>) {
         let processor = here.processor();
         let tag = rings::tag_of(self.place, header);
@@ -189,7 +191,6 @@ impl Target {
             return self.lose(header.message, here);
         }
         self.marks.added(processor, stride(header.size as usize));
-        self.rings.wake();
     }
 
     fn lose(&self, message: u16, here: &mut Here<'_>) {
@@ -229,6 +230,12 @@ impl Row {
             all.enumerate()
                 .filter(|(_, target)| target.observe & wanted != 0)
         };
+        // Where a ring is full it will most likely not be needed. Otherwise before anything that another processor has written
+        // is looked at, for who asks for the time waits for what he has asked for before.
+        let mut time = simple.time;
+        if time == 0 && !targets().any(|(_, target)| target.rings.untold().is_there()) {
+            time = system_time();
+        }
         let (mut published, mut lost, mut unjudged) = (0_u32, 0_u32, 0_u32);
         for (n, target) in targets() {
             let (fate, is_unjudged) = target.fate(simple, bytes, here);
@@ -239,18 +246,22 @@ impl Row {
             lost |= u32::from(fate == Fate::Lose) << n;
             unjudged |= u32::from(is_unjudged) << n;
         }
+        if time == 0 && published != 0 {
+            time = system_time();
+        }
         let header = RecordHeader {
             size: size as u32,
             payload: simple.payload.len() as u32,
             sequence: 0,
-            time: simple.time,
+            time,
             provider: simple.provider,
             message: simple.message,
             kind: RecordKind::Notification as u16,
             fixed: simple.fixed,
         };
+        let published_to = |n: usize| published & 1 << n != 0;
         for (n, target) in targets() {
-            if published & 1 << n != 0 {
+            if published_to(n) {
                 target.publish(&header, simple.payload, here);
             } else if lost & 1 << n != 0 {
                 target.lose(simple.message, here);
@@ -259,6 +270,12 @@ impl Row {
             }
             if unjudged & 1 << n != 0 {
                 target.marks.unjudged(here.processor());
+            }
+        }
+        if published != 0 {
+            let behind = Published::fence();
+            for (_, target) in targets().filter(|(n, _)| published_to(*n)) {
+                target.rings.wake(&behind);
             }
         }
         true

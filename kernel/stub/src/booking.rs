@@ -6,7 +6,6 @@ use crate::staging::Staged;
 use fltport_abi::account::Cause;
 use fltport_nt::Result;
 use fltport_nt::ex::PoolArc;
-use fltport_nt::ke::system_time;
 
 /// Where there is room.
 pub(crate) struct Room {
@@ -41,7 +40,7 @@ impl Booking {
     /// [`Stub::notify`](crate::Stub::notify) does.
     pub fn notify(mut self, fixed: u16, payload: &[u8]) -> Result<()> {
         let room = core::mem::replace(&mut self.room, Room::NONE);
-        let staged = Staged::new(self.message, fixed, system_time(), payload);
+        let staged = Staged::new(self.message, fixed, payload);
         self.gate.offer(&staged, payload, room)
     }
 

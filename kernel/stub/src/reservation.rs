@@ -9,7 +9,6 @@ use core::ops::{Deref, DerefMut};
 use fltport_abi::account::Cause;
 use fltport_nt::bindings::{STATUS_DELETE_PENDING, STATUS_INVALID_PARAMETER};
 use fltport_nt::ex::PoolBytes;
-use fltport_nt::ke::system_time;
 use fltport_nt::{NtError, Result};
 
 /// Where it lies.
@@ -36,10 +35,9 @@ impl Reservation<'_> {
     /// is accounted for. Fails with `STATUS_INVALID_PARAMETER` if there are not so many, or it is not
     /// one of this provider's notifications; then nothing is offered.
     pub fn commit(self, length: usize) -> Result<()> {
-        let time = system_time();
         let payload = self.get(..length);
         let payload = payload.ok_or(NtError(STATUS_INVALID_PARAMETER))?;
-        let staged = Staged::new(self.message, self.fixed, time, payload);
+        let staged = Staged::new(self.message, self.fixed, payload);
         match self.place {
             Place::Own(memory) => {
                 let payload = memory.get(..length).unwrap_or_default();

@@ -9,6 +9,7 @@ use fltport_abi::fixed::Fixed;
 use fltport_abi::limits::MAX_MESSAGE_NUMBER;
 use fltport_nt::Result;
 use fltport_nt::ex::{PoolBytes, PoolSlice, Tag};
+use fltport_nt::ke::system_time;
 
 fltport_abi::fixed! {
     /// The start of a staged notification; the payload follows.
@@ -25,10 +26,10 @@ fltport_abi::fixed! {
 }
 
 impl Staged {
-    /// Of a payload whose fixed part has `fixed` bytes.
-    pub(crate) fn new(message: u16, fixed: u16, time: i64, payload: &[u8]) -> Self {
+    /// Of a payload whose fixed part has `fixed` bytes, now: who takes it takes the time, if he keeps it at all.
+    pub(crate) fn new(message: u16, fixed: u16, payload: &[u8]) -> Self {
         Staged {
-            time,
+            time: 0,
             message,
             fixed,
             // Longer than any message may be, it is refused.
@@ -94,8 +95,9 @@ impl Staging {
         let place = place.filter(|_| has_room && !refused);
         match place.and_then(|place| place.split_at_mut_checked(Staged::SIZE)) {
             Some((start, rest)) => {
+                let time = system_time();
                 // Always fits: the place has the header's size.
-                let _fits = staged.write(start);
+                let _fits = Staged { time, ..*staged }.write(start);
                 // Of equal length; not `copy_from_slice`, which would keep a path to a panic.
                 rest.iter_mut()
                     .zip(payload)

@@ -16,7 +16,7 @@ use fltport_nt::bindings::{
 };
 use fltport_nt::ex::{CallbackObject, CallbackRegistration, PoolArc, PoolBytes, PoolSlice, Tag};
 use fltport_nt::io::{DriverObject, WorkItem};
-use fltport_nt::ke::{current_irql, system_time};
+use fltport_nt::ke::current_irql;
 use fltport_nt::linked::{APC_LEVEL, DISPATCH_LEVEL, STATUS_INVALID_LEVEL};
 use fltport_nt::{NtError, Result, utf16};
 
@@ -136,7 +136,7 @@ impl<R: Routines> Stub<R> {
         if usize::from(fixed) <= payload.len() && self.passes_over(message, payload.len()) {
             return Ok(());
         }
-        let staged = Staged::new(message, fixed, system_time(), payload);
+        let staged = Staged::new(message, fixed, payload);
         self.gate.offer(&staged, payload, Room::NONE)
     }
 

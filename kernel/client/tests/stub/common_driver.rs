@@ -64,6 +64,8 @@ struct Behaviour {
     /// A revocation comes while a client has its answer and has not used it.
     goes_when_asked: bool,
     is_of_the_first_revision: bool,
+    /// What was offered happened then; 0 is now.
+    times: Vec<i64>,
     /// These types are heard by nobody: with the next registration.
     quiet: u64,
     /// Where the client counts them: the first counter, and how many rows there are.
@@ -280,6 +282,11 @@ pub(crate) fn calls() -> Vec<Call> {
     with(|b| b.calls.clone())
 }
 
+/// When what was offered had happened; 0 is then.
+pub(crate) fn times() -> Vec<i64> {
+    with(|b| b.times.clone())
+}
+
 /// Waits until something has been called.
 pub(crate) fn wait_for(call: &Call) -> Vec<Call> {
     wait_until(|b| b.calls.contains(call), PATIENCE);
@@ -447,7 +454,7 @@ unsafe extern "system" fn notify(
     // SAFETY: whose payload is valid.
     let payload =
         unsafe { std::slice::from_raw_parts(notification.payload, notification.length as usize) };
-    assert_ne!(notification.time, 0, "the time is that of the offer");
+    with(|b| b.times.push(notification.time));
     let number = Number::decode(payload).expect("a number").number;
     called("notify", Call::Number(number));
     STATUS_SUCCESS

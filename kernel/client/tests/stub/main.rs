@@ -6,7 +6,8 @@ mod common_driver;
 
 use client::{IMAGE, Number, REFUSED, Reply};
 use common_driver::{
-    Call, CommonDriver, PATIENCE, calls, declared, snapshot, snapshots, wait_for, wait_for_total,
+    Call, CommonDriver, PATIENCE, calls, declared, snapshot, snapshots, times, wait_for,
+    wait_for_total,
 };
 use fltport_abi::account::{Cause, Outcome};
 use fltport_abi::message::Message;
@@ -52,6 +53,10 @@ fn what_was_staged_comes_first_and_in_order() {
         numbers(&wait_for(&Call::Number(19))),
         (0..20).collect::<Vec<_>>()
     );
+    // Those that were staged say when that was; the common driver takes the time of others.
+    let times = times();
+    assert!(times[..8].is_sorted() && times[0] != 0, "{times:?}");
+    assert_eq!(times[8..], [0; 12]);
     stop(&kernel);
     assert_eq!(calls().last(), Some(&Call::Unregister));
     drop(driver);

@@ -42,11 +42,7 @@ pub(super) unsafe extern "system" fn notify(
         provider.count_too_high(notification.message);
         return STATUS_SUCCESS;
     }
-    let time = match notification.time {
-        0 => system_time(),
-        time => time,
-    };
-    let (message, fixed) = (notification.message, notification.fixed);
+    let (message, fixed, time) = (notification.message, notification.fixed, notification.time);
     if notification.booking == 0 && goes_the_short_way(provider, message, fixed, time, payload) {
         return STATUS_SUCCESS;
     }
@@ -57,7 +53,7 @@ pub(super) unsafe extern "system" fn notify(
         message: notification.message,
         kind: RecordKind::Notification,
         fixed: notification.fixed,
-        time,
+        time: time_or_now(time),
         subject: Subject {
             payload,
             fixed: notification.fixed,
@@ -67,6 +63,14 @@ pub(super) unsafe extern "system" fn notify(
         parts: &[payload],
     };
     to_status(driver.notify(provider, &offer))
+}
+
+/// IRQL: any. When it happened: 0 stands for this moment.
+pub(super) fn time_or_now(time: i64) -> i64 {
+    match time {
+        0 => system_time(),
+        time => time,
+    }
 }
 
 /// IRQL: <= DISPATCH_LEVEL. Whether a notification could be put where it belongs without the lock of the routes.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! What comes before a notification: memory to fill in, and room that is kept.
 
-use super::notification::goes_the_short_way;
+use super::notification::{goes_the_short_way, time_or_now};
 use super::{driver_of, registered, revised};
 use crate::lane::{Booked, Chunk};
 use crate::ledger::bit;
@@ -19,7 +19,7 @@ use fltport_nt::bindings::{
     STATUS_SUCCESS,
 };
 use fltport_nt::ex::{PoolBox, PoolBytes};
-use fltport_nt::ke::{current_irql, system_time};
+use fltport_nt::ke::current_irql;
 use fltport_nt::linked::{DISPATCH_LEVEL, STATUS_INVALID_LEVEL};
 use fltport_nt::status::to_status;
 use fltport_nt::{NtError, Result};
@@ -111,10 +111,6 @@ pub(super) unsafe extern "system" fn commit(
     let Some(payload) = payload else {
         return STATUS_INVALID_PARAMETER;
     };
-    let time = match time {
-        0 => system_time(),
-        time => time,
-    };
     if goes_the_short_way(provider, reserved.message, fixed, time, payload) {
         return STATUS_SUCCESS;
     }
@@ -125,7 +121,7 @@ pub(super) unsafe extern "system" fn commit(
         message: reserved.message,
         kind: RecordKind::Notification,
         fixed,
-        time,
+        time: time_or_now(time),
         subject: Subject {
             payload,
             fixed,

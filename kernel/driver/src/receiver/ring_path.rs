@@ -19,7 +19,7 @@ use fltport_abi::fixed::Fixed;
 use fltport_abi::frame::{BLAME_NONE, RecordHeader, RecordKind, record_size};
 use fltport_nt::ex::PoolBox;
 use fltport_nt::ke::{Timeout, current_processor, interrupt_time};
-use fltport_ring::{Gone, stride};
+use fltport_ring::{Gone, Published, stride};
 
 /// How long the sender waits for a record behind what was lost, in milliseconds.
 const TELLS_AFTER_MS: u32 = 20;
@@ -121,7 +121,7 @@ impl Receiver {
         if published != Some(Some(true)) {
             return Some(Err(Loss::by(Cause::RingFull, self.greediest_of(processor))));
         }
-        set.wake();
+        set.wake(&Published::fence());
         let subscription = self.subscriptions.get(place)?.as_deref()?;
         subscription.marks.added(processor, bytes);
         Some(Ok(()))
