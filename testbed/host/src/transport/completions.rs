@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! The way back: completions are put into a queue from any thread, without blocking, and one thread
-//! writes them.
+//! The way back, from any thread and without blocking: a completion is written at once if nothing is in front of it and the
+//! socket takes it; otherwise it goes into a queue that one thread writes.
 
 use super::lane::{Held, Lane};
 use fltport_abi::fixed::Fixed;
 use fltport_abi::hosted::{CompletionHeader, MapView};
+use parking_lot::Mutex;
 use std::io::{self, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -23,7 +24,19 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Puts completions in. The queue is unbounded, but a completion goes only with what it holds of
 /// the [`Lane`], and a question only with a send that waits for its answer.
 #[derive(Clone, Debug)]
-pub(super) struct Completions(Sender<Entry>);
+pub(super) struct Completions {
+    queue: Sender<Entry>,
+    front: Arc<Front>,
+    lane: Arc<Lane>,
+}
+
+/// Whose turn it is to write.
+#[derive(Debug)]
+struct Front {
+    socket: UnixStream,
+    /// Entries that the thread has not written yet; without any, whoever holds this may write.
+    queued: Mutex<usize>,
+}
 
 #[derive(Debug)]
 enum Entry {
@@ -56,10 +69,19 @@ impl Completions {
     pub(super) fn start(socket: UnixStream, lane: Arc<Lane>) -> io::Result<(Completions, Writer)> {
         let (sender, receiver) = channel();
         let (ended, end) = channel();
+        let front = Arc::new(Front {
+            socket: socket.try_clone()?,
+            queued: Mutex::new(0),
+        });
+        let completions = Completions {
+            queue: sender,
+            front: front.clone(),
+            lane: lane.clone(),
+        };
         let writer = std::thread::Builder::new()
             .name("transport-writer".into())
             .spawn(move || {
-                write_all(socket, &receiver, &lane);
+                write_all(socket, &receiver, &lane, &front);
                 // The peer is gone: the reader must not wait for a place that nobody gives back.
                 lane.close();
                 drop(ended);
@@ -68,7 +90,7 @@ impl Completions {
             thread: writer,
             end,
         };
-        Ok((Completions(sender), writer))
+        Ok((completions, writer))
     }
 
     /// Completes the request `id`.
@@ -90,8 +112,20 @@ impl Completions {
         // It fits: the vector was made for it.
         let _fits = header.write(&mut bytes);
         bytes.extend_from_slice(payload);
+        let mut queued = self.front.queued.lock();
+        let written = match *queued {
+            0 => try_write(&self.front.socket, &bytes),
+            _ => 0,
+        };
+        if written == bytes.len() {
+            drop(queued);
+            self.lane.leave(held);
+            return;
+        }
+        *queued += 1;
+        let rest = bytes.split_off(written);
         // If the writer has ended, the peer is gone and nobody waits for it.
-        let _peer_gone = self.0.send(Entry::Completion(held, bytes));
+        let _peer_gone = self.queue.send(Entry::Completion(held, rest));
     }
 
     /// Asks for a view.
@@ -99,12 +133,24 @@ impl Completions {
         let mut bytes = vec![0; MapView::SIZE];
         // It fits: the vector was made for it.
         let _fits = question.write(&mut bytes);
+        let mut queued = self.front.queued.lock();
+        *queued += 1;
         // As above; who asks learns it from the reader.
-        let _peer_gone = self.0.send(Entry::Question(bytes, descriptor));
+        let _peer_gone = self.queue.send(Entry::Question(bytes, descriptor));
     }
 }
 
-fn write_all(mut socket: UnixStream, receiver: &Receiver<Entry>, lane: &Lane) {
+/// Writes what the socket takes now, and says how much that was. What keeps it from taking more is found by who
+/// writes the rest.
+fn try_write(socket: &UnixStream, bytes: &[u8]) -> usize {
+    let (start, length) = (bytes.as_ptr().cast(), bytes.len());
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    // SAFETY: valid bytes of that length, which are only read.
+    let sent = unsafe { libc::send(socket.as_raw_fd(), start, length, flags) };
+    usize::try_from(sent).unwrap_or(0)
+}
+
+fn write_all(mut socket: UnixStream, receiver: &Receiver<Entry>, lane: &Lane, front: &Front) {
     let mut written = Vec::new();
     let mut next = None;
     while let Some(entry) = next.take().or_else(|| receiver.recv().ok()) {
@@ -116,6 +162,7 @@ fn write_all(mut socket: UnixStream, receiver: &Receiver<Entry>, lane: &Lane) {
                     let _gone = socket.shutdown(Shutdown::Read);
                     return;
                 }
+                *front.queued.lock() -= 1;
                 continue;
             }
         };
@@ -136,6 +183,7 @@ fn write_all(mut socket: UnixStream, receiver: &Receiver<Entry>, lane: &Lane) {
         if socket.write_all(&bytes).is_err() {
             return;
         }
+        *front.queued.lock() -= written.len();
         written.drain(..).for_each(|held| lane.leave(held));
     }
 }
