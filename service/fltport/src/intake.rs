@@ -62,7 +62,8 @@ impl<'c> Intake<'c> {
             self.counters.damaged.add(1);
         }
         if let Some(rings) = self.connection.rings() {
-            rings.deliver(&mut self.items);
+            // A request goes into the queue next, and wakes whoever sleeps there, too.
+            rings.deliver(&mut self.items, self.requests.is_empty());
             return;
         }
         let first = self.connection.first();

@@ -140,15 +140,17 @@ impl Connection {
 }
 
 impl Rings {
-    /// A frame has come, and has brought this.
-    pub(crate) fn deliver(&self, items: &mut Vec<Item>) {
+    /// A frame has come, and has brought this. Whoever sleeps is woken, unless something else is about to.
+    pub(crate) fn deliver(&self, items: &mut Vec<Item>, wakes: bool) {
         let mut letters = lock(&self.letters);
         letters.frames += 1;
         letters.bytes += items.iter().map(|item| item.event.1).sum::<usize>();
         letters.items.append(items);
         self.has_letters.store(true, Ordering::Release);
         drop(letters);
-        self.wake();
+        if wakes {
+            self.wake();
+        }
     }
 
     /// Bytes that frames have brought and nobody has looked at.
