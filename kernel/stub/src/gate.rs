@@ -9,7 +9,7 @@ use crate::unheard::Unheard;
 use core::sync::atomic::{AtomicU64, Ordering};
 use fltport_abi::account::Cause;
 use fltport_nt::bindings::STATUS_DELETE_PENDING;
-use fltport_nt::ex::{PoolArc, PoolBox, Tag};
+use fltport_nt::ex::{CacheAwareRundown, PoolArc, PoolBox, Tag};
 use fltport_nt::ke::SpinLock;
 use fltport_nt::{NtError, Result};
 
@@ -53,11 +53,11 @@ impl Gate {
     #[inline(never)]
     pub(crate) fn new(tag: Tag, staging: u32) -> Result<PoolArc<Self>> {
         let staging = Staging::new(tag, staging as usize)?;
-        let inside = Inside::new(tag)?;
+        let users = CacheAwareRundown::new(tag)?;
         let unheard = Unheard::new(tag)?;
         PoolArc::new_with(tag, || Gate {
             tag,
-            inside,
+            inside: Inside::new(users),
             state: SpinLock::new(State {
                 bound: None,
                 announced: None,

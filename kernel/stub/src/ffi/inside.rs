@@ -6,8 +6,7 @@ use super::Bound;
 use crate::publication::Publication;
 use core::cell::UnsafeCell;
 use core::mem::MaybeUninit;
-use fltport_nt::Result;
-use fltport_nt::ex::{CacheAwareRundown, CacheAwareRundownGuard, Tag};
+use fltport_nt::ex::{CacheAwareRundown, CacheAwareRundownGuard};
 
 pub(crate) struct Inside {
     /// Whoever is inside holds this; the revocation closes it, waits, and opens it again.
@@ -35,13 +34,14 @@ pub(crate) struct Guard<'a> {
 pub(crate) struct Closed<'a>(&'a Inside);
 
 impl Inside {
-    /// IRQL: <= APC_LEVEL. Open, and without a registration.
-    pub(crate) fn new(tag: Tag) -> Result<Self> {
-        Ok(Inside {
-            users: CacheAwareRundown::new(tag)?,
+    /// IRQL: any. Without a registration; `users` is open.
+    // What can fail is made before, so that all of this is made where it stays.
+    pub(crate) fn new(users: CacheAwareRundown) -> Self {
+        Inside {
+            users,
             publication: Publication::new(),
             bound: UnsafeCell::new(MaybeUninit::uninit()),
-        })
+        }
     }
 
     /// IRQL: <= DISPATCH_LEVEL. `None` while it is closed.
