@@ -67,6 +67,7 @@ mod intake;
 mod lock;
 mod message_set;
 mod options;
+mod pace;
 mod queue;
 mod reader;
 mod reading;

@@ -11,6 +11,7 @@ use crate::error::Error;
 use crate::event::Event;
 use crate::event_ref::{EventRef, RecordRef, tell};
 use crate::failure::Failure;
+use crate::pace::Pace;
 use crate::reading::Reading;
 use crate::rings::{self, Item, LONG, Rings};
 use crate::schema_cache::SchemaCache;
@@ -84,6 +85,7 @@ pub(crate) struct Reader {
     may_be_late: bool,
     /// The driver has not been told that what was copied was read.
     unreleased: bool,
+    pace: Pace,
     /// When it was looked last whether something is missing.
     looked: Instant,
 }
@@ -103,6 +105,7 @@ impl Reader {
             beyond: None,
             may_be_late: false,
             unreleased: false,
+            pace: Pace::default(),
             looked: Instant::now(),
         }
     }
@@ -121,6 +124,7 @@ impl Reader {
         if self.is_pending() {
             return Ok(true);
         }
+        self.pace.keep(owner.shared.spin);
         if owner.rings.has_letters() {
             self.take_letters(owner);
         }
@@ -171,6 +175,7 @@ impl Reader {
             Ok((1.., bytes, behind)) => {
                 self.filled = bytes;
                 self.unreleased = true;
+                self.pace.copied(bytes, Instant::now);
                 behind
             }
             _ => self.copy_one(first, owner)?,

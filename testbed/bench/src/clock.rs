@@ -15,7 +15,11 @@ pub(crate) fn nanoseconds() -> u64 {
 
 /// Lets time pass without giving the processor away.
 pub(crate) fn spin(nanoseconds_: u64) {
-    let end = nanoseconds() + nanoseconds_;
+    spin_until(nanoseconds() + nanoseconds_);
+}
+
+/// Lets time pass until then.
+pub(crate) fn spin_until(end: u64) {
     while nanoseconds() < end {
         spin_loop();
     }

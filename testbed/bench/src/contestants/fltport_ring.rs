@@ -6,7 +6,8 @@
 //! A producer does what the driver does for a notification that is simple: it takes the time, looks
 //! for room, settles what has been read if there is none, copies, takes a number, publishes and
 //! looks at the bell. The consumer copies a batch of all rings, in the order of the numbers, gives
-//! the room back, and reads the records in its copy, as the service library does.
+//! the room back, reads the records in its copy, and looks away for a moment if they were few, as
+//! the service library does.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,7 +19,7 @@ use fltport_abi::frame::{RecordHeader, RecordKind, record_size};
 use fltport_ring as ring;
 use fltport_ring::{Account, Bell, LogEntry, stride};
 
-use crate::clock::Counter;
+use crate::clock::{self, Counter};
 use crate::contestant::{About, Contestant, Idle, RING, Receiver, Sender, Setting, Woken};
 use crate::record::{Message, Sink};
 use crate::shared::bell;
@@ -31,6 +32,9 @@ pub(crate) struct FltportRing;
 const SETTLED_AT_ONCE: usize = 1024;
 /// A batch of the consumer's, as the service library has it.
 const BATCH: usize = 32 * 1024;
+/// Who copied fewer bytes has caught up, and looks away for so many nanoseconds, as the service library has it.
+const SMALL: usize = 4 * 1024;
+const AWAY: u64 = 1000;
 /// What records are published with, and what comes back when they are read.
 const TAG: u16 = 0x8001;
 
@@ -58,6 +62,8 @@ pub(crate) struct Consumer {
     connection: Arc<Connection>,
     next: u64,
     batch: Box<[u8]>,
+    /// When to look again, if not at once.
+    due: Option<u64>,
 }
 
 impl Contestant for FltportRing {
@@ -107,6 +113,7 @@ impl Contestant for FltportRing {
             connection,
             next: 1,
             batch: vec![0; BATCH].into_boxed_slice(),
+            due: None,
         })
     }
 
@@ -196,11 +203,17 @@ impl<const N: usize> Receiver<N> for Consumer {
         let mut taken = 0;
         // A ring's length, so that a busy one ends, too.
         while taken < (RING / N) as u64 {
+            if let Some(due) = self.due.take() {
+                clock::spin_until(due);
+            }
             let (records, bytes, next) = self.consumer.fill(self.next, &mut self.batch)?;
             if records == 0 {
                 break;
             }
             self.next = next;
+            if bytes < SMALL {
+                self.due = Some(clock::nanoseconds() + AWAY);
+            }
             self.consumer.release();
             hand_on(&self.batch[..bytes], sink)?;
             taken += u64::from(records);
