@@ -99,6 +99,15 @@ mod mapped {
             }
         }
 
+        /// Stores words at `offset`, each from a register. Nobody reads there, as with [`Shared::copy_in`].
+        #[inline]
+        pub(crate) fn put<const N: usize>(&self, offset: usize, words: [u64; N]) {
+            if let Some(place) = self.within(offset, size_of::<[u64; N]>()) {
+                // SAFETY: within the memory, and nobody refers to shared memory.
+                unsafe { place.cast::<[u64; N]>().write_unaligned(words) };
+            }
+        }
+
         /// Copies what lies at `offset`. Nobody writes there while the caller may read it, or whoever does is
         /// broken; then anything is copied, and the caller checks what it got.
         #[inline]

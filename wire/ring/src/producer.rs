@@ -188,12 +188,10 @@ where
     pub fn commit(self, header: &RecordHeader, tag: u16) {
         // Word by word, and from registers: a copy of a header that was just put together in memory, by narrower stores than the
         // copy has loads, waits until all stores before it have left the processor, and those into the ring take long.
-        for (word, at) in words(self.size as u32, header)
-            .into_iter()
-            .zip((0..).step_by(8))
-        {
-            self.owner.copy_in(at, &word.to_le_bytes());
-        }
+        let words = words(self.size as u32, header).map(u64::to_le);
+        let start = self.owner.tail as usize & (self.owner.capacity - 1);
+        // Never cut in two by the end of the ring.
+        self.owner.data.put(self.owner.ring + start, words);
         self.owner.publish(stride(self.size), tag);
     }
 }

@@ -85,6 +85,10 @@ impl Shared {
         }
     }
 
+    pub(crate) fn put<const N: usize>(&self, offset: usize, words: [u64; N]) {
+        self.copy_in(offset, words.map(u64::to_ne_bytes).as_flattened());
+    }
+
     pub(crate) fn copy_out(&self, offset: usize, bytes: &mut [u8]) {
         let cells = self.cells(offset, bytes.len());
         for (cell, bytes) in cells.iter().zip(bytes.chunks_exact_mut(8)) {
