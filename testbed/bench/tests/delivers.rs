@@ -86,6 +86,11 @@ fn lock_ring() {
 }
 
 #[test]
+fn lock_ring_full() {
+    check("lock-ring-full", 15);
+}
+
+#[test]
 fn wintun_ring() {
     check("wintun-ring", 10);
 }
@@ -153,6 +158,7 @@ fn the_list_names_everybody() {
         "iceoryx2",
         "bpf",
         "lock-ring",
+        "lock-ring-full",
         "fltport-ring",
         "wintun-ring",
         "rtrb",

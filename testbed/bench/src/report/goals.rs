@@ -32,10 +32,13 @@ struct Goal {
     at_least: f64,
 }
 
+/// What carries as much as ours does.
+const EQUAL: [&str; 1] = ["lock-ring-full"];
+
 const ONE: Row = Row::flow(64, 1, Idle::Sleeps);
 const TWO: Row = Row::flow(64, 2, Idle::Sleeps);
 
-const GOALS: [Goal; 7] = [
+const GOALS: [Goal; 10] = [
     Goal {
         what: "one producer, consumer sleeps, to the best that kernels and drivers ship",
         row: ONE,
@@ -77,6 +80,24 @@ const GOALS: [Goal; 7] = [
         row: Row::flow(4096, 1, Idle::Sleeps),
         against: Against::Best(&["tuned-ring"]),
         at_least: 0.9,
+    },
+    Goal {
+        what: "one producer, consumer sleeps, to a peer with number and time",
+        row: ONE,
+        against: Against::Best(&EQUAL),
+        at_least: 2.0,
+    },
+    Goal {
+        what: "one producer, polled lazily, to a peer with number and time",
+        row: Row::flow(64, 1, Idle::Lazy),
+        against: Against::Best(&EQUAL),
+        at_least: 1.5,
+    },
+    Goal {
+        what: "two producers, to a peer with number and time",
+        row: TWO,
+        against: Against::Best(&EQUAL),
+        at_least: 3.0,
     },
 ];
 
