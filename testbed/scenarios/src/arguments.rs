@@ -68,4 +68,7 @@ pub(crate) struct Seat {
     /// It is `fltport watch --json`; where no signal can end it, for so many seconds.
     #[arg(long)]
     pub(crate) watch: Option<u64>,
+    /// It is this program in C, which takes simpler orders.
+    #[arg(long)]
+    pub(crate) program: Option<PathBuf>,
 }

@@ -34,8 +34,14 @@ struct Member {
 }
 
 impl Cast {
-    /// Starts a service's process; its number. It connects when it is ordered to.
-    pub(crate) fn begin(&mut self, service: &Service, socket: Option<&Path>) -> Result<u32> {
+    /// Starts a service's process, which may be that of the program that does nothing but watch; its number. It connects
+    /// when it is ordered to.
+    pub(crate) fn begin(
+        &mut self,
+        service: &Service,
+        socket: Option<&Path>,
+        watcher: Option<&Path>,
+    ) -> Result<u32> {
         let name = &service.name;
         if self.members.contains_key(name) || self.children.contains_key(name) {
             bail!("there is a service {name} already. Call this one otherwise, or end that one");
@@ -48,6 +54,9 @@ impl Cast {
         command.args(["service", "--name", name]);
         if let Some(socket) = socket {
             command.arg("--socket").arg(socket);
+        }
+        if let Some(program) = watcher {
+            command.arg("--program").arg(program);
         }
         for (option, value) in [
             ("--queue", service.queue.map(|n| n.to_string())),

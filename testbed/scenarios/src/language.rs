@@ -58,6 +58,7 @@ mod registry;
 mod step;
 #[cfg(test)]
 mod tests;
+mod watchers;
 mod words;
 
 use anyhow::{Result, anyhow, bail};

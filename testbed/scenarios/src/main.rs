@@ -14,7 +14,8 @@
 //! with the reason, never passed over.
 //!
 //! Notifications come to the services by rings; with the environment variable `SCENARIOS_WITHOUT_RINGS`
-//! they come by the port.
+//! they come by the port. With `SCENARIOS_WATCHER` services that do nothing but watch are the program
+//! that it names: `examples/ring-watcher`, in C.
 
 #![deny(unsafe_code)]
 

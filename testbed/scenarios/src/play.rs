@@ -41,6 +41,9 @@ fn play(scenario: &Scenario) -> Played {
 
 /// Does the steps; the reason if one cannot be done on this floor.
 fn steps(scenario: &Scenario, stage: &mut Stage) -> Result<Option<String>> {
+    if let Some(reason) = stage.lacks_watchers() {
+        return Ok(Some(reason.to_owned()));
+    }
     for step in scenario.steps() {
         if let Some(reason) = Stage::lacks_from_the_beginning(step) {
             return Ok(Some(not_here(step, reason)));

@@ -4,6 +4,7 @@
 //! not told of processes by itself can be told of this one before.
 
 mod events;
+mod in_c;
 mod orders;
 
 use crate::arguments::Seat;
@@ -28,6 +29,9 @@ pub(crate) fn run(seat: &Seat) -> Result<()> {
     if let Some(seconds) = seat.watch {
         return watching::run(seat, seconds);
     }
+    if let Some(program) = &seat.program {
+        return in_c::run(seat, program);
+    }
     let client = match connect(seat) {
         Ok(client) => Arc::new(client),
         Err(error) => return answer(&Answer::Refused(Refusal::from(error))),
@@ -48,7 +52,7 @@ pub(crate) fn run(seat: &Seat) -> Result<()> {
             },
             Order::Greet { provider, times } => greet(seat, &provider, times),
             Order::Begin(child) => {
-                let process = children.begin(&child, seat.socket.as_deref())?;
+                let process = children.begin(&child, seat.socket.as_deref(), None)?;
                 Answer::Done(orders::one("process", process.into()))
             }
             Order::ToChild {

@@ -10,7 +10,8 @@ use crate::registry::Busy;
 use crate::status;
 use crate::watching;
 use anyhow::{Result, anyhow, bail};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 /// How long the laws may take to come to rest at the end, in milliseconds.
 const PATIENCE: u64 = 30_000;
@@ -20,6 +21,9 @@ const NEVER: [&str; 5] = ["missing", "disordered", "unannounced", "damaged", "un
 
 /// Why the command cannot be part of a scenario.
 const NO_COMMAND: &str = "there is no fltport beside this program; build fltport-cli";
+
+/// Why a scenario is not one for a program that only watches.
+const NO_WATCHER: &str = "nobody in it does nothing but watch the load generator";
 
 /// The common driver, without which there is no ledger.
 const COMMON_DRIVER: &str = "fltport";
@@ -41,10 +45,13 @@ pub(super) struct Stage {
     /// The process of each service, also of those that have ended.
     processes: BTreeMap<String, u32>,
     measured: BTreeMap<String, Numbers>,
+    /// The program that those of these names are who do nothing but watch.
+    watcher: Option<(PathBuf, BTreeSet<String>)>,
 }
 
 impl Stage {
     pub(super) fn open(scenario: &Scenario) -> Result<Stage> {
+        let watcher = std::env::var_os("SCENARIOS_WATCHER").map(PathBuf::from);
         let late = scenario.steps().any(starts_filter_manager);
         Ok(Stage {
             cast: Cast::default(),
@@ -54,7 +61,14 @@ impl Stage {
             busy: None,
             processes: BTreeMap::new(),
             measured: BTreeMap::new(),
+            watcher: watcher.map(|program| (program, scenario.watchers())),
         })
+    }
+
+    /// Why this scenario shows nothing of a program that only watches, if there is one to be shown.
+    pub(super) fn lacks_watchers(&self) -> Option<&'static str> {
+        let (_, names) = self.watcher.as_ref()?;
+        names.is_empty().then_some(NO_WATCHER)
     }
 
     /// Why this floor is another one than a scenario with this step begins on, if so.
@@ -171,7 +185,10 @@ impl Stage {
 
     /// Starts a service's process and has it connect; what it says of that.
     fn connect(&mut self, service: &Service) -> Result<Answer> {
-        let process = self.cast.begin(service, self.floor.socket())?;
+        let watcher = self.watcher.as_ref();
+        let watcher = watcher.filter(|(_, names)| names.contains(&service.name));
+        let program = watcher.map(|(program, _)| program.as_path());
+        let process = self.cast.begin(service, self.floor.socket(), program)?;
         let parent = match &service.parent {
             Some(parent) => self.process_of(parent)?,
             None => std::process::id(),
@@ -301,6 +318,10 @@ impl Stage {
         let ended = self.end();
         drop(self.cast);
         let closed = self.floor.close();
+        if let Some((_, names)) = &self.watcher {
+            let count = Numbers::from([("services".to_owned(), names.len() as u64)]);
+            self.measured.insert("in C".to_owned(), count);
+        }
         laws.and(ended).and(closed).map(|()| self.measured)
     }
 

@@ -17,7 +17,7 @@ use loadgen::messages::{
 };
 use std::time::{Duration, Instant};
 
-type Outcome = Result<Numbers, Refusal>;
+pub(super) type Outcome = Result<Numbers, Refusal>;
 
 /// Does it.
 pub(super) fn obey(client: &Client, events: &Events, seat: &Seat, order: Order) -> Answer {
@@ -183,8 +183,12 @@ fn number_of(client: &Client, provider: &str) -> Result<u32, Refusal> {
 }
 
 fn usage(client: &Client, provider: &str) -> Outcome {
+    usage_of(client, client.info()?.number, provider)
+}
+
+/// What a provider takes of this connection.
+pub(super) fn usage_of(client: &Client, own: u32, provider: &str) -> Outcome {
     let number = number_of(client, provider)?;
-    let own = client.info()?.number;
     let rows = client.usage()?;
     let row = rows
         .iter()
