@@ -73,8 +73,8 @@ static enum stream_step take(struct stream *stream, struct record *record)
 {
     uint32_t size = rings_take(stream->rings, (uint8_t *)stream->copy);
     stream->unreleased = 1;
-    /* The number is right, and the rest may yet be what no record is. */
-    if (!read_record((uint8_t *)stream->copy, size, record))
+    /* The header is as it was checked. The rest was copied now: it may be what no record is, or the gap another one. */
+    if (!read_record((uint8_t *)stream->copy, size, record) || record->first != stream->next)
         return STREAM_CORRUPT;
     stream->next = record->last + 1;
     return STREAM_RECORD;

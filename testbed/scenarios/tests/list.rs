@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! The list, played on this system's floor; and that a scenario can fail.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 fn command(arguments: &[&str]) -> Command {
@@ -52,6 +53,70 @@ fn what_holds_of_rings_holds_of_the_port() {
     command.env("SCENARIOS_WITHOUT_RINGS", "yes");
     let output = command.output().expect("it can be started");
     assert!(output.status.success(), "{}", text(&output));
+}
+
+/// The scenarios in which somebody does nothing but watch the load generator, but for those of minutes.
+const WATCHED: [&str; 17] = [
+    "absent",
+    "blobs",
+    "dpc",
+    "dpc-level",
+    "dpc-queued",
+    "early",
+    "early-filter-manager",
+    "flood",
+    "forced",
+    "gap",
+    "killed",
+    "overrun",
+    "pairs-under-flood",
+    "refused",
+    "slow",
+    "snapshot-under-flood",
+    "survivor",
+];
+
+/// The watcher in C, compiled with these flags.
+fn watcher(name: &str, flags: &[&str]) -> PathBuf {
+    ring_watcher::build("cc", flags, Path::new(env!("CARGO_TARGET_TMPDIR")), name)
+}
+
+/// Plays scenarios with this program in place of those who do nothing but watch.
+#[track_caller]
+fn play_with(watcher: &Path, scenarios: &[&str], without_rings: bool) {
+    let mut command = command(scenarios);
+    command.env("SCENARIOS_WATCHER", watcher);
+    if without_rings {
+        command.env("SCENARIOS_WITHOUT_RINGS", "yes");
+    }
+    let output = command.output().expect("it can be started");
+    let said = text(&output);
+    assert!(output.status.success(), "{said}");
+    let in_c = said.matches("in C: services ").count();
+    assert_eq!(in_c, scenarios.len(), "{said}");
+    let by_the_port = said.contains("records come by the port");
+    assert_eq!(by_the_port, without_rings, "{said}");
+}
+
+#[test]
+fn a_service_in_c_sees_the_same_by_rings() {
+    play_with(&watcher("watcher-rings", &[]), &WATCHED, false);
+}
+
+#[test]
+fn a_service_in_c_sees_the_same_by_the_port() {
+    play_with(&watcher("watcher-port", &[]), &WATCHED, true);
+}
+
+#[test]
+fn a_service_in_c_reads_nothing_that_is_not_its_own() {
+    let sanitized = watcher(
+        "watcher-sanitized",
+        &["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
+    );
+    let some = ["blobs", "early", "flood", "gap", "slow", "survivor"];
+    play_with(&sanitized, &some, false);
+    play_with(&sanitized, &some, true);
 }
 
 #[test]
