@@ -314,7 +314,7 @@ impl Receiver {
     /// be sent again come first.
     #[inline(never)]
     pub(crate) fn take(&mut self, out: &mut [u8]) -> (u32, usize) {
-        self.collect_untold();
+        let noted = self.collect_untold();
         let mut room = out.len();
         if let Some(stream) = &mut self.stream {
             let again = stream.take_again(out, BATCH_BYTES);
@@ -335,7 +335,7 @@ impl Receiver {
             && self.take_queue(&mut batch, u64::MAX)
             && self.take_last_gaps(&mut batch);
         self.idle = emptied && batch.records == 0 && self.untold_since.is_none();
-        self.note_untold();
+        self.note_told(noted);
         if batch.passed_over >= MAX_PASSED_OVER {
             // There is more, and nothing else would have the sender ask again.
             self.connection.wake.set();

@@ -22,6 +22,7 @@ list! {
     "blobs",
     "slow",
     "gap",
+    "refilled",
     "dpc",
     "dpc-queued",
     "dpc-level",

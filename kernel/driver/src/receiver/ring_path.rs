@@ -13,6 +13,7 @@ use super::{Receiver, Subscription, gap_header, gap_of, payload_of};
 use crate::ledger::{Gap, Loss};
 use crate::rings::{self, GAP, Rings};
 use crate::routes::taken;
+use crate::untold::Noted;
 use fltport_abi::account::Cause;
 use fltport_abi::common_driver;
 use fltport_abi::fixed::Fixed;
@@ -84,9 +85,9 @@ impl Receiver {
         if !self.is_on_rings() {
             return None;
         }
-        self.collect_untold();
+        let noted = self.collect_untold();
         let pushed = self.push_behind_losses(header, parts);
-        self.note_untold();
+        self.note_told(noted);
         pushed
     }
 
@@ -127,25 +128,43 @@ impl Receiver {
         Some(Ok(()))
     }
 
-    /// What has not been told is told in front of the next record: that does not go the short way.
-    pub(super) fn note_untold(&mut self) {
-        if self.rings.is_some() && self.has_untold() {
-            self.note_loss();
+    /// Behind what was told: what had been lost before [`Receiver::collect_untold`], or that something has not been told and the next
+    /// record does not go the short way.
+    pub(super) fn note_told(&mut self, noted: Option<Noted>) {
+        if self.rings.is_none() {
+            return;
+        }
+        let has_untold = self.has_untold();
+        let Some(untold) = self.rings.as_ref().map(|it| it.set.untold()) else {
+            return;
+        };
+        match noted {
+            // It has been so all the time: who has lost something must not find it told.
+            Some(_) if has_untold => {}
+            Some(noted) => {
+                if !untold.told_up_to(noted) {
+                    self.connection.wake.set();
+                }
+            }
+            None if has_untold => {
+                untold.note();
+            }
+            None => {}
         }
     }
 
-    /// As [`Receiver::note_untold`], when something was lost just now.
+    /// Something was lost just now: the next record does not go the short way.
     pub(super) fn note_loss(&self) {
         if let Some(rings) = &self.rings {
             rings.set.untold().note();
         }
     }
 
-    /// Before anything is told: what was lost until now is collected, if there is any.
-    pub(super) fn collect_untold(&mut self) {
-        if self.rings.as_ref().is_some_and(|it| it.set.untold().take()) {
-            self.collect_losses();
-        }
+    /// Before anything is told: what was lost until now is collected, if there is any. For [`Receiver::note_told`].
+    pub(super) fn collect_untold(&mut self) -> Option<Noted> {
+        let noted = self.rings.as_ref()?.set.untold().begin()?;
+        self.collect_losses();
+        Some(noted)
     }
 
     /// Accounts for what processors found no room for on the short way; the stream will tell of it.
