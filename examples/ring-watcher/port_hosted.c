@@ -381,7 +381,7 @@ port_code port_send(struct port *port, const void *in, uint32_t in_length, void 
     code = exchange(port, port->can & MAPS_VIEWS ? OP_SEND_WITH_VIEWS : OP_SEND, &send, sizeof send, returned);
     if (*returned > send.output_length)
         return STATUS_INVALID_PARAMETER;
-    if (code == 0)
+    if (code == 0 && *returned > 0)
         memcpy(out, output, *returned);
     return code;
 }

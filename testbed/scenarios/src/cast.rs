@@ -29,6 +29,8 @@ struct Member {
     /// The stream that it will have when it is connected, and where it writes.
     journal: Option<(String, PathBuf)>,
     process: Child,
+    /// Another program is the service, and this process its voice.
+    is_program: bool,
     orders: ChildStdin,
     answers: Receiver<String>,
 }
@@ -78,6 +80,7 @@ impl Cast {
         let mut member = Member::start(command)?;
         let stream = service.stream.as_ref().map(|stream| stream.name.clone());
         member.journal = stream.zip(journal);
+        member.is_program = watcher.is_some();
         let process = member.process.id();
         self.members.insert(name.clone(), member);
         Ok(process)
@@ -173,6 +176,13 @@ impl Cast {
     /// Kills a service's process, and waits until it is gone. Its children end by themselves.
     pub(crate) fn kill(&mut self, name: &str) -> Result<()> {
         self.children.retain(|_, parent| parent != name);
+        if self
+            .members
+            .get(name)
+            .is_some_and(|member| member.is_program)
+        {
+            self.order(name, &Order::KillProgram, 0)?;
+        }
         let mut member = self.members.remove(name).ok_or_else(|| nobody(name))?;
         member.process.kill().context("it cannot be killed")?;
         member.process.wait().context("its end is unknown")?;
@@ -211,6 +221,7 @@ impl Member {
         Ok(Member {
             journal: None,
             process,
+            is_program: false,
             orders,
             answers,
         })

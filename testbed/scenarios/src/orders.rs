@@ -95,6 +95,8 @@ pub(crate) enum Order {
     ReplyToKept,
     /// Read the ledger until nothing is in flight; answers with its sums.
     Audit { within: u64 },
+    /// Kill the program that is this service, if another one is, and wait until it is gone.
+    KillProgram,
     /// End.
     Leave,
 }

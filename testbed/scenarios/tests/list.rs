@@ -56,7 +56,7 @@ fn what_holds_of_rings_holds_of_the_port() {
 }
 
 /// The scenarios in which somebody does nothing but watch the load generator, but for those of minutes.
-const WATCHED: [&str; 17] = [
+const WATCHED: [&str; 18] = [
     "absent",
     "blobs",
     "dpc",
@@ -70,6 +70,7 @@ const WATCHED: [&str; 17] = [
     "killed",
     "overrun",
     "pairs-under-flood",
+    "refilled",
     "refused",
     "slow",
     "snapshot-under-flood",
@@ -114,7 +115,7 @@ fn a_service_in_c_reads_nothing_that_is_not_its_own() {
         "watcher-sanitized",
         &["-fsanitize=address,undefined", "-fno-sanitize-recover=all"],
     );
-    let some = ["blobs", "early", "flood", "gap", "slow", "survivor"];
+    let some = ["blobs", "early", "flood", "gap", "refilled", "survivor"];
     play_with(&sanitized, &some, false);
     play_with(&sanitized, &some, true);
 }

@@ -136,6 +136,11 @@ impl Watcher {
             Order::Take(true) => "wake".to_owned(),
             Order::Take(false) => "sleep".to_owned(),
             Order::Leave => "leave".to_owned(),
+            Order::KillProgram => {
+                self.process.kill().context("it cannot be killed")?;
+                self.process.wait().context("its end is unknown")?;
+                return Ok(Answer::Done(Numbers::new()));
+            }
             order => return self.obey_over(control, seat, order),
         };
         Ok(into_answer(self.order(&line)?))

@@ -90,6 +90,7 @@ pub(super) fn obey(client: &Client, events: &Events, seat: &Seat, order: Order) 
         | Order::ToChild { .. }
         | Order::Crowd { .. }
         | Order::Greet { .. }
+        | Order::KillProgram
         | Order::Leave => Ok(Numbers::new()),
     };
     match outcome {
