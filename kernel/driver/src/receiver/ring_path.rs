@@ -100,10 +100,16 @@ impl Receiver {
         let processor = current_processor();
         let bytes = stride(header.size as usize);
         let free = self.room_of(processor)?;
-        if free < bytes + self.told_in_ring()
-            || !self.has_share_of(processor, header.provider, bytes, free)
-        {
+        let has_share = self.has_share_of(processor, header.provider, bytes, free);
+        if free < bytes + self.told_in_ring() || !has_share {
             self.settle_ring(processor, &mut { SETTLED_AT_ONCE });
+        }
+        let free = self.room_of(processor)?;
+        if !has_share && !self.has_share_of(processor, header.provider, bytes, free) {
+            // A quota is of all rings: what was read of the others does not count.
+            for other in 0..self.rings.as_ref().map_or(0, |rings| rings.count()) {
+                self.settle_ring(other, &mut { SETTLED_AT_ONCE });
+            }
         }
         if let Some(loss) = self.ring_refuses(processor, header.provider, bytes) {
             return Some(Err(loss));
@@ -141,15 +147,11 @@ impl Receiver {
         match noted {
             // It has been so all the time: who has lost something must not find it told.
             Some(_) if has_untold => {}
-            Some(noted) => {
-                if !untold.told_up_to(noted) {
-                    self.connection.wake.set();
-                }
-            }
+            Some(noted) if !untold.told_up_to(noted) => self.connection.wake.set(),
             None if has_untold => {
                 untold.note();
             }
-            None => {}
+            _ => {}
         }
     }
 
