@@ -79,7 +79,7 @@ pub(crate) const DRIVERS: [Shipped; 3] = [
             exports: &FUNCTIONS,
             force_integrity: false,
         },
-        limit: 160 * 1024,
+        limit: 168 * 1024,
         static_client: false,
         inf: "kernel/driver/fltport.inf",
         is_filter: true,
@@ -326,7 +326,7 @@ mod tests {
     fn our_drivers_have_their_limits_and_others_have_none() {
         let known = Known::read(&Workspace::locate()).unwrap();
         let ours = expectation("fltport.sys", &known, None);
-        assert_eq!(ours.limit, 160 * 1024);
+        assert_eq!(ours.limit, 168 * 1024);
         assert!(!ours.static_client && ours.exports.is_some());
         let another = expectation("somebodys.sys", &known, None);
         assert_eq!(ours.frame_limit, FRAME_LIMIT);
