@@ -55,6 +55,8 @@ pub(crate) struct Rings {
     pub(crate) set: PoolArc<RingSet>,
     /// The service knows where they are.
     begun: bool,
+    /// The ring that [`Rings::in_turn`] was at last.
+    turn: u32,
 }
 
 /// The bits of a tag that are the message's number; those above are the subscription's place.
@@ -265,6 +267,7 @@ impl Rings {
             settlers,
             set,
             begun: false,
+            turn: 0,
         })?;
         Ok((rings, views))
     }
@@ -297,6 +300,15 @@ impl Rings {
     /// How many there are.
     pub(crate) fn count(&self) -> u32 {
         self.settlers.len() as u32
+    }
+
+    /// One after the other, for who looks at some of them at a time.
+    pub(crate) fn in_turn(&mut self) -> u32 {
+        self.turn = match self.turn + 1 {
+            next if next < self.count() => next,
+            _ => 0,
+        };
+        self.turn
     }
 
     /// Looks what the service has read of a processor's ring, so many records at most, and hands them on. Whether there may be more.

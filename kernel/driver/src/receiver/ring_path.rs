@@ -29,6 +29,8 @@ pub(crate) const TELLS_AFTER: Timeout = Timeout::from_millis(TELLS_AFTER_MS);
 
 /// Records of rings that are looked at in one hold of the lock.
 pub(crate) const SETTLED_AT_ONCE: usize = 1024;
+/// Rings of other processors that are looked at before a record is refused for a quota.
+const RINGS_AT_ONCE: u32 = 8;
 
 type Subscriptions = [Option<PoolBox<Subscription>>];
 
@@ -106,10 +108,7 @@ impl Receiver {
         }
         let free = self.room_of(processor)?;
         if !has_share && !self.has_share_of(processor, header.provider, bytes, free) {
-            // A quota is of all rings: what was read of the others does not count.
-            for other in 0..self.rings.as_ref().map_or(0, |rings| rings.count()) {
-                self.settle_ring(other, &mut { SETTLED_AT_ONCE });
-            }
+            self.settle_some();
         }
         if let Some(loss) = self.ring_refuses(processor, header.provider, bytes) {
             return Some(Err(loss));
@@ -144,14 +143,18 @@ impl Receiver {
         let Some(untold) = self.rings.as_ref().map(|it| it.set.untold()) else {
             return;
         };
-        match noted {
+        match (noted, has_untold) {
             // It has been so all the time: who has lost something must not find it told.
-            Some(_) if has_untold => {}
-            Some(noted) if !untold.told_up_to(noted) => self.connection.wake.set(),
-            None if has_untold => {
+            (Some(_), true) | (None, false) => {}
+            (Some(noted), false) => {
+                let is_all = untold.told_up_to(noted);
+                if !is_all {
+                    self.connection.wake.set();
+                }
+            }
+            (None, true) => {
                 untold.note();
             }
-            _ => {}
         }
     }
 
@@ -300,6 +303,18 @@ impl Receiver {
             *most -= 1;
             count_gone(subscriptions, processor, gone, true);
         })
+    }
+
+    /// Counts what was read from some rings, in turn: a quota is of all of them. Not more at a time, for who has used its quota up
+    /// may go on offering, and each ring is another processor's memory.
+    fn settle_some(&mut self) {
+        let mut most = SETTLED_AT_ONCE;
+        let count = self.rings.as_ref().map_or(0, |rings| rings.count());
+        for _ in 0..count.min(RINGS_AT_ONCE) {
+            if let Some(ring) = self.rings.as_mut().map(|rings| rings.in_turn()) {
+                self.settle_ring(ring, &mut most);
+            }
+        }
     }
 
     /// Before the accounts are read: counts what has been put into rings, read and lost, so many records at most, which are taken off;
