@@ -316,9 +316,16 @@ impl<C: DerefMut<Target = [Cursor]>> Consumer<C> {
         let mut quiet = true;
         for ring in 0..self.shape.rings() {
             let published = self.published(ring);
-            if let Some(cursor) = self.cursors.get_mut(ring)
-                && cursor.end != published
-            {
+            let Some(cursor) = self.cursors.get_mut(ring) else {
+                break;
+            };
+            // What was looked at and could not be read is there no more if the driver has taken it back.
+            let seen = if cursor.has_front {
+                cursor.end
+            } else {
+                cursor.at
+            };
+            if seen != published {
                 quiet = false;
                 // One that waits for its turn is not looked at before. What is new there must not keep this from sleeping again.
                 if cursor.has_front {

@@ -156,3 +156,22 @@ fn a_claim_beyond_what_was_published_is_counted_and_believed_by_nobody() {
     word.store(0, Ordering::Relaxed);
     assert_eq!(read(&mut memory.consumer(), 1), 2);
 }
+
+#[test]
+fn a_consumer_sleeps_though_what_it_could_not_read_was_taken_back() {
+    let memory = Memory::new(Shape::new(1, 0).unwrap());
+    let ((mut producer, _), order) = (memory.side(0), Order::new(1));
+    (0..2).for_each(|_| assert!(push(&mut producer, &order, 8)));
+    let second = memory.data.word(memory.shape.ring(0) + 64);
+    second.store(0, Ordering::Relaxed);
+    let mut consumer = memory.consumer();
+    let mut out = [0; 256];
+    assert_eq!(consumer.fill(1, &mut out), Ok((1, 40, 2)));
+    let published = memory.data.word(memory.shape.published(0));
+    published.store(64, Ordering::Relaxed);
+    assert_eq!(consumer.front(2), Ok(Front::Empty));
+    assert!(
+        consumer.arm(),
+        "it would look again and again, and never find anything"
+    );
+}
