@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! What the targets share: a message with fields of all kinds, and a look at every value that a
-//! schema names.
+//! A message with fields of all kinds, and a look at every value that a schema names.
 
 use fltport::{DecodeError, Fields, Guid, List, Status, Text, TextList, Time, Value};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
