@@ -457,7 +457,11 @@ impl<C: DerefMut<Target = [Cursor]>> Consumer<C> {
             self.remove_first();
             return Ok(());
         }
-        self.read_front(ring)?;
+        if let Err(corrupt) = self.read_front(ring) {
+            // It has no front, so it has no place among those that have.
+            self.remove_first();
+            return Err(corrupt);
+        }
         // Within a ring numbers only grow.
         if self.cursors.get(ring).is_some_and(|c| c.first <= before) {
             return Err(self.corrupt(ring));

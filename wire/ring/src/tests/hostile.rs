@@ -175,3 +175,19 @@ fn a_consumer_sleeps_though_what_it_could_not_read_was_taken_back() {
         "it would look again and again, and never find anything"
     );
 }
+
+#[test]
+fn a_ring_that_is_sound_again_is_read_once() {
+    let memory = Memory::new(Shape::new(1, 0).unwrap());
+    let ((mut producer, _), order) = (memory.side(0), Order::new(1));
+    (0..2).for_each(|_| assert!(push(&mut producer, &order, 8)));
+    let second = memory.data.word(memory.shape.ring(0) + 64);
+    let sound = second.swap(0, Ordering::Relaxed);
+    let (mut consumer, mut out) = (memory.consumer(), [0; 64]);
+    assert_eq!(consumer.front(1), Ok(Front::Record));
+    assert!(consumer.take(&mut out).is_err());
+    second.store(sound, Ordering::Relaxed);
+    assert_eq!(consumer.front(2), Ok(Front::Record));
+    assert_eq!(consumer.take(&mut out), Ok(Some((40, 3))));
+    assert_eq!(consumer.front(3), Ok(Front::Empty), "it was read before");
+}
