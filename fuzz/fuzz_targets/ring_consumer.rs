@@ -35,6 +35,8 @@ struct Service<'m> {
     next: u64,
     /// Somebody has written what is not his to write.
     spoilt: bool,
+    /// The furthest that each ring was ever said to be filled, or read before.
+    furthest: [u64; RINGS],
     out: Vec<u8>,
 }
 
@@ -47,12 +49,14 @@ impl<'m> Service<'m> {
             consumer: memory.service(),
             next: 1,
             spoilt: false,
+            furthest: [0; RINGS],
             out: vec![0; 64 * 1024],
         }
     }
 
     /// Does what comes next in the program; none at its end.
     fn step(&mut self, program: &mut Program<'_>) -> Option<()> {
+        self.look_how_far();
         let step = program.byte()?;
         let ring = usize::from(step >> 4) % RINGS;
         match step & 0x0f {
@@ -77,7 +81,7 @@ impl<'m> Service<'m> {
             9 => self.take(usize::from(program.short()?)),
             10 | 11 => self.fill(usize::from(program.short()?)),
             12 => self.pass_over(program)?,
-            13 => self.consumer.release(),
+            13 => self.release(),
             14 => self.arm(),
             _ => self.attach(ring, program)?,
         }
@@ -171,6 +175,21 @@ impl<'m> Service<'m> {
         Some(())
     }
 
+    fn look_how_far(&mut self) {
+        for (ring, furthest) in self.furthest.iter_mut().enumerate() {
+            let published = self.memory.data.word(self.memory.published(ring));
+            *furthest = u64::max(*furthest, published);
+        }
+    }
+
+    /// It never says that it has read what was not there.
+    fn release(&mut self) {
+        self.consumer.release();
+        for (ring, furthest) in self.furthest.iter().enumerate() {
+            assert!(self.memory.words.word(self.memory.consumed(ring)) <= *furthest);
+        }
+    }
+
     fn take(&mut self, most: usize) {
         let front = self.consumer.front(self.next);
         let front = self.sound(front);
@@ -254,16 +273,25 @@ impl<'m> Service<'m> {
             let word = program.word()?;
             let at = self.memory.consumed(ring);
             self.memory.words.set_word(at, word);
+            self.furthest[ring] = u64::max(self.furthest[ring], word);
         } else {
             // What it has read and not told would come again.
-            self.consumer.release();
+            self.release();
         }
         self.consumer = self.memory.service();
+        let cannot_be = (0..RINGS).any(|ring| {
+            let published = self.memory.data.word(self.memory.published(ring));
+            let read = self.memory.words.word(self.memory.consumed(ring));
+            published.wrapping_sub(read) > self.memory.shape.capacity() as u64
+        });
+        let front = self.consumer.front(self.next);
+        assert!(front.is_err() || !cannot_be, "{front:?}");
         Some(())
     }
 
     /// All that is left, if nobody has spoilt it; and nothing else was touched.
     fn end(&mut self) {
+        self.look_how_far();
         for _ in 0..2 * RINGS * self.memory.shape.records() {
             let filled = self.consumer.fill(self.next, &mut self.out);
             match self.sound(filled) {
@@ -271,9 +299,9 @@ impl<'m> Service<'m> {
                 _ => break,
             }
         }
+        self.release();
         if !self.spoilt {
             assert_eq!(self.next, self.order.next());
-            self.consumer.release();
             for (_, settler) in &mut self.kernel {
                 settler.settle(usize::MAX, |_| ());
                 assert_eq!((settler.used(), settler.nonsense()), (0, 0));
