@@ -2,7 +2,7 @@
 
 //! `cargo xtask fuzz`: the targets in `fuzz/`, for a bounded time, with the stable compiler.
 //!
-//! `cargo fuzz` wants a nightly compiler, for its sanitizers. What is fuzzed here has no `unsafe`, so
+//! `cargo fuzz` wants a nightly compiler, for its sanitizers. What is fuzzed here has no `unsafe` but in the memory of rings, whose bounds it asserts, so
 //! coverage is all that is needed, and rustc has that behind flags of LLVM.
 
 use std::env;
