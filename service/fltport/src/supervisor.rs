@@ -48,7 +48,7 @@ pub(crate) struct Shared {
 pub(crate) struct Control {
     pub(crate) closing: bool,
     pub(crate) current: Option<Arc<Connection>>,
-    /// It is connected, but not known to the driver by number yet.
+    /// It is connected, but not the current one yet.
     pub(crate) opening: Option<Arc<Connection>>,
     /// The last connection that had the stream.
     former: u32,
@@ -116,7 +116,6 @@ pub(crate) fn establish(shared: &Arc<Shared>, generation: u32) -> Result<Session
             }),
         false => Err(Error::Closed),
     };
-    lock(&shared.control).opening = None;
     match asked {
         Ok((row, stream)) => {
             let connection = &session.connection;
@@ -142,6 +141,7 @@ pub(crate) fn establish(shared: &Arc<Shared>, generation: u32) -> Result<Session
 
 /// Ends a session that could not be made for this reason; the reason to tell.
 fn give_up(shared: &Shared, session: Session, error: Error) -> Error {
+    lock(&shared.control).opening = None;
     let told = end(shared, session);
     // When the pump has seen why the connection ended, that says more than that it did.
     match (error, told) {
@@ -231,7 +231,12 @@ pub(crate) fn end(shared: &Shared, session: Session) -> Option<Error> {
 /// Makes the connection the current one, unless the client is being closed.
 pub(crate) fn install(shared: &Shared, session: &Session) -> bool {
     let mut control = lock(&shared.control);
+    control.opening = None;
     if control.closing {
+        // Who closed the client may have been here before there were rings.
+        if let Some(rings) = session.connection.rings() {
+            rings.abandon();
+        }
         return false;
     }
     control.current = Some(session.connection.clone());

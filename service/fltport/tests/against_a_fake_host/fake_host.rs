@@ -29,6 +29,7 @@ use std::os::unix::fs::FileExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -85,6 +86,8 @@ struct Driver {
     rings_status: AtomicI32,
     /// The data of rings does not begin as it should.
     spoils_rings: AtomicBool,
+    /// Who is told that somebody asks for rings, and until when there is no answer.
+    holds_rings: Mutex<Option<(Sender<()>, Receiver<()>)>>,
     stopping: AtomicBool,
 }
 
@@ -161,6 +164,14 @@ impl FakeHost {
     /// Give rings from now on that are none.
     pub(crate) fn spoil_rings(&self) {
         self.driver.spoils_rings.store(true, Ordering::Release);
+    }
+
+    /// Tell the next time that rings are asked for, and do not answer until the sender is dropped; then refuse.
+    pub(crate) fn hold_rings(&self) -> (Receiver<()>, Sender<()>) {
+        let (asks, asked) = channel();
+        let (holds, held) = channel();
+        *self.driver.holds_rings.lock().unwrap() = Some((asks, held));
+        (asked, holds)
     }
 
     /// Answer subscriptions with this status from now on.
@@ -298,6 +309,12 @@ impl Connection {
 
     /// Answers who asks for rings.
     fn attach(&self, driver: &Driver, reader: &mut UnixStream, payload: &[u8]) -> (i32, Vec<u8>) {
+        let holds = driver.holds_rings.lock().unwrap().take();
+        if let Some((asks, held)) = holds {
+            asks.send(()).unwrap();
+            let _dropped = held.recv();
+            return (DISCONNECTED, Vec::new());
+        }
         let status = driver.rings_status.load(Ordering::Acquire);
         if status != 0 {
             return (status, Vec::new());

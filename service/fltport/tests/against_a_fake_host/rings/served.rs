@@ -7,6 +7,7 @@ use fltport::process_monitor::{ProcessExit, ProcessVerdict};
 use fltport::{Client, Error, Event, EventRef, MessageSet, Pid, Status};
 use fltport_abi::frame::{FRAME_REQUEST, RecordKind};
 use std::ops::ControlFlow;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Duration;
 
@@ -261,6 +262,31 @@ fn one_thread_serves_at_a_time_and_may_close_the_client() {
         ControlFlow::<()>::Continue(())
     });
     assert!(over.unwrap().is_none() && client.is_over());
+}
+
+#[test]
+fn who_closes_a_client_that_is_being_given_rings_waits_for_neither_driver_nor_handler() {
+    let (host, client, connection) = connected(1, |o| o.patience(6 * SOON));
+    let client = Arc::new(client);
+    // A thread that does not end fails the test, and does not hold it up.
+    let in_a_thread = |what: fn(&Client)| {
+        let (client, (done, is_done)) = (client.clone(), channel());
+        std::thread::spawn(move || {
+            what(&client);
+            done.send(()).unwrap();
+        });
+        is_done
+    };
+    let served = in_a_thread(|client| {
+        let over = client.serve(|_| ControlFlow::<()>::Continue(()));
+        assert!(over.unwrap().is_none());
+    });
+    let (asked, _holds) = host.hold_rings();
+    connection.disconnect();
+    asked.recv_timeout(SOON).unwrap();
+    let closed = in_a_thread(Client::close);
+    closed.recv_timeout(SOON).expect("it is closed");
+    served.recv_timeout(SOON).expect("it serves no more");
 }
 
 #[test]
