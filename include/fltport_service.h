@@ -273,7 +273,8 @@ typedef struct _FLTPORT_LEDGER_ROW {
 /*
  * FLTPORT_COMMAND_RINGS, once for a connection and before it subscribes. If the driver refuses, or does not know the
  * command, records come in frames, as they do without. With rings some still do: what is kept for the
- * connection from before, and what found its ring full.
+ * connection from before, and what found its ring full. There is no way back: a service that is given rings which it cannot
+ * read ends the connection.
  *
  * Two views are mapped into the process. The service unmaps them (UnmapViewOfFile) when the connection has ended.
  *

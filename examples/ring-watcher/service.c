@@ -44,29 +44,32 @@ static void limit(struct service *service, uint32_t queue)
         (void)command(service, FLTPORT_COMMAND_LIMITS, &limits, sizeof limits, NULL, 0, &returned);
 }
 
-/* Asks for rings; why there are none, or NULL. */
-static const char *attach_rings(struct service *service, const struct options *options)
+/* Asks for rings; *why says why there are none, or is NULL. */
+static port_code attach_rings(struct service *service, const struct options *options, const char **why)
 {
     FLTPORT_RINGS_WANTED wanted = {0, 0, 0};
     FLTPORT_RINGS_ROW where;
     void *data, *words;
 
-    if (options->without_rings)
-        return "it was asked to do without";
-    if ((service->features & FLTPORT_FEATURE_RINGS) == 0)
-        return "this fltport.sys has none";
+    *why = NULL;
     wanted.Capacity = options->ring;
-    wanted.Event = port_event(service->port);
-    if (wanted.Event == 0)
-        return "no event can be made, or no memory can be mapped here";
-    if (row(service, FLTPORT_COMMAND_RINGS, &wanted, sizeof wanted, &where, sizeof where) != 0)
-        return "the driver refuses them";
+    if (options->without_rings)
+        *why = "it was asked to do without";
+    else if ((service->features & FLTPORT_FEATURE_RINGS) == 0)
+        *why = "this fltport.sys has none";
+    else if ((wanted.Event = port_event(service->port)) == 0)
+        *why = "no event can be made, or no memory can be mapped here";
+    else if (row(service, FLTPORT_COMMAND_RINGS, &wanted, sizeof wanted, &where, sizeof where) != 0)
+        *why = "the driver refuses them";
+    if (*why != NULL)
+        return 0;
     data = port_view(service->port, where.Data, where.DataSize);
     words = port_view(service->port, where.Consumer, where.ConsumerSize);
+    /* The driver uses them from now on: there is no way back to frames. */
     if (data == NULL || words == NULL ||
         !rings_open(&service->rings, data, where.DataSize, words, where.ConsumerSize))
-        return "what the driver has mapped is none";
-    return NULL;
+        return SERVICE_NO_RINGS;
+    return 0;
 }
 
 static port_code introduce(struct service *service, const struct options *options)
@@ -82,7 +85,9 @@ static port_code introduce(struct service *service, const struct options *option
     (void)row(service, FLTPORT_COMMAND_FEATURES, NULL, 0, &features, sizeof features);
     service->features = features.Features;
     limit(service, options->queue);
-    why = attach_rings(service, options);
+    code = attach_rings(service, options, &why);
+    if (code != 0)
+        return code;
     if (why == NULL)
         fprintf(stderr, "ring-watcher: records come by %u rings of %u bytes\n", service->rings.count,
                 service->rings.capacity);

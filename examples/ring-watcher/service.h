@@ -37,6 +37,8 @@ struct service {
 
 /* No provider has this name. */
 #define SERVICE_NO_PROVIDER 1u
+/* The driver has given rings, and they cannot be read. */
+#define SERVICE_NO_RINGS 2u
 
 /* Connects for the n-th time, counted from 0, and says on standard error by which way records come. */
 port_code service_connect(struct service *service, const struct options *options, uint32_t generation);

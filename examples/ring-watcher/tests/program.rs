@@ -3,8 +3,8 @@
 //! scenarios show (`testbed/scenarios`).
 
 use ring_watcher::{SOURCES, assert_well, build, is_installed};
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
 const FOLDER: &str = env!("CARGO_TARGET_TMPDIR");
 
@@ -38,25 +38,26 @@ fn it_says_how_it_is_used_and_why_it_cannot_connect() {
     );
 }
 
-/// What reads rings, with a sanitizer, against memory that is spoilt.
-fn survives(sanitizer: &str, rounds: &str) {
-    let program = Path::new(FOLDER).join(format!("hostile-{sanitizer}"));
+/// Compiles a test with those of the sources that it names.
+fn compile(flags: &[&str], sources: &[&str], name: &str) -> (PathBuf, Output) {
+    let program = Path::new(FOLDER).join(name);
     let mut compiler = Command::new("cc");
     compiler
         .current_dir(SOURCES)
-        .args([
-            "-std=c11",
-            "-O1",
-            "-g",
-            "-Wall",
-            "-Wextra",
-            "-I../../include",
-        ])
-        .arg(format!("-fsanitize={sanitizer}"))
-        .arg("-fno-sanitize-recover=all")
-        .args(["tests/hostile.c", "stream.c", "rings.c", "-lpthread", "-o"])
+        .args(["-std=c11", "-g", "-Wall", "-Wextra", "-I../../include"])
+        .args(flags)
+        .args(sources)
+        .args(["-lpthread", "-o"])
         .arg(&program);
-    let output = compiler.output().unwrap();
+    (program, compiler.output().unwrap())
+}
+
+/// What reads rings, with a sanitizer, against memory that is spoilt.
+fn survives(sanitizer: &str, rounds: &str) {
+    let sanitize = format!("-fsanitize={sanitizer}");
+    let flags = ["-O1", &sanitize, "-fno-sanitize-recover=all"];
+    let sources = ["tests/hostile.c", "stream.c", "rings.c"];
+    let (program, output) = compile(&flags, &sources, &format!("hostile-{sanitizer}"));
     if !output.status.success() {
         // It needs a library of the compiler's own.
         println!("SKIPPED ring-watcher with -fsanitize={sanitizer}: the compiler has none");
