@@ -179,7 +179,8 @@ typedef struct _FLTPORT_PAGE {
     uint32_t Reserved;
 } FLTPORT_PAGE;
 
-/* Replaces the connection's former subscription to that provider. */
+/* Replaces the connection's former subscription to that provider. Numbers that the provider does not have are refused with
+ * STATUS_INVALID_PARAMETER, so there is no "all": a service is built with the messages that it knows. */
 typedef struct _FLTPORT_SUBSCRIPTION {
     uint32_t Provider;
     uint32_t Reserved;

@@ -3,7 +3,9 @@
  * A service in C that reads rings: watches providers, and says what came and whether anything is missing.
  *
  *   ring-watcher [--socket PATH] [--name NAME] [--without-rings] [--ring BYTES] [--queue BYTES] [--once] [--waits]
- *                [--seconds N] [PROVIDER...] | --orders
+ *                [--seconds N] [PROVIDER=NUMBER,NUMBER...]... | --orders
+ *
+ * The numbers are those of the provider's notifications and requests. A service knows those that it is for.
  *
  * One thread does everything: it reads what has come, a batch at a time, tells the driver that it was read, and
  * sleeps when there is nothing.
@@ -200,9 +202,27 @@ struct command_line {
     int once;        /* one connection, and no other */
     int waits;       /* until there is a port */
     uint64_t until;  /* when to end */
-    char **providers;
+    char **providers; /* and the numbers of their messages */
     int provider_count;
 };
+
+/* The messages that a word names behind the provider, as bits; 0 if it is not so. */
+static uint64_t messages_of(const char *word)
+{
+    const char *at = strchr(word, '=');
+    uint64_t messages = 0;
+    if (at == NULL || at == word)
+        return 0;
+    do {
+        char *end;
+        unsigned long number = strtoul(at + 1, &end, 10);
+        if (end == at + 1 || number == 0 || number > FLTPORT_MAX_MESSAGE_NUMBER)
+            return 0;
+        messages |= (uint64_t)1 << number;
+        at = end;
+    } while (*at == ',');
+    return *at == 0 ? messages : 0;
+}
 
 /* A word that needs no other; whether it is one. */
 static int take_flag(struct watcher *watcher, struct command_line *line, const char *word)
@@ -246,7 +266,7 @@ static int understand(struct watcher *watcher, struct command_line *line, int ar
     line->providers = argv + 1;
     watcher->options.name = "ring-watcher";
     for (n = 1; n < argc; n++) {
-        if (strncmp(argv[n], "--", 2) != 0)
+        if (messages_of(argv[n]) != 0)
             line->providers[line->provider_count++] = argv[n];
         else if (take_flag(watcher, line, argv[n]))
             continue;
@@ -258,12 +278,18 @@ static int understand(struct watcher *watcher, struct command_line *line, int ar
     return 1;
 }
 
-/* Subscribes to all that a provider tells. One that is not there is subscribed to when it comes. */
-static void subscribe(struct watcher *watcher, const char *provider)
+/* Subscribes to messages of a provider; 0 if that is refused. One that is not there is subscribed to when it comes. */
+static int subscribe(struct watcher *watcher, char *word)
 {
-    port_code code = service_subscribe(&watcher->service, provider, ~(uint64_t)1, 0);
-    if (code != 0 && code != SERVICE_NO_PROVIDER)
-        fprintf(stderr, "ring-watcher: %s is refused: %s 0x%08x\n", provider, port_code_kind, (unsigned)code);
+    uint64_t messages = messages_of(word);
+    port_code code;
+    *strchr(word, '=') = 0;
+    code = service_subscribe(&watcher->service, word, messages, 0);
+    if (code == 0 || code == SERVICE_NO_PROVIDER)
+        return 1;
+    fprintf(stderr, "ring-watcher: %s refuses: %s 0x%08x; has it notifications and requests with these numbers?\n", word,
+            port_code_kind, (unsigned)code);
+    return 0;
 }
 
 int main(int argc, char **argv)
@@ -276,7 +302,7 @@ int main(int argc, char **argv)
 
     if (!understand(&watcher, &line, argc, argv)) {
         fprintf(stderr, "usage: ring-watcher [--socket PATH] [--name NAME] [--without-rings] [--ring BYTES] "
-                        "[--queue BYTES] [--once] [--waits] [--seconds N] [PROVIDER...] | --orders\n");
+                        "[--queue BYTES] [--once] [--waits] [--seconds N] [PROVIDER=NUMBER,NUMBER...]... | --orders\n");
         return 2;
     }
     code = connect_first(&watcher, line.waits);
@@ -288,13 +314,14 @@ int main(int argc, char **argv)
         printf("done connection=%u\n", (unsigned)watcher.service.connection);
         fflush(stdout);
     }
-    for (n = 0; n < line.provider_count; n++)
-        subscribe(&watcher, line.providers[n]);
-    watch(&watcher, line.once, line.until);
+    for (n = 0; n < line.provider_count && code == 0; n++)
+        code = !subscribe(&watcher, line.providers[n]);
+    if (code == 0)
+        watch(&watcher, line.once, line.until);
     if (watcher.service.port != NULL)
         service_disconnect(&watcher.service);
     if (!watcher.takes_orders)
         tally_each(&watcher.tally, print, NULL);
     tally_free(&watcher.tally);
-    return 0;
+    return code != 0;
 }

@@ -26,7 +26,13 @@ fn it_says_how_it_is_used_and_why_it_cannot_connect() {
         let [out, err] = [output.stdout, output.stderr].map(|it| String::from_utf8(it).unwrap());
         (output.status.code(), out, err)
     };
-    for wrong in [&["--socket"][..], &["--nonsense", "1"]] {
+    for wrong in [
+        &["--socket"][..],
+        &["--nonsense", "1"],
+        &["process-monitor"],
+        &["process-monitor=1,64"],
+        &["=1"],
+    ] {
         let (code, _, err) = said(wrong);
         assert_eq!(code, Some(2));
         assert!(err.starts_with("usage: ring-watcher"), "{err}");
@@ -68,6 +74,14 @@ fn survives(sanitizer: &str, rounds: &str) {
         .output()
         .unwrap();
     assert_well(sanitizer, &output);
+}
+
+#[test]
+fn rings_that_are_given_and_cannot_be_read_end_the_connection() {
+    let sources = ["tests/unreadable.c", "service.c", "stream.c", "rings.c"];
+    let (program, output) = compile(&["-Werror"], &sources, "unreadable");
+    assert_well("cc", &output);
+    assert_well("unreadable", &Command::new(program).output().unwrap());
 }
 
 #[test]
