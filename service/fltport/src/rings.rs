@@ -52,6 +52,7 @@ pub(crate) struct Rings {
 #[derive(Debug, Default)]
 struct Letters {
     items: Vec<Item>,
+    /// How many frames brought them.
     frames: u32,
     bytes: usize,
 }
@@ -143,7 +144,8 @@ impl Rings {
     /// A frame has come, and has brought this. Whoever sleeps is woken, unless something else is about to.
     pub(crate) fn deliver(&self, items: &mut Vec<Item>, wakes: bool) {
         let mut letters = lock(&self.letters);
-        letters.frames += 1;
+        // One without records, as requests are, says nothing of what is missing.
+        letters.frames += u32::from(!items.is_empty());
         letters.bytes += items.iter().map(|item| item.event.1).sum::<usize>();
         letters.items.append(items);
         self.has_letters.store(true, Ordering::Release);
@@ -165,7 +167,7 @@ impl Rings {
         self.has_letters.load(Ordering::Acquire)
     }
 
-    /// What frames have brought since, and how many they were.
+    /// What frames have brought since, and how many brought it.
     pub(crate) fn letters(&self) -> (Vec<Item>, u32) {
         let mut letters = lock(&self.letters);
         self.has_letters.store(false, Ordering::Release);

@@ -10,7 +10,8 @@
 //! With rings only a part of the stream comes by gets. Records in rings are not held here, for they wait where they
 //! are: [`Resequencer::advance`] says that some were read, [`Resequencer::judge_with_rings`] is told
 //! which comes next there. A hole in front of either may be filled by a frame on its way, or by a processor
-//! that has taken a number and not published yet, of which nothing can be seen. So only time decides.
+//! that has taken a number and not published yet, of which nothing can be seen. So time decides, or that very many
+//! frames have come, all of whose records are held meanwhile.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -123,7 +124,7 @@ impl<T> Resequencer<T> {
         self.release(out);
     }
 
-    /// A frame has come while there are rings.
+    /// A frame with records has come while there are rings.
     pub(crate) fn note_frame(&mut self) {
         if let Some(hole) = &mut self.hole {
             hole.completions = hole.completions.saturating_add(1);

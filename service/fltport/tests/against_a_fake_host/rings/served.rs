@@ -120,6 +120,21 @@ fn a_handler_that_waits_is_woken_by_rings_and_by_requests() {
 }
 
 #[test]
+fn a_number_on_its_way_is_waited_for_however_many_requests_come_meanwhile() {
+    let (_host, client, connection) = connected(2, |o| o);
+    connection.wait_for_gets(4);
+    connection.rings().publish(0, &exit(2));
+    connection.rings().wait_for_sleep();
+    for n in 1..=1100 {
+        ask(&connection, 1000 + n);
+        assert_eq!(serve(&client, 1), [format!("request {}", 1000 + n)]);
+    }
+    connection.rings().publish(1, &exit(1));
+    assert_eq!(serve(&client, 2), ["1", "2"]);
+    assert_eq!(client.statistics().missing, 0);
+}
+
+#[test]
 fn a_request_overtakes_what_was_copied_from_the_rings() {
     let (_host, client, connection) = connected(1, |o| o);
     connection.wait_for_gets(4);
