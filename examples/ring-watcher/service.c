@@ -67,8 +67,10 @@ static port_code attach_rings(struct service *service, const struct options *opt
     words = port_view(service->port, where.Consumer, where.ConsumerSize);
     /* The driver uses them from now on: there is no way back to frames. */
     if (data == NULL || words == NULL ||
-        !rings_open(&service->rings, data, where.DataSize, words, where.ConsumerSize))
+        !rings_open(&service->rings, data, where.DataSize, words, where.ConsumerSize)) {
+        fprintf(stderr, "ring-watcher: the driver has given rings that cannot be read\n");
         return SERVICE_NO_RINGS;
+    }
     return 0;
 }
 
