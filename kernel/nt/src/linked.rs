@@ -29,8 +29,13 @@ unsafe extern "system" {
         length: u32,
         returned: *mut u32,
     ) -> NTSTATUS;
-    /// Points to the type of event objects, for `ObReferenceObjectByHandle`, whose documentation
-    /// names it; the metadata has no variables.
+    /// The type of event objects, for `ObReferenceObjectByHandle`, whose documentation names it; the
+    /// metadata has no variables. This is NT's own variable. (In C `ExEventObjectType` is the entry of the import table that
+    /// points to it; a static of a raw-dylib goes through that entry by itself.)
+    #[cfg(windows)]
+    pub static ExEventObjectType: POBJECT_TYPE;
+    /// As a driver in C sees it, for whom it points to the type.
+    #[cfg(not(windows))]
     pub static ExEventObjectType: *const POBJECT_TYPE;
 }
 

@@ -27,6 +27,7 @@ impl UserEvent {
         // SAFETY: a variable of NT's, written before any driver runs.
         let type_of_events = unsafe { ExEventObjectType };
         // SAFETY: it points to the type.
+        #[cfg(not(windows))]
         let type_of_events = unsafe { type_of_events.read() };
         let handle = handle as usize as HANDLE;
         let mut object = null_mut();
