@@ -502,6 +502,8 @@ fn prepare(
     number: u32,
 ) -> Result<(PoolArc<Provider>, Prepared)> {
     let number = u16::try_from(number).map_err(|_| NtError(STATUS_NOT_FOUND))?;
+    // So that the place of a provider that is gone is free if all that came from it has been read.
+    settle_rings(driver);
     let (provider, declared, processors) = {
         let mut routes = driver.routes().lock();
         let has_rings = |it: &mut Receiver| it.connection.has_rings();

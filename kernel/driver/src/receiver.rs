@@ -215,9 +215,13 @@ impl Receiver {
         let is_it =
             |p: &Option<PoolBox<Subscription>>| p.as_ref().is_some_and(|s| s.provider == provider);
         let found = self.subscriptions.iter().position(is_it);
+        // Its books do not know of what lies in rings and was lost there before somebody looks.
+        self.collect_losses();
         let done = |p: &Option<PoolBox<Subscription>>| {
-            p.as_ref()
-                .is_some_and(|s| s.orphaned && s.is_sent() && s.account.is_settled())
+            p.as_ref().is_some_and(|s| {
+                let is_empty = s.is_sent() && s.marks.bytes_anywhere() == 0;
+                s.orphaned && is_empty && s.account.is_settled()
+            })
         };
         // A free place first: the books of a provider that is gone are kept while there is room.
         let place = found

@@ -7,9 +7,12 @@ use crate::machine::{FLTPORT, Machine};
 use crate::service::{Record, Service};
 use fltport_abi::account::Cause;
 use fltport_abi::command::{LedgerRow, RingUsageRow, own};
+use fltport_abi::limits::MAX_PROVIDERS;
 use fltport_abi::message::Message;
 use fltport_client::BacklogPolicy;
-use fltport_nt::bindings::{STATUS_INVALID_DEVICE_STATE, STATUS_INVALID_PARAMETER};
+use fltport_nt::bindings::{
+    STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_STATE, STATUS_INVALID_PARAMETER,
+};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
@@ -246,6 +249,37 @@ fn a_service_that_writes_anything_hurts_nobody_and_the_books_stay_true() {
     let row = account(&mut honest, provider);
     assert_eq!(row.offered, 3000);
     drop(honest);
+    machine.check();
+}
+
+/// A connection has a place for each provider that there can be, and gives that of one that is gone to another. What it had
+/// put into rings and lost there, and nobody has looked at since, stays its own.
+#[test]
+fn the_place_of_a_provider_that_is_gone_is_not_another_s_before_its_records_are_accounted_for() {
+    const EACH: u64 = 3;
+    let (machine, mut service) = machine(0);
+    let register = |name: String| BareClient::register(&named(&PROVIDER, name), 0);
+    // The driver's own and the generator have the other two.
+    for n in 0..MAX_PROVIDERS - 1 {
+        let client = register(format!("gone {n}"));
+        let number = service.provider(&format!("gone {n}")).unwrap();
+        observe(&service, number);
+        for number in 0..EACH {
+            assert_eq!(client.notify_at(0, &Blob { number, data: &[] }), 0);
+        }
+    }
+    let client = register("next".to_owned());
+    let next = service.provider("next").unwrap();
+    // As where records are queued: they are still to be counted.
+    let refused = service.subscribe(next, 1 << Blob::NUMBER, 0);
+    assert_eq!(refused, Err(STATUS_INSUFFICIENT_RESOURCES));
+    assert_eq!(numbers(&service.drain()).len(), EACH as usize * (MAX_PROVIDERS - 1));
+    observe(&service, next);
+    assert_eq!(client.notify_at(0, &Blob { number: 9, data: &[] }), 0);
+    assert_eq!(numbers(&service.drain()), [9]);
+    let row = account(&mut service, next);
+    assert_eq!((row.offered, row.delivered), (1, 1), "{row:?}");
+    drop((service, client));
     machine.check();
 }
 
