@@ -4,7 +4,7 @@
 
 use crate::provider::TYPES;
 use crate::tag;
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use fltport_nt::Result;
 use fltport_nt::ex::PoolSlice;
 use fltport_nt::ke::Apart;
@@ -15,8 +15,9 @@ struct Mark {
     added: AtomicU64,
     /// Whether anything is in `lost`.
     has_lost: AtomicBool,
-    /// Notifications that found the ring full, by message: all that ever did.
-    lost: [AtomicU32; TYPES],
+    /// Notifications that found the ring full, by message: all that ever did. (In 32 bits what a service that hangs loses in a day
+    /// would go round.)
+    lost: [AtomicU64; TYPES],
     filtered: AtomicU64,
     unjudged: AtomicU64,
     /// What of these is in the books.
@@ -28,7 +29,7 @@ struct Settled {
     /// Bytes that are gone.
     removed: AtomicU64,
     /// Losses that have been taken out.
-    lost: [AtomicU32; TYPES],
+    lost: [AtomicU64; TYPES],
 }
 
 /// Adds to a number that nobody else writes: without a locked instruction.
@@ -42,12 +43,12 @@ impl Mark {
         Mark {
             added: AtomicU64::new(0),
             has_lost: AtomicBool::new(false),
-            lost: [const { AtomicU32::new(0) }; TYPES],
+            lost: [const { AtomicU64::new(0) }; TYPES],
             filtered: AtomicU64::new(0),
             unjudged: AtomicU64::new(0),
             settled: Apart::new(Settled {
                 removed: AtomicU64::new(0),
-                lost: [const { AtomicU32::new(0) }; TYPES],
+                lost: [const { AtomicU64::new(0) }; TYPES],
             }),
         }
     }
@@ -110,9 +111,7 @@ impl Marks {
         if let Some(mark) = self.of(processor)
             && let Some(lost) = mark.lost.get(usize::from(message))
         {
-            // Nobody else writes it, so a load and a store will do.
-            let sum = lost.load(Ordering::Relaxed).wrapping_add(1);
-            lost.store(sum, Ordering::Relaxed);
+            add(lost, 1);
             // Release: whoever finds this finds the number.
             mark.has_lost.store(true, Ordering::Release);
         }
@@ -133,7 +132,7 @@ impl Marks {
                 let count = lost.wrapping_sub(taken.load(Ordering::Relaxed));
                 if count != 0 {
                     taken.store(lost, Ordering::Relaxed);
-                    sink(processor, message, count.into());
+                    sink(processor, message, count);
                 }
             }
         }
@@ -161,5 +160,28 @@ impl Marks {
         };
         let all = self.all().map(of);
         all.fold((0, 0), |sum, it| (sum.0 + it.0, sum.1 + it.1))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+#[allow(clippy::unwrap_used, reason = "a test")]
+mod tests {
+    use super::*;
+    use nt_host::{Config, Kernel};
+
+    /// A service may hang for days before anybody collects what was lost meanwhile.
+    #[test]
+    fn no_loss_is_forgotten_however_many_there_are() {
+        // For its pool.
+        let kernel = Kernel::boot(Config::default());
+        let marks = Marks::new(1).unwrap();
+        let lost = marks.of(0).and_then(|mark| mark.lost.get(1)).unwrap();
+        lost.store(u64::from(u32::MAX), Ordering::Relaxed);
+        marks.lost(0, 1);
+        let mut taken = None;
+        marks.take_lost(|processor, message, count| taken = Some((processor, message, count)));
+        assert_eq!(taken, Some((0, 1, 1 << 32)));
+        drop(marks);
+        drop(kernel);
     }
 }
