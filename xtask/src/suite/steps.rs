@@ -196,11 +196,12 @@ fn unit(workspace: &Workspace, counts: &mut Counts) -> Result<Outcome> {
 }
 
 fn integration(workspace: &Workspace, counts: &mut Counts) -> Result<Outcome> {
-    provision::other_compilers();
-    tests(
-        command::cargo(workspace).args(["test", "--workspace", "--all-features", "--test", "*"]),
-        counts,
-    )
+    let mut cargo = command::cargo(workspace);
+    cargo.args(["test", "--workspace", "--all-features", "--test", "*"]);
+    if let Some(path) = provision::other_compilers(workspace)? {
+        cargo.env("PATH", path);
+    }
+    tests(&mut cargo, counts)
 }
 
 fn doctest(workspace: &Workspace, counts: &mut Counts) -> Result<Outcome> {

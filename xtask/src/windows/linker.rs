@@ -2,7 +2,6 @@
 
 //! From a static library to a native image.
 
-use std::env;
 use std::env::consts::EXE_SUFFIX;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -81,8 +80,7 @@ impl Linker {
     }
 
     fn of_system() -> Option<Linker> {
-        let folders = env::var_os("PATH")?;
-        let path = env::split_paths(&folders).find_map(|folder| lld_link(&folder))?;
+        let path = provision::find("lld-link")?;
         Some(Linker { path, flavor: &[] })
     }
 
@@ -186,45 +184,8 @@ pub(crate) fn map_file(scratch: &Path, driver: &DriverImage) -> PathBuf {
     scratch.join(driver.image).with_extension("map")
 }
 
-/// `lld-link`, or Debian's `lld-link-19` and its like.
-fn lld_link(folder: &Path) -> Option<PathBuf> {
-    let plain = folder.join(format!("lld-link{EXE_SUFFIX}"));
-    if plain.exists() {
-        return Some(plain);
-    }
-    let mut versions: Vec<PathBuf> = fs::read_dir(folder)
-        .ok()?
-        .filter_map(|entry| Some(entry.ok()?.path()))
-        .filter(|path| {
-            path.file_name()
-                .is_some_and(|name| is_versioned(&name.to_string_lossy()))
-        })
-        .collect();
-    versions.sort();
-    versions.pop()
-}
-
-fn is_versioned(name: &str) -> bool {
-    name.strip_prefix("lld-link-").is_some_and(|version| {
-        !version.is_empty() && version.bytes().all(|each| each.is_ascii_digit())
-    })
-}
-
 fn option(name: &str, value: &Path) -> std::ffi::OsString {
     let mut option = std::ffi::OsString::from(name);
     option.push(value);
     option
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_numbered_linkers_are_linkers() {
-        assert!(is_versioned("lld-link-19"));
-        assert!(!is_versioned("lld-link-"));
-        assert!(!is_versioned("lld-link-wrapper"));
-        assert!(!is_versioned("ld"));
-    }
 }
