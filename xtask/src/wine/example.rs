@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
 //! What is written in C and C++: the driver and the service of testbed/wine/example, the driver that
-//! port-conformance gives its orders to, and client drivers of the examples. Built with mingw-w64
-//! alone, as testbed/wine/README.md and docs/writing-a-driver.md tell others to build theirs.
+//! port-conformance gives its orders to, and client drivers and a service of the examples. Built with
+//! mingw-w64 alone, as testbed/wine/README.md, docs/writing-a-driver.md and the examples tell others to
+//! build theirs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ use crate::{command, provision};
 
 const EXAMPLE: &str = "testbed/wine/example";
 const CONFORMANCE: &str = "testbed/wine/conformance";
+/// The service that watches, with a script that builds it.
+const WATCHER: &str = "examples/ring-watcher";
 const HEADERS: &str = "testbed/host/include";
 const COMPILER: &str = "x86_64-w64-mingw32-gcc";
 const CXX_COMPILER: &str = "x86_64-w64-mingw32-g++";
@@ -55,6 +58,8 @@ pub(super) fn build(
         files.drivers.push(image);
     }
     files.drivers.push(hello_in_cpp(workspace, folder)?);
+    println!("ring-watcher.exe: compiling C");
+    files.user.push(watcher(workspace, folder)?);
     Ok(())
 }
 
@@ -136,6 +141,17 @@ fn client(workspace: &Workspace, folder: &Path) -> Result<PathBuf> {
     let image = folder.join("client.exe");
     let mut gcc = compiler(workspace, EXAMPLE, "client.c", &image);
     command::run(gcc.arg("-lfltlib")).context("the service in C does not build")?;
+    Ok(image)
+}
+
+fn watcher(workspace: &Workspace, folder: &Path) -> Result<PathBuf> {
+    let image = folder.join("ring-watcher.exe");
+    let mut build = Command::new("sh");
+    build
+        .arg(workspace.path(WATCHER).join("build.sh"))
+        .arg(COMPILER)
+        .arg(&image);
+    command::run(&mut build).context("the watcher in C does not build")?;
     Ok(image)
 }
 

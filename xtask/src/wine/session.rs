@@ -55,8 +55,21 @@ impl<'a> Session<'a> {
     /// # Errors
     /// It does not start, or not end in time: then it has been ended.
     pub(super) fn run(&self, program: &str, arguments: &[&str], limit: Duration) -> Result<Ended> {
+        self.run_with(&[], program, arguments, limit)
+    }
+
+    /// The same with these variables in its environment.
+    pub(super) fn run_with(
+        &self,
+        environment: &[(&str, &str)],
+        program: &str,
+        arguments: &[&str],
+        limit: Duration,
+    ) -> Result<Ended> {
         let mut wine = self.prefix.command("wine");
-        wine.arg(program).args(arguments);
+        wine.arg(program)
+            .args(arguments)
+            .envs(environment.iter().copied());
         // Files, not pipes: whatever the program starts may keep them open for longer than it lives.
         let name = program.rsplit(['\\', '/']).next().unwrap_or(program);
         let (out, err) = (self.log(name, "out"), self.log(name, "err"));

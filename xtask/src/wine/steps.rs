@@ -45,7 +45,7 @@ impl AddAssign for Checks {
     }
 }
 
-pub(super) const STEPS: [Step; 6] = [
+pub(super) const STEPS: [Step; 7] = [
     Step {
         name: "manager",
         what: "the stand-in for the Filter Manager starts",
@@ -75,6 +75,11 @@ pub(super) const STEPS: [Step; 6] = [
         name: "scenarios",
         what: "the scenarios that run on the hosted kernel, too",
         run: scenarios,
+    },
+    Step {
+        name: "service in C",
+        what: "some of them, watched by a service in C",
+        run: service_in_c,
     },
 ];
 
@@ -286,9 +291,54 @@ fn operator(session: &Session<'_>) -> Result<Checks> {
     Ok(Checks::passed(checks))
 }
 
-/// The same files as on the hosted kernel. What they say is worth seeing.
+/// The same files as on the hosted kernel.
 fn scenarios(session: &Session<'_>) -> Result<Checks> {
-    let ended = session.run("scenarios.exe", &[], PROGRAM)?;
+    play(session, &[], &[]).map(|(checks, _)| checks)
+}
+
+/// Who watches is `examples/ring-watcher`. Rings are refused here, so it must say that it reads the port.
+fn service_in_c(session: &Session<'_>) -> Result<Checks> {
+    /// Ways to connect and to be left alone, large messages, losses, and a snapshot.
+    const WATCHED: [&str; 11] = [
+        "absent",
+        "blobs",
+        "early",
+        "flood",
+        "forced",
+        "gap",
+        "killed",
+        "overrun",
+        "refused",
+        "snapshot-under-flood",
+        "survivor",
+    ];
+    let program = "C:\\windows\\system32\\ring-watcher.exe";
+    let (checks, ended) = play(session, &[("SCENARIOS_WATCHER", program)], &WATCHED)?;
+    reads_the_port(&ended.output, &ended.errors, WATCHED.len())?;
+    Ok(checks)
+}
+
+/// That a service in C was in so many scenarios, and whenever it had connected said why it reads the port.
+fn reads_the_port(output: &str, errors: &str, scenarios: usize) -> Result<()> {
+    let said = |text: &str, what: &str| text.lines().filter(|line| line.contains(what)).count();
+    let watched = said(output, "in C: services ");
+    let connected = said(errors, "records come by ");
+    let by_the_port = said(errors, "records come by the port, because ");
+    ensure!(
+        watched == scenarios && connected >= watched && by_the_port == connected,
+        "the service in C has watched {watched} scenarios of {scenarios}, and connected {connected} times, \
+         {by_the_port} of them saying why it reads the port:\n{errors}"
+    );
+    Ok(())
+}
+
+/// Plays scenarios; all if none is named. What they say is worth seeing.
+fn play(
+    session: &Session<'_>,
+    environment: &[(&str, &str)],
+    names: &[&str],
+) -> Result<(Checks, Ended)> {
+    let ended = session.run_with(environment, "scenarios.exe", names, PROGRAM)?;
     print!("{}", ended.output);
     let checks = played(&ended.output);
     ensure!(
@@ -297,7 +347,7 @@ fn scenarios(session: &Session<'_>) -> Result<Checks> {
         ended.status,
         ended.errors
     );
-    Ok(checks)
+    Ok((checks, ended))
 }
 
 /// Counts the lines `Wine: NAME: ok (…` and `Wine: NAME: not on this floor (…`.
@@ -347,5 +397,27 @@ mod tests {
                 skipped: 1
             }
         );
+    }
+
+    #[test]
+    fn a_service_in_c_says_why_it_reads_the_port() {
+        let (in_c, port) = (
+            "Wine: flood: ok (1 s): in C: services 1; jobs: done 5\n",
+            "ring-watcher: records come by the port, because the driver refuses them\n",
+        );
+        let ring = "ring-watcher: records come by 2 rings of 65536 bytes\n";
+        assert!(reads_the_port(in_c, port, 1).is_ok());
+        let again = [port, port].concat();
+        assert!(reads_the_port(in_c, &again, 1).is_ok());
+        let both = [port, ring].concat();
+        for (output, errors) in [
+            ("Wine: flood: ok (1 s): jobs: done 5\n", port),
+            (in_c, ""),
+            (in_c, ring),
+            (in_c, &both),
+        ] {
+            let judged = reads_the_port(output, errors, 1);
+            assert!(judged.is_err(), "{output}{errors}");
+        }
     }
 }
