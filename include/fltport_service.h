@@ -44,6 +44,8 @@ extern "C" {
 /* The longest name of a provider and of a service, in bytes of UTF-8. */
 #define FLTPORT_MAX_PROVIDER_NAME 32
 #define FLTPORT_MAX_SERVICE_NAME 48
+/* The longest schema, encoded. */
+#define FLTPORT_MAX_SCHEMA (16 * 1024)
 /* The smallest and the largest queue of a connection, and the same of each of its rings. */
 #define FLTPORT_MIN_QUEUE (64 * 1024)
 #define FLTPORT_MAX_QUEUE (16 * 1024 * 1024)
@@ -166,6 +168,7 @@ typedef struct _FLTPORT_COMMAND_HEADER {
 /* The common driver's commands that a service needs, each with its payload and its result. */
 #define FLTPORT_COMMAND_INFO 1                /* none; FLTPORT_CONNECTION_ROW */
 #define FLTPORT_COMMAND_PROVIDERS 2           /* FLTPORT_PAGE; FLTPORT_PROVIDER_ROW each */
+#define FLTPORT_COMMAND_SCHEMA 3              /* a provider's number as uint32_t; its schema, encoded */
 #define FLTPORT_COMMAND_SUBSCRIBE 4           /* FLTPORT_SUBSCRIPTION; none */
 #define FLTPORT_COMMAND_LEDGER 6              /* FLTPORT_PAGE; FLTPORT_LEDGER_ROW each */
 #define FLTPORT_COMMAND_FEATURES 8            /* none; FLTPORT_FEATURES_ROW. Older drivers refuse it */

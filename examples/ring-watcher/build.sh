@@ -11,4 +11,4 @@ case $("$compiler" -dumpmachine) in
 esac
 cd "$here"
 exec "$compiler" -std=c11 -O2 -g -Wall -Wextra -Werror "$@" -I../../include \
-    main.c orders.c service.c stream.c rings.c tally.c $port -o "$program" $libraries
+    main.c orders.c service.c schema.c stream.c rings.c tally.c $port -o "$program" $libraries

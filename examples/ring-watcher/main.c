@@ -3,7 +3,7 @@
  * A service in C that reads rings: watches providers, and says what came and whether anything is missing.
  *
  *   ring-watcher [--socket PATH] [--name NAME] [--without-rings] [--ring BYTES] [--queue BYTES] [--once] [--waits]
- *                [--seconds N] [PROVIDER=NUMBER,NUMBER...]... | --orders
+ *                [--seconds N] [PROVIDER[=NUMBER,NUMBER...]]... | --orders
  *
  * The numbers are those of the provider's notifications and requests. A service knows those that it is for.
  *
@@ -206,13 +206,15 @@ struct command_line {
     int provider_count;
 };
 
-/* The messages that a word names behind the provider, as bits; 0 if it is not so. */
+/* The messages that a word names behind the provider, as bits, or all that it declares; 0 if it is not so. */
 static uint64_t messages_of(const char *word)
 {
     const char *at = strchr(word, '=');
     uint64_t messages = 0;
-    if (at == NULL || at == word)
+    if (at == word || *word == '-')
         return 0;
+    if (at == NULL)
+        return SERVICE_EVERYTHING;
     do {
         char *end;
         unsigned long number = strtoul(at + 1, &end, 10);
@@ -283,7 +285,7 @@ static int subscribe(struct watcher *watcher, char *word)
 {
     uint64_t messages = messages_of(word);
     port_code code;
-    *strchr(word, '=') = 0;
+    word[strcspn(word, "=")] = 0;
     code = service_subscribe(&watcher->service, word, messages, 0);
     if (code == 0 || code == SERVICE_NO_PROVIDER)
         return 1;
@@ -302,7 +304,7 @@ int main(int argc, char **argv)
 
     if (!understand(&watcher, &line, argc, argv)) {
         fprintf(stderr, "usage: ring-watcher [--socket PATH] [--name NAME] [--without-rings] [--ring BYTES] "
-                        "[--queue BYTES] [--once] [--waits] [--seconds N] [PROVIDER=NUMBER,NUMBER...]... | --orders\n");
+                        "[--queue BYTES] [--once] [--waits] [--seconds N] [PROVIDER[=NUMBER,NUMBER...]]... | --orders\n");
         return 2;
     }
     code = connect_first(&watcher, line.waits);

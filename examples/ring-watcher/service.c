@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 */
 #include "service.h"
 
+#include "schema.h"
+
 #include <stdio.h>
 #include <string.h>
 
@@ -153,22 +155,36 @@ static port_code find_provider(struct service *service, const char *name, uint32
     return SERVICE_NO_PROVIDER;
 }
 
+/* What can be observed of a provider: more than it declares would be refused. */
+static port_code find_declared(struct service *service, uint32_t number, uint64_t *declared)
+{
+    uint8_t schema[FLTPORT_MAX_SCHEMA];
+    uint32_t returned = 0;
+    port_code code = command(service, FLTPORT_COMMAND_SCHEMA, &number, sizeof number, schema, sizeof schema, &returned);
+    if (code == 0)
+        *declared = schema_observable(schema, returned);
+    return code;
+}
+
 static port_code try_to_subscribe(struct service *service, struct subscription *wanted)
 {
     FLTPORT_FILTERED_SUBSCRIPTION with_flags = {0, 0, 0, 0, 0, 0, 0};
     FLTPORT_SUBSCRIPTION plain = {0, 0, 0, 0};
+    uint64_t observe = wanted->observe;
     uint32_t number = 0, returned;
     port_code code = find_provider(service, wanted->provider, &number);
+    if (code == 0 && observe == SERVICE_EVERYTHING)
+        code = find_declared(service, number, &observe);
     if (code != 0)
         return code;
     if (wanted->flags != 0) {
         with_flags.Provider = number;
         with_flags.Flags = wanted->flags;
-        with_flags.Observe = wanted->observe;
+        with_flags.Observe = observe;
         code = command(service, FLTPORT_COMMAND_SUBSCRIBE_FILTERED, &with_flags, sizeof with_flags, NULL, 0, &returned);
     } else {
         plain.Provider = number;
-        plain.Observe = wanted->observe;
+        plain.Observe = observe;
         code = command(service, FLTPORT_COMMAND_SUBSCRIBE, &plain, sizeof plain, NULL, 0, &returned);
     }
     if (code == 0)

@@ -44,6 +44,9 @@ struct service {
 port_code service_connect(struct service *service, const struct options *options, uint32_t generation);
 void service_disconnect(struct service *service);
 
+/* All that the provider declares. */
+#define SERVICE_EVERYTHING UINT64_MAX
+
 /* Wants to observe this from now on, whenever the provider is there; whether it has begun. */
 port_code service_subscribe(struct service *service, const char *provider, uint64_t observe, uint32_t flags);
 /* Subscribes to what has not begun: to be called when a provider has come. */

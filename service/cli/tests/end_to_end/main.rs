@@ -13,6 +13,7 @@ mod elsewhere;
 mod flood;
 mod garbage;
 mod hosts;
+mod in_c;
 mod metrics;
 mod providers;
 mod rights;

@@ -141,6 +141,7 @@ fn commands(p: &mut Program) {
     for (name, number) in [
         ("INFO", own::INFO),
         ("PROVIDERS", own::PROVIDERS),
+        ("SCHEMA", own::SCHEMA),
         ("SUBSCRIBE", own::SUBSCRIBE),
         ("LEDGER", own::LEDGER),
         ("FEATURES", own::FEATURES),
@@ -195,6 +196,7 @@ fn constants(p: &mut Program) {
     p.constant("MAX_MESSAGE_NUMBER", limits::MAX_MESSAGE_NUMBER);
     p.constant("MAX_PROVIDERS", limits::MAX_PROVIDERS as u64);
     p.constant("MAX_PROVIDER_NAME", limits::MAX_PROVIDER_NAME as u64);
+    p.constant("MAX_SCHEMA", limits::MAX_SCHEMA as u64);
     p.constant("MAX_SERVICE_NAME", limits::MAX_SERVICE_NAME as u64);
     p.constant("MIN_QUEUE", limits::MIN_QUEUE);
     p.constant("MAX_QUEUE", limits::MAX_QUEUE);
