@@ -18,7 +18,7 @@ use crate::usage;
 use fltport_abi::account::Refusal;
 use fltport_abi::command::{
     BACKLOG, Command, ConnectionRow, ENDED, FeaturesRow, FilteredSubscription, Page, ProviderRow,
-    StreamRow, Subscription as Wanted, features, flags, own,
+    RingsRow, StreamRow, Subscription as Wanted, features, flags, own,
 };
 use fltport_abi::fixed::Fixed;
 use fltport_abi::hello::rights;
@@ -29,6 +29,8 @@ use fltport_nt::bindings::{
     STATUS_INVALID_PARAMETER, STATUS_NOT_FOUND, STATUS_REVISION_MISMATCH,
 };
 use fltport_nt::ex::{PoolArc, PoolBox, PoolSlice};
+use fltport_nt::ke::current_irql;
+use fltport_nt::linked::DISPATCH_LEVEL;
 use fltport_nt::{NtError, Result};
 
 /// What this driver knows beyond what every driver knows.
@@ -187,6 +189,10 @@ fn run_own(
             rows.add(stream_row(mine.ok_or(NtError(STATUS_NOT_FOUND))?));
         }
         own::RINGS => {
+            if rows.out.len() < RingsRow::SIZE {
+                // There would be rings, and nobody would know where.
+                return Err(NtError(STATUS_BUFFER_TOO_SMALL));
+            }
             let _large = connection.begin_large()?;
             rows.add(rings::attach(driver, connection, &payload(command)?)?);
         }
@@ -219,9 +225,14 @@ fn run_own(
 const MAX_SETTLES: usize = 512;
 
 /// IRQL: <= DISPATCH_LEVEL. Accounts for what services have read of their rings, piece by piece, so that the lock is not held for long.
+/// At DISPATCH_LEVEL one piece, for nobody else runs on this processor meanwhile: what is left counts as in flight.
 pub(crate) fn settle_rings(driver: &Driver) {
     // As often as it takes for the largest rings; what is read meanwhile is accounted for the next time.
-    for _ in 0..MAX_SETTLES {
+    let pieces = match current_irql() {
+        ..DISPATCH_LEVEL => MAX_SETTLES,
+        _ => 1,
+    };
+    for _ in 0..pieces {
         if !driver.routes().lock().settle_rings() {
             return;
         }

@@ -235,6 +235,11 @@ impl Receiver {
         place.as_deref_mut().ok_or(full)
     }
 
+    /// Whether it has ever subscribed to a provider.
+    pub(crate) fn has_subscribed(&self) -> bool {
+        taken(&self.subscriptions).any(|s| s.provider != common_driver::NUMBER)
+    }
+
     pub(crate) fn observes(&self, provider: u16, message: u16) -> bool {
         taken(&self.subscriptions).any(|s| s.provider == provider && s.observe & bit(message) != 0)
     }

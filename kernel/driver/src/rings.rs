@@ -379,7 +379,7 @@ fn halves(
 
 /// IRQL: PASSIVE_LEVEL, in the service's process. Gives a connection rings, into which nothing goes before [`begin`].
 ///
-/// Errors: those of [`Rings::new`]; `STATUS_INVALID_DEVICE_STATE` if it has some; `STATUS_NOT_SUPPORTED` if the
+/// Errors: those of [`Rings::new`]; `STATUS_INVALID_DEVICE_STATE` if it has some or has subscribed; `STATUS_NOT_SUPPORTED` if the
 /// configuration or the kind of connection forbids them.
 #[inline(never)]
 pub(crate) fn attach(
@@ -401,11 +401,7 @@ pub(crate) fn attach(
     let marks = PoolArc::new(tag::LEDGER, Marks::new(rings.count())?)?;
     let row = views.row();
     let mut routes = driver.routes().lock();
-    let taken: usize = routes
-        .connections()
-        .map(|it| it.queue.capacity() + it.rings.as_ref().map_or(0, |rings| rings.capacity()))
-        .sum();
-    let refused = if taken + rings.capacity() > MAX_QUEUES {
+    let refused = if routes.queues_and_rings() + rings.capacity() > MAX_QUEUES {
         Some(STATUS_INSUFFICIENT_RESOURCES)
     } else {
         None
@@ -414,7 +410,10 @@ pub(crate) fn attach(
     let refused = match (&receiver, refused) {
         (_, Some(refused)) => Some(refused),
         (None, _) => Some(STATUS_NOT_FOUND),
-        (Some(receiver), _) if receiver.rings.is_some() => Some(STATUS_INVALID_DEVICE_STATE),
+        // Its subscriptions have no marks for processors.
+        (Some(receiver), _) if receiver.rings.is_some() || receiver.has_subscribed() => {
+            Some(STATUS_INVALID_DEVICE_STATE)
+        }
         (Some(receiver), _) if receiver.stream.is_some() => Some(STATUS_NOT_SUPPORTED),
         _ => None,
     };
@@ -447,6 +446,7 @@ pub(crate) fn begin(driver: &Driver, connection: &Connection, told: bool) {
         if let Some(rings) = &mut receiver.rings {
             rings.begun = true;
         }
+        receiver.note_losses_before();
         return routes.refresh();
     }
     // One that has begun was told of before; this was a second attempt.

@@ -124,6 +124,14 @@ impl Routes {
         taken(&self.connections)
     }
 
+    /// Bytes that all queues and rings may take, of [`MAX_QUEUES`](fltport_abi::limits::MAX_QUEUES).
+    pub(crate) fn queues_and_rings(&self) -> usize {
+        let rings = |receiver: &Receiver| receiver.rings.as_ref().map_or(0, |it| it.capacity());
+        self.connections()
+            .map(|it| it.queue.capacity() + rings(it))
+            .sum()
+    }
+
     #[inline(never)]
     pub(crate) fn provider(&mut self, number: u16) -> Option<&mut ProviderSlot> {
         taken_mut(&mut self.providers).find(|slot| slot.provider.number == number)

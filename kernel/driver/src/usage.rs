@@ -99,7 +99,7 @@ pub(crate) fn set_limits(driver: &Driver, connection: u32, limits: &Limits) -> R
     };
     // The former queue is freed after the lock has been released.
     let mut routes = driver.routes().lock();
-    let all: usize = routes.connections().map(|it| it.queue.capacity()).sum();
+    let all = routes.queues_and_rings();
     let receiver = routes
         .connection(connection)
         .ok_or(NtError(STATUS_NOT_FOUND))?;

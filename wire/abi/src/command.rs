@@ -64,7 +64,7 @@ pub mod own {
     /// This connection's stream. No payload. \[one [`StreamRow`](super::StreamRow)\]
     pub const STREAM: u16 = 17;
     /// From now on records come through rings in memory that is mapped into this process, and by messages only
-    /// what cannot: the payload is a [`RingsWanted`](super::RingsWanted). Once for a connection.
+    /// what cannot: the payload is a [`RingsWanted`](super::RingsWanted). Once for a connection, before it subscribes.
     /// \[one [`RingsRow`](super::RingsRow)\]
     pub const RINGS: u16 = 18;
     /// How connections' rings are used. \[[`RingUsageRow`](super::RingUsageRow)\]

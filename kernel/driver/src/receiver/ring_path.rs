@@ -118,6 +118,10 @@ impl Receiver {
         };
         let place = self.subscriptions.iter().position(is_it)?;
         self.tell_in_ring(processor, bytes);
+        if self.has_untold() {
+            // More than a gap record holds, and no room for another one: nothing comes in front of that.
+            return Some(Err(Loss::by(Cause::RingFull, self.greediest_of(processor))));
+        }
         let tag = rings::tag_of(place as u16, header);
         let (set, order) = (&self.rings.as_ref()?.set, &self.order);
         let published = set.as_this_processor(|here| {
@@ -155,6 +159,13 @@ impl Receiver {
             (None, true) => {
                 untold.note();
             }
+        }
+    }
+
+    /// When its rings begin: what was lost before goes in front of what comes through them.
+    pub(crate) fn note_losses_before(&mut self) {
+        if self.has_untold() {
+            self.note_loss();
         }
     }
 

@@ -6,13 +6,16 @@ use crate::generator::{self, Blob, PROVIDER};
 use crate::machine::{FLTPORT, Machine};
 use crate::service::{Record, Service};
 use fltport_abi::account::Cause;
-use fltport_abi::command::{LedgerRow, RingUsageRow, own};
+use fltport_abi::command::{LedgerRow, RingUsageRow, RingsRow, RingsWanted, own};
+use fltport_abi::fixed::Fixed;
 use fltport_abi::limits::MAX_PROVIDERS;
 use fltport_abi::message::Message;
 use fltport_client::BacklogPolicy;
 use fltport_nt::bindings::{
-    STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_STATE, STATUS_INVALID_PARAMETER,
+    STATUS_BUFFER_TOO_SMALL, STATUS_INSUFFICIENT_RESOURCES, STATUS_INVALID_DEVICE_STATE,
+    STATUS_INVALID_PARAMETER,
 };
+use nt_host::UserEvent;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
@@ -302,6 +305,41 @@ fn rings_that_cannot_be_are_refused() {
     }
     service.want_rings(0).expect("nothing is left of all this");
     assert_eq!(service.want_rings(0), Err(STATUS_INVALID_DEVICE_STATE));
+    drop(service);
+    machine.check();
+}
+
+/// What it is subscribed to has no books for processors.
+#[test]
+fn who_has_subscribed_gets_no_rings() {
+    let machine = Machine::bare();
+    machine.load(&FLTPORT);
+    machine.load(&generator::image(0, BacklogPolicy::KeepNewest));
+    let mut service = Service::with_a_queue(&machine);
+    observe(&service, service.provider("generator").expect("is registered"));
+    assert_eq!(service.want_rings(0), Err(STATUS_INVALID_DEVICE_STATE));
+    generator::blob(1, b"by the queue");
+    assert_eq!(numbers(&service.drain()), [1]);
+    drop(service);
+    machine.check();
+}
+
+#[test]
+fn rings_of_which_the_service_could_not_be_told_are_none() {
+    let machine = Machine::bare();
+    machine.load(&FLTPORT);
+    let mut service = Service::with_a_queue(&machine);
+    let event = UserEvent::new(&service.process);
+    let wanted = RingsWanted {
+        capacity: 0,
+        reserved: 0,
+        event: event.handle(),
+    };
+    let mut payload = [0; RingsWanted::SIZE];
+    wanted.write(&mut payload).unwrap();
+    let short = service.command_with_room(0, own::RINGS, &payload, RingsRow::SIZE - 1);
+    assert_eq!(short, Err(STATUS_BUFFER_TOO_SMALL));
+    service.want_rings(0).expect("it can ask again");
     drop(service);
     machine.check();
 }

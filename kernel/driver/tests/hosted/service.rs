@@ -180,16 +180,31 @@ impl Service {
         command: u16,
         payload: &[u8],
     ) -> Result<Vec<u8>, i32> {
+        self.command_with_room(provider, command, payload, 64 * 1024)
+    }
+
+    /// The same with room for so many bytes of the result.
+    pub(crate) fn command_with_room(
+        &self,
+        provider: u32,
+        command: u16,
+        payload: &[u8],
+        room: usize,
+    ) -> Result<Vec<u8>, i32> {
         let mut bytes = vec![0; 16];
         CommandHeader::new(provider, command, payload.len())
             .write(&mut bytes)
             .unwrap();
         bytes.extend(payload);
-        self.send_raw(&bytes)
+        self.send_with_room(&bytes, room)
     }
 
     pub(crate) fn send_raw(&self, bytes: &[u8]) -> Result<Vec<u8>, i32> {
-        let mut out = vec![0_u8; 64 * 1024];
+        self.send_with_room(bytes, 64 * 1024)
+    }
+
+    fn send_with_room(&self, bytes: &[u8], room: usize) -> Result<Vec<u8>, i32> {
+        let mut out = vec![0_u8; room];
         let input = UserSlice {
             address: bytes.as_ptr().addr() as u64,
             length: bytes.len() as u32,
