@@ -6,7 +6,8 @@
  * This file may be copied alone. It needs neither the Windows Driver Kit nor <windows.h>: it has structs and numbers
  * and no functions. What to call is fltlib.dll's: FilterConnectCommunicationPort with an FLTPORT_HELLO,
  * FilterSendMessage with an FLTPORT_COMMAND_HEADER and what belongs to the command, FilterGetMessage for frames, and
- * FilterReplyMessage for requests. examples/ring-watcher is a service that does all of it but reply.
+ * FilterReplyMessage for requests. examples/ring-watcher is a service that does all of it but reply. Replies, streams that
+ * outlive a connection, and the bytes of filters are not described here: services that decide take the library in Rust.
  *
  * For little-endian 64-bit targets. Lengths are in bytes. Every field lies at a multiple of its size, so a compiler adds no
  * padding. What is reserved is 0. Times are NT system times: 100 ns since 1601.
@@ -183,7 +184,7 @@ typedef struct _FLTPORT_PAGE {
 } FLTPORT_PAGE;
 
 /* Replaces the connection's former subscription to that provider. Numbers that the provider does not have are refused with
- * STATUS_INVALID_PARAMETER, so there is no "all": a service is built with the messages that it knows. */
+ * STATUS_INVALID_PARAMETER, so there is no "all": a service is built with the messages that it knows, or reads the schema. */
 typedef struct _FLTPORT_SUBSCRIPTION {
     uint32_t Provider;
     uint32_t Reserved;
