@@ -29,7 +29,7 @@ fn it_says_how_it_is_used_and_why_it_cannot_connect() {
     for wrong in [
         &["--socket"][..],
         &["--nonsense", "1"],
-        &["process-monitor"],
+        &["process-monitor="],
         &["process-monitor=1,64"],
         &["=1"],
     ] {
@@ -78,7 +78,13 @@ fn survives(sanitizer: &str, rounds: &str) {
 
 #[test]
 fn rings_that_are_given_and_cannot_be_read_end_the_connection() {
-    let sources = ["tests/unreadable.c", "service.c", "stream.c", "rings.c"];
+    let sources = [
+        "tests/unreadable.c",
+        "service.c",
+        "schema.c",
+        "stream.c",
+        "rings.c",
+    ];
     let (program, output) = compile(&["-Werror"], &sources, "unreadable");
     assert_well("cc", &output);
     assert_well("unreadable", &Command::new(program).output().unwrap());
