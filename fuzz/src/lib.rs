@@ -5,6 +5,6 @@ mod messages;
 mod program;
 mod rings;
 
-pub use messages::{All, PROVIDER, look, sound};
+pub use messages::{All, Branch, Choice, Leaf, PROVIDER, Rights, look, sound};
 pub use program::Program;
 pub use rings::{Memory, Ours, Region};
