@@ -120,7 +120,7 @@ pub(super) const STEPS: [Step; 13] = [
     Step {
         name: Name::Fuzz,
         floor: Floor::Host,
-        what: "whatever is decoded, with a million inputs each, always the same ones",
+        what: "whatever is decoded, with up to a million inputs each, always the same ones",
         run: fuzzing,
     },
     Step {
