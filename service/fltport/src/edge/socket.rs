@@ -17,6 +17,11 @@ use std::time::{Duration, Instant};
 /// Bytes to read at once.
 const READ_AHEAD: usize = 256 * 1024;
 
+/// Descriptors whose questions have not been read to their ends: bytes are read on when all that came before belongs to a
+/// message that has begun, and bring one descriptor at most.
+#[cfg(target_os = "linux")]
+const MAX_UNASKED: usize = 2;
+
 /// Connects to the hosted kernel at `path`. Waits at most `patience`, also where the listener's
 /// queue is full because its process is stopped; so does every write from then on.
 pub(super) fn connect(path: &Path, patience: Duration) -> Result<UnixStream, Failure> {
@@ -106,7 +111,9 @@ impl Read for Source {
         let received = recvmsg(&self.socket, &mut parts, &mut ancillary, flags)?;
         for message in ancillary.drain() {
             if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-                self.descriptors.extend(descriptors);
+                // More than a host that keeps to the protocol sends are closed here.
+                let room = MAX_UNASKED.saturating_sub(self.descriptors.len());
+                self.descriptors.extend(descriptors.take(room));
             }
         }
         Ok(received.bytes)
@@ -148,8 +155,11 @@ impl Reader {
         deadline: Option<Instant>,
         end: Option<Instant>,
     ) -> Result<Option<Incoming>, Failure> {
-        if self.0.buffer().is_empty() && !self.wait(deadline)? {
-            return Ok(None);
+        if self.0.buffer().is_empty() {
+            self.refuse_unasked()?;
+            if !self.wait(deadline)? {
+                return Ok(None);
+            }
         }
         let mut bytes = [0; CompletionHeader::SIZE];
         self.read_all(&mut bytes, end)?;
@@ -168,6 +178,17 @@ impl Reader {
         let mut payload = vec![0; length];
         self.read_all(&mut payload, end)?;
         Ok(Some(Incoming::Completion(header, payload)))
+    }
+
+    /// Between two messages, when no question can be on its way: descriptors that came beside something else are closed.
+    fn refuse_unasked(&mut self) -> Result<(), Failure> {
+        let descriptors = &mut self.0.get_mut().descriptors;
+        if descriptors.is_empty() {
+            return Ok(());
+        }
+        descriptors.clear();
+        let unasked = Fault::Protocol("a descriptor without a question");
+        Err(Failure::new(unasked))
     }
 
     /// Lets the next read wait until `deadline`; false if that has passed.

@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::{IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -36,14 +36,18 @@ impl Host {
 
     /// Asks for a view of a file, or of none.
     fn ask(&mut self, question: &MapView, file: Option<&File>) {
+        self.send(&encode(question), file);
+    }
+
+    /// Sends bytes, and a descriptor of this file beside them.
+    fn send(&mut self, bytes: &[u8], file: Option<&File>) {
         let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
         let mut ancillary = SendAncillaryBuffer::new(&mut room);
         let descriptors = file.map(|file| [file.as_fd()]);
         if let Some(descriptors) = &descriptors {
             assert!(ancillary.push(SendAncillaryMessage::ScmRights(descriptors)));
         }
-        let bytes = encode(question);
-        let parts = [IoSlice::new(&bytes)];
+        let parts = [IoSlice::new(bytes)];
         let sent = sendmsg(&self.0, &parts, &mut ancillary, SendFlags::NOSIGNAL);
         assert_eq!(sent.unwrap(), bytes.len());
     }
@@ -190,6 +194,50 @@ fn a_question_without_a_descriptor_ends_the_port() {
     let failed = with_waiter(&port, || port.send_with_views(b"map", 0)).unwrap_err();
     assert_eq!(failed.fault, Fault::Protocol("a view of nothing"));
     host.join().unwrap();
+    std::fs::remove_file(path).unwrap();
+}
+
+/// How many descriptors of this process stand for a file.
+fn descriptors_of(file: &File) -> usize {
+    let own = file.metadata().unwrap();
+    let all = std::fs::read_dir("/proc/self/fd").unwrap();
+    // One that was open a moment ago may be gone.
+    let open = all.filter_map(|entry| std::fs::metadata(entry.ok()?.path()).ok());
+    open.filter(|it| (it.dev(), it.ino()) == (own.dev(), own.ino()))
+        .count()
+}
+
+/// A host that sends them all the time would leave this process none.
+#[test]
+fn descriptors_without_a_question_are_closed_and_end_the_port() {
+    const SOON: Option<Duration> = Some(Duration::from_secs(20));
+    let file = memory();
+    let theirs = file.try_clone().unwrap();
+    let (port, host, path) = connected(MAPS_VIEWS, move |host| {
+        let (get, _) = host.request();
+        let header = encode(&CompletionHeader::new(get.id, 0, 10, 10));
+        host.send(&header, Some(&theirs));
+        for byte in 0..10 {
+            host.send(&[byte], Some(&theirs));
+        }
+        drop(theirs);
+        assert_eq!(host.0.read(&mut [0]).unwrap_or(0), 0);
+    });
+    port.post(0, 100).unwrap();
+    let got = port.wait(SOON).unwrap().unwrap();
+    assert_eq!(
+        got.outcome.unwrap(),
+        (0..10).collect::<Vec<u8>>(),
+        "what is beside it says nothing of the message"
+    );
+    // Two of ours, for there may be a question yet, and the host's own.
+    let open = descriptors_of(&file);
+    assert!(open <= 2 + 2, "{open} descriptors are kept");
+    let failed = port.wait(SOON).unwrap_err();
+    let unasked = Fault::Protocol("a descriptor without a question");
+    assert_eq!(failed.fault, unasked);
+    host.join().unwrap();
+    assert_eq!(descriptors_of(&file), 1, "the test's own");
     std::fs::remove_file(path).unwrap();
 }
 
