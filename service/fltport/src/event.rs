@@ -116,7 +116,10 @@ impl Event {
     }
 }
 
-/// A record of the stream. Cheap to clone: the bytes are shared.
+/// A record of the stream. Cheap to clone: the bytes are shared, by all records that came at once. So one that is kept
+/// keeps as many bytes as came with it: a batch out of rings, up to 32 KiB as a rule, or a frame of the port, up to
+/// 64 KiB. Who keeps a few of many copies them: [`RecordRef::to_record`](crate::RecordRef::to_record) of
+/// `RecordRef::from(&record)`.
 #[derive(Clone, Debug)]
 pub struct Record {
     pub(crate) frame: Arc<[u8]>,

@@ -127,7 +127,8 @@ impl Options {
 
     /// Whether notifications are to come by rings, in memory that the driver shares with this process; yes by default.
     /// Where that is not possible they come by the port; [`Client::transport`](crate::Client::transport)
-    /// tells. A [stream](Options::stream) has none.
+    /// tells. A [stream](Options::stream) has none. Of this and [`Options::ring_size`], which asks for rings, too, what
+    /// is called last holds.
     #[must_use]
     pub fn rings(mut self, wanted: bool) -> Self {
         self.rings = wanted.then_some(self.rings.unwrap_or(0));
@@ -135,7 +136,8 @@ impl Options {
     }
 
     /// Bytes of the ring of each processor, 64 KiB to 16 MiB, rounded up to a power of two; by default the driver
-    /// decides. A driver that has not so much memory for rings gives none.
+    /// decides. A driver that has not so much memory for rings gives none. Who sets a size wants rings, also behind
+    /// `rings(false)`; `rings(false)` behind it holds, and forgets the size.
     #[must_use]
     pub fn ring_size(mut self, bytes: u32) -> Self {
         self.rings = Some(bytes.clamp(MIN_RING, MAX_RING));
