@@ -278,12 +278,12 @@ fn rings(state: &State, metric: &mut Metric<'_>) -> Result<(), Error> {
         "Bytes that the connection's ring can hold",
         each(|row| row.capacity.into()),
     )?;
-    metric.gauges(
+    metric.counters(
         "ring_records",
         "Records that went through the connection's ring",
         each(|row| row.records),
     )?;
-    metric.gauges(
+    metric.counters(
         "ring_nonsense",
         "How often the service claimed to have read what it cannot have",
         each(|row| row.nonsense),
@@ -416,6 +416,8 @@ mod tests {
             "fltport_requests_total{provider=\"1\",message=\"5\",outcome=\"answered\"} 3".into(),
             "fltport_ring_bytes{connection=\"7\",service=\"\",processor=\"3\"} 96".into(),
             "fltport_ring_peak_bytes{connection=\"7\",service=\"\",processor=\"3\"} 960".into(),
+            "fltport_ring_records_total{connection=\"7\",service=\"\",processor=\"3\"} 70".into(),
+            "fltport_ring_nonsense_total{connection=\"7\",service=\"\",processor=\"3\"} 0".into(),
             "fltport_request_circuit_open{provider=\"1\",message=\"5\"} 1".into(),
             format!("fltport_request_wait_seconds_sum{{{of},message=\"5\"}} 2.5"),
             format!("fltport_request_wait_seconds_count{{{of},message=\"5\"}} 3"),

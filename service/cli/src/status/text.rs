@@ -68,11 +68,16 @@ fn rings(state: &State, connection: u32) -> String {
     let used: u64 = rings.iter().map(|row| u64::from(row.used)).sum();
     let peak = rings.iter().map(|row| row.peak).max().unwrap_or(0);
     let nonsense: u64 = rings.iter().map(|row| row.nonsense).sum();
-    let mut text = format!(
-        ", {} rings of {} bytes, {used} used (at most {peak} of one)",
-        rings.len(),
-        first.capacity
-    );
+    let mut text = match rings.len() {
+        1 => format!(
+            ", 1 ring of {} bytes, {used} used (at most {peak})",
+            first.capacity
+        ),
+        count => format!(
+            ", {count} rings of {} bytes, {used} used (at most {peak} of one)",
+            first.capacity
+        ),
+    };
     if nonsense > 0 {
         text.push_str(&format!(
             ", CLAIMED {nonsense} times to have read what it cannot have"

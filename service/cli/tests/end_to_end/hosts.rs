@@ -73,7 +73,10 @@ fn records_come_by_rings_and_the_operator_sees_how_full_they_are() {
     }
     assert!(records > 0, "{status}");
     let text = run(&directory, &["status"]).lines;
-    let told = format!(", {} rings of ", rings.len());
+    let told = match rings.len() {
+        1 => ", 1 ring of ".to_owned(),
+        count => format!(", {count} rings of "),
+    };
     assert!(text.iter().any(|line| line.contains(&told)), "{text:?}");
     let ended = {
         watched.interrupt();
