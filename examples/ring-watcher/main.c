@@ -31,7 +31,7 @@ static port_code connect_first(struct watcher *watcher, int waits)
     uint64_t deadline = port_clock() + PATIENCE;
     for (;;) {
         port_code code = service_connect(&watcher->service, &watcher->options, 0);
-        if (code == 0 || !waits || port_clock() >= deadline)
+        if (code == 0 || code == PORT_NO_PLACE || !waits || port_clock() >= deadline)
             return code;
         (void)port_wait(NULL, 0, RETRY);
     }

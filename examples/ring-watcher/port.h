@@ -19,6 +19,9 @@ typedef uint32_t port_code;
 /* Which of both it is, for who reads it. */
 extern const char port_code_kind[];
 
+/* STATUS_NAME_TOO_LONG: nobody can listen where to connect was asked for, as standard error says. */
+#define PORT_NO_PLACE 0xC0000106u
+
 struct port;
 
 /* What there is to do, as bits; 0 when the time was over first. */

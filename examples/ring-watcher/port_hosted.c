@@ -267,18 +267,29 @@ static port_code exchange(struct port *port, uint32_t op, const void *payload, s
     return STATUS_PORT_DISCONNECTED;
 }
 
-/* Where a hosted kernel listens, if nobody says where. */
-static void usual_place(char *path, size_t capacity)
+/* Where a hosted kernel listens, if nobody says where; the path's length, as snprintf. */
+static int usual_place(char *path, size_t capacity)
 {
     const char *told = getenv("FLTPORT_SOCKET"), *runtime = getenv("XDG_RUNTIME_DIR");
     if (told != NULL && *told != 0)
-        snprintf(path, capacity, "%s", told);
-    else if (geteuid() == 0)
-        snprintf(path, capacity, "/run/fltport/host.sock");
-    else if (runtime != NULL && *runtime != 0)
-        snprintf(path, capacity, "%s/fltport/host.sock", runtime);
-    else
-        snprintf(path, capacity, "/tmp/fltport-%u/host.sock", (unsigned)geteuid());
+        return snprintf(path, capacity, "%s", told);
+    if (geteuid() == 0)
+        return snprintf(path, capacity, "/run/fltport/host.sock");
+    if (runtime != NULL && *runtime != 0)
+        return snprintf(path, capacity, "%s/fltport/host.sock", runtime);
+    return snprintf(path, capacity, "/tmp/fltport-%u/host.sock", (unsigned)geteuid());
+}
+
+/* Writes down where to connect; 0 if an address of a socket has no room for that, for what is cut off is another place. */
+static int find_place(struct sockaddr_un *address, const char *place)
+{
+    const size_t room = sizeof address->sun_path;
+    int length = place == NULL ? usual_place(address->sun_path, room) : snprintf(address->sun_path, room, "%s", place);
+    if (length >= 0 && (size_t)length < room)
+        return 1;
+    fprintf(stderr, "ring-watcher: the socket's path has %d bytes, and may have %u: choose a shorter one (--socket or "
+                    "FLTPORT_SOCKET). It begins %s\n", length, (unsigned)room - 1, address->sun_path);
+    return 0;
 }
 
 /* The hosted kernel reads and writes this process's memory, as a kernel does: so its user must be root or this one's.
@@ -300,10 +311,8 @@ static port_code open_socket(struct port *port, const char *place)
     struct timeval patience = {60, 0};
 
     address.sun_family = AF_UNIX;
-    if (place != NULL)
-        snprintf(address.sun_path, sizeof address.sun_path, "%s", place);
-    else
-        usual_place(address.sun_path, sizeof address.sun_path);
+    if (!find_place(&address, place))
+        return PORT_NO_PLACE;
     port->socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (port->socket < 0 || connect(port->socket, (struct sockaddr *)&address, sizeof address) != 0)
         return errno == EACCES ? STATUS_ACCESS_DENIED : STATUS_OBJECT_NAME_NOT_FOUND;
@@ -337,6 +346,7 @@ port_code port_connect(struct port **out, const char *place, const void *context
     port_code code;
     if (port == NULL)
         return STATUS_NO_MEMORY;
+    port->socket = -1;
     port->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     code = open_socket(port, place);
     if (code == 0)

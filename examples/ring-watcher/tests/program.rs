@@ -42,6 +42,15 @@ fn it_says_how_it_is_used_and_why_it_cannot_connect() {
         (code, out.as_str()),
         (Some(1), "refused status 0xc0000034\n")
     );
+    // As much of it as there is room for would be another place. It does not wait for one that cannot be.
+    let long = format!("/tmp/{}", "x".repeat(103));
+    let (code, out, err) = said(&["--waits", "--socket", &long]);
+    assert_eq!(
+        (code, out.as_str()),
+        (Some(1), "refused status 0xc0000106\n")
+    );
+    let told = "the socket's path has 108 bytes, and may have 107";
+    assert!(err.contains(told) && err.lines().count() == 1, "{err}");
 }
 
 /// Compiles a test with those of the sources that it names.
