@@ -9,10 +9,10 @@ use fltport_nt::mm::SharedMemory;
 use fltport_nt::user_memory::UserBuffer;
 use nt_host::{DriverImage, Kernel, Process, Unload};
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::support::{self, filter};
+use crate::support::{self, filter, one_port};
 
 pub(crate) const PORT: &str = "\\SharedMemory";
 /// Bytes of each piece.
@@ -28,9 +28,6 @@ static SHARED: Mutex<Option<Shared>> = Mutex::new(None);
 static CALLER: Mutex<Option<u64>> = Mutex::new(None);
 /// How many messages are under way.
 static ASKS: AtomicUsize = AtomicUsize::new(0);
-static FILTER: AtomicIsize = AtomicIsize::new(0);
-static SERVER: AtomicIsize = AtomicIsize::new(0);
-static CLIENT: AtomicIsize = AtomicIsize::new(0);
 
 unsafe extern "system" fn entry(
     object: *mut DRIVER_OBJECT,
@@ -41,42 +38,13 @@ unsafe extern "system" fn entry(
         consumer: SharedMemory::new(LENGTH).unwrap(),
     };
     *SHARED.lock().unwrap() = Some(shared);
-    let filter = filter::register(object, Some(unload), None);
-    FILTER.store(filter, Ordering::Release);
-    let callbacks = (
-        Some(connect as _),
-        Some(disconnect as _),
-        Some(message as _),
-    );
-    let server = filter::listen(filter, PORT, callbacks.0, callbacks.1, callbacks.2, 4);
-    SERVER.store(server, Ordering::Release);
-    // SAFETY: a registered filter.
-    unsafe { FltStartFiltering(filter) }
+    one_port::start(object, Some(unload), None, PORT, Some(message))
 }
 
 unsafe extern "system" fn unload(_flags: u32) -> NTSTATUS {
-    // SAFETY: the port that the entry point created.
-    unsafe { FltCloseCommunicationPort(SERVER.load(Ordering::Acquire)) };
-    // SAFETY: the filter that it registered.
-    unsafe { FltUnregisterFilter(FILTER.load(Ordering::Acquire)) };
+    one_port::stop();
     SHARED.lock().unwrap().take();
     STATUS_SUCCESS
-}
-
-unsafe extern "system" fn connect(
-    port: PFLT_PORT,
-    _server_cookie: *const c_void,
-    _context: *const c_void,
-    _length: u32,
-    _cookie: *mut *mut c_void,
-) -> NTSTATUS {
-    CLIENT.store(port, Ordering::Release);
-    STATUS_SUCCESS
-}
-
-unsafe extern "system" fn disconnect(_cookie: *const c_void) {
-    // SAFETY: the filter and the variable that holds the port.
-    unsafe { FltCloseClientPort(FILTER.load(Ordering::Acquire), CLIENT.as_ptr()) };
 }
 
 unsafe extern "system" fn message(

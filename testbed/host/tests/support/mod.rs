@@ -7,6 +7,7 @@
 )]
 
 pub mod filter;
+pub mod one_port;
 pub mod thread;
 
 use fltport_nt::bindings::*;

@@ -6,10 +6,9 @@ use nt_host::flt::UserPort;
 use nt_host::{Config, DriverImage, Kernel, Process, Report, Rule, Unload, UserSlice};
 use nt_host::{fltport_copy_from_user, fltport_copy_to_user};
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicIsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::support::{self, filter};
+use crate::support::{self, filter, one_port};
 
 const SERVICE: &str = "usertest";
 const PORT: &str = "\\UserTest";
@@ -53,34 +52,16 @@ pub(crate) fn fetch(address: usize, length: usize) -> (NTSTATUS, Vec<u8>) {
 type Message = Arc<dyn Fn(Call) -> NTSTATUS + Send + Sync>;
 
 static MESSAGE: Mutex<Option<Message>> = Mutex::new(None);
-static FILTER: AtomicIsize = AtomicIsize::new(0);
-static SERVER: AtomicIsize = AtomicIsize::new(0);
-static CLIENT: AtomicIsize = AtomicIsize::new(0);
 
 unsafe extern "system" fn entry(
     object: *mut DRIVER_OBJECT,
     _path: *const UNICODE_STRING,
 ) -> NTSTATUS {
-    let filter = filter::register(object, Some(unload), Some(setup));
-    FILTER.store(filter, Ordering::Release);
-    let server = filter::listen(
-        filter,
-        PORT,
-        Some(connect),
-        Some(disconnect),
-        Some(message),
-        4,
-    );
-    SERVER.store(server, Ordering::Release);
-    // SAFETY: a registered filter.
-    unsafe { FltStartFiltering(filter) }
+    one_port::start(object, Some(unload), Some(setup), PORT, Some(message))
 }
 
 unsafe extern "system" fn unload(_flags: u32) -> NTSTATUS {
-    // SAFETY: the port that the entry point created.
-    unsafe { FltCloseCommunicationPort(SERVER.load(Ordering::Acquire)) };
-    // SAFETY: the filter that it registered.
-    unsafe { FltUnregisterFilter(FILTER.load(Ordering::Acquire)) };
+    one_port::stop();
     STATUS_SUCCESS
 }
 
@@ -91,22 +72,6 @@ unsafe extern "system" fn setup(
     _file_system: FLT_FILESYSTEM_TYPE,
 ) -> NTSTATUS {
     STATUS_FLT_DO_NOT_ATTACH
-}
-
-unsafe extern "system" fn connect(
-    port: PFLT_PORT,
-    _server_cookie: *const c_void,
-    _context: *const c_void,
-    _length: u32,
-    _cookie: *mut *mut c_void,
-) -> NTSTATUS {
-    CLIENT.store(port, Ordering::Release);
-    STATUS_SUCCESS
-}
-
-unsafe extern "system" fn disconnect(_cookie: *const c_void) {
-    // SAFETY: the filter and the variable that holds the port.
-    unsafe { FltCloseClientPort(FILTER.load(Ordering::Acquire), CLIENT.as_ptr()) };
 }
 
 unsafe extern "system" fn message(
@@ -125,16 +90,6 @@ unsafe extern "system" fn message(
         input_length: input_length as usize,
         output: output.cast(),
     })
-}
-
-/// The filter, for what a callback does with it.
-pub(crate) fn filter() -> PFLT_FILTER {
-    FILTER.load(Ordering::Acquire)
-}
-
-/// The variable with the client port.
-pub(crate) fn client_port() -> *const PFLT_PORT {
-    CLIENT.as_ptr()
 }
 
 /// A kernel with the driver, and a service of this process.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! User memory touched by instructions of the driver's own.
 
-use crate::driver::{Call, Machine, client_port, filter};
+use crate::driver::{Call, Machine};
+use crate::support::one_port::{client_port, filter};
 use fltport_nt::bindings::*;
 use fltport_nt::linked::*;
 use nt_host::{Rule, irql};
