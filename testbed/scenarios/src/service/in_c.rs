@@ -12,18 +12,25 @@ use anyhow::{Context, Result, anyhow, bail};
 use fltport::Client;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long this process's own connection may take to be there again.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// What the program may take beyond the time of its order: longer than it waits for a port, and shorter than whoever
+/// ordered waits for this process, so that it is known who does not answer.
+const GRACE: Duration = Duration::from_secs(15);
 
-/// The program.
+/// The program. It ends with this.
 struct Watcher {
     process: Child,
     orders: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    /// Its lines; none any more when it has closed its output.
+    answers: Receiver<String>,
+    grace: Duration,
 }
 
 /// This process's own connection.
@@ -35,7 +42,7 @@ struct Control {
 /// Runs it as [`super::run`] runs a service.
 pub(super) fn run(seat: &Seat, program: &Path) -> Result<()> {
     let mut watcher = Watcher::start(seat, program)?;
-    let connected = watcher.answer()?;
+    let connected = watcher.answer(0)?;
     if let Err(refusal) = connected {
         watcher.wait()?;
         return answer(&Answer::Refused(refusal));
@@ -102,19 +109,34 @@ impl Watcher {
                 command.arg(option);
             }
         }
+        Watcher::spawn(command).with_context(|| format!("with {}", program.display()))
+    }
+
+    fn spawn(mut command: Command) -> Result<Watcher> {
         let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = piped
-            .spawn()
-            .with_context(|| format!("{} cannot be started", program.display()))?;
+        let mut process = piped.spawn().context("the watcher cannot be started")?;
         let missing = || anyhow!("a program without standard input and output");
+        let orders = process.stdin.take().ok_or_else(missing)?;
+        let output = process.stdout.take().ok_or_else(missing)?;
+        let (sender, answers) = channel();
+        let read_on = move || {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
+                // An error: nobody waits for answers any more.
+                let _nobody_waits = sender.send(line);
+            }
+        };
+        let named = thread::Builder::new().name("answers".into());
+        named.spawn(read_on).context("a thread cannot be started")?;
         Ok(Watcher {
-            orders: process.stdin.take().ok_or_else(missing)?,
-            answers: BufReader::new(process.stdout.take().ok_or_else(missing)?),
             process,
+            orders,
+            answers,
+            grace: GRACE,
         })
     }
 
     fn obey(&mut self, control: &Control, seat: &Seat, order: Order) -> Result<Answer> {
+        let mut time = 0;
         let line = match order {
             Order::Subscribe {
                 provider,
@@ -127,10 +149,12 @@ impl Watcher {
                     .iter()
                     .fold(0_u64, |bits, number| bits | 1 << number);
                 let flags = u32::from(snapshot);
+                time = within;
                 format!("subscribe {provider} {bits:x} {flags:x} {within}")
             }
             Order::See { expected, within } => {
                 let words: String = expected.iter().filter_map(at_least).collect();
+                time = within;
                 format!("see {within}{words}")
             }
             Order::Take(true) => "wake".to_owned(),
@@ -143,7 +167,7 @@ impl Watcher {
             }
             order => return self.obey_over(control, seat, order),
         };
-        Ok(into_answer(self.order(&line)?))
+        Ok(into_answer(self.order(&line, time)?))
     }
 
     /// What is another connection's to do.
@@ -163,36 +187,55 @@ impl Watcher {
     }
 
     fn counts(&mut self) -> Result<Numbers> {
-        match self.order("see 0")? {
+        match self.order("see 0", 0)? {
             Ok(numbers) => Ok(numbers),
             Err(refusal) => bail!("the watcher does not say what it has seen: {refusal:?}"),
         }
     }
 
-    fn order(&mut self, line: &str) -> Result<Outcome> {
+    /// Has it obey, for which it may take so many milliseconds.
+    fn order(&mut self, line: &str, within: u64) -> Result<Outcome> {
         writeln!(self.orders, "{line}").context("the watcher takes no orders")?;
-        self.answer()
+        self.answer(within)
     }
 
-    fn answer(&mut self) -> Result<Outcome> {
-        let mut line = String::new();
-        let read = self.answers.read_line(&mut line);
-        if read.context("the watcher's answer cannot be read")? == 0 {
-            let status = self.process.wait().context("its end is unknown")?;
-            bail!("the watcher has ended with {status} instead of answering");
-        }
+    fn answer(&mut self, within: u64) -> Result<Outcome> {
+        let patience = Duration::from_millis(within) + self.grace;
+        let line = match self.answers.recv_timeout(patience) {
+            Ok(line) => line,
+            Err(RecvTimeoutError::Timeout) => {
+                bail!("the watcher has not answered within {patience:?}")
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                let status = self.process.wait().context("its end is unknown")?;
+                bail!("the watcher has ended with {status} instead of answering")
+            }
+        };
         parse(line.trim_end())
             .with_context(|| format!("the watcher says what is no answer: {line}"))
     }
 
-    /// Waits for its end, to which it has come by itself.
+    /// Waits for its end, to which it comes by itself.
     fn wait(&mut self) -> Result<()> {
+        match self.answers.recv_timeout(self.grace) {
+            Err(RecvTimeoutError::Disconnected) => {}
+            Ok(line) => bail!("a watcher that leaves says {line}"),
+            Err(RecvTimeoutError::Timeout) => bail!("a watcher that leaves does not end"),
+        }
         let status = self.process.wait().context("its end is unknown")?;
         // 1: it could not connect, and has said why.
         if !matches!(status.code(), Some(0 | 1)) {
             bail!("the watcher has ended with {status}");
         }
         Ok(())
+    }
+}
+
+impl Drop for Watcher {
+    fn drop(&mut self) {
+        // It fails if the process has ended, which is what is wanted.
+        let _ended = self.process.kill();
+        let _ended = self.process.wait();
     }
 }
 
@@ -250,6 +293,31 @@ fn parse(line: &str) -> Option<Outcome> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_watcher_that_says_nothing_is_waited_for_as_long_as_its_order_may_take() {
+        let mut deaf = Command::new("sh");
+        deaf.args(["-c", "while read order; do :; done"]);
+        let mut watcher = Watcher::spawn(deaf).unwrap();
+        watcher.grace = Duration::ZERO;
+        for told in [watcher.order("see 1", 1), watcher.answer(0)] {
+            let told = told.unwrap_err().to_string();
+            assert!(told.contains("has not answered within"), "{told}");
+        }
+        let told = watcher.wait().unwrap_err().to_string();
+        assert!(told.contains("does not end"), "{told}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_watcher_that_has_ended_is_told_of_with_its_status() {
+        let mut short = Command::new("sh");
+        short.args(["-c", "exit 3"]);
+        let mut watcher = Watcher::spawn(short).unwrap();
+        let told = watcher.answer(0).unwrap_err().to_string();
+        assert!(told.contains("exit status: 3"), "{told}");
+    }
 
     #[test]
     fn answers_are_read() {
