@@ -16,7 +16,7 @@ use fltport_nt::bindings::STATUS_RETRY;
 fn machine(backlog: u32, policy: BacklogPolicy) -> Machine {
     let machine = Machine::bare();
     machine.load(&FLTPORT);
-    machine.load(&generator::image(backlog, policy));
+    machine.load(&generator::image(&machine, backlog, policy));
     machine
 }
 
@@ -97,8 +97,8 @@ fn unread(records: &[Record]) -> Vec<(u64, u32, String)> {
 
 #[test]
 fn what_went_unread_with_its_provider_is_told_to_who_connects_later() {
-    let image = generator::image(4096, BacklogPolicy::KeepNewest);
     let machine = machine(4096, BacklogPolicy::KeepNewest);
+    let image = generator::image(&machine, 4096, BacklogPolicy::KeepNewest);
     // Those that did not fit would have been told of in a gap.
     (0..50).for_each(|n| generator::blob(n, &[0; 200]));
     machine.stop(&image);
@@ -120,8 +120,8 @@ fn what_went_unread_with_its_provider_is_told_to_who_connects_later() {
 
 #[test]
 fn what_went_unread_with_its_provider_is_told_to_who_is_there() {
-    let image = generator::image(4096, BacklogPolicy::KeepNewest);
     let machine = machine(4096, BacklogPolicy::KeepNewest);
+    let image = generator::image(&machine, 4096, BacklogPolicy::KeepNewest);
     let mut service = subscribed(&machine);
     generator::blob(0, b"read");
     machine.stop(&image);

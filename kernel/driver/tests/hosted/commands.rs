@@ -96,7 +96,7 @@ fn a_list_that_is_too_long_is_refused_and_the_old_one_stays() {
 fn with_generator() -> (Machine, Service, u32) {
     let machine = Machine::bare();
     machine.load(&FLTPORT);
-    machine.load(&generator::image(0, BacklogPolicy::KeepNewest));
+    machine.load(&generator::image(&machine, 0, BacklogPolicy::KeepNewest));
     let service = Service::connect(&machine);
     let provider = service.provider("generator").unwrap();
     (machine, service, provider)

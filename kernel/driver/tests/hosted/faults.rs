@@ -238,7 +238,7 @@ fn connect_when_listening(life: &Life) -> Option<Service> {
 /// A client driver with a small backlog, questions and commands.
 fn a_generated_life(life: &Life) {
     let common = life.load(&FLTPORT);
-    let image = generator::image(2000, BacklogPolicy::KeepOldest);
+    let image = generator::image(&life.machine, 2000, BacklogPolicy::KeepOldest);
     let loaded = life.load(&image);
     if loaded {
         (0..50).for_each(|n| generator::blob(n, &[7; 100]));
@@ -326,7 +326,7 @@ fn a_guarded_life(life: &Life) {
     security::grant(machine, "generator", "S-1-5-32-544", rights::ALL);
     security::allow_images(machine, &["*"]);
     let common = life.load(&FLTPORT);
-    let image = generator::image(0, BacklogPolicy::KeepOldest);
+    let image = generator::image(&life.machine, 0, BacklogPolicy::KeepOldest);
     let loaded = life.load(&image);
     if let Some(service) = life.connect("guarded", rights::ALL)
         && let Some(provider) = life.provider(&service, "generator")
@@ -341,7 +341,7 @@ fn a_guarded_life(life: &Life) {
 /// A service with a stream and a snapshot, which it hands over to another.
 fn a_kept_life(life: &Life) {
     let common = life.load(&FLTPORT);
-    let image = generator::image(0, BacklogPolicy::KeepOldest);
+    let image = generator::image(&life.machine, 0, BacklogPolicy::KeepOldest);
     let loaded = life.load(&image);
     if loaded
         && let Some(mut first) = life.connect_stream(&wanted())

@@ -76,7 +76,7 @@ impl Service {
 fn machine(backlog: u32) -> Machine {
     let machine = Machine::bare();
     machine.load(&FLTPORT);
-    machine.load(&generator::image(backlog, BacklogPolicy::KeepNewest));
+    machine.load(&generator::image(&machine, backlog, BacklogPolicy::KeepNewest));
     machine
 }
 
@@ -340,7 +340,7 @@ fn a_provider_that_comes_back_is_another_one() {
     service
         .subscribe_filtered(former, &GENERATOR, 1 << 1, &filters, 0)
         .unwrap();
-    let image = generator::image(0, BacklogPolicy::KeepNewest);
+    let image = generator::image(&machine, 0, BacklogPolicy::KeepNewest);
     machine.stop(&image);
     machine.load(&image);
     let again = service.subscribe_filtered(former, &GENERATOR, 1 << 1, &filters, 0);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 //! A client driver that does what a test tells it.
 
+use crate::machine::Machine;
 use fltport_abi::account::Outcome;
 use fltport_abi::message::Message;
 use fltport_client::{
@@ -120,8 +121,9 @@ pub(crate) fn fail_snapshots(fail: bool) {
     SNAPSHOT_FAILS.store(fail.into(), Ordering::SeqCst);
 }
 
-/// The driver's image; it will declare this backlog.
-pub(crate) fn image(backlog: u32, policy: BacklogPolicy) -> DriverImage {
+/// The driver's image; it will declare this backlog. For a machine, because there is one at a time: what is set here is
+/// the driver's, and who has none yet would set it under the hands of the test whose turn it is.
+pub(crate) fn image(_: &Machine, backlog: u32, policy: BacklogPolicy) -> DriverImage {
     BACKLOG.store(backlog, Ordering::SeqCst);
     OBJECTS.lock().unwrap().clear();
     fail_snapshots(false);

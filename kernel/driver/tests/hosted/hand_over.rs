@@ -92,7 +92,7 @@ fn ask(asker: u64) {
 fn no_request_is_lost_or_answered_twice_and_no_record_either() {
     let machine = Machine::bare();
     machine.load(&FLTPORT);
-    machine.load(&generator::image(0, BacklogPolicy::KeepNewest));
+    machine.load(&generator::image(&machine, 0, BacklogPolicy::KeepNewest));
     let first = Service::with_stream(&machine, &wanted()).unwrap();
     let provider = first.provider("generator").unwrap();
     first.subscribe(provider, 1 << 1, 1 << 2).unwrap();
@@ -283,7 +283,7 @@ fn a_request_behind_what_is_sent_again_is_asked_again_as_well() {
 fn the_accounts_balance_when_a_stream_is_taken_over_from_under_a_request() {
     let machine = Machine::bare();
     machine.load(&FLTPORT);
-    machine.load(&generator::image(0, BacklogPolicy::KeepNewest));
+    machine.load(&generator::image(&machine, 0, BacklogPolicy::KeepNewest));
     let mut old = Service::with_stream(&machine, &wanted()).unwrap();
     let provider = old.provider("generator").unwrap();
     old.subscribe(provider, 0, 1 << 2).unwrap();

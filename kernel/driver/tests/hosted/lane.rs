@@ -491,7 +491,7 @@ fn a_connection_ends_with_bookings_and_the_next_one_keeps_them() {
 #[test]
 fn the_driver_is_unloaded_behind_a_reservation_and_bookings() {
     let machine = machine();
-    let image = generator::image(64 * 1024, BacklogPolicy::KeepNewest);
+    let image = generator::image(&machine, 64 * 1024, BacklogPolicy::KeepNewest);
     machine.load(&image);
     let service = Service::connect(&machine);
     let booking = generator::provider()

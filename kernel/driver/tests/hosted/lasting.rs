@@ -85,7 +85,7 @@ fn offer() {
 /// All instances of one stream, one after the other.
 pub(crate) fn a_lasting_life(life: &Life) {
     let common = life.load(&FLTPORT);
-    let image = generator::image(4096, BacklogPolicy::KeepOldest);
+    let image = generator::image(&life.machine, 4096, BacklogPolicy::KeepOldest);
     let loaded = life.load(&image);
     if loaded && common {
         generator::put(1, b"kept");

@@ -18,7 +18,7 @@ use std::thread;
 fn with_generator() -> (Machine, Service, u32) {
     let machine = Machine::bare();
     machine.load(&FLTPORT);
-    machine.load(&generator::image(0, BacklogPolicy::KeepNewest));
+    machine.load(&generator::image(&machine, 0, BacklogPolicy::KeepNewest));
     let service = Service::connect(&machine);
     let provider = service.provider("generator").unwrap();
     (machine, service, provider)

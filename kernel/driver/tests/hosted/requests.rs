@@ -21,7 +21,7 @@ const ALLOW: [u8; 4] = [0; 4];
 fn with_decider() -> (Machine, Service, u32) {
     let machine = Machine::bare();
     machine.load(&FLTPORT);
-    machine.load(&generator::image(0, BacklogPolicy::KeepNewest));
+    machine.load(&generator::image(&machine, 0, BacklogPolicy::KeepNewest));
     let service = Service::connect(&machine);
     let provider = service.provider("generator").unwrap();
     service.subscribe(provider, 0, 1 << 2).unwrap();

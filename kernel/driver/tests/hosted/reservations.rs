@@ -72,7 +72,7 @@ fn a_notification_is_filled_in_where_it_lies() {
 #[test]
 fn what_is_filled_in_is_offered_or_given_back() {
     let machine = lane::machine();
-    machine.load(&generator::image(0, BacklogPolicy::KeepNewest));
+    machine.load(&generator::image(&machine, 0, BacklogPolicy::KeepNewest));
     let mut service = Service::connect(&machine);
     let number = service.provider("generator").unwrap();
     service.subscribe(number, 1 << Blob::NUMBER, 0).unwrap();

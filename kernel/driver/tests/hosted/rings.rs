@@ -26,7 +26,7 @@ const SMALL: u32 = 64 * 1024;
 fn machine(capacity: u32) -> (Machine, Service) {
     let machine = Machine::bare();
     machine.load(&FLTPORT);
-    machine.load(&generator::image(0, BacklogPolicy::KeepNewest));
+    machine.load(&generator::image(&machine, 0, BacklogPolicy::KeepNewest));
     let service = service(&machine, capacity);
     let provider = service.provider("generator").expect("is registered");
     observe(&service, provider);
@@ -314,7 +314,7 @@ fn rings_that_cannot_be_are_refused() {
 fn who_has_subscribed_gets_no_rings() {
     let machine = Machine::bare();
     machine.load(&FLTPORT);
-    machine.load(&generator::image(0, BacklogPolicy::KeepNewest));
+    machine.load(&generator::image(&machine, 0, BacklogPolicy::KeepNewest));
     let mut service = Service::with_a_queue(&machine);
     observe(&service, service.provider("generator").expect("is registered"));
     assert_eq!(service.want_rings(0), Err(STATUS_INVALID_DEVICE_STATE));

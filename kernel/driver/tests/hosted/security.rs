@@ -55,7 +55,7 @@ fn machine(configure: impl FnOnce(&Machine)) -> Machine {
     configure(&machine);
     machine.load(&FLTPORT);
     machine.load(&MONITOR);
-    machine.load(&generator::image(0, BacklogPolicy::KeepNewest));
+    machine.load(&generator::image(&machine, 0, BacklogPolicy::KeepNewest));
     machine
 }
 
@@ -371,7 +371,7 @@ fn a_provider_that_registers_later_has_its_rights_as_well() {
     machine.load(&FLTPORT);
     let service = connect(&machine, UID, OBSERVE).unwrap();
     machine.load(&MONITOR);
-    machine.load(&generator::image(0, BacklogPolicy::KeepNewest));
+    machine.load(&generator::image(&machine, 0, BacklogPolicy::KeepNewest));
     let provider = |name| service.provider(name).unwrap();
     service.subscribe(provider("generator"), 1 << 1, 0).unwrap();
     assert_eq!(

@@ -30,7 +30,7 @@ const BLOBS: u64 = 1 << 1;
 fn machine(backlog: u32) -> Machine {
     let machine = Machine::bare();
     machine.load(&FLTPORT);
-    machine.load(&generator::image(backlog, BacklogPolicy::KeepNewest));
+    machine.load(&generator::image(&machine, backlog, BacklogPolicy::KeepNewest));
     machine
 }
 

@@ -49,7 +49,7 @@ fn a_process_reaches_the_service() {
 fn with_generator() -> (Machine, Service, u32) {
     let machine = Machine::bare();
     machine.load(&FLTPORT);
-    machine.load(&generator::image(0, BacklogPolicy::KeepNewest));
+    machine.load(&generator::image(&machine, 0, BacklogPolicy::KeepNewest));
     let service = Service::connect(&machine);
     let provider = service.provider("generator").expect("registered");
     service.subscribe(provider, 1 << 1, 0).expect("subscribes");
@@ -213,7 +213,7 @@ fn a_service_that_does_not_read_loses_only_its_own() {
 #[test]
 fn a_provider_that_comes_and_goes_is_announced() {
     let (machine, mut service, first) = with_generator();
-    let image = generator::image(0, BacklogPolicy::KeepNewest);
+    let image = generator::image(&machine, 0, BacklogPolicy::KeepNewest);
     generator::blob(1, b"before it went");
     assert_eq!(account(&service.drain()).0, [1]);
     machine.stop(&image);

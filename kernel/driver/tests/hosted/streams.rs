@@ -46,7 +46,7 @@ fn taking_over() -> StreamHello {
 fn machine(backlog: u32) -> Machine {
     let machine = Machine::bare();
     machine.load(&FLTPORT);
-    machine.load(&generator::image(backlog, BacklogPolicy::KeepNewest));
+    machine.load(&generator::image(&machine, backlog, BacklogPolicy::KeepNewest));
     machine
 }
 

@@ -29,7 +29,7 @@ fn ask_through_the_stub(numbers: std::ops::Range<u64>) -> Receiver<(u64, Answer<
 fn the_stub_asks_and_is_answered_with_types() {
     let machine = Machine::bare();
     machine.load(&FLTPORT);
-    machine.load(&generator::image(0, BacklogPolicy::KeepNewest));
+    machine.load(&generator::image(&machine, 0, BacklogPolicy::KeepNewest));
     let mut service = decider(&machine);
     let answers = ask_through_the_stub(0..50);
     for _ in 0..50 {
@@ -50,7 +50,7 @@ fn the_stub_asks_and_is_answered_with_types() {
 fn the_unload_of_the_common_driver_completes_everything_and_then_the_stub_does() {
     let machine = Machine::bare();
     machine.load(&FLTPORT);
-    let image = generator::image(0, BacklogPolicy::KeepNewest);
+    let image = generator::image(&machine, 0, BacklogPolicy::KeepNewest);
     machine.load(&image);
     let service = decider(&machine);
     let answers = ask_through_the_stub(0..300);
@@ -79,7 +79,7 @@ fn the_unload_of_the_common_driver_completes_everything_and_then_the_stub_does()
 fn a_stub_short_of_memory_refuses_and_leaves_nothing() {
     let machine = Machine::bare();
     machine.load(&FLTPORT);
-    machine.load(&generator::image(0, BacklogPolicy::KeepNewest));
+    machine.load(&generator::image(&machine, 0, BacklogPolicy::KeepNewest));
     let mut refused = 0;
     for n in 0.. {
         let (sender, answers) = channel();

@@ -192,7 +192,7 @@ fn counters_that_cannot_be_are_refused() {
 fn not_one_is_missed_or_counted_twice_while_subscriptions_come_and_go() {
     const EACH: u64 = 4000;
     let machine = machine();
-    machine.load(&generator::image(0, BacklogPolicy::KeepNewest));
+    machine.load(&generator::image(&machine, 0, BacklogPolicy::KeepNewest));
     let mut service = Service::connect(&machine);
     let mut other = Service::connect(&machine);
     let provider = service.provider("generator").unwrap();
@@ -233,7 +233,7 @@ fn not_one_is_missed_or_counted_twice_while_subscriptions_come_and_go() {
 #[test]
 fn the_next_common_driver_begins_with_what_came_since() {
     let machine = machine();
-    machine.load(&generator::image(0, BacklogPolicy::KeepNewest));
+    machine.load(&generator::image(&machine, 0, BacklogPolicy::KeepNewest));
     for number in 0..5 {
         generator::blob(number, b"the first one's");
     }
@@ -261,7 +261,7 @@ fn the_next_common_driver_begins_with_what_came_since() {
 #[test]
 fn what_is_wrong_with_it_is_said_although_nobody_hears() {
     let machine = machine();
-    machine.load(&generator::image(0, BacklogPolicy::KeepNewest));
+    machine.load(&generator::image(&machine, 0, BacklogPolicy::KeepNewest));
     generator::blob(1, &vec![0; MAX_PAYLOAD]);
     generator::booked_blob(2, b"booked");
     generator::filled_in_blob(3, b"filled in");

@@ -33,7 +33,7 @@ fn an_unload_that_may_be_refused_is_while_clients_are_there() {
 fn a_forced_unload_ends_requests_at_once() {
     let machine = Machine::bare();
     machine.load(&FLTPORT);
-    machine.load(&generator::image(0, BacklogPolicy::KeepNewest));
+    machine.load(&generator::image(&machine, 0, BacklogPolicy::KeepNewest));
     let mut service = Service::connect(&machine);
     service
         .subscribe(service.provider("generator").unwrap(), 0, 1 << 2)
@@ -65,7 +65,7 @@ fn a_forced_unload_ends_requests_at_once() {
 fn what_is_offered_while_the_driver_goes_reaches_the_next_one() {
     let machine = Machine::bare();
     machine.load(&FLTPORT);
-    machine.load(&generator::image(64 * 1024, BacklogPolicy::KeepNewest));
+    machine.load(&generator::image(&machine, 64 * 1024, BacklogPolicy::KeepNewest));
     let mut watcher = Service::connect(&machine);
     let commander = Service::connect(&machine);
     let provider = commander.provider("generator").unwrap();
