@@ -16,6 +16,7 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use serde::{Deserialize, Serialize};
 
 use crate::clock;
+use crate::contestant::Woken;
 use crate::measure::Delay;
 use crate::process::{self, Processors};
 use crate::record::Message;
@@ -56,7 +57,8 @@ impl Wire for Futex {
 
     fn receive(&self, message: &mut [u8; LEN]) -> Result<()> {
         while self.full.load(Ordering::Acquire) == 0 {
-            ensure!(bell::sleep(&self.full, 0, PATIENCE)?, "no message came");
+            let woken = bell::sleep(&self.full, 0, PATIENCE)?;
+            ensure!(woken != Woken::TimedOut, "no message came");
         }
         // SAFETY: the word says that it is there; the next one is sent after a pause or an answer.
         unsafe { self.data.copy_out(0, message) };

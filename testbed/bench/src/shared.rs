@@ -7,6 +7,9 @@ pub(crate) mod lock;
 pub(crate) mod memory;
 pub(crate) mod rings;
 
+use memory::Shareable;
+use std::sync::atomic::AtomicU64;
+
 /// Its value has cache lines of its own: two, because processors fetch lines in pairs.
 #[derive(Debug, Default)]
 #[repr(C, align(128))]
@@ -19,3 +22,13 @@ impl<T> std::ops::Deref for Line<T> {
         &self.0
     }
 }
+
+/// How much was ever written to a ring of one producer, and how much was ever read.
+#[repr(C)]
+pub(crate) struct Indices {
+    pub(crate) tail: Line<AtomicU64>,
+    pub(crate) head: Line<AtomicU64>,
+}
+
+// SAFETY: atomics and padding.
+unsafe impl Shareable for Indices {}

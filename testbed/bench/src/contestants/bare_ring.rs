@@ -4,31 +4,22 @@
 //! that a ring can be. With two producers there are two of them, and the consumer looks at both.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use anyhow::Result;
 
 use crate::contestant::{About, Contestant, Idle, RING, Receiver, Sender, Setting, Woken};
 use crate::record::{Message, Sink};
-use crate::shared::Line;
+use crate::shared::Indices;
 use crate::shared::bell::Bell;
-use crate::shared::memory::{Data, Shareable, Shared};
+use crate::shared::memory::{Data, Shared};
 
 pub(crate) struct BareRing;
 
-/// Bytes ever written, and bytes ever read.
-#[repr(C)]
-pub(crate) struct Indices {
-    tail: Line<AtomicU64>,
-    head: Line<AtomicU64>,
-}
-
-// SAFETY: atomics and padding.
-unsafe impl Shareable for Indices {}
-
 /// One ring.
 pub(crate) struct Ring {
+    /// Of bytes.
     indices: Shared<Indices>,
     data: Data,
 }

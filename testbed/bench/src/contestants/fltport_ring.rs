@@ -227,9 +227,9 @@ impl<const N: usize> Receiver<N> for Consumer {
         if !self.consumer.arm() {
             return Ok(Woken::NotAsleep);
         }
-        let rung = bell::sleep(event, 0, patience)?;
+        let woken = bell::sleep(event, 0, patience)?;
         self.consumer.disarm();
-        Ok(if rung { Woken::Called } else { Woken::TimedOut })
+        Ok(woken)
     }
 
     fn skip(&mut self) -> Result<()> {

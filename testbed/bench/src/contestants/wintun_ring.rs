@@ -169,15 +169,10 @@ impl<const N: usize> Receiver<N> for Consumer {
         let words = &self.ring.words;
         words.alertable.store(1, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        let mut woken = Woken::NotAsleep;
-        if self.ring.is_empty() {
-            let called = bell::sleep(&words.event, 0, patience)?;
-            woken = if called {
-                Woken::Called
-            } else {
-                Woken::TimedOut
-            };
-        }
+        let woken = match self.ring.is_empty() {
+            true => bell::sleep(&words.event, 0, patience)?,
+            false => Woken::NotAsleep,
+        };
         words.alertable.store(0, Ordering::Relaxed);
         words.event.store(0, Ordering::Relaxed);
         Ok(woken)

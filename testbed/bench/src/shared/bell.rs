@@ -13,13 +13,13 @@ use rustix::time::Timespec;
 use super::memory::Shareable;
 use crate::contestant::Woken;
 
-/// Sleeps until the word is woken, while it has this value. `false` if the time was up.
-pub(crate) fn sleep(word: &AtomicU32, value: u32, patience: Duration) -> Result<bool> {
+/// Sleeps until the word is woken, while it has this value, or the time is up.
+pub(crate) fn sleep(word: &AtomicU32, value: u32, patience: Duration) -> Result<Woken> {
     let patience = Timespec::try_from(patience).context("too long a patience")?;
     match futex::wait(word, futex::Flags::empty(), value, Some(&patience)) {
         // EAGAIN: it has another value by now. EINTR: as good as any wake-up, callers look again.
-        Ok(()) | Err(Errno::AGAIN | Errno::INTR) => Ok(true),
-        Err(Errno::TIMEDOUT) => Ok(false),
+        Ok(()) | Err(Errno::AGAIN | Errno::INTR) => Ok(Woken::Called),
+        Err(Errno::TIMEDOUT) => Ok(Woken::TimedOut),
         Err(error) => Err(error).context("cannot wait for a futex"),
     }
 }
@@ -61,11 +61,10 @@ impl Bell {
     pub(crate) fn wait(&self, patience: Duration, is_ready: impl Fn() -> bool) -> Result<Woken> {
         self.armed.store(1, Ordering::Relaxed);
         fence(Ordering::SeqCst);
-        let mut woken = Woken::NotAsleep;
-        if !is_ready() {
-            let rung = sleep(&self.armed, 1, patience)?;
-            woken = if rung { Woken::Called } else { Woken::TimedOut };
-        }
+        let woken = match is_ready() {
+            true => Woken::NotAsleep,
+            false => sleep(&self.armed, 1, patience)?,
+        };
         self.armed.store(0, Ordering::Relaxed);
         Ok(woken)
     }
