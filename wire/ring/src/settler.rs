@@ -141,8 +141,11 @@ where
         self.noted != records
     }
 
-    /// IRQL: any. Tells another consumer, which comes in place of one that is gone, where to begin: behind what that one is known to have
-    /// read. Nobody else uses the consumer's memory now.
+    /// IRQL: any. Tells another consumer, which comes in place of one that is gone, where to begin: behind what that one is
+    /// known to have read, whatever it left in the word. Nobody else uses the consumer's memory now.
+    ///
+    /// The common driver gives each connection rings of its own, and a stream, which outlives one, none: it has no use for
+    /// this yet. It is here because the rings' rules are: that a second consumer misses nothing is explored in the models.
     pub fn hand_over(&mut self) {
         let word = self.consumer.word(self.consumed);
         word.store(self.head(), Ordering::Release);

@@ -4,6 +4,7 @@
 mod hostile;
 mod order;
 
+use crate::memory::Ordering;
 use crate::{
     Account, Bell, Consumer, Cursor, Front, LogEntry, Order, Producer, Settler, Shape, Shared,
     stride,
@@ -224,7 +225,9 @@ fn what_is_on_its_way_when_the_consumer_dies_is_handed_back() {
     }
     consumer.release();
     settler.settle(usize::MAX, |_| ());
-    // Another one goes on with the fifth.
+    // Another one goes on with the fifth, whatever this one leaves behind.
+    let word = memory.consumer.word(memory.shape.consumed(0));
+    word.store(u64::MAX, Ordering::Relaxed);
     settler.hand_over();
     assert_eq!(read(&mut memory.consumer(), 5), 11);
     let mut left = 0;
