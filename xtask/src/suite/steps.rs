@@ -212,33 +212,34 @@ fn doctest(workspace: &Workspace, counts: &mut Counts) -> Result<Outcome> {
 }
 
 /// The crates that name loom run their library's tests under its model, in their own target folder:
-/// everything is compiled with another configuration.
+/// everything is compiled with another configuration. All in one go, for what they depend on is then compiled once.
 fn loom(workspace: &Workspace, counts: &mut Counts) -> Result<Outcome> {
     let packages = packages_with(workspace, "loom")?;
     if packages.is_empty() {
         return Ok(Outcome::NotTested("no crate uses loom".to_string()));
     }
     let flags = format!("{} --cfg loom", env::var("RUSTFLAGS").unwrap_or_default());
-    for package in packages {
-        let mut cargo = command::cargo(workspace);
-        cargo
-            .args([
-                "test",
-                "--release",
-                "--lib",
-                "--package",
-                &package,
-                "--target-dir",
-            ])
-            .arg(workspace.target().join("loom"))
-            .env("RUSTFLAGS", flags.trim());
-        let before = counts.ran();
-        tests(&mut cargo, counts)?;
-        if counts.ran() == before {
-            bail!("{package} depends on loom, but no test of its library runs under `cfg(loom)`");
-        }
+    let mut cargo = command::cargo(workspace);
+    cargo
+        .args(["test", "--profile", "loom", "--lib", "--target-dir"])
+        .arg(workspace.target().join("loom"))
+        .env("RUSTFLAGS", flags.trim());
+    for package in &packages {
+        cargo.args(["--package", package]);
     }
-    Ok(Outcome::Passed)
+    let mut libraries = 0;
+    let outcome = tests_by(&mut cargo, |of_line| {
+        libraries += usize::from(of_line.ran() != 0);
+        *counts += of_line;
+    })?;
+    if libraries < packages.len() {
+        bail!(
+            "{} depend on loom, but tests run under `cfg(loom)` in {libraries} of their libraries only. \
+             Add a model, or take the dependency out",
+            packages.join(", ")
+        );
+    }
+    Ok(outcome)
 }
 
 /// A bounded number of seeds, always the same ones: what failed once is in the regression tests.
@@ -286,6 +287,11 @@ fn run_wine(workspace: &Workspace, counts: &mut Counts) -> Result<Outcome> {
 
 /// Runs `cargo test …`, shows what is worth it of its output and counts the tests in it.
 fn tests(cargo: &mut Command, counts: &mut Counts) -> Result<Outcome> {
+    tests_by(cargo, |of_line| *counts += of_line)
+}
+
+/// The same, and says what each line of the output counts.
+fn tests_by(cargo: &mut Command, mut count: impl FnMut(Counts)) -> Result<Outcome> {
     let mut child = cargo
         .stdout(Stdio::piped())
         .spawn()
@@ -297,7 +303,7 @@ fn tests(cargo: &mut Command, counts: &mut Counts) -> Result<Outcome> {
         if is_worth_showing(&line) {
             println!("{line}");
         }
-        *counts += Counts::of_line(&line);
+        count(Counts::of_line(&line));
     }
     let status = child.wait().context("cannot wait for cargo")?;
     command::judge(cargo, status)?;
