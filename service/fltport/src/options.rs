@@ -146,7 +146,8 @@ impl Options {
 
     /// How long the thread that reads rings looks on when nothing is in them before it sleeps; 20 microseconds by default.
     /// More makes for fewer wake-ups and costs a processor's time; where there is one processor only it
-    /// sleeps at once. Of this a microsecond passes between two looks when only little was there, so that a steady flow comes in batches.
+    /// sleeps at once. Of this one to four microseconds pass between two looks when only little was there, so that a steady flow
+    /// comes in batches.
     #[must_use]
     pub fn spin_before_sleep(mut self, spin: Duration) -> Self {
         self.spin = spin;

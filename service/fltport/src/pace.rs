@@ -1,35 +1,30 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
-//! When to look into the rings again.
-//!
-//! Who has caught up with a producer and looks on reads the cache lines that it writes at that moment, and each
-//! record costs both of them a transfer; or finds nothing, sleeps, and is woken for the next few. Who looks away for a
-//! moment finds many. What comes after a sleep is copied at once.
+//! When to look into the rings again: not at once if there was little ([`look_away`] says why). What comes after a
+//! sleep is copied at once.
 
+use fltport_ring::look_away;
 use std::time::{Duration, Instant};
-
-/// Who copied fewer bytes has caught up.
-const SMALL: usize = 4 * 1024;
-
-/// How long to look away then: much less than a sleep and a wake-up cost.
-const AWAY: Duration = Duration::from_micros(1);
 
 /// See the module.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
-    /// When a small batch was copied, if that was the last thing.
-    caught_up: Option<Instant>,
+    /// When a small batch was copied, if that was the last thing, and for how long to look away.
+    caught_up: Option<(Instant, Duration)>,
 }
 
 impl Pace {
-    /// A batch of so many bytes was copied.
-    pub(crate) fn copied(&mut self, bytes: usize, now: impl FnOnce() -> Instant) {
-        self.caught_up = (bytes < SMALL).then(now);
+    /// A batch of so many bytes was copied, for which there was so much room.
+    pub(crate) fn copied(&mut self, bytes: usize, room: usize, now: impl FnOnce() -> Instant) {
+        self.caught_up = match look_away(bytes, room) {
+            0 => None,
+            away => Some((now(), Duration::from_nanos(away))),
+        };
     }
 
     /// When to look again, if not at once; asked once for each batch. `most` is how long who reads may be kept busy for nothing.
     pub(crate) fn due(&mut self, most: Duration) -> Option<Instant> {
-        let away = AWAY.min(most);
-        self.caught_up.take().map(|since| since + away)
+        let (since, away) = self.caught_up.take()?;
+        Some(since + away.min(most))
     }
 
     /// Looks away, unless the records have taken their time already.
@@ -47,13 +42,15 @@ mod tests {
     use super::*;
 
     const LONG: Duration = Duration::from_secs(1);
+    const ROOM: usize = 1 << 15;
+    const AWAY: Duration = Duration::from_micros(1);
 
     #[test]
     fn the_first_record_after_a_sleep_is_not_kept_waiting() {
         let mut pace = Pace::default();
         assert_eq!(pace.due(LONG), None);
         let now = Instant::now();
-        pace.copied(64, || now);
+        pace.copied(64, ROOM, || now);
         assert_eq!(pace.due(LONG), Some(now + AWAY));
         // Nothing was there, and it slept.
         assert_eq!(pace.due(LONG), None);
@@ -62,8 +59,8 @@ mod tests {
     #[test]
     fn who_is_behind_goes_on_at_once() {
         let mut pace = Pace::default();
-        pace.copied(64, Instant::now);
-        pace.copied(SMALL, || unreachable!("nobody needs the time"));
+        pace.copied(64, ROOM, Instant::now);
+        pace.copied(ROOM, ROOM, || unreachable!("nobody needs the time"));
         assert_eq!(pace.due(LONG), None);
     }
 
@@ -71,7 +68,7 @@ mod tests {
     fn who_does_not_want_to_spin_does_not() {
         let mut pace = Pace::default();
         let now = Instant::now();
-        pace.copied(64, || now);
+        pace.copied(64, ROOM, || now);
         assert_eq!(pace.due(Duration::ZERO), Some(now));
     }
 }

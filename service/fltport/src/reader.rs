@@ -175,7 +175,7 @@ impl Reader {
             Ok((1.., bytes, behind)) => {
                 self.filled = bytes;
                 self.unreleased = true;
-                self.pace.copied(bytes, Instant::now);
+                self.pace.copied(bytes, BATCH, Instant::now);
                 behind
             }
             _ => self.copy_one(first, owner)?,

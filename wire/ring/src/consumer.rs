@@ -183,19 +183,15 @@ impl<C: DerefMut<Target = [Cursor]>> Consumer<C> {
         )))
     }
 
-    /// Copies the records from the number `next` on, one behind the other, until there is no next one or `out` is full; how many, how
-    /// many bytes, and the number that follows.
+    /// Copies the records from the number `next` on, one behind the other, until `out` is full or the next one had not been published
+    /// when this looked, at the beginning; how many, how many bytes, and the number that follows.
     ///
     /// # Errors
     /// If what is in a ring cannot be. What was copied before that is told first, and the error when asked again.
     pub fn fill(&mut self, mut next: u64, out: &mut [u8]) -> Result<(u32, usize, u64), Corrupt> {
         let (mut records, mut at) = (0, 0);
-        loop {
-            match self.front(next) {
-                Ok(Front::Record) => {}
-                Err(corrupt) if records == 0 => return Err(corrupt),
-                Ok(_) | Err(_) => break,
-            }
+        let mut is_there = self.front(next)? == Front::Record;
+        while is_there {
             let rest = out.get_mut(at..).unwrap_or(&mut []);
             let run = self.take_run(next, rest);
             if run.records == 0 {
@@ -204,6 +200,9 @@ impl<C: DerefMut<Target = [Cursor]>> Consumer<C> {
             records += run.records;
             at += run.bytes;
             next = run.next;
+            // What has been published meanwhile is not looked for: its producer would wait for the line that says so, each time
+            // that it is looked at, and who reads as fast as he fills would look after each record.
+            is_there = self.first().is_some_and(|(_, cursor)| cursor.first == next);
         }
         Ok((records, at, next))
     }

@@ -36,6 +36,7 @@ mod consumer;
 mod layout;
 mod memory;
 mod order;
+mod pace;
 mod producer;
 mod settler;
 
@@ -45,6 +46,7 @@ pub use consumer::{Consumer, Corrupt, Cursor, Front};
 pub use layout::{CONSUMER_LINE, DATA_LINE, MAGIC, MAX_RINGS, Shape, ShapeHeader, VERSION, stride};
 pub use memory::Shared;
 pub use order::Order;
+pub use pace::look_away;
 pub use producer::{Producer, Room};
 pub use settler::{Gone, Settler};
 

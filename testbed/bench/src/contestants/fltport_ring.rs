@@ -17,7 +17,7 @@ use anyhow::{Context, Result, ensure};
 use fltport_abi::fixed::Fixed;
 use fltport_abi::frame::{RecordHeader, RecordKind, record_size};
 use fltport_ring as ring;
-use fltport_ring::{Account, Bell, LogEntry, stride};
+use fltport_ring::{Account, Bell, LogEntry, look_away, stride};
 
 use crate::clock::{self, Counter};
 use crate::contestant::{About, Contestant, Idle, RING, Receiver, Sender, Setting, Woken};
@@ -32,9 +32,6 @@ pub(crate) struct FltportRing;
 const SETTLED_AT_ONCE: usize = 1024;
 /// A batch of the consumer's, as the service library has it.
 const BATCH: usize = 32 * 1024;
-/// Who copied fewer bytes has caught up, and looks away for so many nanoseconds, as the service library has it.
-const SMALL: usize = 4 * 1024;
-const AWAY: u64 = 1000;
 /// What records are published with, and what comes back when they are read.
 const TAG: u16 = 0x8001;
 
@@ -211,8 +208,9 @@ impl<const N: usize> Receiver<N> for Consumer {
                 break;
             }
             self.next = next;
-            if bytes < SMALL {
-                self.due = Some(clock::nanoseconds() + AWAY);
+            let away = look_away(bytes, BATCH);
+            if away > 0 {
+                self.due = Some(clock::nanoseconds() + away);
             }
             self.consumer.release();
             hand_on(&self.batch[..bytes], sink)?;

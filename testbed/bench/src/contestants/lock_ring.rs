@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use fltport_ring::look_away;
 
 use crate::clock::{self, Counter};
 use crate::contestant::{About, Contestant, Idle, RING, Receiver, Sender, Setting, Woken};
@@ -34,9 +35,8 @@ const FULL_HEADER: usize = 32;
 /// Where number and time are in it.
 const NUMBER: usize = 8;
 const TIME: usize = 16;
-/// Fewer bytes than these are few, and then the consumer looks away for so many nanoseconds; only with full headers.
-const SMALL: usize = 4 * 1024;
-const AWAY: u64 = 1000;
+/// With full headers the consumer looks away as ours does: as if this were the room of its batches.
+const BATCH: usize = 32 * 1024;
 
 const BUSY: u32 = 0;
 const COMPLETE: u32 = 1;
@@ -277,8 +277,9 @@ impl<const FULL: bool, const N: usize> Receiver<N> for Consumer<FULL> {
             let consumed = &self.ring.words.consumed;
             consumed.store(self.consumed, Ordering::Release);
         }
-        if FULL && taken > 0 && (taken as usize) < SMALL / Ring::<FULL>::size(N) {
-            self.due = Some(clock::nanoseconds() + AWAY);
+        let away = look_away(taken as usize * Ring::<FULL>::size(N), BATCH);
+        if FULL && taken > 0 && away > 0 {
+            self.due = Some(clock::nanoseconds() + away);
         }
         std::hint::black_box(self.time);
         Ok(taken)
