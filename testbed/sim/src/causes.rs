@@ -49,8 +49,9 @@ fn is_possible(cause: Cause, row: &LedgerRow, own: bool, unloads: bool, shared: 
         Cause::TooLarge => row.message == 1 && shared.journal.too_large() != 0,
         // Services observe both drivers, which share their queues.
         Cause::Quota => row.connection != BACKLOG,
-        // Nobody limits rates or waits for readers, and nothing is offered at an interrupt.
-        Cause::RateLimit | Cause::Timeout | Cause::WrongIrql => false,
+        Cause::RateLimit => shared.limits_rates && row.connection != BACKLOG,
+        // Nobody waits for readers, and nothing is offered at an interrupt.
+        Cause::Timeout | Cause::WrongIrql => false,
     }
 }
 

@@ -64,7 +64,9 @@ pub struct Work {
     pub threads: Vec<Vec<Act>>,
     /// Bytes of backlog.
     pub backlog: u32,
-    /// What it keeps.
+    /// Bytes that it may have on the way to a service; zero for no limit.
+    pub quota: u32,
+    /// What the backlog keeps.
     pub policy: BacklogPolicy,
     /// Where the truth is written down.
     pub journal: Journal,
@@ -141,7 +143,9 @@ unsafe extern "system" fn entry(driver: *mut DRIVER_OBJECT, _: *const UNICODE_ST
 fn load(driver: DriverObject) -> Result<()> {
     let work = WORK.lock().clone();
     let work = work.ok_or(NtError(STATUS_INVALID_DEVICE_REQUEST))?;
-    let options = Options::new(TAG).backlog(work.backlog, work.policy);
+    let options = Options::new(TAG)
+        .backlog(work.backlog, work.policy)
+        .quota(work.quota);
     let stop = Event::new(TAG, EventKind::Notification)?;
     let provider = Provider::register(driver, &PROVIDER, Echoes, options)?;
     let common = PoolArc::new(TAG, Common { provider, stop })?;
@@ -197,6 +201,7 @@ impl Task {
             }
             match *act {
                 Act::Notify { bytes, irql } => self.notify(bytes, irql),
+                Act::Booked { bytes, after } => self.notify_booked(bytes, after),
                 Act::Ask { deadline_ms } => self.ask(deadline_ms),
                 Act::Rest(ms) => {
                     self.common.stop.wait(Timeout::from_millis(ms));
@@ -218,6 +223,26 @@ impl Task {
         let told = self.common.provider.notify(&blob);
         // SAFETY: to where it was.
         unsafe { KeLowerIrql(former) };
+        assert!(told.is_ok(), "a notification is always accounted for");
+        self.journal.notified(blob.number);
+    }
+
+    fn notify_booked(&self, bytes: usize, after: u32) {
+        let data = vec![7; bytes];
+        let mut blob = Blob {
+            number: 0,
+            data: &data,
+        };
+        let provider = &self.common.provider;
+        let booked = provider.book::<Blob<'_>>(blob.encoded_len());
+        if after != 0 {
+            self.common.stop.wait(Timeout::from_millis(after));
+        }
+        blob.number = self.journal.offering(self.number, false);
+        let told = match booked {
+            Ok(room) => room.notify(&blob),
+            Err(_) => provider.notify(&blob),
+        };
         assert!(told.is_ok(), "a notification is always accounted for");
         self.journal.notified(blob.number);
     }

@@ -144,9 +144,16 @@ impl Journal {
     /// How many notifications with larger numbers have been offered.
     #[must_use]
     pub fn offered_since(&self, number: u64) -> u64 {
+        self.offered_since_until(number, u64::MAX)
+    }
+
+    /// How many of them had been at this moment.
+    #[must_use]
+    pub fn offered_since_until(&self, number: u64, moment: u64) -> u64 {
         let entries = self.0.lock();
         let behind = entries.offers.range(number + 1..);
-        behind.filter(|(_, (_, done))| done.is_some()).count() as u64
+        let done = |done: Option<u64>| done.is_some_and(|done| done <= moment);
+        behind.filter(|(_, (_, at))| done(*at)).count() as u64
     }
 
     /// How many notifications this thread has offered between two of its own.

@@ -116,6 +116,9 @@ pub fn nothing_is_missing(service: &Service, generator: u32, notified: u64, obse
 /// # Panics
 /// They have not.
 pub fn the_dead_have_read(service: &Service, generator: u32, shared: &Shared) {
+    if !shared.all_read {
+        return;
+    }
     let before = shared.journal.dead();
     let Ok(rows) = service.ledger() else { return };
     let Some(dead) = before.filter(|_| before == shared.journal.dead()) else {

@@ -18,6 +18,8 @@ pub mod generator;
 pub mod journal;
 pub mod laws;
 pub mod plan;
+#[allow(unsafe_code, reason = "memory that is shared with a driver")]
+pub mod rings;
 pub mod roles;
 pub mod scenario;
 pub mod seat;

@@ -8,7 +8,7 @@ use std::time::Instant;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, ValueEnum};
 use fltport_sim::plan::{Plan, Size};
-use fltport_sim::scenario;
+use fltport_sim::{rings, scenario};
 use nt_host::sim;
 
 /// Runs fltport's drivers and hostile services under a seeded scheduler, and checks the laws after
@@ -136,11 +136,12 @@ fn run(arguments: &Arguments) -> ExitCode {
             let seconds = begin.elapsed().as_secs_f64();
             println!(
                 "seeds {}..{end_of_seeds}: {} calls and steps of the kernel, {} calls made to fail, \
-                 {} turns, {} s of virtual time in {seconds:.1} s, {:.0} seeds a second, \
+                 {} records by rings, {} turns, {} s of virtual time in {seconds:.1} s, {:.0} seeds a second, \
                  fingerprint {:016x}",
                 arguments.from,
                 summary.calls,
                 scenario::injected_faults(),
+                rings::records(),
                 summary.turns,
                 summary.time / nt_host::clock::SECOND,
                 summary.seeds as f64 / seconds,

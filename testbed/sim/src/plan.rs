@@ -5,6 +5,9 @@ use fastrand::Rng;
 use fltport_client::BacklogPolicy;
 use nt_host::Unload;
 
+/// Bytes of the smallest ring.
+const SMALLEST: u32 = 64 * 1024;
+
 /// 100 ns units in a millisecond.
 pub const MILLISECOND: u64 = 10_000;
 
@@ -17,6 +20,8 @@ pub struct Plan {
     pub client_first: bool,
     /// Bytes of backlog that the client driver declares.
     pub backlog: u32,
+    /// Bytes that it may have on the way to a service; zero for no limit.
+    pub quota: u32,
     /// What its backlog keeps.
     pub policy: BacklogPolicy,
     /// What each of its threads does.
@@ -31,6 +36,8 @@ pub struct Plan {
     pub orderly: bool,
     /// One call in so many that can fail does; zero for none.
     pub faults: u32,
+    /// How many processors the machine has.
+    pub processors: u32,
 }
 
 /// Something that a thread of the client driver does.
@@ -42,6 +49,13 @@ pub enum Act {
         bytes: usize,
         /// At this IRQL.
         irql: u8,
+    },
+    /// Books room for a notification, and offers that.
+    Booked {
+        /// With so many bytes.
+        bytes: usize,
+        /// So many milliseconds later.
+        after: u32,
     },
     /// Asks.
     Ask {
@@ -56,7 +70,7 @@ impl Act {
     /// Whether it offers a notification.
     #[must_use]
     pub fn notifies(&self) -> bool {
-        matches!(self, Act::Notify { .. })
+        matches!(self, Act::Notify { .. } | Act::Booked { .. })
     }
 }
 
@@ -102,6 +116,21 @@ pub struct Life {
     pub restless: bool,
     /// How long (100 ns) it sleeps behind its subscription before it reads.
     pub sleeps: u64,
+    /// The rings that it asks for, if any.
+    pub rings: Option<Rings>,
+    /// How many records it takes in a second, and how many at once; without it there is no limit.
+    pub rate: Option<(u32, u32)>,
+}
+
+/// The rings of a service.
+#[derive(Clone, Copy, Debug)]
+pub struct Rings {
+    /// Bytes of each; 0 for what the driver thinks fit.
+    pub capacity: u32,
+    /// How many bytes at most the service copies at a time.
+    pub batch: usize,
+    /// It reads nothing, and writes whatever this seed says to all that it can write to.
+    pub scribbles: Option<u64>,
 }
 
 /// How a decider answers.
@@ -171,9 +200,60 @@ impl Plan {
     /// The plan of a seed.
     #[must_use]
     pub fn of(seed: u64, size: Size) -> Plan {
+        let mut plan = match size {
+            Size::Small => Plan::small(seed),
+            Size::Full => Plan::full(seed),
+        };
+        let most = if size == Size::Small { 10 } else { 40 };
+        plan.give_rings(&mut Rng::with_seed(seed ^ 0x0A11_0F7E_5EED_0123), most);
+        plan
+    }
+
+    /// The same without rings, and what comes with them: what it was before there were any.
+    #[must_use]
+    pub fn by_port(seed: u64, size: Size) -> Plan {
         match size {
             Size::Small => Plan::small(seed),
             Size::Full => Plan::full(seed),
+        }
+    }
+
+    /// In a third of the seeds nobody has any. In the others threads go on to offer up to `most`
+    /// notifications when services are there: what was offered before comes by the port.
+    fn give_rings(&mut self, rng: &mut Rng, most: usize) {
+        if one_in(rng, 3) {
+            return;
+        }
+        self.processors = [4, 4, 2, 1][rng.usize(..4)];
+        self.quota = [0, 0, 4000, 30_000][rng.usize(..4)];
+        for life in self.seats.iter_mut().flatten() {
+            life.rings = (!one_in(rng, 4)).then(|| rings(rng));
+            life.rate = one_in(rng, 8).then(|| (rng.u32(10..1000), rng.u32(1..10)));
+        }
+        for acts in &mut self.threads {
+            acts.push(Act::Rest(rng.u32(1..50)));
+            acts.extend(some(rng, 0..most, ring_act));
+        }
+        if one_in(rng, 5) {
+            self.fill_rings(rng, most);
+        }
+    }
+
+    /// Somebody sleeps while his rings are filled, and there is nothing behind that.
+    fn fill_rings(&mut self, rng: &mut Rng, most: usize) {
+        self.quota = 0;
+        let sleeper = self.seats.first_mut().and_then(|lives| lives.first_mut());
+        if let Some(life) = sleeper {
+            life.rings.get_or_insert_with(|| rings(rng)).capacity = SMALLEST;
+            (life.observes, life.sleeps) = (true, rng.u64(20..200) * MILLISECOND);
+            (life.hangs_after, life.dies_after) = (None, None);
+        }
+        for acts in &mut self.threads {
+            acts.push(Act::Rest(rng.u32(1..50)));
+            acts.extend((0..most).map(|_| Act::Notify {
+                bytes: rng.usize(..150_000 / most),
+                irql: [0, 2][rng.usize(..2)],
+            }));
         }
     }
 
@@ -184,6 +264,7 @@ impl Plan {
             filter_manager_after: 0,
             client_first: one_in(rng, 4),
             backlog: [0, 2048][rng.usize(..2)],
+            quota: 0,
             policy: BacklogPolicy::KeepNewest,
             threads: vec![some(rng, 1..6, small_act)],
             processes: Vec::new(),
@@ -194,6 +275,7 @@ impl Plan {
             },
             orderly,
             faults: faults(rng),
+            processors: 4,
         }
     }
 
@@ -318,6 +400,7 @@ impl Plan {
             filter_manager_after,
             client_first: one_in(rng, 4),
             backlog: [0, 2048, 65_536][rng.usize(..3)],
+            quota: 0,
             policy: match rng.bool() {
                 true => BacklogPolicy::KeepNewest,
                 false => BacklogPolicy::KeepOldest,
@@ -331,6 +414,7 @@ impl Plan {
             },
             orderly,
             faults: faults(rng),
+            processors: 4,
         }
     }
 }
@@ -359,6 +443,24 @@ fn act(rng: &mut Rng) -> Act {
             deadline_ms: [1, 20, 500][rng.usize(..3)],
         },
         _ => Act::Rest(rng.u32(1..40)),
+    }
+}
+
+fn ring_act(rng: &mut Rng) -> Act {
+    let bytes = match rng.u32(..12) {
+        0 => return Act::Rest(rng.u32(1..10)),
+        1 => rng.usize(..66_000),
+        2 | 3 => rng.usize(..20_000),
+        4 => {
+            let after = [0, rng.u32(..10)][rng.usize(..2)];
+            let bytes = rng.usize(..1000);
+            return Act::Booked { bytes, after };
+        }
+        _ => rng.usize(..200),
+    };
+    Act::Notify {
+        bytes,
+        irql: [0, 1, 2][rng.usize(..3)],
     }
 }
 
@@ -418,9 +520,19 @@ fn life(rng: &mut Rng) -> Life {
         commands: [0, 2, 5][rng.usize(..3)],
         restless: false,
         sleeps: 0,
+        rings: None,
+        rate: None,
     };
     life.restless = life.commands == 2;
     life
+}
+
+fn rings(rng: &mut Rng) -> Rings {
+    Rings {
+        capacity: [SMALLEST, SMALLEST, SMALLEST, 2 * SMALLEST, 300_000, 0][rng.usize(..6)],
+        batch: [100, 1000, 16 * 1024, 64 * 1024][rng.usize(..4)],
+        scribbles: one_in(rng, 12).then(|| rng.u64(..)),
+    }
 }
 
 fn operation(rng: &mut Rng) -> Operation {

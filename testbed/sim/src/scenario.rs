@@ -9,6 +9,7 @@ use fltport_abi::account::Outcome;
 use fltport_abi::message::{Message, Pid};
 use fltport_abi::process_monitor::ProcessCreate;
 use fltport_nt::bindings::STATUS_OBJECT_NAME_NOT_FOUND;
+use nt_host::clock;
 use nt_host::faults::FaultPlan;
 use nt_host::sched::{self, Thread, Waiter};
 use nt_host::{
@@ -59,6 +60,12 @@ pub struct Shared {
     /// There is one service at a time, and it observes: whatever was lost it must be told of, or
     /// one of its former lives.
     pub tells_all: bool,
+    /// Nobody spoils his own rings, and so what he can read.
+    pub all_read: bool,
+    /// What is offered comes to the common driver at once.
+    pub comes_at_once: bool,
+    /// A service limits its rate.
+    pub limits_rates: bool,
     /// The client driver declares a backlog.
     pub keeps: bool,
     /// Calls of the kernel fail.
@@ -73,7 +80,7 @@ impl Shared {
     /// # Panics
     /// It took long.
     pub fn took(&self, what: &str, begin: u64) {
-        let took = nt_host::clock::unbiased_interrupt_time() - begin;
+        let took = clock::unbiased_interrupt_time() - begin;
         let limit = 50 * crate::plan::MILLISECOND;
         assert!(
             !self.journal.is_strict() || took <= limit,
@@ -113,21 +120,28 @@ impl Shared {
 /// # Panics
 /// A law is broken.
 pub fn run(seed: u64, size: Size) {
-    let plan = Plan::of(seed, size);
-    let shared = boot(seed, &plan);
+    play(seed, &Plan::of(seed, size));
+}
+
+/// Runs a plan in the order that a seed decides.
+///
+/// # Panics
+/// A law is broken.
+pub fn play(seed: u64, plan: &Plan) {
+    let shared = boot(seed, plan);
     if !shared.unlucky && nt_host::sim::is_punctual() {
         shared.journal.be_strict();
     }
-    let loaded = load(&shared, &plan);
-    let services = start_services(&shared, &plan);
-    let processes = start_processes(&shared, &plan);
+    let loaded = load(&shared, plan);
+    let services = start_services(&shared, plan);
+    let processes = start_processes(&shared, plan);
     for operation in &plan.operations {
         operate(&shared, *operation);
     }
     processes.iter().for_each(Thread::join);
     if plan.orderly {
         if !shared.unlucky {
-            audit(&shared, &plan);
+            audit(&shared, plan);
         }
         shared.announce_the_end();
         services.iter().for_each(Thread::join);
@@ -158,12 +172,15 @@ pub fn injected_faults() -> u64 {
 
 fn boot(seed: u64, plan: &Plan) -> Arc<Shared> {
     let late = plan.filter_manager_after > 0;
+    let lives = || plan.seats.iter().flatten();
+    let all_read = lives().all(|life| life.rings.is_none_or(|it| it.scribbles.is_none()));
     let kernel = Kernel::boot(Config {
         filter_manager: match late {
             true => FilterManagerStart::Late,
             false => FilterManagerStart::Ready,
         },
         debug_print: DebugPrint::Discard,
+        processors: plan.processors,
         faults: FaultPlan::random(seed, plan.faults),
         ..Config::default()
     });
@@ -174,7 +191,11 @@ fn boot(seed: u64, plan: &Plan) -> Arc<Shared> {
         tells_all: plan.backlog != 0
             && plan.faults == 0
             && plan.seats.len() == 1
+            && all_read
             && plan.seats[0].iter().all(|life| life.observes),
+        all_read,
+        comes_at_once: !late && !plan.client_first,
+        limits_rates: lives().any(|life| life.rate.is_some()),
         keeps: plan.backlog != 0,
         unlucky: plan.faults != 0,
         bad: Mutex::default(),
@@ -187,6 +208,7 @@ fn load(shared: &Arc<Shared>, plan: &Plan) -> Thread {
     generator::set_work(Work {
         threads: plan.threads.clone(),
         backlog: plan.backlog,
+        quota: plan.quota,
         policy: plan.policy,
         journal: shared.journal.clone(),
     });
@@ -293,7 +315,7 @@ fn unload(shared: &Shared, image: Image, how: Unload) -> Result<(), i32> {
     if image == Image::Fltport {
         shared.journal.roles(Roles::unloading);
     }
-    let begin = nt_host::clock::unbiased_interrupt_time();
+    let begin = clock::unbiased_interrupt_time();
     let status = shared.kernel.unload(image.driver().name, how);
     if image == Image::Fltport {
         shared.took("the unload", begin);
@@ -333,6 +355,10 @@ fn audit(shared: &Arc<Shared>, plan: &Plan) {
         // Staged notifications are handed over at a moment that nobody outside can see, but not
         // later than when nothing else has anything to do.
         sched::expect(&Waiter::new(), 1000 * crate::plan::MILLISECOND);
+    }
+    if plan.seats.iter().flatten().any(|life| life.rings.is_some()) {
+        // Whoever reads the ledger has losses looked for. Services see first that nobody has to.
+        rest(clock::SECOND);
     }
     let Ok(auditor) = Service::connect(&shared.kernel, 9999, 0, 0) else {
         return;

@@ -24,6 +24,9 @@ use crate::stream::Request;
 /// How often a service tries to connect, and to find its provider.
 const PATIENCE: u32 = 20;
 
+/// Nothing is longer on its way to who reads (100 ns).
+const LIMIT: u64 = 50 * MILLISECOND;
+
 /// The message numbers of the generator and of the process monitor.
 const BLOB: u64 = 1 << 1;
 const QUESTION: u64 = 1 << 2;
@@ -71,6 +74,8 @@ pub fn live(shared: &Arc<Shared>, seat: usize, lives: &[Life]) {
             idle: 0,
             pid,
         };
+        living.attach_rings();
+        living.limit_rate();
         living.subscribe();
         living.run();
         living.finish(killer);
@@ -95,19 +100,46 @@ fn plan_death(
     shared: &Arc<Shared>,
 ) -> Option<sched::Thread> {
     let after = life.dies_after.filter(|_| life.death == Death::Killed)?;
-    let port = service.port();
+    let closer = service.closer();
     let shared = shared.clone();
     let body = move || {
         rest(u64::from(after) * MILLISECOND);
         shared.journal.roles(|roles| roles.closing(pid));
         let begin = clock::unbiased_interrupt_time();
-        port.close();
+        closer.close();
         shared.took("the end of a connection", begin);
     };
     sched::spawn("killer".to_owned(), body).ok()
 }
 
 impl Living<'_> {
+    fn attach_rings(&mut self) {
+        let Some(rings) = self.life.rings else {
+            return;
+        };
+        let attached = self.service.attach_rings(&rings);
+        assert!(
+            attached.is_ok() || !self.stays(),
+            "there are no rings: {attached:?}"
+        );
+    }
+
+    fn limit_rate(&mut self) {
+        if let Some((rate, burst)) = self.life.rate {
+            let limited = self.service.limit_rate(rate, burst);
+            assert!(
+                limited.is_ok() || !self.stays(),
+                "a limit was refused: {limited:?}"
+            );
+        }
+    }
+
+    /// Whether nothing keeps the driver from doing what it is told to.
+    fn stays(&self) -> bool {
+        let stays = self.shared.orderly && !self.shared.unlucky;
+        stays && self.life.death != Death::Killed
+    }
+
     fn subscribe(&mut self) {
         for _ in 0..PATIENCE {
             self.steps += 1;
@@ -251,17 +283,45 @@ impl Living<'_> {
                     self.answer(request);
                 }
                 Received::Records => self.idle = 0,
-                Received::Nothing => self.idle += 1,
+                Received::Nothing => {
+                    self.idle += 1;
+                    self.check_told();
+                }
                 Received::Ended => return,
             }
             self.answer_late_ones();
         }
     }
 
+    /// Nothing comes: so what was offered has come, or was told to be lost, although nobody asked.
+    fn check_told(&self) {
+        let shared = self.shared;
+        // Who slept before has waited for long enough by now.
+        let has_waited = self.service.stream.by_rings && self.idle > 1 && self.later.is_empty();
+        let reads_at_once = (self.life.sleeps == 0 || has_waited) && !self.service.stream.spoilt;
+        let is_certain = shared.journal.is_strict() && shared.orderly && shared.comes_at_once;
+        let Some(generator) = self.generator.and_then(|it| u16::try_from(it).ok()) else {
+            return;
+        };
+        if is_certain && reads_at_once && self.life.dies_after.is_none() {
+            let then = clock::unbiased_interrupt_time() - LIMIT;
+            let witness = &self.service.stream.witness;
+            assert!(
+                witness.has_all_until(generator, &shared.journal, then),
+                "something was offered and has neither come nor been told of: {witness:?}"
+            );
+        }
+    }
+
     /// Until when nothing has to be done but reading.
     fn next_moment(&self) -> Deadline {
-        // Longer and longer: nothing is to be seen in a long silence.
-        let soon = Deadline::after((10 * MILLISECOND) << self.idle.saturating_sub(20).min(7));
+        // Longer and longer: nothing is to be seen in a long silence. Whoever reads rings sleeps until
+        // he is woken: that he is not must show.
+        let step = match self.life.rings {
+            Some(rings) if rings.scribbles.is_none() => 200,
+            _ => 10,
+        };
+        let soon = Deadline::after((step * MILLISECOND) << self.idle.saturating_sub(20).min(7));
         self.later
             .iter()
             .map(|(due, _)| *due)
@@ -348,9 +408,8 @@ impl Living<'_> {
                     return;
                 };
                 let echoed = self.service.command(generator, 3, &payload);
-                let stays = self.shared.orderly && !self.shared.unlucky;
                 assert!(
-                    echoed.is_ok() || !stays || self.life.death == Death::Killed,
+                    echoed.is_ok() || !self.stays(),
                     "a command was refused: {echoed:?}"
                 );
                 if let Ok(echoed) = echoed {
@@ -379,13 +438,13 @@ impl Living<'_> {
             let starts = stream.witness.numbers(monitor);
             starts.for_each(|start| journal.started(start & u64::from(u32::MAX)));
         }
-        let Some(generator) = generator else {
+        let Some(generator) = generator.filter(|_| !stream.spoilt) else {
             journal.died(0, 0);
             return;
         };
         journal.died(stream.got(generator, 1), stream.told(generator, 1));
         let reads_at_once = journal.is_strict() && self.life.sleeps == 0;
-        let limit = reads_at_once.then_some(50 * MILLISECOND);
+        let limit = reads_at_once.then_some(LIMIT);
         stream.witness.check(generator, journal, limit);
         for (provider, (question, outcome, reply)) in &stream.outcomes {
             if *provider == generator {
@@ -397,7 +456,8 @@ impl Living<'_> {
     /// The drivers are still there: what was read is what the books say.
     fn end(&mut self) {
         self.later.clear();
-        if self.shared.orderly && self.life.dies_after.is_none() {
+        let reads = !self.service.stream.spoilt;
+        if self.shared.orderly && self.life.dies_after.is_none() && reads {
             laws::settle(&mut self.service, self.generator, self.shared);
         }
     }

@@ -3,10 +3,12 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use fltmgr::GetOutcome;
 use fltport_abi::command::{
-    CommandHeader, ConnectionRow, LedgerRow, Page, ProviderRow, RequestRow, Subscription, own,
+    CommandHeader, ConnectionRow, LedgerRow, Limits, Page, ProviderRow, RequestRow, RingsRow,
+    RingsWanted, Subscription, own,
 };
 use fltport_abi::fixed::{Fixed, name_from_bytes};
 use fltport_abi::frame::{REPLY_MAGIC, ReplyHeader};
@@ -15,9 +17,11 @@ use fltport_abi::limits::PORT_NAME;
 use nt_host::clock::Deadline;
 use nt_host::flt::UserPort;
 use nt_host::sched::{self, Waiter};
-use nt_host::{Kernel, Process, UserSlice};
+use nt_host::{Kernel, Process, UserEvent, UserSlice};
 use parking_lot::Mutex;
 
+use crate::plan;
+use crate::rings::Rings;
 use crate::stream::{MESSAGE_HEADER, Request, Stream};
 
 /// Bytes of a get's buffer: the largest frame and the Filter Manager's header.
@@ -31,14 +35,46 @@ pub struct Service {
     port: Arc<UserPort>,
     process: Arc<Process>,
     inbox: Arc<Inbox>,
+    /// Its rings, if it has some.
+    rings: Option<Rings>,
     /// What was read.
     pub stream: Stream,
+}
+
+/// The handle, for whoever closes it from outside.
+#[derive(Clone)]
+pub struct Closer {
+    port: Arc<UserPort>,
+    inbox: Arc<Inbox>,
+}
+
+impl Closer {
+    /// Closes the handle, as the death of the process does: from here on nothing is read.
+    pub fn close(&self) {
+        self.inbox.ended.store(true, Ordering::Relaxed);
+        self.port.close();
+    }
 }
 
 #[derive(Default)]
 struct Inbox {
     outcomes: Mutex<VecDeque<GetOutcome>>,
     arrived: Waiter,
+    /// What its reader sleeps on if it has rings: the driver sets it as well.
+    event: Mutex<Option<Arc<UserEvent>>>,
+    /// Nothing more is read from rings.
+    ended: AtomicBool,
+}
+
+impl Inbox {
+    fn put(&self, outcome: GetOutcome) {
+        self.outcomes.lock().push_back(outcome);
+        sched::wake(&self.arrived);
+        let event = self.event.lock().clone();
+        if let Some(event) = event {
+            event.set();
+        }
+    }
 }
 
 /// What a read gave.
@@ -70,24 +106,79 @@ impl Service {
             port,
             process,
             inbox: Arc::default(),
+            rings: None,
             stream: Stream::default(),
         };
         (0..gets).for_each(|_| service.post_get(first_buffer));
         Ok(service)
     }
 
-    /// The handle, for whoever closes it from outside.
+    /// For whoever closes it from outside.
     #[must_use]
-    pub fn port(&self) -> Arc<UserPort> {
-        self.port.clone()
+    pub fn closer(&self) -> Closer {
+        Closer {
+            port: self.port.clone(),
+            inbox: self.inbox.clone(),
+        }
+    }
+
+    /// Asks for rings. The error is the driver's: then records come by the port.
+    ///
+    /// # Panics
+    /// What the driver gives are no rings.
+    pub fn attach_rings(&mut self, plan: &plan::Rings) -> Result<(), i32> {
+        let event = Arc::new(UserEvent::new(&self.process));
+        let wanted = RingsWanted {
+            capacity: plan.capacity,
+            reserved: 0,
+            event: event.handle(),
+        };
+        let mut payload = [0; RingsWanted::SIZE];
+        wanted.write(&mut payload).expect("its own size");
+        let row = self.command(0, own::RINGS, &payload)?;
+        let row = RingsRow::read(&row).expect("one row");
+        *self.inbox.event.lock() = Some(event.clone());
+        self.rings = Some(Rings::new(&row, event, self.process.clone(), plan));
+        self.stream.by_rings = true;
+        self.stream.spoilt = plan.scribbles.is_some();
+        Ok(())
+    }
+
+    /// Has the driver send so many records a second at most, and so many at once.
+    pub fn limit_rate(&self, rate: u32, burst: u32) -> Result<(), i32> {
+        let mut payload = [0; Limits::SIZE];
+        let limits = Limits {
+            queue: 0,
+            rate,
+            burst,
+            reserved: 0,
+        };
+        limits.write(&mut payload).expect("its own size");
+        self.command(0, own::LIMITS, &payload).map(drop)
+    }
+
+    /// Takes in what rings hold next; whether there was anything.
+    fn read_rings(&mut self) -> bool {
+        let Some(rings) = &mut self.rings else {
+            return false;
+        };
+        let ended = || self.inbox.ended.load(Ordering::Relaxed);
+        let batch = rings.read(self.stream.next(), ended);
+        self.stream.take_batch(&batch);
+        !batch.is_empty()
+    }
+
+    /// Sleeps until something comes.
+    fn sleep(&mut self, deadline: Deadline) {
+        match &mut self.rings {
+            Some(rings) if !self.inbox.ended.load(Ordering::Relaxed) => rings.sleep(deadline),
+            _ => drop(sched::block(&self.inbox.arrived, Some(deadline))),
+        }
     }
 
     fn post_get(&self, capacity: usize) {
         let inbox = self.inbox.clone();
-        let done = move |outcome| {
-            inbox.outcomes.lock().push_back(outcome);
-            sched::wake(&inbox.arrived);
-        };
+        let done = move |outcome| inbox.put(outcome);
         self.port.get(capacity, Box::new(done));
     }
 
@@ -108,10 +199,9 @@ impl Service {
                     self.post_get(BUFFER);
                 }
                 Some(GetOutcome::Cancelled | GetOutcome::Disconnected) => return Received::Ended,
+                None if self.read_rings() => return Received::Records,
                 None if deadline.remaining().is_zero() => return Received::Nothing,
-                None => {
-                    sched::block(&self.inbox.arrived, Some(deadline));
-                }
+                None => self.sleep(deadline),
             }
         }
     }
@@ -291,11 +381,14 @@ impl Service {
                 self.stream.take(&message);
             }
         }
+        let rings = &mut self.rings;
+        let mut unread = |next| rings.as_mut().map(|rings| rings.unread(next));
+        self.stream.end(|next| unread(next).unwrap_or_default());
     }
 
     /// Closes the handle, as the death of the process does.
     pub fn close(&self) {
-        self.port.close();
+        self.closer().close();
     }
 }
 

@@ -95,21 +95,38 @@ impl Witness {
     /// Whether everything that was offered while it observed was read or told of by now.
     #[must_use]
     pub fn is_complete(&self, provider: u16, journal: &Journal) -> bool {
-        let Some(window) = self.windows.last().filter(|it| it.until == u64::MAX) else {
+        let Some(window) = self.open_window() else {
             return true;
         };
-        let seen = self.seen.get(&provider).map_or(&[][..], Vec::as_slice);
-        let blobs = seen.iter().filter(|it| match it {
-            Seen::Blob(number, _) => *number > window.since,
-            _ => false,
-        });
-        let outcomes = seen.iter().filter(|it| match it {
+        let outcomes = self.count(provider, |seen| match seen {
             Seen::Outcome(number) => *number > window.since,
             _ => false,
         });
-        let told = self.told(provider);
-        blobs.count() as u64 + told.0 >= journal.offered_since(window.since)
-            && outcomes.count() as u64 + told.1 >= journal.concluded_since(window.since)
+        self.has_all_until(provider, journal, u64::MAX)
+            && outcomes + self.told(provider).1 >= journal.concluded_since(window.since)
+    }
+
+    /// Whether every notification that had been offered at this moment, while it observed, was read or
+    /// told of by now.
+    #[must_use]
+    pub fn has_all_until(&self, provider: u16, journal: &Journal, moment: u64) -> bool {
+        let Some(window) = self.open_window() else {
+            return true;
+        };
+        let blobs = self.count(provider, |seen| match seen {
+            Seen::Blob(number, _) => *number > window.since,
+            _ => false,
+        });
+        blobs + self.told(provider).0 >= journal.offered_since_until(window.since, moment)
+    }
+
+    fn open_window(&self) -> Option<&Window> {
+        self.windows.last().filter(|it| it.until == u64::MAX)
+    }
+
+    fn count(&self, provider: u16, is_such: impl Fn(&Seen) -> bool) -> u64 {
+        let seen = self.seen.get(&provider).into_iter().flatten();
+        seen.filter(|seen| is_such(seen)).count() as u64
     }
 
     /// What one thread offers comes once and in its order; what it offered between two records that

@@ -7,13 +7,14 @@
 
 use std::process::{Command, Stdio};
 
-use fltport_sim::plan::Size;
+use fltport_sim::plan::{Plan, Size};
 use fltport_sim::scenario;
 use nt_host::sim;
 
-/// Runs a seed that failed once.
+/// Runs a seed that failed once, when services read by the port only.
 fn regression(seed: u64, size: Size) {
-    let outcome = sim::explore(seed..seed + 1, move |seed| scenario::run(seed, size));
+    let run = move |seed| scenario::play(seed, &Plan::by_port(seed, size));
+    let outcome = sim::explore(seed..seed + 1, run);
     if let Err(failure) = outcome {
         panic!("{failure}");
     }
@@ -66,6 +67,22 @@ fn a_seed_is_the_same_run_in_every_process() {
         assert_eq!(first.len(), 1);
         assert_eq!(first, fingerprints(&arguments), "{size}");
     }
+}
+
+/// In a process of its own: seeds are counted for all that run in one.
+#[test]
+fn some_records_come_by_rings() {
+    let output = Command::new(env!("CARGO_BIN_EXE_fltport-sim"))
+        .args(["--jobs", "1", "--seeds", "30"])
+        .output()
+        .expect("starts");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let (before, _) = text.split_once(" records by rings").expect("says how many");
+    let count = before.rsplit(' ').next().map(str::parse::<u64>);
+    assert!(
+        count.is_some_and(|it| it.is_ok_and(|it| it > 100)),
+        "{text}"
+    );
 }
 
 #[test]
