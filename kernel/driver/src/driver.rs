@@ -377,7 +377,7 @@ impl Driver {
         self.routes.lock().any_client().is_some()
     }
 
-    /// IRQL: PASSIVE_LEVEL. Ends everything, in this order: accept nothing new; end the
+    /// IRQL: PASSIVE_LEVEL. Ends everything, in this order: end the short way; accept nothing new; end the
     /// connections, which wakes every requester; let command handlers finish; take the function
     /// table back, which waits for client drivers in it; close the server port and unregister the
     /// filter.
@@ -385,8 +385,10 @@ impl Driver {
     /// Everything that is waited for is bounded by its own deadline, and those that could be long
     /// have been woken before; but a command handler takes as long as its client driver lets it.
     pub(crate) fn shut_down(&self) {
-        self.census.close();
+        // First: what is not taken any more is kept for the next driver, and nothing that comes behind it may go a way that asks
+        // nobody.
         self.routes.lock().end_short_way();
+        self.census.close();
         let retry = self.held.retry.lock().take();
         drop(retry);
         self.end_connections();
