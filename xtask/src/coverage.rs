@@ -125,7 +125,7 @@ impl Instrumented<'_> {
 }
 
 /// The executables that cargo's messages name.
-fn programs_in(messages: &str) -> Vec<PathBuf> {
+pub(crate) fn programs_in(messages: &str) -> Vec<PathBuf> {
     messages
         .lines()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())

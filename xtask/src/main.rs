@@ -10,6 +10,7 @@ mod coverage;
 mod functions;
 mod fuzz;
 mod provision;
+mod sanitize;
 mod sim;
 mod suite;
 mod windows;
@@ -39,6 +40,7 @@ enum Chore {
     Sim(sim::Arguments),
     Bench(bench::Arguments),
     Fuzz(fuzz::Arguments),
+    Sanitize(sanitize::Arguments),
     Test(suite::Arguments),
     Coverage(coverage::Arguments),
 }
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
         Chore::Sim(arguments) => sim::run(&workspace, &arguments),
         Chore::Bench(arguments) => bench::run(&workspace, &arguments),
         Chore::Fuzz(arguments) => fuzz::run(&workspace, &arguments),
+        Chore::Sanitize(arguments) => sanitize::run(&workspace, &arguments),
         Chore::Test(arguments) => suite::run(&workspace, &arguments),
         Chore::Coverage(arguments) => coverage::run(&workspace, &arguments),
     };
