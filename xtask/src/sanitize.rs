@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT OR Apache-2.0
 
-//! `cargo xtask sanitize`: the tests of the rings under AddressSanitizer and valgrind.
+//! `cargo xtask sanitize`: the tests of the rings under sanitizers and valgrind.
 //!
-//! loom explores the rings' words and not the bytes between them, which are copied by raw pointers. The sanitizer is a flag of
-//! rustc that is not stable, so it is told to allow it; its library comes with it. ThreadSanitizer is not used: the
-//! standard library is not compiled with it, so the test runner itself looks like races.
+//! loom explores the rings' words and not the bytes between them, which are copied by raw pointers. Sanitizers are a flag of
+//! rustc that is not stable, so it is told to allow it; their libraries come with it. The standard library is not
+//! compiled with them, so to ThreadSanitizer the test runner itself looks like races: it sees a test that has none.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -15,7 +15,7 @@ use crate::command;
 use crate::coverage::programs_in;
 use crate::workspace::Workspace;
 
-/// Run the tests of wire/ring under AddressSanitizer and valgrind.
+/// Run the tests of wire/ring under AddressSanitizer, ThreadSanitizer and valgrind.
 #[derive(clap::Args)]
 pub(crate) struct Arguments {}
 
@@ -27,7 +27,10 @@ const CASES: &str = "16";
 /// What valgrind ends with when it has found something.
 const FOUND: &str = "--error-exitcode=9";
 
-/// Builds the tests twice and runs them.
+/// The test without a runner, of threads that use rings at once.
+const AT_ONCE: &str = "at_once";
+
+/// Builds the tests for each and runs them.
 ///
 /// # Errors
 /// They do not build, or something was found.
@@ -36,11 +39,12 @@ pub(crate) fn run(workspace: &Workspace, _: &Arguments) -> Result<()> {
         bail!("the sanitizer is used on {TARGET}; run this there");
     }
     let folder = workspace.target().join("sanitize");
-    let mut cargo = cargo(workspace, &folder.join("address"));
-    let flags = "-Zsanitizer=address -Cunsafe-allow-abi-mismatch=sanitizer";
-    cargo.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", flags);
-    command::run(Command::new(program(&mut cargo)?).arg("--quiet"))?;
+    let address = sanitized(workspace, &folder, "address", &["--lib"])?;
+    command::run(Command::new(address).arg("--quiet"))?;
     println!("{PACKAGE} under the address sanitizer: clean");
+    let thread = sanitized(workspace, &folder, "thread", &["--test", AT_ONCE])?;
+    command::run(&mut Command::new(thread))?;
+    println!("{PACKAGE} under the thread sanitizer: clean");
     if command::answers(Command::new("valgrind").arg("--version")) {
         valgrind(workspace, &folder)?;
         println!("{PACKAGE} under valgrind: clean");
@@ -50,8 +54,21 @@ pub(crate) fn run(workspace: &Workspace, _: &Arguments) -> Result<()> {
     Ok(())
 }
 
+/// The program of these tests with a sanitizer.
+fn sanitized(
+    workspace: &Workspace,
+    folder: &Path,
+    sanitizer: &str,
+    tests: &[&str],
+) -> Result<PathBuf> {
+    let mut cargo = cargo(workspace, &folder.join(sanitizer), tests);
+    let flags = format!("-Zsanitizer={sanitizer} -Cunsafe-allow-abi-mismatch=sanitizer");
+    cargo.env("RUSTC_BOOTSTRAP", "1").env("RUSTFLAGS", flags);
+    program(&mut cargo)
+}
+
 fn valgrind(workspace: &Workspace, folder: &Path) -> Result<()> {
-    let program = program(&mut cargo(workspace, &folder.join("valgrind")))?;
+    let program = program(&mut cargo(workspace, &folder.join("valgrind"), &["--lib"]))?;
     let mut valgrind = Command::new("valgrind");
     // What is only possibly lost is what the standard library refers to by an address within.
     valgrind.args(["-q", FOUND, "--leak-check=full"]);
@@ -63,9 +80,10 @@ fn valgrind(workspace: &Workspace, folder: &Path) -> Result<()> {
     command::run(valgrind.env("PROPTEST_CASES", CASES))
 }
 
-fn cargo(workspace: &Workspace, folder: &Path) -> Command {
+fn cargo(workspace: &Workspace, folder: &Path, tests: &[&str]) -> Command {
     let mut cargo = command::cargo(workspace);
-    cargo.args(["test", "--quiet", "--lib", "--no-run", "--package", PACKAGE]);
+    cargo.args(["test", "--quiet", "--no-run", "--package", PACKAGE]);
+    cargo.args(tests);
     cargo.args(["--target", TARGET, "--target-dir"]).arg(folder);
     cargo.args(["--message-format", "json-render-diagnostics"]);
     cargo

@@ -2,9 +2,8 @@
 //! Whatever is pushed to whichever ring, it is read whole and in the order of its numbers.
 
 use super::{Memory, push, push_gap, read};
-use crate::{Consumer, Cursor, Order, Shape};
+use crate::{Order, Shape};
 use proptest::prelude::*;
-use std::thread;
 use std::vec::Vec;
 
 #[derive(Clone, Debug)]
@@ -66,63 +65,4 @@ proptest! {
             prop_assert_eq!((settler.used(), settler.nonsense()), (0, 0));
         }
     }
-}
-
-/// Threads instead of processes, at full speed.
-#[test]
-fn four_producers_and_a_consumer_at_once() {
-    const EACH: u64 = 30_000;
-    let memory = Memory::new(Shape::new(4, 0).unwrap());
-    let order = Order::new(1);
-    let mut consumer: Consumer<Vec<Cursor>> = memory.consumer();
-    let lost: u64 = thread::scope(|scope| {
-        let producing: Vec<_> = (0..4)
-            .map(|ring| {
-                let ((mut producer, mut settler), order) = (memory.side(ring), &order);
-                scope.spawn(move || {
-                    let mut lost = 0;
-                    for _ in 0..EACH {
-                        let size = crate::stride(32 + 64);
-                        if !producer.has_room(size) {
-                            settler.settle(usize::MAX, |_| ());
-                        }
-                        let Some(mut room) = producer.room(size) else {
-                            lost += 1;
-                            continue;
-                        };
-                        room.write(0, &[ring as u8; 64]);
-                        room.commit(&super::header(order.take(1), 64), 0);
-                    }
-                    lost
-                })
-            })
-            .collect();
-        let mut next = 1;
-        let (mut out, mut of_each) = (std::vec![0; 16 * 1024], [0_u64; 4]);
-        let mut read = |next: &mut u64| {
-            let (records, bytes, behind) = consumer.fill(*next, &mut out).unwrap();
-            consumer.release();
-            for (number, record) in (*next..).zip(out[..bytes].chunks_exact(96)) {
-                let header =
-                    <fltport_abi::frame::RecordHeader as fltport_abi::fixed::Fixed>::read(record);
-                assert_eq!(header.unwrap().sequence, number);
-                let ring = record[32];
-                assert!(record[32..].iter().all(|byte| *byte == ring));
-                of_each[usize::from(ring)] += 1;
-            }
-            assert_eq!(*next + u64::from(records), behind);
-            *next = behind;
-        };
-        while !producing.iter().all(|it| it.is_finished()) {
-            read(&mut next);
-        }
-        while next != order.next() {
-            read(&mut next);
-        }
-        let lost = producing.into_iter().map(|it| it.join().unwrap()).sum();
-        assert_eq!(next - 1 + lost, 4 * EACH);
-        assert_eq!(of_each.iter().sum::<u64>() + lost, 4 * EACH);
-        lost
-    });
-    assert!(lost < 4 * EACH);
 }
