@@ -147,7 +147,9 @@ fn extent(arguments: &Arguments) -> Extent {
 
 fn run(arguments: &Arguments) -> Result<()> {
     let shown = std::io::stderr().is_terminal();
-    let results = series::run(&extent(arguments), |what| {
+    let extent = extent(arguments);
+    extent.is_possible()?;
+    let results = series::run(&extent, |what| {
         if shown {
             // Nothing depends on whether it can be shown.
             let _ = write!(std::io::stderr(), "\r\x1b[K{what}");
@@ -250,6 +252,20 @@ mod tests {
         assert_eq!(rows(&[]), ROWS);
         let chosen = rows(&["--payload", "4096", "--producers", "1", "--idle", "lazy"]);
         assert_eq!(chosen, [series::Row::flow(4096, 1, Idle::Lazy)]);
+    }
+
+    #[test]
+    fn who_chooses_nothing_is_told_what_there_is() {
+        let refused = |arguments: &[&str]| {
+            let extent = extent(&parse(arguments).unwrap());
+            extent.is_possible().err().map(|error| error.to_string())
+        };
+        assert_eq!(refused(&[]), None);
+        assert_eq!(refused(&["--drivers", "request"]), None);
+        let payload = refused(&["--payload", "7"]).unwrap();
+        assert!(payload.contains("4 KiB, 1 producer"), "{payload}");
+        let row = refused(&["--drivers", "doves"]).unwrap();
+        assert!(row.contains("request and answer"), "{row}");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::contestant::{Idle, Setting};
@@ -88,7 +88,7 @@ impl Row {
 }
 
 /// All rows.
-pub(crate) const ROWS: [Row; 15] = [
+pub(crate) const ROWS: [Row; 16] = [
     Row::flow(64, 1, Idle::Sleeps),
     Row::flow(64, 1, Idle::Spins),
     Row::flow(64, 1, Idle::Lazy),
@@ -99,6 +99,7 @@ pub(crate) const ROWS: [Row; 15] = [
     Row::flow(64, 2, Idle::Nobody),
     Row::flow(256, 1, Idle::Sleeps),
     Row::flow(256, 1, Idle::Lazy),
+    Row::flow(256, 2, Idle::Sleeps),
     Row::flow(4096, 1, Idle::Sleeps),
     Row::flow(4096, 1, Idle::Lazy),
     Row::flow(4096, 2, Idle::Sleeps),
@@ -125,6 +126,31 @@ impl Extent {
     /// Whether a contestant takes part.
     pub(crate) fn includes(&self, name: &str) -> bool {
         self.only.is_empty() || self.only.iter().any(|only| only == name)
+    }
+
+    /// Whether there is anything to measure.
+    ///
+    /// # Errors
+    /// No row is so, with those that there are.
+    pub(crate) fn is_possible(&self) -> Result<()> {
+        if let Some(part) = &self.drivers {
+            let all: Vec<&str> = drivers::rows(0).iter().map(|row| row.what).collect();
+            ensure!(
+                !self.driver_rows().is_empty(),
+                "no row of the whole stack contains {part}; there are\n  {}",
+                all.join("\n  ")
+            );
+        } else {
+            // Delays are those of the first.
+            let flows = ROWS.iter().filter(|row| row.work == Work::Flow);
+            let titles: Vec<String> = flows.map(Row::title).collect();
+            ensure!(
+                !self.rows.is_empty(),
+                "no row is so; there are\n  {}",
+                titles.join("\n  ")
+            );
+        }
+        Ok(())
     }
 
     fn driver_rows(&self) -> Vec<drivers::Row> {
