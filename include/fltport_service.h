@@ -297,6 +297,8 @@ typedef struct _FLTPORT_LEDGER_ROW {
  * is not needed any more as consumed (release). Of several rings the record with the next number comes
  * first. If none has it, then it comes in a frame, or a processor has taken it and not published yet: that takes
  * microseconds, as a rule, but nothing shows how long, so only time says that it will not come.
+ * Load a published position once for many records, and after few not again for a microsecond or a few: whoever publishes next
+ * waits for its cache line, which somebody has just looked at.
  *
  * To sleep: exchange the bell for 1; a full fence; load all published positions again. If one has moved, exchange the bell for 0 and read
  * on. If none has, wait for the event, and then exchange the bell for 0. Without the fence the loads may come
