@@ -21,7 +21,7 @@ use fltport_nt::bindings::{
 use nt_host::UserSlice;
 use std::collections::BTreeMap;
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
@@ -120,23 +120,31 @@ fn a_backlog_comes_first() {
 #[test]
 fn whoever_subscribes_in_the_middle_of_changes_knows_the_state() {
     const OBJECTS: u64 = 40;
+    /// As many changes while somebody subscribes as all who are not read meanwhile have room for.
+    const CHANGES: u64 = 120;
     let machine = machine(0);
     let done = AtomicBool::new(false);
+    let allowed = AtomicU64::new(0);
     thread::scope(|scope| {
         let changing: Vec<_> = (0..2_u64)
             .map(|by| {
-                let done = &done;
+                let (done, allowed) = (&done, &allowed);
                 scope.spawn(move || {
                     let mut n = by;
                     while !done.load(Ordering::SeqCst) {
-                        generator::put(n * 7 % OBJECTS, &n.to_le_bytes());
-                        n += 2;
+                        if n < allowed.load(Ordering::SeqCst) {
+                            generator::put(n * 7 % OBJECTS, &n.to_le_bytes());
+                            n += 2;
+                        } else {
+                            thread::yield_now();
+                        }
                     }
                 })
             })
             .collect();
         let mut services = Vec::new();
         for _ in 0..25 {
+            allowed.fetch_add(CHANGES, Ordering::SeqCst);
             let (mut service, _) = snapshotted(&machine);
             let mut records = until_end(&mut service);
             records.extend(service.drain_available());
