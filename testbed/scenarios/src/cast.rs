@@ -4,13 +4,13 @@
 use crate::journal::Journals;
 use crate::language::{Service, Stream};
 use crate::orders::{Answer, Numbers, Order};
+use crate::talk::{self, Talk};
 use anyhow::{Context, Result, anyhow, bail};
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, Command, Stdio};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread;
+use std::process::{Child, ChildStdin, Command};
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 /// What a service may take beyond the time of its order, to answer that it is over.
@@ -201,23 +201,12 @@ fn nobody(name: &str) -> anyhow::Error {
 }
 
 impl Member {
-    fn start(mut command: Command) -> Result<Member> {
-        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = piped.spawn().context("a service cannot be started")?;
-        let missing = || anyhow!("a service without standard input and output");
-        let orders = process.stdin.take().ok_or_else(missing)?;
-        let output = process.stdout.take().ok_or_else(missing)?;
-        let (sender, answers) = channel();
-        let read_on = move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                // An error: the scenario is over and nobody waits for answers.
-                let _nobody_waits = sender.send(line);
-            }
-        };
-        thread::Builder::new()
-            .name("answers".into())
-            .spawn(read_on)
-            .context("a thread cannot be started")?;
+    fn start(command: Command) -> Result<Member> {
+        let Talk {
+            process,
+            orders,
+            answers,
+        } = talk::start(command).context("no service")?;
         Ok(Member {
             journal: None,
             process,

@@ -32,6 +32,7 @@ mod play;
 mod registry;
 mod service;
 mod status;
+mod talk;
 mod tally;
 mod watching;
 

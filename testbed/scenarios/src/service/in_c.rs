@@ -8,14 +8,14 @@ use super::{answer, options, read_order};
 use crate::arguments::Seat;
 use crate::orders::{Answer, Code, Expected, Numbers, Order, Refusal, Relation};
 use crate::status;
-use anyhow::{Context, Result, anyhow, bail};
+use crate::talk::{self, Talk};
+use anyhow::{Context, Result, bail};
 use fltport::Client;
-use std::io::{BufRead, BufReader, Write};
+use std::io::Write;
 use std::path::Path;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, ChildStdin, Command};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::thread;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 /// How long this process's own connection may take to be there again.
@@ -112,21 +112,12 @@ impl Watcher {
         Watcher::spawn(command).with_context(|| format!("with {}", program.display()))
     }
 
-    fn spawn(mut command: Command) -> Result<Watcher> {
-        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut process = piped.spawn().context("the watcher cannot be started")?;
-        let missing = || anyhow!("a program without standard input and output");
-        let orders = process.stdin.take().ok_or_else(missing)?;
-        let output = process.stdout.take().ok_or_else(missing)?;
-        let (sender, answers) = channel();
-        let read_on = move || {
-            for line in BufReader::new(output).lines().map_while(Result::ok) {
-                // An error: nobody waits for answers any more.
-                let _nobody_waits = sender.send(line);
-            }
-        };
-        let named = thread::Builder::new().name("answers".into());
-        named.spawn(read_on).context("a thread cannot be started")?;
+    fn spawn(command: Command) -> Result<Watcher> {
+        let Talk {
+            process,
+            orders,
+            answers,
+        } = talk::start(command)?;
         Ok(Watcher {
             process,
             orders,
